@@ -1,0 +1,73 @@
+"""robusteval: robustness evaluation and certification of trained image classifiers.
+
+from robusteval import open_checkpoint, read_images, run_audit
+
+images = read_images("digits", limit=100)
+model = open_checkpoint("model.safetensors", "digits-cnn", input_shape=images.shape)
+run = run_audit(model, images, "quick", out="runs/model")
+run.bounds()  # a pandas DataFrame, one row an image
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robusteval.audit.protocol import read_protocol
+    from robusteval.audit.run import Run
+    from robusteval.audit.session import run_audit
+    from robusteval.audit.verify import verify
+    from robusteval.checkpoints import open_checkpoint
+    from robusteval.classifier import Classifier, make_classifier
+    from robusteval.datasets import read_images
+    from robusteval.errors import UserError
+    from robusteval.images import Images
+    from robusteval.norms import Norm
+    from robusteval.reports import summarise, write_markdown, write_report
+
+# Idle OpenMP threads that spin while another process wants their core make torch up to 70 times slower (measured on
+# two shared cores). This takes effect where torch is not loaded yet; the user's own setting stands.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_HOMES = {
+    "Classifier": "classifier",
+    "Images": "images",
+    "Norm": "norms",
+    "Run": "audit.run",
+    "UserError": "errors",
+    "make_classifier": "classifier",
+    "open_checkpoint": "checkpoints",
+    "read_images": "datasets",
+    "read_protocol": "audit.protocol",
+    "run_audit": "audit.session",
+    "summarise": "reports",
+    "verify": "audit.verify",
+    "write_markdown": "reports",
+    "write_report": "reports",
+}
+"""Where each public name lives: looked up when it is first used, so that importing the package loads no torch."""
+
+__all__ = [
+    "Classifier",
+    "Images",
+    "Norm",
+    "Run",
+    "UserError",
+    "make_classifier",
+    "open_checkpoint",
+    "read_images",
+    "read_protocol",
+    "run_audit",
+    "summarise",
+    "verify",
+    "write_markdown",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'robusteval' has no attribute '{name}'")
+    return getattr(import_module(f"robusteval.{_HOMES[name]}"), name)

@@ -1,0 +1,34 @@
+"""FGSM: one step along the gradient of the loss.
+
+Goodfellow et al. (2015) in Linf; in L1 and L2 along the Hölder maximiser of OpNorm Lemma 1 (Eq. 16). The step has the
+whole budget, then it is cut to the box. Labels are the true ones (SGR takes the predicted ones, which are the
+same: only correctly classified images are attacked).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from robusteval.attacks.ball import Ball
+from robusteval.attacks.base import Attack
+from robusteval.attacks.losses import Loss, objective
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.norms import Norm
+from robusteval.streams import Streams
+
+
+class FGSM(Attack):
+    """The fast gradient (sign) method: one forward, one backward."""
+
+    name = "fgsm"
+    summary = "one step along the gradient (Goodfellow et al. 2015; OpNorm Lemma 1)"
+    norms = (Norm.L1, Norm.L2, Norm.LINF)
+
+    loss: Loss = Loss.CROSS_ENTROPY
+
+    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
+        assert budget is not None
+        gradient, _, _ = classifier.gradient(images.pixels, objective(self.loss, images.labels, None))
+        ball = Ball.around(images.pixels, self.norm, budget)
+        return ball.nearest(images.pixels + budget * self.norm.steepest(gradient))

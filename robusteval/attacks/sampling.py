@@ -1,0 +1,44 @@
+"""The worst of many random pictures: what noise attacks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks.ball import Ball
+from robusteval.attacks.losses import margin
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.streams import Streams
+
+BLOCK = 10
+"""Pictures drawn and evaluated at a time for each image; fixed, so that the draws depend on nothing else."""
+
+Draw = Callable[[Streams, int], Tensor]
+"""(streams of N images, k) -> perturbations (N, k, C, H, W)."""
+
+
+def worst_of(classifier: Classifier, images: Images, ball: Ball, draw: Draw, samples: int, streams: Streams) -> Tensor:
+    """Of `samples` draws brought into the ball, the one with the largest margin (N, C, H, W). An image leaves
+    with the block in which it was fooled."""
+    best = images.pixels.clone()
+    highest = torch.full((len(images),), -torch.inf, device=best.device, dtype=best.dtype)
+    rows = torch.arange(len(images), device=best.device)
+    for done in range(0, samples, BLOCK):
+        k = min(BLOCK, samples - done)
+        perturbations = draw(streams.select(rows), k)
+        own = ball.select(rows)
+        pictures = torch.stack([own.nearest(own.centers + v) for v in perturbations.unbind(1)], dim=1)
+        logits = classifier.select(rows).predict(pictures.flatten(0, 1))
+        labels = images.labels[rows].repeat_interleave(k)
+        top, at = margin(logits, labels).view(len(rows), k).max(1)
+        better = top > highest[rows]
+        chosen = rows[better]
+        best[chosen] = pictures[better, at[better]]
+        highest[chosen] = top[better]
+        rows = rows[highest[rows] <= 0]
+        if not len(rows):
+            break
+    return best

@@ -1,0 +1,53 @@
+"""The judge: the only place that decides that an attack succeeded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.norms import Norm, count_changed
+
+BUDGET_TOLERANCE = 1e-6
+"""How much of a budget, relative, a witness may exceed it by: the rounding of float32 pixels."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of N candidates: success (N,) bool, the class predicted on the witness (the label where there is none),
+    (N,), and the four distances (N,) float64, infinite for the failed ones."""
+
+    success: Tensor
+    predicted: Tensor
+    l0: Tensor
+    l1: Tensor
+    l2: Tensor
+    linf: Tensor
+
+
+def judge(classifier: Classifier, images: Images, candidates: Tensor, norm: Norm, budget: float | None) -> Verdict:
+    """Re-evaluate candidates (N, C, H, W).
+
+    One is a witness if it lies in the box [0, 1], is finite, lies within `budget` in `norm` (relative
+    tolerance BUDGET_TOLERANCE; None for no budget), and is misclassified with finite logits. Anything else is
+    a failed attack, whatever the attack believes: its distances are infinite.
+    """
+    finite = candidates.isfinite().flatten(1).all(1)
+    inside = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)
+    usable = finite & inside
+    pictures = torch.where(usable[:, None, None, None], candidates, images.pixels)
+    logits = classifier.predict(pictures)
+    predicted = logits.argmax(1)
+    difference = pictures.double() - images.pixels.double()
+    success = usable & logits.isfinite().all(1) & (predicted != images.labels)
+    if budget is not None:
+        success &= norm.size(difference) <= budget * (1 + BUDGET_TOLERANCE)
+    distances = (
+        count_changed(difference).double(),
+        *(n.size(difference) for n in (Norm.L1, Norm.L2, Norm.LINF)),
+    )
+    predicted = torch.where(success, predicted, images.labels)
+    return Verdict(success, predicted, *(torch.where(success, d, torch.inf) for d in distances))

@@ -1,0 +1,177 @@
+"""A protocol: which methods with which settings, read from TOML and validated before anything runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from robusteval.attacks import ATTACKS
+from robusteval.attacks.base import Attack
+from robusteval.certify import CERTIFICATES
+from robusteval.certify.base import Certificate
+from robusteval.errors import UserError, nearest
+from robusteval.methods import Method
+from robusteval.metrics import METRICS
+from robusteval.metrics.base import Metric
+from robusteval.norms import Norm
+
+M = TypeVar("M", bound=Method)
+Budgets = dict[Norm, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Entry(Generic[M]):
+    """One method of a protocol under its label, with the budgets it is given (empty for most methods)."""
+
+    label: str
+    method: M
+    budgets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    name: str
+    description: str
+    budgets: Budgets
+    attacks: tuple[Entry[Attack], ...]
+    certificates: tuple[Entry[Certificate], ...]
+    metrics: tuple[Entry[Metric], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that decides the numbers, for the manifest and for comparing two protocols."""
+
+        def entries(items: tuple[Entry[Any], ...]) -> list[dict[str, Any]]:
+            return [
+                {"method": e.method.name, "name": e.label}
+                | ({"budgets": list(e.budgets)} if e.budgets else {})
+                | e.method.model_dump(mode="json", exclude_none=True)
+                for e in items
+            ]
+
+        return {
+            "name": self.name,
+            "description": self.description,
+            "budgets": {norm.value: list(values) for norm, values in self.budgets.items()},
+            "attacks": entries(self.attacks),
+            "certificates": entries(self.certificates),
+            "metrics": entries(self.metrics),
+        }
+
+
+def available_protocols() -> dict[str, Path]:
+    folder = Path(str(files("robusteval") / "protocols"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read_protocol(spec: str) -> Protocol:
+    """A protocol by name, or from a TOML file. Errors name the file, the method and the setting."""
+    known = available_protocols()
+    path = known.get(spec, Path(spec))
+    if not path.exists():
+        hint = nearest(spec, known)
+        raise UserError(f"expected a protocol's name or a .toml file, got '{spec}' ({hint})")
+    try:
+        data = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"expected a TOML file in {path}, got: {error}") from error
+    return parse_protocol(data, path.name)
+
+
+def parse_protocol(data: Mapping[str, Any], where: str) -> Protocol:
+    """A protocol from the tables of a TOML file named `where`."""
+    sections = {"name", "description", "budgets", "attacks", "certificates", "metrics"}
+    for key in data:
+        if key not in sections:
+            raise UserError(f"expected only known sections in {where}, got '{key}' ({nearest(key, sections)})")
+    budgets = _budgets(data.get("budgets", {}), where)
+    attacks = tuple(_entry(e, ATTACKS, "attack", budgets, where) for e in _list(data, "attacks", where))
+    certificates = tuple(_entry(e, CERTIFICATES, "certificate", {}, where) for e in _list(data, "certificates", where))
+    metrics = tuple(_entry(e, METRICS, "metric", {}, where) for e in _list(data, "metrics", where))
+    labels = [*(a.label for a in attacks), *(c.label for c in certificates), *(m.label for m in metrics)]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"expected distinct names in {where}, got '{label}' twice; give one a 'name'")
+    if not labels:
+        raise UserError(f"expected at least one method in {where}, got none")
+    for metric in metrics:
+        needed = metric.method.witnesses_of
+        if needed is not None and needed not in [a.label for a in attacks]:
+            raise UserError(
+                f"expected witnesses of an attack in {where} for {metric.label}, got '{needed}' "
+                f"({nearest(needed, [a.label for a in attacks])})"
+            )
+    name, description = data.get("name", Path(where).stem), data.get("description", "")
+    return Protocol(str(name), str(description), budgets, attacks, certificates, metrics)
+
+
+def _list(data: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    entries = data.get(key, [])
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise UserError(f"expected [[{key}]] tables in {where}, got {type(entries).__name__}")
+    return entries
+
+
+def _budgets(data: Any, where: str) -> Budgets:
+    if not isinstance(data, dict):
+        raise UserError(f"expected a [budgets] table in {where}, got {type(data).__name__}")
+    norms = {n.value: n for n in Norm}
+    for key in data:
+        if key not in norms:
+            raise UserError(f"expected a norm in [budgets] of {where}, got '{key}' ({nearest(key, norms)})")
+    return {norms[key]: parse_budgets(value, f"budgets.{key} in {where}") for key, value in data.items()}
+
+
+def parse_budgets(values: Any, where: str) -> tuple[float, ...]:
+    """Radii in pixel units, ascending; each a number or a fraction such as "8/255"."""
+    values = values if isinstance(values, list | tuple) else [values]
+    try:
+        budgets = sorted({float(Fraction(str(value))) for value in values})
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"expected numbers or fractions such as '8/255' for {where}, got {values}") from None
+    if not budgets or budgets[0] <= 0:
+        raise UserError(f"expected budgets above zero for {where}, got {values}")
+    return tuple(budgets)
+
+
+def _entry(
+    settings: Mapping[str, Any], registry: Mapping[str, type[M]], what: str, budgets: Budgets, where: str
+) -> Entry[M]:
+    settings = dict(settings)
+    name = settings.pop("method", None)
+    label = settings.pop("name", None)
+    own = settings.pop("budgets", None)
+    if not isinstance(name, str) or name not in registry:
+        hint = nearest(str(name), registry)
+        raise UserError(f"expected the 'method' of an {what} in {where} to be known, got '{name}' ({hint})")
+    try:
+        method = registry[name](**settings)
+    except ValidationError as error:
+        raise UserError(f"{where}, {what} '{name}': {_first_problem(error, registry[name])}") from error
+    label = str(label or method.label)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
+        raise UserError(f"expected a name of letters, digits, '.', '_' and '-' in {where}, got '{label}'")
+    if not (isinstance(method, Attack) and method.fixed_budget):
+        if own is not None:
+            raise UserError(f"expected 'budgets' only for fixed-budget attacks in {where}, got them for '{label}'")
+        return Entry(label, method)
+    given = parse_budgets(own, f"'{label}' in {where}") if own is not None else budgets.get(method.norm, ())
+    if not given:
+        raise UserError(f"expected budgets.{method.norm.value} in {where} for '{label}', got none")
+    return Entry(label, method, given)
+
+
+def _first_problem(error: ValidationError, method: type[Method]) -> str:
+    problem = error.errors()[0]
+    setting = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"expected a known setting, got '{setting}' ({nearest(setting, method.model_fields)})"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{message}, got {problem['input']!r} for '{setting}'" if setting else message

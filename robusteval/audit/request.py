@@ -1,0 +1,114 @@
+"""What was asked of an audit, as its manifest; and whether a run directory holds the same request."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from robusteval.audit.protocol import Protocol
+from robusteval.audit.run import MANIFEST, Run
+from robusteval.classifier import Classifier
+from robusteval.errors import UserError
+from robusteval.images import Images
+
+_PACKAGES = ("torch", "foolbox", "pyautoattack", "scipy", "numpy", "pandas", "statsmodels")
+_SAME: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "model": lambda m: m["model"]["fingerprint"],
+    "source models": lambda m: [s["fingerprint"] for s in m["sources"]],
+    "data set": lambda m: m["data"]["fingerprint"],
+    "protocol": lambda m: m["protocol"],
+    "seed": lambda m: m["seed"],
+    "dtype": lambda m: m["dtype"],
+}
+"""What a run directory must share with the request that continues it."""
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def manifest(
+    classifier: Classifier,
+    sources: Sequence[Classifier],
+    images: Images,
+    protocol: Protocol,
+    *,
+    seed: int,
+    dtype: str,
+    command: Sequence[str],
+    limit: int | None,
+) -> dict[str, Any]:
+    """The manifest of a run that has not begun."""
+    return {
+        "robusteval": version("robusteval"),
+        "command": list(command),
+        "status": "incomplete",
+        "seed": seed,
+        "dtype": dtype,
+        "protocol": protocol.as_json(),
+        "model": _model(classifier),
+        "sources": [_model(source) for source in sources],
+        "data": {
+            "source": images.source,
+            "count": len(images),
+            "limit": limit,
+            "fingerprint": images.fingerprint(),
+            "class_names": list(images.class_names),
+        },
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "started": now(),
+        "finished": None,
+    }
+
+
+def open_or_create(path: Path, asked: dict[str, Any], batch_size: int | str, measure: Callable[[], int]) -> Run:
+    """The run directory for a request: a new one, or the one that is there if it holds the same request.
+
+    Raises UserError that names the first difference; what the directory holds stays as it is.
+    """
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise UserError(f"expected --batch-size auto or a whole number above zero, got {batch_size}")
+    if not (path / MANIFEST).exists():
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(
+                f"expected a new directory or an earlier run for --out, got {path}, which holds other things"
+            )
+        size = batch_size if isinstance(batch_size, int) else measure()
+        run = Run(path, asked | {"batch_size": size})
+        run.write_manifest()
+        return run
+    run = Run.open(path)
+    for what, key in _SAME.items():
+        if key(run.manifest) != key(asked):
+            raise UserError(
+                f"expected the {what} of the run in {path} ({_brief(key(run.manifest))}), got another "
+                f"({_brief(key(asked))}); give another --out"
+            )
+    if isinstance(batch_size, int) and batch_size != run.manifest["batch_size"]:
+        raise UserError(
+            f"expected the batch size of the run in {path} ({run.manifest['batch_size']}), got {batch_size}"
+        )
+    if asked["device"] not in run.manifest["device"]:
+        run.manifest["device"] += f", then {asked['device']}"
+    return run
+
+
+def _model(classifier: Classifier) -> dict[str, Any]:
+    origin = asdict(classifier.origin) if classifier.origin else {"path": None, "arch": None, "mean": None, "std": None}
+    return {
+        "name": classifier.name,
+        **origin,
+        "fingerprint": classifier.fingerprint,
+        "num_classes": classifier.num_classes,
+        "input_shape": list(classifier.input_shape),
+    }
+
+
+def _brief(value: Any) -> str:
+    text = value.get("name", "") if isinstance(value, dict) else str(value)
+    return f"{text[:16]}…" if len(text) > 17 else text

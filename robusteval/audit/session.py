@@ -1,0 +1,193 @@
+"""One audit: a classifier, images and a protocol become a run directory, or continue one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from robusteval.audit import request
+from robusteval.audit.engines import Engine, Work, local
+from robusteval.audit.hardware import DTYPES, best_batch_size, choose_device, describe
+from robusteval.audit.plan import Shard, Stage, plan, shards
+from robusteval.audit.protocol import Protocol as AuditProtocol
+from robusteval.audit.protocol import read_protocol
+from robusteval.audit.run import (
+    CLEAN,
+    Run,
+    checksum,
+    read_frame,
+    read_note,
+    read_pictures,
+    write_frame,
+    write_pictures,
+)
+from robusteval.audit.stages import (
+    Context,
+    Part,
+    attack,
+    certificate,
+    clean,
+    closest_pictures,
+    metric,
+    prepare,
+    read_state,
+)
+from robusteval.audit.tabulate import write_tables
+from robusteval.certify.base import Certificate
+from robusteval.classifier import Classifier
+from robusteval.datasets import check_fit
+from robusteval.errors import UnsupportedError, UserError
+from robusteval.images import Images
+from robusteval.metrics.base import Metric
+
+
+class Progress(Protocol):
+    """What an audit tells while it runs."""
+
+    def stage(self, name: str, done: int, total: int) -> None: ...
+    def advance(self, done: int) -> None: ...
+
+
+class Silent:
+    """No progress shown."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        pass
+
+    def advance(self, done: int) -> None:
+        pass
+
+
+def run_audit(
+    classifier: Classifier,
+    images: Images,
+    protocol: str | AuditProtocol = "quick",
+    out: str | Path = "run",
+    *,
+    sources: Sequence[Classifier] = (),
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_size: int | str = "auto",
+    progress: Progress | None = None,
+    engine: Engine = local,
+    command: Sequence[str] = (),
+    limit: int | None = None,
+) -> Run:
+    """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`.
+
+    A directory that holds an unfinished run of the same model, data, protocol, seed and dtype is continued
+    with the parts that are missing; anything else in it is refused with a UserError, and stays as it is.
+    Results do not depend on the batch size or the order of the images, up to floating-point reassociation,
+    except those of stages that the manifest marks with `batch_independent: false`.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"expected --dtype {' or '.join(DTYPES)}, got '{dtype}'")
+    on, precision = choose_device(device), DTYPES[dtype]
+    protocol = read_protocol(protocol) if isinstance(protocol, str) else protocol
+    images.checked()
+    for model in (classifier, *sources):
+        check_fit(model, images)
+    placed = [model.to(on, precision) for model in (classifier, *sources)]
+    asked = request.manifest(
+        classifier, sources, images, protocol, seed=seed, dtype=dtype, command=command, limit=limit
+    )
+    asked |= {"device": describe(on), "stages": [stage.as_json() for stage in plan(protocol, sources)]}
+    run = request.open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
+    placed = [replace(model, batch_size=run.manifest["batch_size"]) for model in placed]
+    session = Session(run, Context(placed[0], placed[1:], seed), images.to(on, precision), progress or Silent(), engine)
+    for stage in plan(protocol, sources):
+        session.run_stage(stage)
+    return session.finish()
+
+
+class Session:
+    """The edge between the stages and the run directory: reads what is there, computes and writes the rest."""
+
+    def __init__(self, run: Run, context: Context, images: Images, progress: Progress, engine: Engine = local) -> None:
+        self.run, self.context, self.images = run, context, images
+        self.progress, self.engine = progress, engine
+        self.shards = shards(images, run.manifest["batch_size"])
+
+    def run_stage(self, stage: Stage) -> None:
+        """Compute the shards that are missing; a method that cannot run here is noted, not fatal."""
+        missing = [s for s in self.shards if not self.run.part(stage.name, s.name).exists()]
+        self.progress.stage(stage.name, len(self.images) - sum(len(s.images) for s in missing), len(self.images))
+        entry = next(s for s in self.run.manifest["stages"] if s["name"] == stage.name)
+        try:
+            if stage.unavailable:
+                raise UnsupportedError(stage.unavailable)
+            for shard, part, seconds in self.engine(self.work(stage), missing):
+                self._write(stage, shard.name, part, seconds)
+                self.progress.advance(len(shard.images))
+            entry |= {"status": "done", "reason": ""}
+        except UnsupportedError as error:
+            entry |= {"status": "unavailable", "reason": str(error)}
+        self.run.write_manifest()
+
+    def work(self, stage: Stage) -> Work:
+        """What is to be done with each shard."""
+        if stage.kind == CLEAN:
+            return lambda shard: clean(self.context, shard.images)
+        if stage.kind == "attack":
+            return lambda shard: attack(self.context, stage, shard.images, self.correct(shard))
+        if isinstance(stage.method, Certificate):
+            state = read_state(self._statistics(stage))
+            return lambda shard: certificate(self.context, stage, shard.images, state)
+        return lambda shard: metric(self.context, stage, shard.images, self._witnesses(stage, shard))
+
+    def finish(self) -> Run:
+        """Put the parts together, price the stages, and seal the evidence."""
+        manifest = self.run.manifest
+        for entry in manifest["stages"]:
+            parts = sorted((self.run.path / "parts" / entry["name"]).glob("*.parquet"))
+            notes = [read_note(p) for p in parts]
+            entry |= {k: sum(n[k] for n in notes) for k in ("seconds", "forwards", "backwards")}
+        write_tables(self.run)
+        manifest["evidence"] = {str(p.relative_to(self.run.path)): checksum(p) for p in self.run.evidence()}
+        manifest["status"] = "complete"
+        manifest["finished"] = manifest["finished"] or request.now()
+        self.run.write_manifest()
+        return self.run
+
+    def _write(self, stage: Stage, shard: str, part: Part, seconds: float) -> None:
+        if part.pictures or stage.kind in (CLEAN, "attack"):
+            write_pictures(self.run.picture_file(stage.name, shard), part.pictures)
+        for table, rows in part.others.items():
+            write_frame(self.run.part(stage.name, shard, table), rows)
+        note = {"seconds": seconds, "forwards": part.forwards, "backwards": part.backwards}
+        write_frame(self.run.part(stage.name, shard), part.rows, note)
+
+    def correct(self, shard: Shard) -> torch.Tensor:
+        """Which images of a shard the model classifies correctly, (N,) bool, from the clean stage."""
+        rows = read_frame(self.run.part(CLEAN, shard.name))
+        return torch.tensor(rows["correct"].to_numpy(), device=self.images.pixels.device)
+
+    def _statistics(self, stage: Stage) -> Any:
+        path = self.run.part(stage.name, "set", "statistics")
+        if not path.exists():
+            start = time.perf_counter()
+            part = prepare(self.context, stage, self.images, lambda done, total: None)
+            note = {
+                "seconds": time.perf_counter() - start,
+                "forwards": part.forwards,
+                "backwards": part.backwards,
+            }
+            write_frame(path, part.rows, note)
+        return read_frame(path)
+
+    def _witnesses(self, stage: Stage, shard: Shard) -> torch.Tensor | None:
+        assert isinstance(stage.method, Metric)
+        needed = stage.method.witnesses_of
+        if needed is None:
+            return None
+        path = self.run.part(needed, shard.name)
+        if not path.exists():
+            raise UnsupportedError(f"expected witnesses of '{needed}', which could not run")
+        pictures = read_pictures(self.run.picture_file(needed, shard.name))
+        return closest_pictures(read_frame(path), pictures, shard.images)

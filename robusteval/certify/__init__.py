@@ -1,0 +1,11 @@
+"""Lower bounds of the minimum adversarial distance, one file a method."""
+
+from __future__ import annotations
+
+from robusteval.certify.base import Certificate
+from robusteval.certify.l_bound import LBound
+from robusteval.certify.omega_bound import OmegaBound
+from robusteval.certify.smoothing import Smoothing
+
+_ALL: tuple[type[Certificate], ...] = (LBound, OmegaBound, Smoothing)
+CERTIFICATES: dict[str, type[Certificate]] = {certificate.name: certificate for certificate in _ALL}

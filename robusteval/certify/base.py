@@ -1,0 +1,87 @@
+"""Certificate: settings that are the certificate. It gives each image a radius and its guarantee."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import field_validator
+from torch import Tensor
+
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.methods import Guarantee, Method
+from robusteval.norms import Norm
+from robusteval.streams import Streams
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number about the whole set: the value of `quantity` at `at` (0 where it depends on nothing)."""
+
+    quantity: str
+    at: float
+    value: float
+
+
+State = tuple[Statistic, ...]
+"""What `prepare` learns from the set; it is written to the statistics table and read back from there."""
+
+Step = Callable[[int, int], None]
+"""Called with (done, total) to move a progress bar."""
+
+
+@dataclass(frozen=True)
+class Radii:
+    """radius (N,) in pixel units, rounded down; the class it speaks for (N,); whether it abstained (N,) bool.
+
+    `measurements` are (quantity, at, values (N,)) kept as evidence, such as counts.
+    """
+
+    radius: Tensor
+    predicted: Tensor
+    abstained: Tensor
+    measurements: tuple[tuple[str, float, Tensor], ...] = ()
+
+
+class Certificate(Method):
+    """A lower bound of the minimum adversarial distance of each image."""
+
+    kind: ClassVar[Guarantee]
+    norms: ClassVar[tuple[Norm, ...]] = tuple(Norm)
+    """The norms that `norm` may take."""
+
+    norm: Norm
+
+    @field_validator("norm")
+    @classmethod
+    def _known_norm(cls, norm: Norm) -> Norm:
+        if norm not in cls.norms:
+            names = ", ".join(n.value for n in cls.norms)
+            raise ValueError(f"expected norm in {names} for {cls.name}, got {norm.value}")
+        return norm
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.norm.value}"
+
+    @property
+    def subject(self) -> str:
+        """The classifier that the bound speaks of: "f", or "smooth(f, sigma)"."""
+        return "f"
+
+    @property
+    def alpha(self) -> float | None:
+        """The probability with which a CONFIDENCE bound may be wrong, per image; None for other kinds."""
+        return None
+
+    def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
+        """Statistics of the whole set that `radii` needs. `streams` is one stream (N = 1) for the set; images
+        come in the order of their ids, so that the order of the data changes nothing."""
+        return ()
+
+    @abstractmethod
+    def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
+        """Radii of N images; 0 where nothing is certified."""

@@ -1,0 +1,53 @@
+"""L-bound: the margin of the loss divided by an estimate of its Lipschitz constant."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from robusteval.certify.base import Radii, State, Statistic, Step
+from robusteval.certify.fitted import FittedBound, fit_rows, looked_up
+from robusteval.certify.gev import fit
+from robusteval.certify.loss import loss_gradient, rounded_down, slopes
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.streams import Streams
+
+
+class LBound(FittedBound):
+    """|v| >= max(l0 - l(x), 0) / L for every adversarial v, if L is a Lipschitz constant of the loss.
+
+    GradReg Proposition 2.2 (L-bound), with l = max_{i != c} p_i - p_c on softmax outputs, c the label, l0 = 0.
+    L is the 1 - p quantile of a GEV distribution fitted to maxima of the dual gradient norm over random batches
+    of the data, but at least the largest norm of any image. That is an ESTIMATE: the gradient is read at the
+    images only, never between them, so an attack may well come closer than the radius. A batch holds at
+    most as many images as the set; with fewer than about ten times `batch` images the same few make most of the
+    maxima, nothing can be fitted, and L is the largest norm seen (`fit_code` says so).
+    Misclassified images get 0. One gradient an image for L, another for the radius.
+    """
+
+    name: ClassVar[str] = "l-bound"
+    summary: ClassVar[str] = "margin over an estimated Lipschitz constant (GradReg, Proposition 2.2)"
+
+    def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
+        norms = []
+        for gradient, _, _ in loss_gradient(classifier, images):
+            norms.append(self.norm.dual.size(gradient.double()))
+            step(sum(map(len, norms)), len(images))
+        slope = torch.cat(norms)
+        size = min(self.batch, len(images))
+        maxima = slope[self.draws(len(images), size, streams)].amax(1).cpu().numpy()
+        gev = fit(maxima, self.p, float(slope.max()))
+        return (
+            *(Statistic("maximum", i, float(value)) for i, value in enumerate(maxima)),
+            *fit_rows("", 0, gev),
+            Statistic("L", 0, gev.estimate),
+        )
+
+    def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
+        here = slopes(classifier, images, self.norm)
+        ((_, constant),) = looked_up(state, "L")
+        # L = 0 says that the loss is constant: nothing in the box is adversarial, but no number says that.
+        radius = here.margin / constant if constant > 0 else torch.zeros_like(here.margin)
+        return Radii(rounded_down(radius), here.predicted, torch.zeros_like(here.predicted, dtype=torch.bool))

@@ -1,0 +1,238 @@
+"""The command line: arguments and printing, nothing else. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+
+from robusteval.errors import UserError
+
+if TYPE_CHECKING:
+    from robusteval.audit.run import Run
+
+P = ParamSpec("P")
+out, err = Console(), Console(stderr=True)
+
+
+def polite(command: Callable[P, None]) -> Callable[P, None]:
+    """A user's mistake is one line on stderr and exit code 2; Ctrl-C says how to go on."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except UserError as error:
+            err.print("error:", " ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            err.print("Stopped. What was computed is kept; the same command continues it.")
+            raise typer.Exit(130) from None
+
+    return run
+
+
+app = typer.Typer(
+    help="Robustness evaluation and certification of trained image classifiers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Listing(StrEnum):
+    attacks = "attacks"
+    certificates = "certificates"
+    metrics = "metrics"
+    architectures = "architectures"
+    protocols = "protocols"
+    data = "data"
+
+
+Out = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
+Limit = Annotated[int | None, typer.Option(help="Use only the first N images.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random stream.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+BatchSize = Annotated[str, typer.Option(help="auto measures which is fastest.")]
+
+
+@app.command()
+@polite
+def audit(
+    checkpoint: Annotated[str, typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file.")],
+    data: Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")],
+    out_dir: Out,
+    arch: Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")] = None,
+    protocol: Annotated[str, typer.Option(help="NAME, or a FILE.toml.")] = "quick",
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    batch_size: BatchSize = "auto",
+    source: Annotated[list[str] | None, typer.Option(help="Checkpoint to transfer attacks from; repeatable.")] = None,
+    source_arch: Annotated[str | None, typer.Option(help="Architecture of the sources, if not --arch.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Normalisation, one value a channel: 0.49,0.48,0.45")] = None,
+    std: Annotated[str | None, typer.Option(help="Normalisation, one value a channel.")] = None,
+) -> None:
+    """Bracket the minimum adversarial distance of each image, from below and from above, and write a report."""
+    from robusteval.audit.session import run_audit
+    from robusteval.checkpoints import open_checkpoint
+    from robusteval.datasets import read_images
+    from robusteval.progress import Bars
+
+    images = read_images(data, limit)
+    shape, normalisation = images.shape, {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
+    model = open_checkpoint(checkpoint, arch, input_shape=shape, **normalisation)
+    sources = [open_checkpoint(s, source_arch or arch, input_shape=shape, **normalisation) for s in source or []]
+    with Bars(err) as bars:
+        run = run_audit(
+            model,
+            images,
+            protocol,
+            out_dir,
+            sources=sources,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
+            progress=bars,
+            command=["robusteval", *sys.argv[1:]],
+            limit=limit,
+        )
+    _report(run)
+
+
+@app.command()
+@polite
+def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Write report.html, report.md and the figures of a run again."""
+    from robusteval.audit.run import Run
+
+    _report(Run.open(run))
+
+
+@app.command()
+@polite
+def verify(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    checkpoint: Annotated[str | None, typer.Option(help="The model, if its file has moved.")] = None,
+) -> None:
+    """Run the model on the kept witnesses again and check every claim in the tables. Exit code 1 if one fails."""
+    from robusteval.audit.run import Run
+    from robusteval.audit.verify import open_model
+    from robusteval.audit.verify import verify as check
+    from robusteval.progress import Bars
+
+    opened = Run.open(run)
+    model = open_model(opened, checkpoint)
+    with Bars(err) as bars:
+        findings = list(check(opened, model, bars))
+    for finding in findings[:50]:
+        err.print(f"[red]wrong[/red] {finding}", highlight=False, soft_wrap=True)
+    if findings:
+        err.print(f"{len(findings)} claims of {run} do not hold.")
+        raise typer.Exit(1)
+    out.print(f"Every claim of {run} holds.")
+
+
+@app.command("list")
+@polite
+def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+    """List what can be named on the command line and in protocols."""
+    from rich.table import Table
+
+    table = Table("name", "what it is", box=None, pad_edge=False)
+    for name, summary in _listing(what):
+        table.add_row(name, summary)
+    out.print(table)
+
+
+@app.command()
+@polite
+def demo(
+    out_dir: Out = Path("runs/demo"),
+    limit: Limit = 50,
+    seed: Seed = 0,
+) -> None:
+    """Audit the small checkpoints that come with robusteval on real digits, with the protocol `quick`."""
+    from robusteval.audit.session import run_audit
+    from robusteval.checkpoints import open_checkpoint
+    from robusteval.datasets import read_images
+    from robusteval.progress import Bars
+
+    images = read_images("digits", limit)
+    folder = Path(__file__).parent / "demo"
+    paths = sorted(folder.glob("*.safetensors"))
+    models = [open_checkpoint(str(path), "digits-cnn", input_shape=images.shape) for path in paths]
+    for i, model in enumerate(models):
+        out.rule(model.name)
+        with Bars(err) as bars:
+            run = run_audit(
+                model,
+                images,
+                "quick",
+                out_dir / model.name,
+                sources=[models[i - 1]],
+                seed=seed,
+                progress=bars,
+                command=["robusteval", *sys.argv[1:]],
+                limit=limit,
+            )
+        _report(run)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _report(run: Run) -> None:
+    from robusteval.reports import summarise, write_markdown, write_report
+    from robusteval.reports.terminal import headline_table
+
+    out.print(headline_table(summarise(run)))
+    write_markdown(run)
+    out.print(f"Report: {write_report(run)}", soft_wrap=True, highlight=False)
+
+
+def _listing(what: Listing) -> list[tuple[str, str]]:
+    match what:
+        case Listing.attacks:
+            from robusteval.attacks import ATTACKS
+
+            return [(name, m.summary) for name, m in ATTACKS.items()]
+        case Listing.certificates:
+            from robusteval.certify import CERTIFICATES
+
+            return [(name, m.summary) for name, m in CERTIFICATES.items()]
+        case Listing.metrics:
+            from robusteval.metrics import METRICS
+
+            return [(name, m.summary) for name, m in METRICS.items()]
+        case Listing.architectures:
+            from robusteval.architectures import ARCHITECTURES
+
+            return [(name, a.summary) for name, a in ARCHITECTURES.items()]
+        case Listing.protocols:
+            from robusteval.audit.protocol import available_protocols, read_protocol
+
+            return [(name, read_protocol(name).description) for name in available_protocols()]
+        case Listing.data:
+            from robusteval.datasets import DATASETS
+
+            return [(name, d.summary) for name, d in DATASETS.items()]
+
+
+def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"expected {option} as numbers with commas between them, got '{text}'") from None

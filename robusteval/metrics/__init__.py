@@ -1,0 +1,10 @@
+"""Measurements of a model near each image, one file a method."""
+
+from __future__ import annotations
+
+from robusteval.metrics.base import Metric
+from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.spectrum import JacobianSpectrum
+
+_ALL: tuple[type[Metric], ...] = (GaussianNoise, JacobianSpectrum)
+METRICS: dict[str, type[Metric]] = {metric.name: metric for metric in _ALL}

@@ -1,0 +1,89 @@
+"""Fixtures shared by the tests of whole audits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+PROTOCOL = """
+name = "small"
+description = "Own methods only, in small settings"
+
+[budgets]
+linf = ["8/255", 0.1]
+l2 = [0.5]
+
+[[attacks]]
+method = "pgd"
+norm = "linf"
+steps = 5
+restarts = 2
+
+[[attacks]]
+method = "pgd"
+name = "pgd-targeted-l2"
+norm = "l2"
+steps = 5
+loss = "margin"
+target = "random"
+
+[[attacks]]
+method = "fgsm"
+norm = "linf"
+
+[[attacks]]
+method = "lrc"
+norm = "l2"
+samples = 20
+
+[[attacks]]
+method = "uniform-noise"
+norm = "linf"
+samples = 10
+
+[[attacks]]
+method = "transfer"
+norm = "linf"
+
+[[certificates]]
+method = "l-bound"
+norm = "l2"
+batches = 20
+
+[[certificates]]
+method = "omega-bound"
+norm = "linf"
+grid = [0.01, 0.05]
+batches = 10
+
+[[certificates]]
+method = "smoothing"
+sigma = 0.25
+n0 = 20
+n = 100
+
+[[metrics]]
+method = "gaussian-noise"
+sigmas = [0.1, 0.3]
+samples = 5
+
+[[metrics]]
+method = "jacobian-spectrum"
+ranks = 5
+witnesses = "pgd-linf"
+"""
+
+
+@pytest.fixture(scope="session")
+def protocol_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("protocol") / "small.toml"
+    path.write_text(PROTOCOL)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_folder() -> Path:
+    import robusteval
+
+    return Path(str(robusteval.__file__)).parent / "demo"

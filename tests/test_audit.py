@@ -1,0 +1,221 @@
+"""Whole audits: the same numbers whatever the batches, resumed after a kill, and verified again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
+from robusteval.audit.run import CLEAN, read_frame, read_pictures, write_frame, write_pictures
+from robusteval.images import Images
+from robusteval.tables import TABLES
+
+COUNT = 20
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return read_images("digits", COUNT)
+
+
+def audit(images: Images, demo: Path, protocol: Path, out: Path, **settings: object) -> Run:
+    model = open_checkpoint(str(demo / "digits-standard.safetensors"), "digits-cnn", input_shape=images.shape)
+    source = open_checkpoint(str(demo / "digits-pgd-linf.safetensors"), "digits-cnn", input_shape=images.shape)
+    return run_audit(model, images, str(protocol), out, sources=[source], **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def run(images: Images, demo_folder: Path, protocol_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("audit") / "run"
+    return audit(images, demo_folder, protocol_file, out, dtype="float64", batch_size=7)
+
+
+def assert_same(one: Run, other: Run, tolerance: float) -> None:
+    for name in TABLES:
+        left, right = one.table(name), other.table(name)
+        if tolerance == 0:
+            pd.testing.assert_frame_equal(left, right, check_exact=True)
+        else:
+            pd.testing.assert_frame_equal(left, right, rtol=tolerance, atol=tolerance)
+
+
+def test_the_tables_have_their_schemas_and_sane_numbers(run: Run) -> None:
+    for name, table in TABLES.items():
+        assert list(run.table(name).columns[: len(table.columns)]) == table.names
+    bounds = run.bounds()
+    assert len(bounds) == COUNT
+    witnesses = run.table("witnesses")
+    found = witnesses[witnesses["success"]]
+    for norm in ("l2", "linf"):
+        own = found[found["norm"] == norm]
+        assert (own[norm] <= own["budget"] * (1 + 1e-6)).all()
+    failed = witnesses[~witnesses["success"]]
+    assert np.isinf(failed[["l0", "l1", "l2", "linf"]].to_numpy()).all()
+    correct = run.table("images").set_index("image_id")["correct"]
+    wrong = witnesses[~witnesses["image_id"].map(correct)]
+    assert (wrong["linf"] == 0).all()
+    assert (wrong["forwards"] == 0).all()
+    attacked = witnesses[witnesses["image_id"].map(correct) & (witnesses["method"] == "pgd-linf")]
+    assert attacked.groupby("image_id")["forwards"].sum().between(1, 2 * 2 * 6).all()
+
+
+def test_robust_accuracy_falls_with_the_budget(run: Run) -> None:
+    rows = run.table("witnesses")
+    rates = rows[rows["method"] == "pgd-linf"].groupby("budget")["success"].mean()
+    assert rates.is_monotonic_increasing
+    assert rates.iloc[-1] > 0.5
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_the_batch_size_changes_nothing(
+    run: Run, images: Images, demo_folder: Path, protocol_file: Path, tmp_path: Path, batch_size: int
+) -> None:
+    other = audit(images, demo_folder, protocol_file, tmp_path / "r", dtype="float64", batch_size=batch_size)
+    assert_same(run, other, 1e-9)
+
+
+def test_the_order_of_the_images_changes_nothing(
+    run: Run, images: Images, demo_folder: Path, protocol_file: Path, tmp_path: Path
+) -> None:
+    shuffled = images.select(torch.randperm(COUNT, generator=torch.Generator().manual_seed(1)))
+    other = audit(shuffled, demo_folder, protocol_file, tmp_path / "r", dtype="float64", batch_size=7)
+    assert_same(run, other, 1e-9)
+
+
+def test_another_seed_draws_other_numbers(
+    run: Run, images: Images, demo_folder: Path, protocol_file: Path, tmp_path: Path
+) -> None:
+    other = audit(images, demo_folder, protocol_file, tmp_path / "r", dtype="float64", batch_size=7, seed=1)
+    counts = [r.table("measurements").query("quantity == 'smoothing_count'")["value"] for r in (run, other)]
+    assert not counts[0].equals(counts[1])
+
+
+def command(demo: Path, protocol: Path, out: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "robusteval", "audit", str(demo / "digits-standard.safetensors")),
+        *("--arch", "digits-cnn", "--data", "digits", "--protocol", str(protocol), "--limit", str(COUNT)),
+        *("--out", str(out), "--batch-size", "4", "--source", str(demo / "digits-pgd-linf.safetensors")),
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_to_the_same_tables(demo_folder: Path, protocol_file: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(demo_folder, protocol_file, whole), check=True, capture_output=True)
+    process = subprocess.Popen(
+        command(demo_folder, protocol_file, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while len(list(killed.glob("parts/pgd-*/*.parquet"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert json.loads((killed / "manifest.json").read_text())["status"] == "incomplete"
+    before = {p: p.stat().st_mtime_ns for p in killed.glob("parts/*/*.parquet")}
+    subprocess.run(command(demo_folder, protocol_file, killed), check=True, capture_output=True)
+    assert before
+    assert all(p.stat().st_mtime_ns == at for p, at in before.items()), "finished parts were computed again"
+    assert_same(Run.open(whole), Run.open(killed), 0)
+
+
+def test_an_honest_run_verifies(run: Run) -> None:
+    assert list(verify(run)) == []
+
+
+@pytest.fixture
+def copy(run: Run, tmp_path: Path) -> Run:
+    import shutil
+
+    return Run.open(shutil.copytree(run.path, tmp_path / "copy"))
+
+
+def test_a_tampered_witness_is_named(copy: Run) -> None:
+    path = next(p for p in sorted(copy.path.glob("witnesses/pgd-linf/*")) if read_pictures(p))
+    pictures = read_pictures(path)
+    key = sorted(pictures)[0]
+    clean = copy.pictures(CLEAN)[key.split("/")[1]]
+    write_pictures(path, pictures | {key: clean})
+    findings = list(verify(copy))
+    assert any("was changed" in f and path.name in f for f in findings)
+    assert any("pgd-linf, row" in f and key.split("/")[1] in f and "success" in f for f in findings)
+
+
+@pytest.mark.parametrize("name", ["images", "witnesses", "certificates", "measurements", "statistics", "bounds"])
+def test_a_tampered_table_value_is_named(copy: Run, name: str) -> None:
+    column = {"images": "logit_margin", "witnesses": "linf", "certificates": "radius", "bounds": "upper_linf"}
+    frame = copy.table(name)
+    frame.loc[5, column.get(name, "value")] = 0.123
+    write_frame(copy.path / "tables" / f"{name}.parquet", frame)
+    (finding,) = [f for f in verify(copy) if f.startswith(f"table {name}, row 5 (")]
+    assert "is 0.123, expected" in finding
+
+
+@pytest.mark.parametrize("stage", ["clean", "pgd-linf", "smoothing-l2", "l-bound-l2", "gaussian-noise"])
+def test_a_tampered_part_is_named_even_when_its_tables_follow(copy: Run, stage: str) -> None:
+    from robusteval.audit.run import checksum
+    from robusteval.audit.tabulate import write_tables
+
+    path = copy.part(stage, "00001")
+    frame = read_frame(path)
+    column = next(c for c in ("logit_margin", "linf", "radius", "value") if c in frame)
+    frame[column] = 0.123
+    write_frame(path, frame)
+    write_tables(copy)
+    copy.manifest["evidence"][str(path.relative_to(copy.path))] = checksum(path)
+    copy.write_manifest()
+    assert any(stage in f and "row" in f and "is 0.123" in f for f in verify(copy))
+
+
+def test_a_missing_witness_and_a_stray_file_are_named(copy: Run) -> None:
+    path = copy.picture_file("pgd-linf", "00000")
+    path.rename(path.with_name("stray.safetensors"))
+    findings = list(verify(copy))
+    assert "witnesses/pgd-linf/00000.safetensors is missing" in findings
+    assert "witnesses/pgd-linf/stray.safetensors is not part of the run" in findings
+
+
+def test_another_model_seed_or_protocol_is_refused_and_nothing_is_lost(
+    run: Run, images: Images, demo_folder: Path, protocol_file: Path
+) -> None:
+    before = (run.path / "manifest.json").read_text()
+    with pytest.raises(UserError, match="expected the seed of the run"):
+        audit(images, demo_folder, protocol_file, run.path, dtype="float64", seed=5)
+    with pytest.raises(UserError, match="expected the data set of the run"):
+        audit(read_images("digits", 5), demo_folder, protocol_file, run.path, dtype="float64")
+    with pytest.raises(UserError, match="expected the batch size of the run"):
+        audit(images, demo_folder, protocol_file, run.path, dtype="float64", batch_size=3)
+    other = open_checkpoint(str(demo_folder / "digits-pgd-l2.safetensors"), "digits-cnn", input_shape=images.shape)
+    with pytest.raises(UserError, match="expected the model of the run"):
+        run_audit(other, images, str(protocol_file), run.path, dtype="float64")
+    assert (run.path / "manifest.json").read_text() == before
+
+
+def test_a_directory_with_other_things_is_refused(
+    images: Images, demo_folder: Path, protocol_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="holds other things"):
+        audit(images, demo_folder, protocol_file, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_method_that_cannot_run_does_not_stop_the_others(
+    images: Images, demo_folder: Path, protocol_file: Path, tmp_path: Path
+) -> None:
+    model = open_checkpoint(str(demo_folder / "digits-standard.safetensors"), "digits-cnn", input_shape=images.shape)
+    run = run_audit(model, images, str(protocol_file), tmp_path / "run", batch_size=16)
+    stages = {s["name"]: s for s in run.manifest["stages"]}
+    assert stages["transfer-linf"]["status"] == "unavailable"
+    assert "got none" in stages["transfer-linf"]["reason"]
+    assert {s["status"] for n, s in stages.items() if n != "transfer-linf"} == {"done"}
+    assert list(verify(run)) == []
