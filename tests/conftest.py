@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Tests run in several processes; before torch is loaded, give each one core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROTOCOL = """
 name = "small"
