@@ -88,7 +88,7 @@ def small(name: str, norm: Norm) -> Certificate:
     settings_of = {
         "l-bound": {"norm": norm},
         "omega-bound": {"norm": norm, "grid": GRIDS[norm][1:3], "batches": 30},
-        "smoothing": {"norm": norm, "n": 100, "n0": 20, "error": 0.01},
+        "smoothing": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01},
     }
     return CERTIFICATES[name].model_validate(settings_of[name])
 
@@ -115,7 +115,7 @@ def test_every_certificate_runs_in_every_norm(name: str, norm: Norm, dtype: torc
     assert (radii.radius >= 0).all()
     assert (radii.radius > 0).any()
     assert (radii.radius[radii.abstained] == 0).all()
-    assert (certificate.alpha is not None) == (certificate.kind is Guarantee.CONFIDENCE)
+    assert (certificate.error_probability is not None) == (certificate.kind is Guarantee.CONFIDENCE)
     assert all(isinstance(s.value, float) for s in state)
 
 
@@ -157,7 +157,7 @@ def test_misclassified_images_get_zero(name: str, norm: Norm) -> None:
         ("omega-bound", {"norm": "l2", "grid": [0.0, 0.1]}),
         ("smoothing", {"sigma": 0}),
         ("smoothing", {"norm": "linf"}),
-        ("smoothing", {"error": 1.0}),
+        ("smoothing", {"alpha": 1.0}),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(name: str, setting: dict[str, object]) -> None:
@@ -460,7 +460,7 @@ def test_smoothing_of_a_linear_network_meets_the_exact_radius() -> None:
     exact = (z.abs() / w.norm()).numpy()
     images = images_of(images.pixels, (z > 0).long())
     sigma, samples, error = 0.4, 300, 0.05
-    certificate = Smoothing(sigma=sigma, n=samples, n0=50, error=error)
+    certificate = Smoothing(sigma=sigma, n=samples, n0=50, alpha=error)
     _, radii = run(certificate, classifier, images)
     named = radii.predicted == images.labels
     radius = radii.radius.numpy()

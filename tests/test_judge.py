@@ -16,11 +16,11 @@ from robusteval.norms import Norm
 
 def brightness() -> Classifier:
     """Class 1 where the mean pixel is above one half."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    linear = nn.Linear(4, 2)
     with torch.no_grad():
-        network[1].weight.copy_(torch.tensor([[0.0] * 4, [1.0] * 4]))
-        network[1].bias.copy_(torch.tensor([2.0, 0.0]))
-    return make_classifier("brightness", network, (1, 2, 2))
+        linear.weight.copy_(torch.tensor([[0.0] * 4, [1.0] * 4]))
+        linear.bias.copy_(torch.tensor([2.0, 0.0]))
+    return make_classifier("brightness", nn.Sequential(nn.Flatten(), linear), (1, 2, 2))
 
 
 def one_image(value: float = 0.45) -> Images:

@@ -53,7 +53,7 @@ class Stage:
         if isinstance(self.method, Certificate):
             entry["guarantee"] = self.method.kind.value
             entry["subject"] = self.method.subject
-            entry["alpha"] = self.method.alpha
+            entry["alpha"] = self.method.error_probability
         return entry
 
 

@@ -136,7 +136,7 @@ def certificate(context: Context, stage: Stage, images: Images, state: State) ->
             "norm": method.norm.value,
             "kind": method.kind.value,
             "radius": _array(radii.radius.double()),
-            "alpha": np.nan if method.alpha is None else method.alpha,
+            "alpha": np.nan if method.error_probability is None else method.error_probability,
             "predicted": _array(radii.predicted),
             "abstained": _array(radii.abstained),
         }

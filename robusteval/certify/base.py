@@ -73,8 +73,8 @@ class Certificate(Method):
         return "f"
 
     @property
-    def alpha(self) -> float | None:
-        """The probability with which a CONFIDENCE bound may be wrong, per image; None for other kinds."""
+    def error_probability(self) -> float | None:
+        """alpha: the probability with which a CONFIDENCE bound may be wrong, per image; None for other kinds."""
         return None
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:

@@ -26,8 +26,8 @@ class Smoothing(Certificate):
     """The L2 radius within which g(x) = the class that f gives most often to x + N(0, sigma^2 I) stays the same.
 
     Cohen, Rosenfeld and Kolter (2019), CERTIFY: `n0` noisy samples choose a class, `n` fresh ones
-    bound its probability from below by p (Clopper-Pearson, one-sided, at level 1 - error), and the radius is
-    sigma * Phi^-1(p); p <= 1/2 abstains with radius 0. With probability at least 1 - error over the noise, the
+    bound its probability from below by p (Clopper-Pearson, one-sided, at level 1 - alpha), and the radius is
+    sigma * Phi^-1(p); p <= 1/2 abstains with radius 0. With probability at least 1 - alpha over the noise, the
     radius of an image that is not abstained on is right. It is a bound of the smoothed classifier, not of f,
     around the class `predicted`, which need not be the label. The noise leaves the box [0, 1] unclipped, as the
     theorem needs. n0 + n forward evaluations an image.
@@ -44,23 +44,23 @@ class Smoothing(Certificate):
     n0: PositiveInt = 100
     """Samples that choose the class."""
     n: PositiveInt = 1000
-    """Samples that bound its probability. The radius is at most sigma * Phi^-1(error^(1/n))."""
-    error: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    """alpha of the paper: the probability, for each image, that its radius is wrong."""
+    """Samples that bound its probability. The radius is at most sigma * Phi^-1(alpha^(1/n))."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    """The probability, for each image, that its radius is wrong."""
 
     @property
     def subject(self) -> str:
         return f"smooth(f, {self.sigma:g})"
 
     @property
-    def alpha(self) -> float:
-        return self.error
+    def error_probability(self) -> float:
+        return self.alpha
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         chosen = self._votes(classifier, images.pixels, streams, self.n0).argmax(1)
         votes = self._votes(classifier, images.pixels, streams, self.n)
         top = votes.gather(1, chosen[:, None])[:, 0]
-        radius = certified_radius(top.cpu().numpy(), self.n, self.error, self.sigma)
+        radius = certified_radius(top.cpu().numpy(), self.n, self.alpha, self.sigma)
         kept = torch.from_numpy(radius).to(top.device)
         return Radii(
             kept,
