@@ -114,8 +114,15 @@ class Classifier:
         return replace(self, rows=self.rows[rows.cpu()])
 
     def as_module(self) -> nn.Module:
-        """A plain torch module for libraries that want one; its evaluations are booked here too."""
+        """A plain torch module for libraries that want one; its evaluations are booked here too. It takes pictures of
+        any floating-point dtype and answers in it: some libraries know float32 only."""
         return _Counted(self)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type that it computes in."""
+        mean: Tensor = self.module.state_dict()["mean"]
+        return mean.dtype
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Classifier:
         return replace(self, module=self.module.to(device=device, dtype=dtype))
@@ -133,10 +140,11 @@ class _Counted(nn.Module):
         super().__init__()
         self.inner = classifier.module
         self.call = classifier.__call__
+        self.dtype = classifier.dtype
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.call(pixels)
+        return self.call(pixels.to(self.dtype)).to(pixels.dtype)
 
 
 def make_classifier(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 def flat(v: Tensor) -> Tensor:
     """(N, ...) -> (N, D)."""
-    return v.reshape(len(v), -1)
+    return v.flatten(1)
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:
@@ -49,9 +49,13 @@ class Norm(Enum):
         return size
 
     def scale_to(self, v: Tensor, radius: float | Tensor) -> Tensor:
-        """v rescaled to size `radius` (a number or (N,)); zero stays zero."""
-        size = self.size(v)
-        return v * column(radius / size.clamp_min(torch.finfo(v.dtype).tiny), v)
+        """v rescaled to size `radius` (a number or (N,)); zero stays zero.
+
+        Divided by its largest entry first: the squares of a vanishing gradient are zero, the gradient is not.
+        """
+        peak = Norm.LINF.size(v).clamp_min(torch.finfo(v.dtype).tiny)
+        unit = v / column(peak, v)
+        return unit * column(radius / self.size(unit).clamp_min(0.5), v)
 
     def project(self, v: Tensor, radius: float | Tensor) -> Tensor:
         """The Euclidean projection on the ball of `radius` (a number or (N,)); exactly v inside it."""

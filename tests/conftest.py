@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Tests run in several processes; before torch is loaded, give each one core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No deadlines: shared machines pause for seconds.
+settings.register_profile("robusteval", deadline=None)
+settings.load_profile("robusteval")
 
 PROTOCOL = """
 name = "small"

@@ -58,7 +58,12 @@ class AutoAttack(Attack):
                 attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
                 attack.apgd.n_iter = attack.apgd_targeted.n_iter = attack.fab.n_iter = self.iterations
                 attack.square.n_queries = self.queries
-                found, _ = attack.run_standard_evaluation(images.pixels, images.labels, batch_size=len(images))
+                found, _ = attack.run_standard_evaluation(images.pixels.float(), images.labels, batch_size=len(images))
+        except ZeroDivisionError as error:
+            shape = "x".join(map(str, images.shape))
+            raise UnsupportedError(
+                f"expected pictures larger than Square's windows for autoattack, got {shape}"
+            ) from error
         finally:
             logger.setLevel(level)
         result: Tensor = torch.as_tensor(found).to(images.pixels).clamp(0, 1)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from robusteval.norms import Norm
-
-_INWARD = 1 - 1e-6
-"""L2 radii are taken smaller by this much, so that the rounding of float32 pixels stays within the budget."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,15 @@ class Ball:
     def nearest(self, pictures: Tensor) -> Tensor:
         """Pictures (N, C, H, W) brought into the ball and the box; those inside stay as they are."""
         if self.norm is not Norm.LINF:
-            pictures = self.centers + self.norm.project(pictures - self.centers, self.radius * _INWARD)
+            pictures = self.centers + self.norm.project(pictures - self.centers, self._inward())
         return pictures.clamp(self.low, self.high)
+
+    def _inward(self) -> float:
+        """The radius less what rounding can add: half a unit in the last place of each of the D pixels, which is at
+        most eps / 4, and a few units in the size itself."""
+        eps, size = torch.finfo(self.centers.dtype).eps, self.centers[0].numel()
+        worst = eps / 4 * (size if self.norm is Norm.L1 else math.sqrt(size))
+        return max(0.0, self.radius * (1 - 8 * eps) - worst)
 
     def select(self, rows: Tensor) -> Ball:
         return Ball(self.norm, self.radius, self.centers[rows], self.low[rows], self.high[rows])

@@ -1,0 +1,179 @@
+"""The figures of a report: which there are, and those of distances (curves, brackets, certified accuracy)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from robusteval.audit.run import Run
+from robusteval.reports import fit_figures, metric_figures, names
+from robusteval.reports.drawing import COLOURS, FAINT, INK, MARKERS, Plot, legend, share_axis, style
+from robusteval.reports.intervals import clopper_pearson
+from robusteval.reports.summary import closest, covered
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 800
+"""Of more images only so many are drawn in a bracket plot: a screen has no more columns to tell them apart."""
+Steps = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def plots(run: Run) -> dict[str, list[Plot]]:
+    """Every figure that the run has data for, by the section of the report that it belongs to."""
+    return {
+        "brackets": brackets(run),
+        "curves": [plot for norm in names.NORMS if (plot := _curve(run, norm))],
+        "certificates": [*coverage(run), *fit_figures.fits(run)],
+        "noise": metric_figures.noise(run),
+        "spectrum": metric_figures.spectrum(run),
+    }
+
+
+def steps(distances: ArrayLike, reach: float = np.inf) -> Steps:
+    """Where the share of `distances` above x changes, from x = 0 on, and that share just there."""
+    ordered = np.sort(np.asarray(distances, dtype=np.float64))
+    x = np.unique(np.append(ordered[np.isfinite(ordered) & (ordered <= reach * (1 + 1e-6))], 0.0))
+    return x, 1 - np.searchsorted(ordered, x, side="right") / len(ordered)
+
+
+def _curve(run: Run, norm: str) -> Plot | None:
+    """The share of images that each attack leaves standing at a distance, and the worst case."""
+    entries = [s for s in run.stages("attack") if s["status"] == "done" and s["norm"] == norm]
+    if not entries:
+        return None
+    titles, bounds, witnesses = names.stages(run), run.bounds(), run.table("witnesses")
+    worst = bounds[f"upper_{norm}"].to_numpy()
+    reach = {titles[e["name"]]: max(e["budgets"]) if e["fixed_budget"] else np.inf for e in entries}
+    lines = {
+        titles[e["name"]]: steps(
+            closest(witnesses, e["name"], norm, bounds["image_id"]).to_numpy(), reach[titles[e["name"]]]
+        )
+        for e in entries
+    }
+    x, y = steps(worst)
+    low, high = clopper_pearson(np.round(y * len(worst)), len(worst))
+    finite = worst[np.isfinite(worst) & (worst > 0)]
+    ends = [1.25 * b for e in entries for b in e["budgets"]]
+    end = max([*ends, *([1.1 * float(np.quantile(finite, 0.97))] if len(finite) else [])], default=1.0)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for i, (name, (at, share)) in enumerate(lines.items()):
+            colour, dash = style(i)
+            stop = max(min(reach[name], end), at[-1])
+            label = names.bare(name, norm)
+            axes.step([*at, stop], [*share, share[-1]], where="post", color=colour, ls=dash, lw=1.4, label=label)
+        far = max(end, x[-1])
+        band = np.append(low, low[-1]), np.append(high, high[-1])
+        axes.fill_between(np.append(x, far), *band, step="post", color=FAINT, alpha=0.22, lw=0)
+        label = "all attacks, with 95 % band"
+        axes.step([*x, far], [*y, y[-1]], where="post", color=INK, lw=2.2, label=label)
+        axes.set(xlim=(0, end), xlabel=f"{names.NORMS[norm]} distance (pixels in [0, 1])", ylabel="images still right")
+        share_axis(axes)
+        legend(figure, axes)
+
+    data = pd.concat(
+        [
+            *(pd.DataFrame({"attack": name, "distance": at, "share": share}) for name, (at, share) in lines.items()),
+            pd.DataFrame({"attack": "all attacks", "distance": x, "share": y, "low": low, "high": high}),
+        ]
+    )
+    caption = (
+        "Share of images that no perturbation found so far turns, against its size. The thick line takes the "
+        "closest witness of all attacks, whatever norm they search in. The line of an attack with fixed budgets "
+        "ends at the largest one tried."
+    )
+    return Plot(f"curves-{norm}", f"Accuracy against distance, {names.NORMS[norm]}", caption, data, draw)
+
+
+def brackets(run: Run) -> list[Plot]:
+    """Per norm: the closest witness of each image and its lower bounds, images ordered by the former."""
+    bounds, titles, found = run.bounds(), names.stages(run), []
+    for norm in names.NORMS:
+        lowers = {
+            f"lower_{s['name']}": titles[s["name"]]
+            for s in run.stages("certificate")
+            if s["status"] == "done" and s["norm"] == norm and s["subject"] == "f"
+        }
+        if lowers or any(s["norm"] == norm for s in run.stages("attack") if s["status"] == "done"):
+            data = bounds[["image_id", f"upper_{norm}", *lowers]]
+            data = data.sort_values([f"upper_{norm}", "image_id"], ignore_index=True)
+            found.append(_bracket(norm, data.rename(columns=lowers), list(lowers.values())))
+    return found
+
+
+def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str]) -> Plot:
+    rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), COLUMNS)).round().astype(int))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        drawn = data.iloc[rows]
+        upper, x = drawn[f"upper_{norm}"].to_numpy(), rows + 1
+        values = np.concatenate([upper, *(drawn[name].to_numpy() for name in lowers)])
+        positive = values[np.isfinite(values) & (values > 0)]
+        top = float(positive.max()) * (1.0 if np.isfinite(upper).all() else 1.3) if len(positive) else 1.0
+        if len(positive) and positive.max() > 30 * np.quantile(positive, 0.1):
+            linear = 10 ** np.floor(np.log10(np.quantile(positive, 0.1)))
+            axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
+        size = float(np.clip(320 / len(x), 1.0, 4))
+        best = np.max([np.zeros(len(x)), *(drawn[name].to_numpy() for name in lowers)], axis=0)
+        axes.vlines(x, np.minimum(best, top), np.minimum(upper, top), color=FAINT, alpha=0.35, lw=size / 4)
+        for i, name in enumerate(lowers):
+            marks: Any = {"marker": MARKERS[(i + 1) % len(MARKERS)], "color": COLOURS[i % len(COLOURS)]}
+            label = names.bare(name, norm)
+            axes.plot(x, np.minimum(drawn[name], top), ls="", ms=size, mew=0, label=label, **marks)
+        seen = np.isfinite(upper)
+        axes.plot(x[seen], upper[seen], "o", ms=size, mew=0, color=INK, label="closest witness (upper bound)")
+        if not seen.all():
+            height = np.full((~seen).sum(), top)
+            axes.plot(x[~seen], height, "^", ms=size, mew=0, color=FAINT, label="no witness found")
+        axes.set(xlabel="images, ordered by their closest witness", ylabel=f"{names.NORMS[norm]} distance")
+        axes.set_ylim(-0.03 * top if axes.get_yscale() == "linear" else 0, 1.1 * top)
+        axes.margins(x=0.02)
+        legend(figure, axes)
+
+    caption = (
+        "The smallest perturbation that turns an image lies between the marks of its column, as far as the lower "
+        "bound can be trusted: an estimate above a witness is a contradiction, and shown. Zero: misclassified, "
+        "or nothing covered."
+    )
+    if len(rows) < len(data):
+        caption += f" Drawn are {len(rows):,} of {len(data):,} images, evenly along this order."
+    return Plot(f"bracket-{norm}", f"Bracket of each image, {names.NORMS[norm]}", caption, data, draw)
+
+
+def coverage(run: Run) -> list[Plot]:
+    """Per norm: the share of images that each certificate covers, against the radius."""
+    titles, images, table, found = names.stages(run), run.table("images"), run.table("certificates"), []
+    for norm in names.NORMS:
+        lines = {
+            titles[s["name"]]: steps(covered(table[table["method"] == s["name"]], images))
+            for s in run.stages("certificate")
+            if s["norm"] == norm and s["status"] == "done"
+        }
+        if lines:
+            found.append(_coverage(norm, lines))
+    return found
+
+
+def _coverage(norm: str, lines: dict[str, Steps]) -> Plot:
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        end = 1.1 * max(float(x[-1]) for x, _ in lines.values()) or 1.0
+        for i, (name, (x, y)) in enumerate(lines.items()):
+            colour, dash = style(i)
+            label = names.bare(name, norm)
+            axes.step([*x, end], [*y, y[-1]], where="post", color=colour, ls=dash, lw=1.6, label=label)
+        axes.set(xlim=(0, end), xlabel=f"{names.NORMS[norm]} radius (pixels in [0, 1])", ylabel="images covered")
+        share_axis(axes)
+        legend(figure, axes)
+
+    data = pd.concat([pd.DataFrame({"certificate": n, "radius": x, "share": y}) for n, (x, y) in lines.items()])
+    caption = "Share of images classified correctly with a radius above the one on the axis, for each kind of bound."
+    title = f"Coverage of the lower bounds, {names.NORMS[norm]}"
+    return Plot(f"coverage-{norm}", title, caption, data, draw, height=2.8)

@@ -1,0 +1,125 @@
+"""The per-image bound table as cells that DataTables shows, sorts and filters. All text is escaped here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from robusteval.audit.run import Run
+from robusteval.reports import names, show
+from robusteval.reports.thumbnails import Thumbnails, main_norm, thumbnails
+
+Cell = tuple[str, str | float]
+"""What is shown (safe HTML), and what is sorted and searched by."""
+FAR = 1e300
+"""Sorts as infinity, which JSON does not have."""
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    group: str
+    kind: str
+    """picture, text or number."""
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    columns: list[Column]
+    rows: list[list[Cell]]
+    facts: list[dict[str, Any]]
+    """Of each row, what the filters above the table ask for."""
+    classes: list[str]
+    attacks: list[str]
+    norm: str
+    """The title of the norm in which the shown witness is the closest."""
+
+    def groups(self) -> list[tuple[str, int]]:
+        """The heading over neighbouring columns, and how many it spans."""
+        found: list[tuple[str, int]] = []
+        for column in self.columns:
+            if found and found[-1][0] == column.group:
+                found[-1] = (column.group, found[-1][1] + 1)
+            else:
+                found.append((column.group, 1))
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """What the script in the page reads; `edge` opens a new group of columns."""
+        before = [None, *(c.group for c in self.columns)]
+        columns = [
+            {"kind": c.kind, "edge": left not in (None, c.group)} for left, c in zip(before, self.columns, strict=False)
+        ]
+        return {"columns": columns, "rows": self.rows, "facts": self.facts}
+
+
+def image_table(run: Run) -> ImageTable:
+    """One row an image: pictures, classes, and per norm the lower bounds of the model itself, the upper bound
+    and the attack that found it."""
+    bounds, titles, classes = run.bounds(), names.stages(run), names.classes(run)
+    norm = main_norm(run.manifest["protocol"]["budgets"], run.table("witnesses"))
+    pictures = thumbnails(run, norm)
+    lowers = _lowers(run)
+    order = [norm, *(n for n in names.NORMS if n != norm and (lowers[n] or _attacked(run, n)))]
+    columns = [Column(title, "", "picture") for title in ("Image", "Witness", "Added")]
+    columns += [Column("Name", "", "text"), Column("Class", "", "text"), Column("Predicted", "", "text")]
+    for n in order:
+        columns += [Column(names.bare(titles[s], n), names.NORMS[n], "number") for s in lowers[n]]
+        columns += [Column("Witness at", names.NORMS[n], "number"), Column("Found by", names.NORMS[n], "text")]
+    columns.append(Column("Contradictions", "", "text"))
+
+    rows, facts = [], []
+    for bound in bounds.to_dict("records"):
+        row = _pictures(pictures.get(bound["image_id"], Thumbnails()))
+        row += [_text(bound["image_id"]), _text(classes[bound["label"]]), _prediction(bound, classes)]
+        by = {}
+        for n in order:
+            row += [_number(bound[f"lower_{s}"], show.lower(bound[f"lower_{s}"], n)) for s in lowers[n]]
+            method = bound[f"upper_{n}_method"]
+            by[n] = names.CLEAN if method == "clean" else titles.get(method, method)
+            row += [_number(bound[f"upper_{n}"], show.upper(bound[f"upper_{n}"], n)), _text(by[n])]
+        against = [titles.get(m, m) for m in bound["contradictions"].split("; ") if m]
+        row.append(_text("; ".join(against)))
+        rows.append(row)
+        facts.append(
+            {
+                "label": classes[bound["label"]],
+                "by": by[norm],
+                "wrong": not bound["correct"],
+                "standing": math.isinf(bound[f"upper_{norm}"]),
+                "contradiction": bool(against),
+            }
+        )
+    present = sorted({f["label"] for f in facts}, key=classes.index)
+    return ImageTable(columns, rows, facts, present, sorted({f["by"] for f in facts} - {""}), names.NORMS[norm])
+
+
+def _lowers(run: Run) -> dict[str, list[str]]:
+    """By norm, the certificates that speak of the model itself."""
+    done = [s for s in run.stages("certificate") if s["status"] == "done" and s["subject"] == "f"]
+    return {n: [s["name"] for s in done if s["norm"] == n] for n in names.NORMS}
+
+
+def _attacked(run: Run, norm: str) -> bool:
+    return any(s["norm"] == norm and s["status"] == "done" for s in run.stages("attack"))
+
+
+def _pictures(shown: Thumbnails) -> list[Cell]:
+    uris = (("image", shown.image), ("witness", shown.witness), ("what was added", shown.perturbation))
+    return [(Markup('<img src="{}" alt="{}">').format(uri, name) if uri else "", "") for name, uri in uris]
+
+
+def _text(text: str) -> Cell:
+    return escape(text), text
+
+
+def _number(value: float, shown: str) -> Cell:
+    return escape(shown), min(value, FAR)
+
+
+def _prediction(bound: dict[Any, Any], classes: list[str]) -> Cell:
+    name = classes[bound["predicted"]]
+    return (escape(name) if bound["correct"] else Markup('<b class="wrong">{}</b>').format(name)), name

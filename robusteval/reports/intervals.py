@@ -1,0 +1,64 @@
+"""95 % intervals of the numbers that a report shows: shares of images, and medians."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
+from statsmodels.stats.proportion import proportion_confint
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """`count` of `n` images, and the interval of the share in the population that they were drawn from."""
+
+    count: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        return self.count / self.n
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median of n numbers, with its interval; any of the three may be infinite."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def clopper_pearson(count: ArrayLike, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The exact (never too narrow) 95 % interval of shares count / n, both bounds shaped as `count`."""
+    low, high = proportion_confint(np.asarray(count, dtype=np.float64), n, ALPHA, method="beta")
+    return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+
+
+def proportion(hits: ArrayLike) -> Proportion:
+    """The share of True among hits (n,), n > 0."""
+    hits = np.asarray(hits, dtype=bool)
+    low, high = clopper_pearson(hits.sum(), len(hits))
+    return Proportion(int(hits.sum()), len(hits), float(low), float(high))
+
+
+def median(values: ArrayLike, least: float = 0.0) -> Median:
+    """The median of values (n,), n > 0, infinity included, with its distribution-free interval.
+
+    The interval is [x_(l), x_(n+1-l)] of the ordered values, with the largest l for which a Binomial(n, 1/2)
+    falls below l with probability at most 2.5 % (David and Nagaraja 2003, section 7.1). Fewer than six values
+    have no such l: then it is [least, infinity].
+    """
+    x = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(x)
+    rank = int(binom.ppf(ALPHA / 2, n, 0.5))
+    low, high = (float(x[rank - 1]), float(x[n - rank])) if rank > 0 else (least, math.inf)
+    return Median(float(x[(n - 1) // 2] / 2 + x[n // 2] / 2), low, high, n)

@@ -1,0 +1,158 @@
+"""What the parts of a report say, as plain text in rows: shared by HTML and Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robusteval.audit.run import Run
+from robusteval.reports import names, show
+from robusteval.reports.intervals import median
+from robusteval.reports.show import Round
+from robusteval.reports.summary import Summary
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its title, its headings, and rows of text as long as they are. `text` columns come first."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
+    text: int = 1
+
+
+def verdict(summary: Summary) -> str:
+    """The run in two sentences."""
+    said = (
+        f"{summary.model} classifies {show.percent(summary.clean.value)} of {summary.n:,} images of {summary.data} "
+        "correctly."
+    )
+    strongest = {r.norm: r for r in summary.robust}
+    parts = [
+        f"at most {show.percent(r.share.value, Round.UP)} under {names.NORMS[r.norm]} {show.budget(r.budget)}"
+        for r in strongest.values()
+    ]
+    return f"{said} Under attack that falls to {' and '.join(parts)}." if parts else said
+
+
+def notes(summary: Summary) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = []
+    if not summary.complete:
+        found.append("This run is not finished: stages are missing.")
+    if summary.contradictions:
+        where = "; ".join(f"{title} on {count:,}" for title, count in summary.contradicted)
+        found.append(
+            f"Contradictions: on {_images(summary.contradictions)} a lower bound lies above a witness, so it is wrong "
+            f"there: {where}."
+        )
+    found += [f"{c.title} could not run: {c.reason}" for c in summary.unavailable]
+    dependent = [c.title for c in summary.costs if c.available and not c.batch_independent]
+    if dependent:
+        found.append(
+            f"Results of {'; '.join(dependent)} may depend on how the images were cut into batches; their seed is "
+            "fixed per batch."
+        )
+    return found
+
+
+def attacks(summary: Summary) -> list[Grid]:
+    """Per norm: what each attack achieved at each budget, and what that took."""
+    found = []
+    for norm, title in names.NORMS.items():
+        rows = [c for c in summary.costs if c.kind == "attack" and c.available and c.norm == norm]
+        budgets = sorted({s.budget for c in rows for s in c.successes})
+        if rows:
+            grid = []
+            for c in rows:
+                at = {s.budget: show.percent(s.share.value) for s in c.successes}
+                middle = show.upper(c.median.value, norm) if c.median else "-"
+                grid.append([names.bare(c.title, norm), *(at.get(b, "-") for b in budgets), middle])
+            headings = ["Attack", *(f"fooled at {show.budget(b)}" for b in budgets), "median distance"]
+            found.append(Grid(f"Attacks in {title}", headings, grid))
+    return found
+
+
+def certificates(run: Run) -> Grid | None:
+    """Each certificate: what it speaks of, how far it can be trusted, its radii, the state of its fits."""
+    table, statistics, titles = run.table("certificates"), run.table("statistics"), names.stages(run)
+    rows = []
+    for entry in run.stages("certificate"):
+        own = table[table["method"] == entry["name"]]
+        if entry["status"] != "done" or not len(own):
+            continue
+        radius, norm = median(own["radius"]), entry["norm"]
+        doubt = f"alpha {entry['alpha']:g}" if entry["alpha"] is not None else ""
+        codes = statistics[
+            (statistics["method"] == entry["name"]) & statistics["quantity"].isin(["fit_code", "omega_fit_code"])
+        ]["value"]
+        rows.append(
+            [
+                titles[entry["name"]],
+                names.subject(entry["subject"]),
+                f"{entry['guarantee']}, {doubt}" if doubt else entry["guarantee"],
+                "; ".join(names.FITS[int(c)] for c in np.unique(codes)) or "-",
+                show.lower(radius.value, norm),
+                f"{show.lower(radius.low, norm)} to {show.upper(radius.high, norm)}",
+                show.percent(float((own["radius"] > 0).mean()), Round.DOWN),
+            ]
+        )
+    headings = ["Lower bound", "speaks of", "guarantee", "fit", "median radius", "95 % interval", "radius above 0"]
+    return Grid("Lower bounds", headings, rows, text=4) if rows else None
+
+
+def costs(summary: Summary) -> Grid:
+    """What each stage took."""
+    total = sum(c.seconds for c in summary.costs) or 1.0
+    rows = [
+        [
+            c.title,
+            c.kind,
+            show.count(c.forwards / summary.n),
+            show.count(c.backwards / summary.n),
+            show.seconds(c.seconds),
+            show.percent(c.seconds / total),
+        ]
+        for c in summary.costs
+        if c.available
+    ]
+    headings = ["Method", "kind", "forwards an image", "backwards an image", "time", "share of time"]
+    return Grid("Cost", headings, rows, text=2)
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """The manifest, as far as a reader wants it in words."""
+    m = run.manifest
+    model, data = m["model"], m["data"]
+    shape = " x ".join(map(str, model["input_shape"]))
+    return [
+        (
+            "Model",
+            f"{model['name']} ({model['arch'] or 'architecture not named'}, {model['num_classes']} classes, {shape})",
+        ),
+        ("Model file", model["path"] or "none: given in Python"),
+        ("Model fingerprint", model["fingerprint"]),
+        *(("Source of transfer", f"{s['name']}, {s['fingerprint']}") for s in m["sources"]),
+        ("Data", f"{data['source']}, {_images(data['count'])}"),
+        ("Data fingerprint", data["fingerprint"]),
+        ("Protocol", f"{m['protocol']['name']}: {m['protocol']['description']}"),
+        ("Budgets", _budgets(m["protocol"]["budgets"])),
+        ("Seed", str(m["seed"])),
+        ("Computed on", f"{m['device']}, {m['dtype']}, batches of {m['batch_size']}"),
+        ("Started", m["started"]),
+        ("Finished", m["finished"] or "not yet"),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in ({"robusteval": m["robusteval"]} | m["versions"]).items())),
+    ]
+
+
+def _budgets(budgets: dict[str, Any]) -> str:
+    return (
+        "; ".join(f"{names.NORMS[n]} {', '.join(map(show.budget, values))}" for n, values in budgets.items()) or "none"
+    )
+
+
+def _images(n: int) -> str:
+    return f"{n:,} image" if n == 1 else f"{n:,} images"

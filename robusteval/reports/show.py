@@ -1,0 +1,72 @@
+"""Numbers as text. Lower bounds round down, upper bounds round up, so that no shown number claims too much."""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from enum import Enum
+
+NONE_FOUND = "none found"
+"""An infinite upper bound: no attack found a witness."""
+DECIMALS = {"l1": 3, "l2": 4, "linf": 5}
+"""Of distances in pixel units, so that a column aligns."""
+
+
+class Round(Enum):
+    DOWN = ROUND_FLOOR
+    UP = ROUND_CEILING
+    NEAREST = ROUND_HALF_EVEN
+
+
+def fixed(value: float, decimals: int, rounding: Round = Round.NEAREST) -> str:
+    """A finite number with so many decimals, rounded from its shortest exact decimal form."""
+    text = str(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-decimals), rounding.value))
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def percent(share: float, rounding: Round = Round.NEAREST) -> str:
+    """0.9312 -> "93.1 %"."""
+    return f"{fixed(float(Decimal(repr(float(share))) * 100), 1, rounding)} %"
+
+
+def percents(low: float, high: float) -> str:
+    """An interval of shares, rounded outwards: "88.0 to 96.1 %"."""
+    return f"{percent(low, Round.DOWN).removesuffix(' %')} to {percent(high, Round.UP)}"
+
+
+def distance(value: float, norm: str, rounding: Round) -> str:
+    """A distance in pixel units; infinity reads "none found"."""
+    return NONE_FOUND if math.isinf(value) else fixed(value, DECIMALS[norm], rounding)
+
+
+def lower(value: float, norm: str) -> str:
+    """A certified radius, rounded down; an infinite one, of a constant loss, reads "unbounded"."""
+    return "unbounded" if math.isinf(value) else distance(value, norm, Round.DOWN)
+
+
+def upper(value: float, norm: str) -> str:
+    """The distance of a witness, rounded up."""
+    return distance(value, norm, Round.UP)
+
+
+def distances(low: float, high: float, norm: str) -> str:
+    """An interval of distances, rounded outwards."""
+    return f"{lower(low, norm) if math.isfinite(low) else NONE_FOUND} to {upper(high, norm)}"
+
+
+def budget(value: float) -> str:
+    """8 / 255 -> "8/255"; 0.5 -> "0.5"."""
+    plain = f"{value:g}"
+    levels = round(value * 255)
+    if len(plain) > 5 and levels and math.isclose(value * 255, levels, rel_tol=1e-6):
+        return f"{levels}/255"
+    return plain
+
+
+def count(value: float) -> str:
+    """Evaluations an image: 1234.56 -> "1,234.6"."""
+    return f"{value:,.1f}"
+
+
+def seconds(value: float) -> str:
+    return f"{value:,.1f} s"

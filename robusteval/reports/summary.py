@@ -1,0 +1,201 @@
+"""The numbers of a run that a report leads with, each with its 95 % interval."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from robusteval.audit.run import Run
+from robusteval.reports import names
+from robusteval.reports.intervals import Median, Proportion, median, proportion
+
+BUDGET_TOLERANCE = 1e-6
+"""Relative, as the judge's (audit/judge.py): a witness on the border of its budget lies within it."""
+Budgets = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Robust:
+    """Share of images without a witness of any attack within `budget`: never below the true robust accuracy
+    of these images."""
+
+    norm: str
+    budget: float
+    share: Proportion
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Median over all images of the closest witness: misclassified images count 0, failures infinity."""
+
+    norm: str
+    median: Median
+
+
+@dataclass(frozen=True)
+class Certified:
+    """Share of images that `subject` classifies correctly with a radius of at least `budget`."""
+
+    stage: str
+    title: str
+    kind: str
+    subject: str
+    alpha: float | None
+    norm: str
+    budget: float
+    share: Proportion
+
+
+@dataclass(frozen=True)
+class Success:
+    """Share of the correctly classified images that one attack fooled within `budget`."""
+
+    budget: float
+    share: Proportion
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One stage: what it took, in evaluations of one image (summed over the images) and in seconds, and what
+    an attack achieved in its own norm."""
+
+    name: str
+    title: str
+    kind: str
+    norm: str | None
+    available: bool
+    reason: str
+    batch_independent: bool
+    forwards: float
+    backwards: float
+    seconds: float
+    successes: tuple[Success, ...]
+    median: Median | None
+    """Of the witnesses of a minimum-distance attack."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    model: str
+    data: str
+    protocol: str
+    complete: bool
+    n: int
+    clean: Proportion
+    robust: tuple[Robust, ...]
+    distances: tuple[Distance, ...]
+    certified: tuple[Certified, ...]
+    guarantees: frozenset[str]
+    """The kinds of the certificates that ran: proof, confidence, estimate."""
+    costs: tuple[Cost, ...]
+    contradictions: int
+    """How many images have a lower bound above a witness."""
+    contradicted: tuple[tuple[str, int], ...]
+    """Those lower bounds by title, each with its number of images."""
+
+    @property
+    def unavailable(self) -> tuple[Cost, ...]:
+        return tuple(c for c in self.costs if not c.available)
+
+
+def summarise(run: Run) -> Summary:
+    """The summary of a finished run, from its tables and its manifest."""
+    images, witnesses, bounds = run.table("images"), run.table("witnesses"), run.bounds()
+    manifest = run.manifest
+    budgets: Budgets = manifest["protocol"]["budgets"]
+    attacked = {s["norm"] for s in run.stages("attack") if s["status"] == "done"}
+    return Summary(
+        model=manifest["model"]["name"],
+        data=manifest["data"]["source"],
+        protocol=manifest["protocol"]["name"],
+        complete=manifest["status"] == "complete",
+        n=len(images),
+        clean=proportion(images["correct"]),
+        robust=tuple(
+            Robust(norm, budget, proportion(~within(bounds[f"upper_{norm}"], budget)))
+            for norm, values in budgets.items()
+            for budget in sorted(values)
+            if attacked
+        ),
+        distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in names.NORMS if n in attacked),
+        certified=_certified(run, images, budgets),
+        guarantees=frozenset(s["guarantee"] for s in run.stages("certificate") if s["status"] == "done"),
+        costs=_costs(run, images, witnesses, budgets),
+        contradictions=int((bounds["contradictions"] != "").sum()),
+        contradicted=_contradicted(run, bounds),
+    )
+
+
+def within(distances: pd.Series[float], budget: float) -> pd.Series[bool]:
+    """Which witnesses lie within a budget."""
+    return distances <= budget * (1 + BUDGET_TOLERANCE)
+
+
+def closest(witnesses: pd.DataFrame, stage: str, norm: str, ids: pd.Series[str]) -> pd.Series[float]:
+    """The distance of the closest witness of one attack, by image; infinite where it found none."""
+    found = witnesses[(witnesses["method"] == stage) & witnesses["success"]]
+    return found.groupby("image_id")[norm].min().reindex(ids).fillna(np.inf)
+
+
+def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:
+    """Of one certificate: each radius, 0 where it abstained or speaks for a class that is not the label."""
+    labels = rows["image_id"].map(images.set_index("image_id")["label"])
+    return rows["radius"].where((rows["predicted"] == labels) & ~rows["abstained"], -np.inf).clip(lower=0.0)
+
+
+def _contradicted(run: Run, bounds: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+    found = Counter(name for listed in bounds["contradictions"] for name in listed.split("; ") if name)
+    return tuple((title, found[name]) for name, title in names.stages(run).items() if found[name])
+
+
+def _certified(run: Run, images: pd.DataFrame, budgets: Budgets) -> tuple[Certified, ...]:
+    titles, table = names.stages(run), run.table("certificates")
+    return tuple(
+        Certified(
+            stage=entry["name"],
+            title=titles[entry["name"]],
+            kind=entry["guarantee"],
+            subject=entry["subject"],
+            alpha=entry["alpha"],
+            norm=entry["norm"],
+            budget=budget,
+            share=proportion(covered(table[table["method"] == entry["name"]], images) >= budget),
+        )
+        for entry in run.stages("certificate")
+        if entry["status"] == "done"
+        for budget in sorted(budgets.get(entry["norm"], []))
+    )
+
+
+def _costs(run: Run, images: pd.DataFrame, witnesses: pd.DataFrame, budgets: Budgets) -> tuple[Cost, ...]:
+    titles, found = names.stages(run), []
+    ids, right = images["image_id"], images.loc[images["correct"], "image_id"]
+    for entry in run.stages():
+        name, done, norm = entry["name"], entry["status"] == "done", entry.get("norm") or ""
+        successes: tuple[Success, ...] = ()
+        middle = None
+        if entry["kind"] == "attack" and done:
+            distances = closest(witnesses, name, norm, right)
+            at = sorted({*budgets.get(norm, []), *entry["budgets"]})
+            successes = tuple(Success(b, proportion(within(distances, b))) for b in at if len(right))
+            middle = None if entry["fixed_budget"] else median(closest(witnesses, name, norm, ids))
+        found.append(
+            Cost(
+                name=name,
+                title=titles[name],
+                kind=entry["kind"],
+                norm=norm or None,
+                available=done,
+                reason=entry.get("reason", ""),
+                batch_independent=entry.get("batch_independent", True),
+                forwards=entry.get("forwards", 0.0),
+                backwards=entry.get("backwards", 0.0),
+                seconds=entry.get("seconds", 0.0),
+                successes=successes,
+                median=middle,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,26 @@
+"""The headline for the end of an audit, on a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from robusteval.reports.headline import headline
+from robusteval.reports.summary import Summary
+
+
+def headline_table(summary: Summary) -> Table:
+    """The headline as a table that fits 100 columns."""
+    table = Table(
+        title=f"{escape(summary.model)} on {summary.n:,} images of {escape(summary.data)}", box=box.SIMPLE_HEAD
+    )
+    table.add_column("", max_width=46, overflow="fold")
+    table.add_column("at", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    for line in headline(summary):
+        table.add_row(escape(line.quantity), line.at, line.value, line.interval)
+    if summary.contradictions:
+        table.caption = f"{summary.contradictions:,} images contradict a lower bound: see the report"
+    return table

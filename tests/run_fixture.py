@@ -1,0 +1,168 @@
+"""A small finished run, made of tables alone: every number in it can be computed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robusteval.audit.bracket import bracket
+from robusteval.audit.run import CLEAN, Run, picture_key, write_frame, write_pictures
+from robusteval.tables import CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
+
+EVIL = "<script>alert(1)</script>"
+CLASSES = [EVIL, "a|b", "two"]
+N = 8
+IDS = [f"image-{i}" for i in range(N - 1)] + ["<img src=x onerror=alert(2)>|`x`"]
+LABELS = [i % 3 for i in range(N)]
+CORRECT = [True] * (N - 1) + [False]
+PGD = {8 / 255: [True, False, False, False, False, False, False], 0.1: [True, True, True, False, False, False, False]}
+"""Which of the seven correct images PGD fools at each budget; its witnesses lie on the border, in float32."""
+DEEPFOOL_L2 = [0.2, 0.3, 0.45, 0.6, 0.8, np.inf, np.inf]
+DEEPFOOL_LINF = [0.05, 0.09, 0.15, 0.2, 0.3, np.inf, np.inf]
+L_BOUND = [0.25123459, 0.1, 0.2, 0.3, 0.55, 0.6, 0.7, 0.0]
+"""The first lies above its witness at L2 0.2."""
+SMOOTHING = [0.6, 0.5, 0.4, 0.0, 0.7, 0.8, 0.9, 0.9]
+
+
+def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, copies: int = 1) -> Run:
+    """Write the run into `path`; `copies` repeats the images without their pictures."""
+    ids = IDS + [f"copy-{i}" for i in range(N * (copies - 1))]
+    images = _images(ids)
+    tables = {
+        "images": images,
+        "witnesses": pd.concat([_pgd(ids), _deepfool(ids)], ignore_index=True),
+        "certificates": _certificates(ids) if certificates else CERTIFICATES.frame(),
+        "measurements": _measurements(ids) if metrics else MEASUREMENTS.frame(),
+        "statistics": _statistics() if certificates else STATISTICS.frame(),
+    }
+    tables["bounds"] = bracket(images, tables["witnesses"], tables["certificates"])
+    for name in TABLES:
+        write_frame(path / "tables" / f"{name}.parquet", tables[name])
+    run = Run(path, _manifest(len(ids), certificates, metrics))
+    pixels = {i: np.full((1, 4, 4), 0.1 * (k + 1), np.float32) for k, i in enumerate(IDS)}
+    write_pictures(run.picture_file(CLEAN, "00000"), pixels)
+    write_pictures(
+        run.picture_file("deepfool-l2", "00000"),
+        {picture_key(i, np.nan): pixels[i] + np.float32(0.05) for i in IDS[:5]},
+    )
+    write_pictures(
+        run.picture_file("pgd-linf", "00000"),
+        {picture_key(IDS[k], b): pixels[IDS[k]] for b, hits in PGD.items() for k in np.flatnonzero(hits)},
+    )
+    run.write_manifest()
+    return run
+
+
+def _images(ids: list[str]) -> pd.DataFrame:
+    correct = np.resize(CORRECT, len(ids))
+    labels = np.resize(LABELS, len(ids))
+    predicted = np.where(correct, labels, (labels + 1) % 3)
+    margins = {"logit_margin": np.where(correct, 1.0, -1.0), "probability_margin": np.where(correct, 0.5, -0.5)}
+    return IMAGES.frame({"image_id": ids, "label": labels, "predicted": predicted, "correct": correct, **margins})
+
+
+def _attack(ids: list[str], method: str, norm: str, budget: float, **sizes: Any) -> pd.DataFrame:
+    data = {k: np.resize(np.append(v, 0.0), len(ids)) for k, v in sizes.items()}
+    found = np.isfinite(data[norm])
+    l0 = np.where(found, np.where(data[norm] > 0, 16.0, 0.0), np.inf)
+    rows = {"image_id": ids, "method": method, "norm": norm, "budget": budget, "success": found, "l0": l0, **data}
+    return WITNESSES.frame({**rows, "predicted": 0, "forwards": 10.0, "backwards": 5.0})
+
+
+def _pgd(ids: list[str]) -> pd.DataFrame:
+    frames = []
+    for budget, hits in PGD.items():
+        linf = np.where(hits, float(np.float32(budget)) * (1 + 1e-8), np.inf)
+        frames.append(_attack(ids, "pgd-linf", "linf", budget, l1=linf * 16, l2=linf * 4, linf=linf))
+    return pd.concat(frames)
+
+
+def _deepfool(ids: list[str]) -> pd.DataFrame:
+    l2 = np.array(DEEPFOOL_L2)
+    return _attack(ids, "deepfool-l2", "l2", np.nan, l1=4 * l2, l2=l2, linf=np.array(DEEPFOOL_LINF))
+
+
+def _certificates(ids: list[str]) -> pd.DataFrame:
+    images = _images(ids)
+    common = {"image_id": ids, "norm": "l2", "predicted": images["predicted"]}
+    bound = {"method": "l-bound-l2", "subject": "f", "kind": "estimate", "alpha": np.nan, "abstained": False}
+    smooth = {"method": "smoothing-l2", "subject": "smooth(f, 0.25)", "kind": "confidence", "alpha": 0.001}
+    smoothing = np.resize(SMOOTHING, len(ids))
+    return pd.concat(
+        [
+            CERTIFICATES.frame({**common, **bound, "radius": np.resize(L_BOUND, len(ids))}),
+            CERTIFICATES.frame({**common, **smooth, "radius": smoothing, "abstained": smoothing == 0}),
+        ],
+        ignore_index=True,
+    )
+
+
+def _measurements(ids: list[str]) -> pd.DataFrame:
+    frames = []
+
+    def add(method: str, quantity: str, at: float, values: Any) -> None:
+        rows = {"image_id": ids, "method": method, "quantity": quantity, "at": at, "value": np.resize(values, len(ids))}
+        frames.append(MEASUREMENTS.frame(rows))
+
+    for sigma in (0.0, 0.1, 0.2):
+        for quantity in ("kept", "kept_single"):
+            add("gaussian-noise", quantity, sigma, [float(k >= 20 * sigma) for k in range(N)])
+    add("gaussian-noise", "noise_area", 0.0, [0.5])
+    for rank in (1, 2, 3):
+        add("jacobian-spectrum", "singular_value", rank, [4.0 / rank, 2.0 / rank])
+        add("jacobian-spectrum", "singular_value_adversarial", rank, [np.nan, 3.0 / rank])
+    return pd.concat(frames, ignore_index=True)
+
+
+def _statistics() -> pd.DataFrame:
+    maxima = 2 + np.linspace(0, 1, 20) ** 2
+    values = {"gev_shape": 0.1, "gev_loc": 2.2, "gev_scale": 0.3, "observed_maximum": 3.0, "fit_code": 0.0, "L": 3.5}
+    rows = [("maximum", float(i), v) for i, v in enumerate(maxima)] + [(q, 0.0, v) for q, v in values.items()]
+    quantities, at, value = zip(*rows, strict=True)
+    return STATISTICS.frame({"method": "l-bound-l2", "quantity": quantities, "at": at, "value": value})
+
+
+def _manifest(count: int, certificates: bool, metrics: bool) -> dict[str, Any]:
+    spent = {"status": "done", "reason": "", "seconds": 1.5, "forwards": 80.0, "backwards": 40.0}
+    method = {"batch_independent": True, "settings": {}, **spent}
+    stages: list[dict[str, Any]] = [
+        {"name": CLEAN, "kind": "clean", **spent},
+        {"name": "pgd-linf", "kind": "attack", "method": "pgd", "norm": "linf", **method}
+        | {"fixed_budget": True, "budgets": list(PGD)},
+        {"name": "deepfool-l2", "kind": "attack", "method": "deepfool", "norm": "l2", **method}
+        | {"fixed_budget": False, "budgets": [], "batch_independent": False},
+        {"name": "transfer-linf", "kind": "attack", "method": "transfer", "norm": "linf", **method}
+        | {"fixed_budget": True, "budgets": list(PGD), "status": "unavailable", "reason": f"no source {EVIL}"},
+    ]
+    if certificates:
+        kind = {"kind": "certificate", "norm": "l2", **method}
+        bound = {"guarantee": "estimate", "subject": "f", "alpha": None}
+        smooth = {"guarantee": "confidence", "subject": "smooth(f, 0.25)", "alpha": 0.001, "settings": {"sigma": 0.25}}
+        stages.append({"name": "l-bound-l2", "method": "l-bound", **kind, **bound})
+        stages.append({"name": "smoothing-l2", "method": "smoothing", **kind, **smooth})
+    if metrics:
+        stages += [
+            {"name": name, "kind": "metric", "method": name, "norm": None, **method}
+            for name in ("gaussian-noise", "jacobian-spectrum")
+        ]
+    model = {"name": "tiny", "path": "models/a b.safetensors", "arch": "digits-cnn", "mean": None, "std": None}
+    return {
+        "robusteval": "0.1.0",
+        "command": ["robusteval", "audit", "models/a b.safetensors", "--out", "runs/tiny"],
+        "status": "complete",
+        "seed": 0,
+        "dtype": "float32",
+        "device": "cpu (2 threads)",
+        "batch_size": 8,
+        "protocol": {"name": "small", "description": "By hand", "budgets": {"linf": list(PGD), "l2": [0.5]}},
+        "model": {**model, "fingerprint": "f" * 64, "num_classes": 3, "input_shape": [1, 4, 4]},
+        "sources": [],
+        "data": {"source": "made", "count": count, "limit": None, "fingerprint": "d" * 64, "class_names": CLASSES},
+        "versions": {"python": "3.11.7"},
+        "started": "2026-01-02T03:04:05+00:00",
+        "finished": "2026-01-02T03:05:05+00:00",
+        "stages": stages,
+    }

@@ -1,0 +1,326 @@
+"""Reports: the numbers, their rounding, the escaping, and the page in a real browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from run_fixture import EVIL, IDS, N, build_run
+from scipy.stats import beta, binom
+
+from robusteval.audit.run import Run
+from robusteval.reports import names, show, summarise, write_markdown, write_report
+from robusteval.reports.headline import headline
+from robusteval.reports.intervals import median, proportion
+from robusteval.reports.markdown import escaped
+from robusteval.reports.show import Round
+from robusteval.reports.summary import BUDGET_TOLERANCE
+from robusteval.reports.terminal import headline_table
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return build_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> str:
+    return write_report(run).read_text()
+
+
+@pytest.fixture(scope="module")
+def markdown(run: Run) -> str:
+    return write_markdown(run).read_text()
+
+
+def test_reading_reports_needs_no_torch_and_no_plotting_library() -> None:
+    probe = (
+        "import sys, robusteval.reports, robusteval.reports.html, robusteval.reports.markdown, "
+        "robusteval.reports.terminal; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_drawing_needs_no_torch_and_leaves_matplotlib_as_it_was(run: Run) -> None:
+    probe = (
+        "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
+        "from robusteval.audit.run import Run; from robusteval.reports import write_report\n"
+        f"write_report(Run.open({str(run.path)!r}))\n"
+        "assert matplotlib.rcParams.copy() == before\n"
+        "print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_what_is_repeated_here_agrees_with_the_core() -> None:
+    from robusteval.audit.judge import BUDGET_TOLERANCE as judged
+    from robusteval.certify.gev import Fit
+    from robusteval.norms import Norm
+
+    assert judged == BUDGET_TOLERANCE
+    assert names.FITS.keys() == {int(code) for code in Fit}
+    assert {n.value: n.title for n in Norm} == names.NORMS
+
+
+def test_every_registered_method_has_a_title() -> None:
+    from robusteval.attacks import ATTACKS
+    from robusteval.certify import CERTIFICATES
+    from robusteval.metrics import METRICS
+
+    assert set(names.METHODS) >= {*ATTACKS, *CERTIFICATES, *METRICS}
+
+
+def test_summary_by_hand(run: Run) -> None:
+    summary = summarise(run)
+    assert (summary.n, summary.clean.count) == (N, 7)
+    # Border witnesses count as within; the misclassified image stands nowhere; DeepFool's L2 pictures bound Linf.
+    assert [(r.norm, r.budget, r.share.count) for r in summary.robust] == [
+        ("linf", 8 / 255, 6),
+        ("linf", 0.1, 4),
+        ("l2", 0.5, 4),
+    ]
+    # 0 0.1255 0.3 0.4 0.6 0.8 inf inf: PGD's picture of image 0 is nearer than DeepFool's, and so is image 2's.
+    l2 = {d.norm: d.median for d in summary.distances}["l2"]
+    assert l2.value == pytest.approx(0.5, rel=1e-6)
+    assert (l2.low, l2.high) == (0.0, math.inf)
+    assert [(c.stage, c.kind, c.share.count) for c in summary.certified] == [
+        ("l-bound-l2", "estimate", 3),
+        ("smoothing-l2", "confidence", 5),
+    ]
+    assert summary.contradicted == (("L-bound (estimate), L2", 1),)
+    assert summary.contradictions == 1
+    assert [c.name for c in summary.unavailable] == ["transfer-linf"]
+    pgd, deepfool = (next(c for c in summary.costs if c.name == n) for n in ("pgd-linf", "deepfool-l2"))
+    assert [(s.budget, s.share.count, s.share.n) for s in pgd.successes] == [(8 / 255, 1, 7), (0.1, 3, 7)]
+    assert pgd.median is None
+    assert deepfool.median is not None
+    assert deepfool.median.value == pytest.approx(0.525)
+    assert not deepfool.batch_independent
+
+
+def test_an_estimate_is_never_called_certified(run: Run) -> None:
+    quantities = [line.quantity for line in headline(summarise(run))]
+    assert "Estimated accuracy, L-bound" in quantities
+    assert "Certified accuracy of smooth(f, 0.25) (confidence, alpha 0.001)" in quantities
+    assert not any("ertified" in q and "bound" in q for q in quantities)
+
+
+def test_proportion_is_clopper_pearson() -> None:
+    share = proportion([True] * 3 + [False] * 7)
+    assert (share.low, share.high) == pytest.approx((beta.ppf(0.025, 3, 8), beta.ppf(0.975, 4, 7)))
+    assert (proportion([False] * 5).low, proportion([True] * 5).high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("n", [6, 7, 10, 50, 101])
+def test_median_interval_is_the_narrowest_that_covers(n: int) -> None:
+    found = median(np.arange(1, n + 1))
+    rank = int(found.low)
+    assert found.high == n + 1 - rank
+    assert 1 - 2 * binom.cdf(rank - 1, n, 0.5) >= 0.95
+    assert 1 - 2 * binom.cdf(rank, n, 0.5) < 0.95
+
+
+def test_median_with_failures() -> None:
+    assert median([0.1, math.inf, math.inf]).value == math.inf
+    assert median([0.1, 0.2, math.inf]).value == 0.2
+    assert median([0.1, math.inf]).value == math.inf
+    assert (median([1.0]).low, median([1.0]).high) == (0.0, math.inf)
+
+
+def test_bounds_round_away_from_claiming_too_much() -> None:
+    assert show.lower(0.25129, "l2") == "0.2512"
+    assert show.upper(0.25121, "l2") == "0.2513"
+    assert show.upper(0.1, "linf") == "0.10000"
+    assert show.lower(0.1, "linf") == "0.10000"
+    assert show.upper(math.inf, "l2") == "none found"
+    assert show.percent(0.29, Round.DOWN) == show.percent(0.29, Round.UP) == "29.0 %"
+    assert (show.percent(1 / 3, Round.DOWN), show.percent(1 / 3, Round.UP)) == ("33.3 %", "33.4 %")
+    assert show.percents(0.12345, 0.12345) == "12.3 to 12.4 %"
+    assert (show.budget(8 / 255), show.budget(0.1), show.budget(0.5)) == ("8/255", "0.1", "0.5")
+
+
+def test_html_and_markdown_and_terminal_show_the_same_headline(run: Run, page: str, markdown: str) -> None:
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(headline_table(summarise(run)))
+    terminal = console.export_text()
+    assert max(map(len, terminal.splitlines())) <= 100
+    shown = re.search(r'<table class="grid" id="headline">(.*?)</table>', page, re.DOTALL)
+    assert shown
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown[1])][1:]
+    in_html = [[html.unescape(cell) for cell in row] for row in rows]
+    lines = [[x.quantity, x.at, x.value, x.interval, str(x.n)] for x in headline(summarise(run))]
+    assert in_html == lines
+    for line in lines:
+        padded = r"\|\s+" + r"\s+\|\s+".join(re.escape(escaped(cell)) for cell in line) + r"\s+\|"
+        assert re.search(padded, markdown), line
+        assert re.search(re.escape(line[1]) + r"\s+" + re.escape(line[2]) + r"\s+" + re.escape(line[3]), terminal)
+
+
+class _Links(HTMLParser):
+    """Everything in a page that could load something or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [(tag, name, value or "") for name, value in attrs]
+
+
+def test_names_stay_text(page: str, markdown: str) -> None:
+    assert EVIL not in page
+    assert EVIL not in markdown
+    assert html.escape(EVIL) in page
+    assert r"&lt;script&gt;alert(1)&lt;/script&gt;" in markdown
+    parser = _Links()
+    parser.feed(page)
+    assert not [x for x in parser.found if x[1].startswith("on")]
+    # Cells that the script puts into the page are HTML already: they hold pictures and plain text only.
+    data = json.loads(re.search(r'id="image-data">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    tags = {tag for row in data["rows"] for cell in row for tag in re.findall(r"<(\w+)", cell[0])}
+    assert tags == {"img", "b"}
+
+
+def test_nothing_is_fetched(page: str) -> None:
+    parser = _Links()
+    parser.feed(page)
+    for tag, name, value in parser.found:
+        if name in ("src", "href", "srcset", "action", "data"):
+            assert value.startswith(("data:", "#")), (tag, name, value[:80])
+    assert not re.search(r"@import|url\((?![\"']?data:)", page.split('id="datatables"')[0])
+
+
+def test_the_page_says_what_to_know(page: str) -> None:
+    text = html.unescape(page)
+    assert "robusteval audit 'models/a b.safetensors' --out runs/tiny" in text
+    assert f"Transfer, Linf could not run: no source {EVIL}" in text
+    assert "on 1 image a lower bound lies above a witness" in text
+    assert "guarantee nothing" in text
+
+
+def test_every_figure_has_its_data(run: Run, page: str) -> None:
+    folder = run.path / "figures"
+    stems = {p.stem for p in folder.glob("*.svg")}
+    expected = {"bracket-l2", "bracket-linf", "curves-l2", "curves-linf", "coverage-l2", "fits-l-bound"}
+    assert stems == expected | {"noise-gaussian-noise", "spectrum-jacobian-spectrum"}
+    for suffix in (".png", ".csv"):
+        assert {p.stem for p in folder.glob(f"*{suffix}")} == stems
+    assert page.count("data:image/svg+xml") == len(stems)
+
+
+@pytest.mark.parametrize(("certificates", "metrics"), [(True, False), (False, True)])
+def test_a_run_without_some_methods_is_reported_all_the_same(tmp_path: Path, certificates: bool, metrics: bool) -> None:
+    run = build_run(tmp_path, certificates=certificates, metrics=metrics)
+    page, markdown = write_report(run).read_text(), write_markdown(run).read_text()
+    for section, present in (("certificates", certificates), ("noise", metrics), ("spectrum", metrics)):
+        assert (f'<section id="{section}">' in page) == present
+    assert ("## Lower bounds" in markdown) == certificates
+
+
+def test_the_same_run_gives_the_same_report(run: Run, page: str) -> None:
+    assert write_report(run).read_text() == page
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"the browser tests need Debian's chromium at {CHROMIUM}, which is not installed")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", *quiet]
+        )
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """A report open in the browser, with all it said and asked for."""
+
+    def __init__(self, browser: Any, path: Path) -> None:
+        self.tab = browser.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.tab.on("console", lambda message: self.said.append(message.text))
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.on("dialog", self._refuse)
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.goto(path.as_uri())
+        self.tab.wait_for_selector("html[data-ready]", timeout=20_000)
+
+    def _refuse(self, dialog: Any) -> None:
+        self.said.append(f"dialog {dialog.message}")
+        dialog.dismiss()
+
+    def column(self, title: str) -> list[str]:
+        """The shown cells below the first heading of that title."""
+        script = """(title) => {
+            const heads = [...document.querySelectorAll('.dt-scroll-head thead tr:last-child th')];
+            const at = heads.findIndex((h) => h.textContent.trim() === title) + 1;
+            return [...document.querySelectorAll(`#images tbody tr td:nth-child(${at})`)].map((c) => c.textContent);
+        }"""
+        cells: list[str] = self.tab.evaluate(script, title)
+        return cells
+
+    def sort(self, title: str) -> None:
+        self.tab.locator(".dt-scroll-head thead tr:last-child th", has_text=title).first.click()
+
+
+def test_the_table_sorts_and_filters_in_a_browser(run: Run, page: str, browser: Any) -> None:
+    visit = Visit(browser, run.path / "report.html")
+    assert visit.column("Name") == IDS
+    assert set(visit.column("Class")) == {EVIL, "a|b", "two"}
+    visit.sort("Witness at")
+    ascending = visit.column("Witness at")
+    assert ascending[0] == "0.00000"
+    assert ascending[-2:] == ["none found", "none found"]
+    finite = [float(x) for x in ascending[:-2]]
+    assert finite == sorted(finite)
+    visit.sort("Witness at")
+    assert visit.column("Witness at")[0] == "none found"
+    visit.tab.select_option("#filter-show", "wrong")
+    assert visit.column("Name") == [IDS[-1]]
+    visit.tab.select_option("#filter-show", "contradiction")
+    assert visit.column("Name") == ["image-0"]
+    visit.tab.select_option("#filter-show", "all")
+    visit.tab.select_option("#filter-class", "two")
+    assert visit.column("Class") == ["two", "two"]
+    visit.tab.select_option("#filter-class", "")
+    visit.tab.fill(".dt-search input", "image-3")
+    assert visit.column("Name") == ["image-3"]
+    visit.tab.emulate_media(color_scheme="dark")
+    assert visit.said == []
+    assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]
+
+
+def test_it_fits_a_phone(run: Run, page: str, browser: Any) -> None:
+    visit = Visit(browser, run.path / "report.html")
+    visit.tab.set_viewport_size({"width": 390, "height": 844})
+    assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_many_images_open_and_scroll(tmp_path: Path, browser: Any) -> None:
+    run = build_run(tmp_path, copies=1250)
+    visit = Visit(browser, write_report(run))
+    assert len(visit.column("Name")) == 25
+    visit.sort("Name")
+    visit.tab.wait_for_function(
+        "document.querySelector('#images tbody').textContent.includes('alert(2)')", timeout=2000
+    )
+    assert visit.column("Name")[0] == IDS[-1]
+    assert visit.said == []
