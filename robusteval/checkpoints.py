@@ -7,6 +7,7 @@ thing that runs. A file that needs more is refused.
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -73,7 +74,9 @@ def _read_torch(path: Path) -> State | nn.Module:
         if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
             return _read_torchscript(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"expected plain weights in {path}, got a file that would have to execute code to load; if you trust "

@@ -10,6 +10,9 @@ import pandas as pd
 NORMS = ("l1", "l2", "linf")
 """The norms in which an upper bound is kept for each image, as in norms.Norm."""
 
+BUDGET_TOLERANCE = 1e-6
+"""How much of a budget, relative, a witness may exceed it by: the rounding of float32 pixels. Stated here only."""
+
 _DTYPES: dict[type, str] = {str: "str", bool: "bool", int: "int64", float: "float64"}
 
 

@@ -107,9 +107,10 @@ def test_modules_for_libraries_and_features_are_booked_too() -> None:
 
 
 def test_features_are_what_the_last_linear_layer_takes() -> None:
-    model = classifier()
+    net = network()
+    last = net[-1]
+    model = make_classifier("net", net, SHAPE)
     features = model.features(pixels())
-    last = model.module.network[-1]  # type: ignore[index, union-attr]
     assert features.shape == (6, 16)
     torch.testing.assert_close(last(features), model(pixels()))
     x = pixels().requires_grad_()

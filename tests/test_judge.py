@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from robusteval.audit.judge import BUDGET_TOLERANCE, judge
+from robusteval.audit.judge import judge
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
 from robusteval.norms import Norm
+from robusteval.tables import BUDGET_TOLERANCE
 
 
 def brightness() -> Classifier:

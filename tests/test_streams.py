@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
 from robusteval.norms import Norm
 from robusteval.streams import Streams, derive_seed
@@ -87,13 +89,13 @@ def test_points_are_uniform_in_the_ball(norm: Norm) -> None:
     assert (size <= 1 + 1e-6).all()
     assert stats.kstest(size**dimension, "uniform").pvalue > 1e-4
     # The share of the ball with x_k <= t: the cross-sections of the cube, the ball and the octahedron.
-    density = {
+    share: dict[Norm, Callable[[Tensor], Tensor]] = {
         Norm.LINF: lambda t: (t + 1) / 2,
         Norm.L2: lambda t: 0.5 + 0.75 * (t - t**3 / 3),
         Norm.L1: lambda t: 0.5 + 0.5 * torch.sign(t) * (1 - (1 - t.abs()) ** 3),
-    }[norm]
+    }
     for k in range(dimension):
-        assert stats.kstest(density(points[:, k]), "uniform").pvalue > 1e-4
+        assert stats.kstest(share[norm](points[:, k]), "uniform").pvalue > 1e-4
     signs = (points > 0).double()
     pairs = (signs.T @ signs / n)[~torch.eye(dimension, dtype=torch.bool)]
     assert ((pairs - 0.25).abs() < 5 * math.sqrt(0.25 * 0.75 / n)).all(), "orthants are equally likely"

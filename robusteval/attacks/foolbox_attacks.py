@@ -31,10 +31,9 @@ class FoolboxAttack(Attack):
 
     def found(self, attack: Any, classifier: Classifier, images: Images, streams: Streams, **more: Any) -> Tensor:
         """What foolbox's attack returns for the images, (N, C, H, W), whatever that is worth."""
-        from foolbox import PyTorchModel
-
+        foolbox = library()
         with seeded(streams.seed, images.pixels):
-            model = PyTorchModel(classifier.as_module(), bounds=(0, 1), device=images.pixels.device)
+            model = foolbox.PyTorchModel(classifier.as_module(), bounds=(0, 1), device=images.pixels.device)
             result: Tensor = attack.run(model, images.pixels, images.labels, **more)
         return result.detach().to(images.pixels).clamp(0, 1)
 
@@ -55,8 +54,7 @@ class DeepFool(FoolboxAttack):
     """How many of the likeliest classes are considered."""
 
     def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        from foolbox import attacks
-
+        attacks = library().attacks
         kind = attacks.L2DeepFoolAttack if self.norm is Norm.L2 else attacks.LinfDeepFoolAttack
         attack = kind(steps=self.steps, candidates=self.candidates, overshoot=self.overshoot)
         return self.found(attack, classifier, images, streams)
@@ -77,8 +75,7 @@ class CarliniWagner(FoolboxAttack):
     step_size: PositiveFloat = 0.01
 
     def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        from foolbox import attacks
-
+        attacks = library().attacks
         attack = attacks.L2CarliniWagnerAttack(
             steps=self.steps, binary_search_steps=self.binary_search_steps, stepsize=self.step_size
         )
@@ -103,8 +100,7 @@ class Boundary(FoolboxAttack):
     """Noise pictures tried as a start for each image."""
 
     def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        from foolbox import attacks
-
+        attacks = library().attacks
         starts, rows = self._starts(classifier, images, streams)
         result = images.pixels.clone()
         if len(rows):
@@ -132,6 +128,14 @@ class Boundary(FoolboxAttack):
             wrong = classifier.select(found).predict(halfway).argmax(1) != images.labels[found]
             starts[found[wrong]] = halfway[wrong]
         return starts, found
+
+
+def library() -> Any:
+    """foolbox, imported when it is needed and without its warnings about old scipy names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import foolbox
+    return foolbox
 
 
 @contextmanager

@@ -10,9 +10,7 @@ from torch import Tensor
 from robusteval.classifier import Classifier
 from robusteval.images import Images
 from robusteval.norms import Norm, count_changed
-
-BUDGET_TOLERANCE = 1e-6
-"""How much of a budget, relative, a witness may exceed it by: the rounding of float32 pixels."""
+from robusteval.tables import BUDGET_TOLERANCE
 
 
 @dataclass(frozen=True)

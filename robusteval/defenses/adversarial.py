@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -12,7 +12,10 @@ from robusteval.norms import Norm
 
 
 class PGDTraining(Defense):
-    """Every batch is replaced by what a few steps of PGD from a uniform start make of it."""
+    """Every batch is replaced by what a few steps of PGD from a random start make of it, the network in train mode.
+
+    The start is uniform in the Linf ball; for L2 (a deviation) that cube's noise, projected on the ball.
+    """
 
     name = "pgd-training"
     summary = "cross-entropy on PGD examples (Madry et al. 2018)"
@@ -22,6 +25,13 @@ class PGDTraining(Defense):
     steps: PositiveInt = 7
     step: PositiveFloat = 0.25
     """Step size relative to the budget."""
+
+    @field_validator("norm")
+    @classmethod
+    def _known_norm(cls, norm: Norm) -> Norm:
+        if norm is Norm.L1:
+            raise ValueError("expected norm in l2, linf for pgd-training")
+        return norm
 
     def loss(self, network: nn.Module, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         return functional.cross_entropy(network(self.perturbed(network, pixels, labels, generator)), labels)

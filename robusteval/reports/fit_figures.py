@@ -94,7 +94,7 @@ def _histogram(axes: Axes, maxima: pd.Series[float], gev: tuple[float, float, fl
     if np.isfinite(estimate):
         axes.axvline(estimate, color=INK, lw=1.2, ls="--")
     axes.set_yticks([])
-    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_locator(MaxNLocator(2))
 
 
 def _parameters(rows: pd.DataFrame, prefix: str, at: float) -> tuple[float, float, float]:

@@ -26,7 +26,7 @@ def write_markdown(run: Run) -> Path:
         table(top),
         *(escaped(text) for text in guarantees(summary)),
         *(f"> {escaped(note)}" for note in sections.notes(summary)),
-        "Success is the share of correctly classified images that the attack fooled.",
+        "Fooled is the share of correctly classified images for which the attack found a witness within the budget.",
         *(part for grid in sections.attacks(summary) for part in (f"## {grid.title}", table(grid))),
         *((f"## {lower.title}", table(lower)) if lower else ()),
         "## Cost",

@@ -11,9 +11,8 @@ import pandas as pd
 from robusteval.audit.run import Run
 from robusteval.reports import names
 from robusteval.reports.intervals import Median, Proportion, median, proportion
+from robusteval.tables import BUDGET_TOLERANCE
 
-BUDGET_TOLERANCE = 1e-6
-"""Relative, as the judge's (audit/judge.py): a witness on the border of its budget lies within it."""
 Budgets = dict[str, list[float]]
 
 

@@ -1,0 +1,103 @@
+"""Train the 7-layer MNIST CNN, standard and with PGD, for audits where the training set of MNIST is not at hand.
+
+    python benchmarks/train_mnist.py IDX_FOLDER OUT [--standard-epochs 5] [--pgd-epochs 3] [--budget 0.1] [--threads 1]
+
+The 10,000 test images are split once by a fixed seed: 8,000 train both networks; the other 2,000 go to
+OUT/heldout.npz (x uint8 (2000, 1, 28, 28), y), and the networks to OUT/cnn7-standard.safetensors and
+OUT/cnn7-pgd.safetensors. It ends by attacking both on held-out images. Files that exist are not written over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robusteval import UserError, open_checkpoint, read_images
+from robusteval.architectures import build_network
+from robusteval.attacks.pgd import PGD
+from robusteval.classifier import Classifier
+from robusteval.defenses.adversarial import PGDTraining
+from robusteval.defenses.base import Defense
+from robusteval.defenses.standard import Standard
+from robusteval.defenses.train import TrainingSettings, save, train
+from robusteval.images import Images
+from robusteval.norms import Norm
+from robusteval.streams import Streams
+
+ARCH = "cnn7-mnist"
+SPLIT_SEED = 20181
+HELD_OUT = 2000
+
+
+def split(images: Images) -> tuple[Images, Images]:
+    """Images to train on, and the held-out ones."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return images.select(order[HELD_OUT:]), images.select(order[:HELD_OUT])
+
+
+def survivors(classifier: Classifier, images: Images, norm: Norm, budget: float) -> Tensor:
+    """Which images (N,) are classified correctly and stay so under 20 steps of PGD."""
+    right = classifier.predict(images.pixels).argmax(1) == images.labels
+    chosen, survived = images.select(right), right.clone()
+    streams = Streams.for_images(0, "pgd", chosen.ids, chosen.pixels)
+    adversarial = PGD(norm=norm).run(classifier.metered(len(chosen)), chosen, budget, streams)
+    survived[right] = classifier.predict(adversarial).argmax(1) == chosen.labels
+    return survived
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="a folder of MNIST's IDX files")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--standard-epochs", type=int, default=5)
+    parser.add_argument("--pgd-epochs", type=int, default=3)
+    parser.add_argument("--budget", type=float, default=0.1, help="Linf budget of PGD training (7 steps)")
+    parser.add_argument("--attacked", type=int, default=200, help="held-out images to attack at the end")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    pgd = PGDTraining(norm=Norm.LINF, budget=options.budget, steps=7)
+    plan: dict[str, tuple[Defense, int]] = {
+        "cnn7-standard": (Standard(), options.standard_epochs),
+        "cnn7-pgd": (pgd, options.pgd_epochs),
+    }
+    held_out_file = options.out / "heldout.npz"
+    files = {name: options.out / f"{name}.safetensors" for name in plan}
+    existing = [str(path) for path in (held_out_file, *files.values()) if path.exists()]
+    if existing:
+        raise UserError(f"expected a folder without earlier results, got {', '.join(existing)}")
+    images = read_images(options.data)
+    if len(images) <= HELD_OUT:
+        raise UserError(f"expected more than {HELD_OUT} images in {options.data}, got {len(images)}")
+    training, held_out = split(images)
+    options.out.mkdir(parents=True, exist_ok=True)
+    pixels = (held_out.pixels * 255).round().to(torch.uint8).numpy()
+    np.savez_compressed(held_out_file, x=pixels, y=held_out.labels.numpy())
+    attacked = held_out.select(torch.arange(min(options.attacked, HELD_OUT)))
+    for name, (defense, epochs) in plan.items():
+        start = time.perf_counter()
+        settings = TrainingSettings(epochs=epochs)
+        torch.manual_seed(settings.seed)
+        network = train(build_network(ARCH), training, defense, settings)
+        command = f"benchmarks/train_mnist.py: {defense!r}, {settings!r}"
+        save(network, files[name], {"arch": ARCH, "command": command})
+        seconds = time.perf_counter() - start
+        classifier = open_checkpoint(files[name], ARCH, input_shape=images.shape)
+        right = classifier.predict(held_out.pixels).argmax(1) == held_out.labels
+        print(f"{name}: {seconds:.0f} s, accuracy on {len(held_out)} held-out images {right.float().mean():.4f}")
+        for norm, budget in ((Norm.LINF, 0.05), (Norm.LINF, 0.1), (Norm.L2, 1.0)):
+            share = survivors(classifier, attacked, norm, budget).float().mean()
+            print(f"  PGD-20 {norm.title} {budget:g}: accuracy {share:.3f} on {len(attacked)} images", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
