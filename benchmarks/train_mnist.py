@@ -4,7 +4,8 @@
 
 The 10,000 test images are split once by a fixed seed: 8,000 train both networks; the other 2,000 go to
 OUT/heldout.npz (x uint8 (2000, 1, 28, 28), y), and the networks to OUT/cnn7-standard.safetensors and
-OUT/cnn7-pgd.safetensors. It ends by attacking both on held-out images. Files that exist are not written over.
+OUT/cnn7-pgd.safetensors, each attacked on held-out images. A network that exists is kept and only attacked again; a
+heldout.npz of another split is an error, because networks trained beside it may have seen these images.
 """
 
 from __future__ import annotations
@@ -51,6 +52,35 @@ def survivors(classifier: Classifier, images: Images, norm: Norm, budget: float)
     return survived
 
 
+def keep_held_out(file: Path, held_out: Images, networks: list[Path]) -> None:
+    """Write the held-out images; where they or networks exist already, make sure that the split is this one."""
+    pixels = (held_out.pixels * 255).round().to(torch.uint8).numpy()
+    if file.exists():
+        with np.load(file) as archive:
+            same = np.array_equal(archive["x"], pixels) and np.array_equal(archive["y"], held_out.labels.numpy())
+        if not same:
+            raise UserError(f"expected the held-out images of this split in {file}, got others")
+        return
+    orphans = [str(path) for path in networks if path.exists()]
+    if orphans:
+        raise UserError(f"expected {file} beside {', '.join(orphans)}, got none")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(file, x=pixels, y=held_out.labels.numpy())
+
+
+def train_one(file: Path, images: Images, defense: Defense, settings: TrainingSettings) -> None:
+    """Train a network and write it, with a line after each epoch."""
+    start = time.perf_counter()
+
+    def step(done: int, total: int) -> None:
+        if done % (total // settings.epochs) == 0:
+            print(f"{file.stem}: {done} of {total} batches, {time.perf_counter() - start:.0f} s", flush=True)
+
+    torch.manual_seed(settings.seed)
+    network = train(build_network(ARCH), images, defense, settings, step)
+    save(network, file, {"arch": ARCH, "command": f"benchmarks/train_mnist.py: {defense!r}, {settings!r}"})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a folder of MNIST's IDX files")
@@ -69,28 +99,18 @@ def main() -> None:
     }
     held_out_file = options.out / "heldout.npz"
     files = {name: options.out / f"{name}.safetensors" for name in plan}
-    existing = [str(path) for path in (held_out_file, *files.values()) if path.exists()]
-    if existing:
-        raise UserError(f"expected a folder without earlier results, got {', '.join(existing)}")
     images = read_images(options.data)
     if len(images) <= HELD_OUT:
         raise UserError(f"expected more than {HELD_OUT} images in {options.data}, got {len(images)}")
     training, held_out = split(images)
-    options.out.mkdir(parents=True, exist_ok=True)
-    pixels = (held_out.pixels * 255).round().to(torch.uint8).numpy()
-    np.savez_compressed(held_out_file, x=pixels, y=held_out.labels.numpy())
+    keep_held_out(held_out_file, held_out, list(files.values()))
     attacked = held_out.select(torch.arange(min(options.attacked, HELD_OUT)))
     for name, (defense, epochs) in plan.items():
-        start = time.perf_counter()
-        settings = TrainingSettings(epochs=epochs)
-        torch.manual_seed(settings.seed)
-        network = train(build_network(ARCH), training, defense, settings)
-        command = f"benchmarks/train_mnist.py: {defense!r}, {settings!r}"
-        save(network, files[name], {"arch": ARCH, "command": command})
-        seconds = time.perf_counter() - start
+        if not files[name].exists():
+            train_one(files[name], training, defense, TrainingSettings(epochs=epochs))
         classifier = open_checkpoint(files[name], ARCH, input_shape=images.shape)
         right = classifier.predict(held_out.pixels).argmax(1) == held_out.labels
-        print(f"{name}: {seconds:.0f} s, accuracy on {len(held_out)} held-out images {right.float().mean():.4f}")
+        print(f"{name}: accuracy on {len(held_out)} held-out images {right.float().mean():.4f}")
         for norm, budget in ((Norm.LINF, 0.05), (Norm.LINF, 0.1), (Norm.L2, 1.0)):
             share = survivors(classifier, attacked, norm, budget).float().mean()
             print(f"  PGD-20 {norm.title} {budget:g}: accuracy {share:.3f} on {len(attacked)} images", flush=True)
