@@ -122,6 +122,9 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
 def verify(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     checkpoint: Annotated[str | None, typer.Option(help="The model, if its file has moved.")] = None,
+    witnesses_only: Annotated[
+        bool, typer.Option("--witnesses-only", help="Do not compute certificates and metrics again.")
+    ] = False,
 ) -> None:
     """Run the model on the kept witnesses again and check every claim in the tables. Exit code 1 if one fails."""
     from robusteval.audit.run import Run
@@ -132,7 +135,7 @@ def verify(
     opened = Run.open(run)
     model = open_model(opened, checkpoint)
     with Bars(err) as bars:
-        findings = list(check(opened, model, bars))
+        findings = list(check(opened, model, bars, recompute=not witnesses_only))
     for finding in findings[:50]:
         err.print(f"[red]wrong[/red] {finding}", highlight=False, soft_wrap=True)
     if findings:

@@ -29,14 +29,17 @@ _ROUNDING = {"float32": 1e-3, "float64": 1e-8}
 """Relative tolerance for numbers that the model computes again, perhaps on another machine."""
 
 
-def verify(run: Run, classifier: Classifier | None = None, progress: Progress | None = None) -> Iterator[str]:
+def verify(
+    run: Run, classifier: Classifier | None = None, progress: Progress | None = None, recompute: bool = True
+) -> Iterator[str]:
     """Yield one line for each claim that does not hold, naming the file or the row; nothing for an honest run.
 
     Checked: each file of evidence has the checksum of the manifest; the tables follow from the parts, row by
     row, and the bounds from the tables; the images are those of the data set's fingerprint; the model has its
     fingerprint; each prediction, margin and witness (class, success and four distances) holds when the model is
     run again; each certificate, statistic and measurement comes out again from its random stream. The model is
-    opened from the manifest's path unless it is given. Costs are not measured again.
+    opened from the manifest's path unless it is given. Costs are not measured again. Without `recompute`,
+    certificates and metrics are held against the sealed evidence only, not computed again.
     """
     if run.manifest["status"] != "complete":
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; its audit continues it")
@@ -53,7 +56,8 @@ def verify(run: Run, classifier: Classifier | None = None, progress: Progress | 
     if classifier.fingerprint != run.manifest["model"]["fingerprint"]:
         yield f"the model {classifier.name} has another fingerprint than the one audited"
         return
-    yield from _Recheck(run, classifier, images, progress or Silent()).findings()
+    kinds = (CLEAN, "attack", "certificate", "metric") if recompute else (CLEAN, "attack")
+    yield from _Recheck(run, classifier, images, progress or Silent()).findings(kinds)
 
 
 class _Recheck:
@@ -75,8 +79,8 @@ class _Recheck:
         ]
         self.classifier = classifier
 
-    def findings(self) -> Iterator[str]:
-        for stage in self.stages:
+    def findings(self, kinds: tuple[str, ...]) -> Iterator[str]:
+        for stage in (s for s in self.stages if s.kind in kinds):
             self.progress.stage(stage.name, 0, len(self.images))
             for shard in shards(self.images, self.run.manifest["batch_size"]):
                 try:
