@@ -24,7 +24,6 @@ class Bars:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("images"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -33,7 +32,7 @@ class Bars:
         self._task: TaskID | None = None
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """A stage begins, with `done` of `total` images already there."""
+        """A stage begins, with `done` of `total` (images, or batches of a preparation) already there."""
         self._task = self._bars.add_task(name, total=total, completed=done)
 
     def advance(self, done: int) -> None:

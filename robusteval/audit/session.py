@@ -38,7 +38,7 @@ from robusteval.audit.stages import (
     read_state,
 )
 from robusteval.audit.tabulate import write_tables
-from robusteval.certify.base import Certificate
+from robusteval.certify.base import Certificate, Step
 from robusteval.classifier import Classifier
 from robusteval.datasets import check_fit
 from robusteval.errors import UnsupportedError, UserError
@@ -117,12 +117,13 @@ class Session:
     def run_stage(self, stage: Stage) -> None:
         """Compute the shards that are missing; a method that cannot run here is noted, not fatal."""
         missing = [s for s in self.shards if not self.run.part(stage.name, s.name).exists()]
-        self.progress.stage(stage.name, len(self.images) - sum(len(s.images) for s in missing), len(self.images))
         entry = next(s for s in self.run.manifest["stages"] if s["name"] == stage.name)
         try:
             if stage.unavailable:
                 raise UnsupportedError(stage.unavailable)
-            for shard, part, seconds in self.engine(self.work(stage), missing):
+            work, done = self.work(stage), len(self.images) - sum(len(s.images) for s in missing)
+            self.progress.stage(stage.name, done, len(self.images))
+            for shard, part, seconds in self.engine(work, missing):
                 self._write(stage, shard.name, part, seconds)
                 self.progress.advance(len(shard.images))
             entry |= {"status": "done", "reason": ""}
@@ -172,7 +173,7 @@ class Session:
         path = self.run.part(stage.name, "set", "statistics")
         if not path.exists():
             start = time.perf_counter()
-            part = prepare(self.context, stage, self.images, lambda done, total: None)
+            part = prepare(self.context, stage, self.images, self._preparing(stage))
             note = {
                 "seconds": time.perf_counter() - start,
                 "forwards": part.forwards,
@@ -180,6 +181,19 @@ class Session:
             }
             write_frame(path, part.rows, note)
         return read_frame(path)
+
+    def _preparing(self, stage: Stage) -> Step:
+        """A progress bar of its own for what a certificate learns from the whole set."""
+        shown = 0
+
+        def step(done: int, total: int) -> None:
+            nonlocal shown
+            if shown == 0:
+                self.progress.stage(f"{stage.name}, preparing", 0, total)
+            self.progress.advance(done - shown)
+            shown = done
+
+        return step
 
     def _witnesses(self, stage: Stage, shard: Shard) -> torch.Tensor | None:
         assert isinstance(stage.method, Metric)
