@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,8 @@ class Classifier:
     fingerprint: str
     origin: Origin | None = None
     batch_size: int = 100
+    dtype: torch.dtype = torch.float32
+    """The floating-point type that it computes in."""
     meter: Meter = field(default_factory=lambda: Meter(1))
     rows: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
 
@@ -89,6 +92,16 @@ class Classifier:
             values = objective(logits)
             (gradient,) = torch.autograd.grad(values.sum(), x)
         return gradient, values.detach(), logits.detach()
+
+    def jacobian(self, pixels: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and their Jacobian (N, K, C, H, W), one backward a class; with `classes` (N, k) only those
+        of these classes, (N, k, C, H, W)."""
+        with torch.enable_grad():
+            x = pixels.detach().requires_grad_()
+            logits = self(x)
+            outputs = (logits if classes is None else logits.gather(1, classes)).unbind(1)
+            rows = [torch.autograd.grad(o.sum(), x, retain_graph=i + 1 < len(outputs)) for i, o in enumerate(outputs)]
+        return logits.detach(), torch.stack([row for (row,) in rows], dim=1)
 
     def features(self, pixels: Tensor) -> Tensor:
         """What the last linear layer takes, (M, D), differentiable: phi^{L-1} of OpNorm."""
@@ -118,14 +131,13 @@ class Classifier:
         any floating-point dtype and answers in it: some libraries know float32 only."""
         return _Counted(self)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating-point type that it computes in."""
-        mean: Tensor = self.module.state_dict()["mean"]
-        return mean.dtype
-
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Classifier:
-        return replace(self, module=self.module.to(device=device, dtype=dtype))
+        return replace(self, module=self.module.to(device=device, dtype=dtype), dtype=dtype)
+
+    def reduced(self, dtype: torch.dtype) -> Classifier:
+        """The same model computing in a shorter type and channels-last, for a search that others judge; pictures,
+        gradients and logits stay in the type of the pictures."""
+        return replace(self, module=_Reduced(self.module, dtype))
 
     def _booked(self, output: Tensor) -> Tensor:
         meter, rows, evaluated = self.meter, self.rows, len(output)
@@ -133,6 +145,19 @@ class Classifier:
         if output.requires_grad:
             output.register_hook(lambda _: meter.add(meter.backwards, rows, evaluated))
         return output
+
+
+class _Reduced(nn.Module):
+    """A copy of a network in a shorter floating-point type."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inner = copy.deepcopy(module).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.dtype = dtype
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.inner(pixels.to(self.dtype, memory_format=torch.channels_last))
+        return logits.to(pixels.dtype)
 
 
 class _Counted(nn.Module):

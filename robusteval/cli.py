@@ -65,7 +65,9 @@ BatchSize = Annotated[str, typer.Option(help="auto measures which is fastest.")]
 @app.command()
 @polite
 def audit(
-    checkpoint: Annotated[str, typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file.")],
+    checkpoints: Annotated[
+        list[str], typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file; or several of them.")
+    ],
     data: Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")],
     out_dir: Out,
     arch: Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")] = None,
@@ -80,19 +82,23 @@ def audit(
     mean: Annotated[str | None, typer.Option(help="Normalisation, one value a channel: 0.49,0.48,0.45")] = None,
     std: Annotated[str | None, typer.Option(help="Normalisation, one value a channel.")] = None,
 ) -> None:
-    """Bracket the minimum adversarial distance of each image, from below and from above, and write a report."""
-    from robusteval.audit.session import run_audit
+    """Bracket the minimum adversarial distance of each image, from below and from above, and write a report.
+
+    Several checkpoints are audited side by side, each into a directory of its own name, with the others as sources of
+    its transfer attacks; the matrix of sources and targets is written beside them.
+    """
+    from robusteval.audit.together import audit_together
     from robusteval.checkpoints import open_checkpoint
     from robusteval.datasets import read_images
     from robusteval.progress import Bars
 
     images = read_images(data, limit)
     shape, normalisation = images.shape, {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
-    model = open_checkpoint(checkpoint, arch, input_shape=shape, **normalisation)
+    models = [open_checkpoint(c, arch, input_shape=shape, **normalisation) for c in checkpoints]
     sources = [open_checkpoint(s, source_arch or arch, input_shape=shape, **normalisation) for s in source or []]
     with Bars(err) as bars:
-        run = run_audit(
-            model,
+        runs = audit_together(
+            models,
             images,
             protocol,
             out_dir,
@@ -105,7 +111,7 @@ def audit(
             command=["robusteval", *sys.argv[1:]],
             limit=limit,
         )
-    _report(run)
+    _reports(runs, out_dir)
 
 
 @app.command()
@@ -160,11 +166,12 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
 @polite
 def demo(
     out_dir: Out = Path("runs/demo"),
+    protocol: Annotated[str, typer.Option(help="NAME, or a FILE.toml.")] = "quick",
     limit: Limit = 50,
     seed: Seed = 0,
 ) -> None:
-    """Audit the small checkpoints that come with robusteval on real digits, with the protocol `quick`."""
-    from robusteval.audit.session import run_audit
+    """Audit the small checkpoints that come with robusteval on real digits."""
+    from robusteval.audit.together import audit_together
     from robusteval.checkpoints import open_checkpoint
     from robusteval.datasets import read_images
     from robusteval.progress import Bars
@@ -173,26 +180,34 @@ def demo(
     folder = Path(__file__).parent / "demo"
     paths = sorted(folder.glob("*.safetensors"))
     models = [open_checkpoint(str(path), "digits-cnn", input_shape=images.shape) for path in paths]
-    for i, model in enumerate(models):
-        out.rule(model.name)
-        with Bars(err) as bars:
-            run = run_audit(
-                model,
-                images,
-                "quick",
-                out_dir / model.name,
-                sources=[models[i - 1]],
-                seed=seed,
-                progress=bars,
-                command=["robusteval", *sys.argv[1:]],
-                limit=limit,
-            )
-        _report(run)
+    with Bars(err) as bars:
+        runs = audit_together(
+            models,
+            images,
+            protocol,
+            out_dir,
+            seed=seed,
+            progress=bars,
+            command=["robusteval", *sys.argv[1:]],
+            limit=limit,
+        )
+    _reports(runs, out_dir)
 
 
 def main() -> None:
     """The console script."""
     app()
+
+
+def _reports(runs: list[Run], folder: Path) -> None:
+    from robusteval.reports.transfer_matrix import write_transfer_matrix
+
+    for run in runs:
+        if len(runs) > 1:
+            out.rule(run.path.name)
+        _report(run)
+    if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
+        out.print(f"Transfer matrix: {written}", soft_wrap=True, highlight=False)
 
 
 def _report(run: Run) -> None:

@@ -24,15 +24,16 @@ def column(values: Tensor, like: Tensor) -> Tensor:
 
 
 class Norm(Enum):
-    """L1, L2 or Linf."""
+    """L1, L2 or Linf, which are norms, and L0, the number of changed entries, which has a size only."""
 
+    L0 = "l0"
     L1 = "l1"
     L2 = "l2"
     LINF = "linf"
 
     @property
     def p(self) -> float:
-        return {"l1": 1.0, "l2": 2.0, "linf": math.inf}[self.value]
+        return {"l0": 0.0, "l1": 1.0, "l2": 2.0, "linf": math.inf}[self.value]
 
     @property
     def dual(self) -> Norm:
@@ -41,10 +42,10 @@ class Norm(Enum):
 
     @property
     def title(self) -> str:
-        return {"l1": "L1", "l2": "L2", "linf": "Linf"}[self.value]
+        return self.value.capitalize()
 
     def size(self, v: Tensor) -> Tensor:
-        """|v|_p per picture, (N,)."""
+        """|v|_p per picture, (N,); of L0 the number of entries that are not zero."""
         size: Tensor = torch.linalg.vector_norm(flat(v), ord=self.p, dim=1)
         return size
 
@@ -94,6 +95,5 @@ def _project_l1(v: Tensor, radius: Tensor) -> Tensor:
     return (flat(v).sign() * (magnitude - level).clamp_min(0)).view_as(v)
 
 
-def count_changed(v: Tensor) -> Tensor:
-    """The number of entries that are not zero ("L0"), (N,)."""
-    return (flat(v) != 0).sum(dim=1)
+BALLS = (Norm.L1, Norm.L2, Norm.LINF)
+"""Those with convex balls: with a dual, projections and steepest ascent."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-NORMS = ("l1", "l2", "linf")
-"""The norms in which an upper bound is kept for each image, as in norms.Norm."""
+NORMS = ("l0", "l1", "l2", "linf")
+"""The sizes in which an upper bound is kept for each image, as in norms.Norm."""
 
 BUDGET_TOLERANCE = 1e-6
 """How much of a budget, relative, a witness may exceed it by: the rounding of float32 pixels. Stated here only."""

@@ -70,6 +70,9 @@ def _reach(direction: Floats, needed: float, x: Floats, norm: Norm) -> float:
         return 0.0
     if weight @ room < needed:
         return math.inf
+    if norm is Norm.L0:
+        gains = np.cumsum(np.sort(weight * room)[::-1])
+        return float(np.searchsorted(gains, needed) + 1)
     if norm is Norm.L1:
         order = np.argsort(-weight)
         gains = np.cumsum(weight[order] * room[order])

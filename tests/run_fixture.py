@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,106 @@ def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, co
     )
     write_pictures(
         run.picture_file("pgd-linf", "00000"),
-        {picture_key(IDS[k], b): pixels[IDS[k]] for b, hits in PGD.items() for k in np.flatnonzero(hits)},
+        # Once each, under the smallest budget that the witness serves.
+        {picture_key(i, min(b for b, hits in PGD.items() if hits[k])): pixels[i] for k, i in enumerate(IDS[:3])},
     )
     run.write_manifest()
     return run
+
+
+@dataclass(frozen=True)
+class Fake:
+    """An attack and the distances of its witnesses, image by image; `budgets` make it one with fixed budgets."""
+
+    label: str
+    method: str
+    norm: str
+    distances: dict[str, list[float]]
+    budgets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class FakeCertificate:
+    label: str
+    radii: list[float]
+    norm: str = "l2"
+
+
+def build_paper_run(
+    path: Path,
+    protocol: str,
+    correct: list[bool],
+    attacks: Sequence[Fake],
+    *,
+    name: str = "tiny",
+    budgets: dict[str, list[float]] | None = None,
+    certificates: Sequence[FakeCertificate] = (),
+    measurements: Sequence[tuple[str, str, float, list[float]]] = (),
+    statistics: Sequence[tuple[str, str, float, float]] = (),
+    brightness: float = 0.5,
+) -> Run:
+    """A run of a protocol of that name, of pictures of 1 x 4 x 4 pixels, all of one brightness. Distances that a fake
+    leaves out are 1; measurements are (label, quantity, at, values), statistics (label, quantity, at, value)."""
+    ids = [f"image-{i}" for i in range(len(correct))]
+    images = IMAGES.frame(
+        {"image_id": ids, "label": 0, "predicted": [int(not c) for c in correct], "correct": correct}
+        | {"logit_margin": 1.0, "probability_margin": 0.5}
+    )
+    witnesses = [WITNESSES.frame(), *(_fake_rows(ids, fake, b) for fake in attacks for b in fake.budgets or (np.nan,))]
+    bound: dict[str, Any] = {"subject": "f", "kind": "estimate", "alpha": np.nan, "abstained": False}
+    bound |= {"predicted": images["predicted"]}
+    radii = [
+        CERTIFICATES.frame({"image_id": ids, "method": c.label, "norm": c.norm, "radius": c.radii, **bound})
+        for c in certificates
+    ]
+    measured = [
+        MEASUREMENTS.frame({"image_id": ids, "method": m, "quantity": q, "at": at, "value": v})
+        for m, q, at, v in measurements
+    ]
+    tables = {
+        "images": images,
+        "witnesses": pd.concat(witnesses, ignore_index=True),
+        "certificates": pd.concat([CERTIFICATES.frame(), *radii], ignore_index=True),
+        "measurements": pd.concat([MEASUREMENTS.frame(), *measured], ignore_index=True),
+        "statistics": STATISTICS.frame(
+            dict(zip(STATISTICS.names, zip(*statistics, strict=True), strict=True)) if statistics else None
+        ),
+    }
+    tables["bounds"] = bracket(images, tables["witnesses"], tables["certificates"])
+    for table in TABLES:
+        write_frame(path / "tables" / f"{table}.parquet", tables[table])
+    manifest = _manifest(len(ids), certificates=False, metrics=False)
+    spent = {"status": "done", "reason": "", "seconds": 1.0, "forwards": 8.0, "backwards": 4.0, "settings": {}}
+    metrics = {m for m, *_ in measurements} - {fake.label for fake in attacks}
+    manifest["stages"] = [
+        manifest["stages"][0],
+        *(
+            {"name": f.label, "kind": "attack", "method": f.method, "norm": f.norm, "batch_independent": True, **spent}
+            | {"fixed_budget": bool(f.budgets), "budgets": list(f.budgets)}
+            for f in attacks
+        ),
+        *(
+            {"name": c.label, "kind": "certificate", "method": "l-bound", "norm": c.norm, **spent}
+            | {"guarantee": "estimate", "subject": "f", "alpha": None, "batch_independent": True}
+            for c in certificates
+        ),
+        *({"name": m, "kind": "metric", "method": m, "norm": None, **spent} for m in sorted(metrics)),
+    ]
+    manifest["protocol"] = {"name": protocol, "description": "", "budgets": budgets or {}}
+    manifest["model"]["name"] = name
+    run = Run(path, manifest)
+    pixels = np.full((1, 4, 4), brightness, np.float32)
+    write_pictures(run.picture_file(CLEAN, "00000"), dict.fromkeys(ids, pixels))
+    run.write_manifest()
+    return run
+
+
+def _fake_rows(ids: list[str], fake: Fake, budget: float) -> pd.DataFrame:
+    own = np.array(fake.distances[fake.norm])
+    found = np.isfinite(own) & (np.isnan(budget) | (own <= budget))
+    sizes = {n: np.where(found, fake.distances.get(n, np.ones(len(ids))), np.inf) for n in ("l0", "l1", "l2", "linf")}
+    rows = {"image_id": ids, "method": fake.label, "norm": fake.norm, "budget": budget, "success": found, **sizes}
+    return WITNESSES.frame({**rows, "predicted": 1, "forwards": 1.0, "backwards": 1.0})
 
 
 def _images(ids: list[str]) -> pd.DataFrame:

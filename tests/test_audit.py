@@ -73,7 +73,7 @@ def test_robust_accuracy_falls_with_the_budget(run: Run) -> None:
     rows = run.table("witnesses")
     rates = rows[rows["method"] == "pgd-linf"].groupby("budget")["success"].mean()
     assert rates.is_monotonic_increasing
-    assert rates.iloc[-1] > 0.5
+    assert rates.iloc[-1] >= 0.5
 
 
 @pytest.mark.parametrize("batch_size", [1, 64])

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attacking import run
 from robusteval.architectures import build_network
 from robusteval.attacks.pgd import PGD
 from robusteval.checkpoints import open_checkpoint
@@ -28,7 +29,6 @@ from robusteval.defenses.train import TrainingSettings, make_defense, save, trai
 from robusteval.errors import UserError
 from robusteval.images import Images
 from robusteval.norms import Norm
-from robusteval.streams import Streams
 
 DEMO = ("digits-standard", "digits-pgd-linf", "digits-pgd-l2")
 EXAMPLES: dict[str, Defense] = {
@@ -233,8 +233,7 @@ def test_demo_pgd_training_made_the_network_more_robust(
 
     def survivors(name: str) -> Tensor:
         classifier = opened(demo_folder, name, images)
-        streams = Streams.for_images(0, "pgd", images.ids, images.pixels)
-        attacked = PGD(norm=norm, steps=10).run(classifier.metered(len(images)), images, budget, streams)
+        attacked = run(PGD(norm=norm, steps=10), classifier, images, budget)
         return (classifier.predict(attacked).argmax(1) == images.labels) & right(classifier, images)
 
     standard, robust = survivors("digits-standard"), survivors(f"digits-pgd-{norm.value}")

@@ -1,23 +1,23 @@
-"""AutoAttack 'standard' from pyautoattack: APGD-CE, targeted APGD, targeted FAB, Square (Croce & Hein 2020).
+"""AutoAttack from pyautoattack (Croce & Hein 2020; L1: Croce & Hein 2021), run by its own package as a reference.
 
-A thin adapter. Traps that are closed here: its DLR loss needs four classes (fewer are refused); it draws from torch's
-global generator (seeded and restored); its pictures exceed small budgets by float32's rounding, for which the judge
-would refuse them (they are brought back into the ball). It reseeds per batch, so its results depend on the batch; the
-manifest says so.
+A thin adapter. What is different here: too few classes for its DLR loss are refused; the library takes one radius, so
+it runs once for each distinct budget; its pictures exceed small budgets by float32's rounding, for which the judge
+would refuse them, so they are brought back into the ball. It seeds itself afresh for each batch: results depend on the
+batch.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from robusteval.attacks.active import keep
 from robusteval.attacks.ball import Ball
-from robusteval.attacks.base import Attack
-from robusteval.attacks.foolbox_attacks import seeded
+from robusteval.attacks.base import Candidates, FixedBudgetAttack
+from robusteval.attacks.libraries import guarded, or_itself
 from robusteval.classifier import Classifier
 from robusteval.errors import UnsupportedError
 from robusteval.images import Images
@@ -25,49 +25,57 @@ from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 
-class AutoAttack(Attack):
+class AutoAttack(FixedBudgetAttack):
     """The published ensemble; `iterations` and `queries` below their defaults make it a weaker one."""
 
     name = "autoattack"
-    summary = "APGD-CE, APGD-T, FAB-T and Square, 'standard' (Croce & Hein 2020; pyautoattack)"
-    norms = (Norm.L2, Norm.LINF)
+    summary = "APGD-CE, APGD-T, FAB-T and Square (Croce & Hein 2020; pyautoattack)"
+    norms = (Norm.L1, Norm.L2, Norm.LINF)
     batch_independent = False
 
-    version: Literal["standard"] = "standard"
-    iterations: PositiveInt = 100
+    classes_needed: ClassVar = {"standard": 4, "plus": 4, "rand": 3}
+    """By DLR, which compares the first with the third largest logit, and by its targeted form, with the fourth."""
+
+    version: Literal["standard", "plus", "rand"] = "standard"
+    """`plus` adds APGD-DLR, untargeted FAB and restarts; `rand` is for randomised models: APGD-CE and APGD-DLR, each
+    gradient the mean of 20."""
+    iterations: int = Field(default=100, ge=5)
     """Steps of APGD and FAB."""
     queries: PositiveInt = 5000
     """Queries of Square."""
 
-    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        from pyautoattack import autoattack
-
-        assert budget is not None
-        if classifier.num_classes < 4:
-            raise UnsupportedError(f"expected at least 4 classes for autoattack, got {classifier.num_classes}")
-        logger = logging.getLogger("auto-attack")
-        level = logger.level
-        logger.setLevel(logging.CRITICAL)
-        try:
-            with seeded(streams.seed, images.pixels):
-                attack = autoattack.AutoAttack(
-                    classifier.as_module(),
-                    norm=self.norm.title,
-                    eps=budget,
-                    version=self.version,
-                    seed=streams.seed,
-                    device=str(images.pixels.device),
-                )
-                targets = min(9, classifier.num_classes - 1)
-                attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
-                attack.apgd.n_iter = attack.apgd_targeted.n_iter = attack.fab.n_iter = self.iterations
-                attack.square.n_queries = self.queries
-                found, _ = attack.run_standard_evaluation(images.pixels.float(), images.labels, batch_size=len(images))
-        except ZeroDivisionError as error:
-            shape = "x".join(map(str, images.shape))
+    def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
+        needed = self.classes_needed[self.version]
+        if classifier.num_classes < needed:
             raise UnsupportedError(
-                f"expected pictures larger than Square's windows for autoattack, got {shape}"
-            ) from error
-        finally:
-            logger.setLevel(level)
-        return Ball.around(images.pixels, self.norm, budget).nearest(torch.as_tensor(found).to(images.pixels))
+                f"expected at least {needed} classes for {self.name} ({self.version}), got {classifier.num_classes}"
+            )
+        if self.norm is not Norm.LINF and self.version != "rand" and min(images.shape[1:]) < 5:
+            shape = "x".join(map(str, images.shape))
+            raise UnsupportedError(f"expected at least 5x5 pixels for Square in {self.label}, got {shape}")
+        pictures = images.pixels.clone()
+        for radius in budget.unique():
+            rows = budget == radius
+            pictures[rows] = self._found(radius.item(), *keep(rows, classifier, images, streams))
+        return Candidates(Ball.around(images.pixels, self.norm, budget).nearest(pictures))
+
+    def _found(self, radius: float, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
+        """The library's pictures for images that share a budget, (M, C, H, W)."""
+        with guarded(streams.seed, images.pixels):
+            from pyautoattack import autoattack
+
+            attack = autoattack.AutoAttack(
+                classifier.as_module(),
+                norm=self.norm.title,
+                eps=radius,
+                version=self.version,
+                seed=streams.seed,
+                device=str(images.pixels.device),
+            )
+            for part in (attack.apgd, attack.apgd_targeted, attack.fab):
+                part.n_iter = part.n_iter_orig = self.iterations
+            for part in (attack.apgd_targeted, attack.fab):
+                part.n_target_classes = min(part.n_target_classes, classifier.num_classes - 1)
+            attack.square.n_queries = self.queries
+            found, _ = attack.run_standard_evaluation(images.pixels.float(), images.labels, batch_size=len(images))
+        return or_itself(torch.as_tensor(found), images.pixels)

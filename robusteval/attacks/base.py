@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 from torch import Tensor
 
+from robusteval.attacks.bisection import bisect
 from robusteval.classifier import Classifier
 from robusteval.images import Images
 from robusteval.methods import Method
@@ -15,24 +18,36 @@ from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 
-class Attack(Method):
-    """Search a misclassified picture near each image.
+@dataclass(frozen=True)
+class Candidates:
+    """What an attack found for N images: pictures (N, C, H, W) in [0, 1], the image itself where it found nothing,
+    and what else it measured on the way, (N,) by quantity, for the table of measurements."""
 
-    A fixed-budget attack is given a radius and returns pictures within it; a minimum-distance attack is given
-    None and returns pictures as close as it can. Where it finds nothing it returns the image itself.
-    """
+    pictures: Tensor
+    measurements: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Attack(Method):
+    """Search a misclassified picture near each image."""
 
     norms: ClassVar[tuple[Norm, ...]]
     """The norms that `norm` may take."""
-    fixed_budget: ClassVar[bool] = True
     on_sources: ClassVar[bool] = False
     """Whether it runs on each of the audit's source models, its pictures being judged on the target."""
 
     norm: Norm
+    search_dtype: Literal["bfloat16"] | None = None
+    """Search in a shorter floating-point type and channels-last; the judge stays in the audit's own."""
 
     @abstractmethod
-    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        """Candidates (N, C, H, W) in [0, 1] for N correctly classified images (N, C, H, W)."""
+    def run(self, classifier: Classifier, images: Images, budget: Tensor | None, streams: Streams) -> Candidates:
+        """Candidates for N correctly classified images (N, C, H, W): within the radii `budget` (N,), or, for None,
+        as close as it can."""
+
+    @property
+    def fixed_budget(self) -> bool:
+        """Whether an audit gives it the budgets of the protocol."""
+        return False
 
     @property
     def label(self) -> str:
@@ -47,8 +62,47 @@ class Attack(Method):
         return settings
 
     @model_validator(mode="after")
-    def _known_norm(self) -> Attack:
+    def _known_norm(self) -> Self:
         if self.norm not in self.norms:
             names = ", ".join(n.value for n in self.norms)
             raise ValueError(f"expected norm in {names} for {self.name}, got {self.norm.value}")
         return self
+
+
+class MinimumDistanceAttack(Attack):
+    """An attack that returns pictures as close as it can, and heeds no budget."""
+
+    @abstractmethod
+    def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
+        """The closest misclassified pictures that it finds."""
+
+    def run(self, classifier: Classifier, images: Images, budget: Tensor | None, streams: Streams) -> Candidates:
+        return self.closest(classifier, images, streams)
+
+
+class FixedBudgetAttack(Attack):
+    """An attack inside a ball around each image; its minimum distance is found by bisection on the radius."""
+
+    minimum_distance: bool = False
+    """Give it no budget, but search the smallest one at which it succeeds, for each image."""
+
+    @abstractmethod
+    def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
+        """Pictures within the radii `budget` (N,)."""
+
+    def run(self, classifier: Classifier, images: Images, budget: Tensor | None, streams: Streams) -> Candidates:
+        if budget is not None:
+            return self.within(classifier, images, budget, streams)
+
+        def pictures(view: Classifier, some: Images, radii: Tensor, own: Streams) -> Tensor:
+            return self.within(view, some, radii, own).pictures
+
+        return Candidates(bisect(pictures, self.norm, classifier, images, streams))
+
+    @property
+    def fixed_budget(self) -> bool:
+        return not self.minimum_distance
+
+    @property
+    def label(self) -> str:
+        return f"{super().label}-distance" if self.minimum_distance else super().label

@@ -10,25 +10,24 @@ from __future__ import annotations
 from torch import Tensor
 
 from robusteval.attacks.ball import Ball
-from robusteval.attacks.base import Attack
-from robusteval.attacks.losses import Loss, objective
+from robusteval.attacks.base import Candidates, FixedBudgetAttack
+from robusteval.attacks.losses import Goal, Loss
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.norms import Norm
+from robusteval.norms import BALLS
 from robusteval.streams import Streams
 
 
-class FGSM(Attack):
+class FGSM(FixedBudgetAttack):
     """The fast gradient (sign) method: one forward, one backward."""
 
     name = "fgsm"
     summary = "one step along the gradient (Goodfellow et al. 2015; OpNorm Lemma 1)"
-    norms = (Norm.L1, Norm.L2, Norm.LINF)
+    norms = BALLS
 
     loss: Loss = Loss.CROSS_ENTROPY
 
-    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        assert budget is not None
-        gradient, _, _ = classifier.gradient(images.pixels, objective(self.loss, images.labels, None))
+    def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
+        gradient, _, _ = classifier.gradient(images.pixels, Goal(self.loss, images.labels))
         ball = Ball.around(images.pixels, self.norm, budget)
-        return ball.nearest(images.pixels + budget * self.norm.steepest(gradient))
+        return Candidates(ball.climb(images.pixels, gradient, 1.0))

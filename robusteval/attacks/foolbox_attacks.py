@@ -1,148 +1,230 @@
-"""DeepFool, Carlini-Wagner and Boundary from foolbox.
+"""The minimum-distance attacks of foolbox (Rauber et al. 2017, 2020) and their settings.
 
-Thin adapters. Traps that are closed here: foolbox draws from torch's global generator (seeded and restored); returns
-black pictures where Carlini-Wagner fails (the image itself is returned); and stops the whole batch when Boundary
-has no start for one image (starts are searched per image; one without returns itself).
+The algorithms, and the defaults where nothing else is said, are foolbox's; foolbox_bridge.py runs them and says what it
+guards against. Where a deviation changes an algorithm, its class says so.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.base import Attack
+from robusteval.attacks.active import keep
+from robusteval.attacks.foolbox_bridge import FoolboxAttack, StartingAttack, misclassified
+from robusteval.attacks.segment import shrink
 from robusteval.classifier import Classifier
+from robusteval.errors import UnsupportedError
 from robusteval.images import Images
 from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 
-class FoolboxAttack(Attack):
-    """A minimum-distance attack of foolbox."""
+class FoolboxDeepFool(FoolboxAttack):
+    """Steps to the nearest boundary of the linearised model; defaults as in SGR, table 2.
 
-    fixed_budget = False
-    batch_independent = False
-
-    def found(self, attack: Any, classifier: Classifier, images: Images, streams: Streams, **more: Any) -> Tensor:
-        """What foolbox's attack returns for the images, (N, C, H, W), whatever that is worth."""
-        foolbox = library()
-        with seeded(streams.seed, images.pixels):
-            model = foolbox.PyTorchModel(classifier.as_module(), bounds=(0, 1), device=images.pixels.device)
-            result: Tensor = attack.run(model, images.pixels, images.labels, **more)
-        return result.detach().to(images.pixels).clamp(0, 1)
-
-
-class DeepFool(FoolboxAttack):
-    """Steps to the nearest boundary of the linearised model (Moosavi-Dezfooli et al. 2016).
-
-    Defaults as in SGR, table 2. Batch-dependent: foolbox goes on for the whole batch until all are fooled.
+    Costs about 9 forwards and backwards a step with 10 candidates, for all images of the batch until the last is done.
     """
 
-    name = "deepfool"
+    name = "foolbox-deepfool"
     summary = "nearest boundary of the linearised model (Moosavi-Dezfooli et al. 2016; foolbox)"
-    norms = (Norm.L2, Norm.LINF)
+    kinds: ClassVar = {Norm.L2: "L2DeepFoolAttack", Norm.LINF: "LinfDeepFoolAttack"}
+    norms = tuple(kinds)
 
     steps: PositiveInt = 100
     overshoot: PositiveFloat = 0.02
     candidates: int = Field(default=10, ge=2)
     """How many of the likeliest classes are considered."""
 
-    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        attacks = library().attacks
-        kind = attacks.L2DeepFoolAttack if self.norm is Norm.L2 else attacks.LinfDeepFoolAttack
-        attack = kind(steps=self.steps, candidates=self.candidates, overshoot=self.overshoot)
-        return self.found(attack, classifier, images, streams)
-
 
 class CarliniWagner(FoolboxAttack):
-    """Adam on distance plus a weighted margin, with a binary search for the weight (Carlini & Wagner 2017).
+    """Adam on distance plus a weighted margin, with a binary search for the weight.
 
-    Batch-dependent: foolbox aborts a search when the loss of the whole batch stops falling.
+    A search ends early when the loss of the whole batch stops falling.
     """
 
     name = "carlini-wagner"
     summary = "smallest L2 perturbation by optimisation (Carlini & Wagner 2017; foolbox)"
-    norms = (Norm.L2,)
+    kinds: ClassVar = {Norm.L2: "L2CarliniWagnerAttack"}
+    norms = tuple(kinds)
+    black_is_failure = True
 
     steps: PositiveInt = 1000
     binary_search_steps: PositiveInt = 9
-    step_size: PositiveFloat = 0.01
-
-    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        attacks = library().attacks
-        attack = attacks.L2CarliniWagnerAttack(
-            steps=self.steps, binary_search_steps=self.binary_search_steps, stepsize=self.step_size
-        )
-        found = self.found(attack, classifier, images, streams)
-        failed = (found.flatten(1) == 0).all(1)
-        return torch.where(failed[:, None, None, None], images.pixels, found)
+    step_size: PositiveFloat = Field(default=0.01, serialization_alias="stepsize")
+    confidence: NonNegativeFloat = 0.0
+    """By how much the logits of a picture must be wrong for it to count."""
+    initial_const: PositiveFloat = 1e-3
+    """The first weight of the margin."""
 
 
-class Boundary(FoolboxAttack):
+class FoolboxDDN(FoolboxAttack):
+    """Unit steps along the gradient, on a sphere that shrinks where the picture is misclassified and else grows."""
+
+    name = "foolbox-ddn"
+    summary = "decoupled direction and norm (Rony et al. 2019; foolbox)"
+    kinds: ClassVar = {Norm.L2: "DDNAttack"}
+    norms = tuple(kinds)
+
+    steps: PositiveInt = 100
+    init_epsilon: PositiveFloat = 1.0
+    """The first radius."""
+    gamma: float = Field(default=0.05, gt=0, lt=1)
+    """By how much a radius grows or shrinks, relative."""
+
+
+class FMN(StartingAttack):
+    """DDN's idea in any norm, with radii from the linearised model until the first success.
+
+    Deviations: those radii may approach the boundary for ever without a crossing, and an image for which that happens
+    is attacked once more, from a starting point; in L2 pictures are projected on the ball, which foolbox 3.3.4 forgets.
+    """
+
+    name = "fmn"
+    summary = "fast minimum norm (Pintor et al. 2021; foolbox)"
+    kinds: ClassVar = {
+        Norm.L0: "L0FMNAttack",
+        Norm.L1: "L1FMNAttack",
+        Norm.L2: "L2FMNAttack",
+        Norm.LINF: "LInfFMNAttack",
+    }
+    norms = tuple(kinds)
+
+    steps: PositiveInt = 100
+    max_stepsize: PositiveFloat = 1.0
+    """The first step's length (L2); it falls to a hundredth."""
+    gamma: float = Field(default=0.05, gt=0, lt=1)
+    """By how much a radius grows or shrinks at first, relative."""
+
+    def search(self, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
+        found = self.found(classifier, images, streams)
+        missed = ~misclassified(classifier, found, images.labels)
+        if missed.any():
+            found[missed] = super().search(*keep(missed, classifier, images, streams))
+        return found
+
+    def of_foolbox(self, count: int) -> Any:
+        attack = super().of_foolbox(count)
+        if self.norm is Norm.L2:
+            attack.project = _project_l2
+        return attack
+
+
+class EAD(FoolboxAttack):
+    """Proximal gradient steps on L1 plus squared L2 plus a weighted margin, with a binary search for the weight.
+
+    A search ends early when the loss of the whole batch stops falling. Deviation: of the pictures on the way the
+    closest in L1 is kept, where foolbox keeps the closest in the elastic net by default.
+    """
+
+    name = "ead"
+    summary = "elastic-net attack (Chen et al. 2018; foolbox)"
+    kinds: ClassVar = {Norm.L1: "EADAttack"}
+    norms = tuple(kinds)
+    black_is_failure = True
+
+    steps: PositiveInt = 1000
+    binary_search_steps: PositiveInt = 9
+    step_size: PositiveFloat = Field(default=0.01, serialization_alias="initial_stepsize")
+    confidence: NonNegativeFloat = 0.0
+    """By how much the logits of a picture must be wrong for it to count."""
+    initial_const: PositiveFloat = 1e-3
+    """The first weight of the margin."""
+    regularization: PositiveFloat = 1e-2
+    """The weight of L1."""
+    decision_rule: Literal["L1", "EN"] = "L1"
+    """Which pictures count as closer: in L1, or in the elastic net."""
+
+
+class BrendelBethge(StartingAttack):
+    """Walks along the boundary, each step a quadratic program in a trust region around the last picture.
+
+    foolbox needs the package numba for it, and lets the trust region grow with the batch; here it does not.
+    """
+
+    name = "brendel-bethge"
+    summary = "gradient walk along the decision boundary (Brendel et al. 2019; foolbox, needs numba)"
+    kinds: ClassVar = {
+        Norm.L0: "L0BrendelBethgeAttack",
+        Norm.L1: "L1BrendelBethgeAttack",
+        Norm.L2: "L2BrendelBethgeAttack",
+        Norm.LINF: "LinfinityBrendelBethgeAttack",
+    }
+    norms = tuple(kinds)
+
+    steps: PositiveInt = 1000
+    overshoot: float = Field(default=1.1, ge=1)
+    """Each step aims this much further than the boundary."""
+    trust_region: PositiveFloat = Field(default=1e-3, serialization_alias="lr")
+    """Its radius, relative to the number of values of an image; halved 20 times."""
+    momentum: float = Field(default=0.8, ge=0, lt=1)
+    """Of the estimate of the boundary's normal."""
+
+    def of_foolbox(self, count: int) -> Any:
+        try:
+            attack = super().of_foolbox(count)
+        except ImportError as error:
+            raise UnsupportedError(
+                f"expected the package numba for {self.name}, got none installed; pip install 'robusteval[numba]'"
+            ) from error
+        attack.lr = self.trust_region / count
+        return attack
+
+
+class Boundary(StartingAttack):
     """Walks along the decision boundary towards the image; needs decisions only, no gradients or scores.
 
-    Brendel et al. (2018). Starts are blends of the image with uniform noise, made here. Batch-dependent: all
-    images share one stream of proposals.
+    Deviation: the starting point is drawn towards the image first.
     """
 
     name = "boundary"
     summary = "gradient-free walk along the decision boundary (Brendel et al. 2018; foolbox)"
-    norms = (Norm.L2,)
+    kinds: ClassVar = {Norm.L2: "BoundaryAttack"}
+    norms = tuple(kinds)
 
     steps: PositiveInt = 5000
-    tries: PositiveInt = 50
-    """Noise pictures tried as a start for each image."""
 
-    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        attacks = library().attacks
-        starts, rows = self._starts(classifier, images, streams)
-        result = images.pixels.clone()
-        if len(rows):
-            view, chosen, own = classifier.select(rows), images.select(rows), streams.select(rows)
-            attack = attacks.BoundaryAttack(steps=self.steps)
-            result[rows] = self.found(attack, view, chosen, own, starting_points=starts[rows])
-        return result
-
-    def _starts(self, classifier: Classifier, images: Images, streams: Streams) -> tuple[Tensor, Tensor]:
-        """Misclassified pictures, and the images that have one: noise, blended back as far as it stays wrong."""
-        starts = images.pixels.clone()
-        rows = torch.arange(len(images), device=starts.device)
-        for _ in range(self.tries):
-            noise = streams.select(rows).uniform(*images.shape)
-            wrong = classifier.select(rows).predict(noise).argmax(1) != images.labels[rows]
-            starts[rows[wrong]] = noise[wrong]
-            rows = rows[~wrong]
-            if not len(rows):
-                break
-        kept = torch.ones(len(images), dtype=torch.bool, device=starts.device)
-        kept[rows] = False
-        found = kept.nonzero()[:, 0]
-        for _ in range(10 if len(found) else 0):
-            halfway = (starts[found] + images.pixels[found]) / 2
-            wrong = classifier.select(found).predict(halfway).argmax(1) != images.labels[found]
-            starts[found[wrong]] = halfway[wrong]
-        return starts, found
+    def starts(self, classifier: Classifier, images: Images, streams: Streams) -> tuple[Tensor, Tensor]:
+        starts, rows = super().starts(classifier, images, streams)
+        return shrink(classifier, images, starts, 10), rows
 
 
-def library() -> Any:
-    """foolbox, imported when it is needed and without its warnings about old scipy names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import foolbox
-    return foolbox
+class HopSkipJump(StartingAttack):
+    """Gradient steps from decisions only: the normal of the boundary is estimated from noise around a point on it."""
+
+    name = "hopskipjump"
+    summary = "decisions only, with estimated gradients (Chen et al. 2020; foolbox)"
+    kinds: ClassVar = {Norm.L2: "HopSkipJumpAttack", Norm.LINF: "HopSkipJumpAttack"}
+    norms = tuple(kinds)
+
+    steps: PositiveInt = 64
+    initial_queries: PositiveInt = Field(default=100, serialization_alias="initial_gradient_eval_steps")
+    """Evaluations for the first estimate; they grow with the square root of the step,"""
+    max_queries: PositiveInt = Field(default=10_000, serialization_alias="max_gradient_eval_steps")
+    """up to this number."""
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "constraint": self.norm.value}
 
 
-@contextmanager
-def seeded(seed: int, like: Tensor) -> Iterator[None]:
-    """For libraries that draw from torch's global generator: seed it, and leave it as it was."""
-    devices = [like.device] if like.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
-        yield
+class SaltAndPepper(FoolboxAttack):
+    """More and more pixels set to black or white at random, in all channels, until the picture is misclassified.
+
+    Listed under L0: each changed pixel goes all the way to 0 or 1, so what is small about the result is their number.
+    foolbox keeps the closest in L2, which for such pictures orders nearly as L0.
+    """
+
+    name = "salt-and-pepper"
+    summary = "random black and white pixels, as few as suffice (foolbox)"
+    kinds: ClassVar = {Norm.L0: "SaltAndPepperNoiseAttack"}
+    norms = tuple(kinds)
+
+    steps: PositiveInt = 1000
+
+
+def _project_l2(x: Any, x0: Any, epsilon: Any) -> Any:
+    """x (N, ...) brought into the balls of radius epsilon (N,) around x0; tensors of eagerpy."""
+    size = (x - x0).square().flatten(1).sum(axis=1).sqrt()
+    factor = (epsilon / size.maximum(1e-12)).minimum(1)
+    return x0 + (x - x0) * factor.reshape((-1, *[1] * (x.ndim - 1)))

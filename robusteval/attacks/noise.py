@@ -1,13 +1,19 @@
-"""Uniform noise in the ball: the baseline that every attack must beat (SGR's RAND)."""
+"""Random noise: the baseline that every attack must beat.
+
+SGR's RAND is uniform. Moments (table 4) attacks with additive uniform and Gaussian noise (AUA, AGA) of growing size
+until the prediction changes, and reports the mean squared perturbation: `minimum_distance = true`.
+"""
 
 from __future__ import annotations
+
+from abc import abstractmethod
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.ball import Ball
-from robusteval.attacks.base import Attack
+from robusteval.attacks.base import Candidates, FixedBudgetAttack
 from robusteval.attacks.sampling import worst_of
 from robusteval.classifier import Classifier
 from robusteval.images import Images
@@ -15,20 +21,40 @@ from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 
-class UniformNoise(Attack):
-    """The worst of `samples` points uniform in the ball, cut to the box."""
+class Noise(FixedBudgetAttack):
+    """The worst of `samples` draws, cut to the box."""
 
-    name = "uniform-noise"
-    summary = "worst of many points uniform in the ball: the baseline (SGR's RAND)"
     norms = (Norm.L2, Norm.LINF)
 
     samples: PositiveInt = 100
 
-    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        assert budget is not None
+    @abstractmethod
+    def unit(self, streams: Streams, shape: tuple[int, int, int]) -> Tensor:
+        """One draw for each image within the unit ball of `norm`, (N, C, H, W)."""
 
+    def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         def draw(own: Streams, k: int) -> Tensor:
-            return budget * torch.stack([own.in_ball(self.norm, *images.shape) for _ in range(k)], dim=1)
+            return torch.stack([self.unit(own, images.shape) for _ in range(k)], dim=1)
 
         ball = Ball.around(images.pixels, self.norm, budget)
-        return worst_of(classifier, images, ball, draw, self.samples, streams)
+        return Candidates(worst_of(classifier, images, ball, draw, self.samples, streams))
+
+
+class UniformNoise(Noise):
+    """Points uniform in the ball."""
+
+    name = "uniform-noise"
+    summary = "worst of many points uniform in the ball (SGR's RAND, Moments' AUA)"
+
+    def unit(self, streams: Streams, shape: tuple[int, int, int]) -> Tensor:
+        return streams.in_ball(self.norm, *shape)
+
+
+class GaussianNoise(Noise):
+    """Independent normal pixels, scaled to the size of the budget."""
+
+    name = "gaussian-noise"
+    summary = "worst of many white Gaussian perturbations of the budget's size (Moments' AGA)"
+
+    def unit(self, streams: Streams, shape: tuple[int, int, int]) -> Tensor:
+        return self.norm.scale_to(streams.normal(*shape), 1.0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from robusteval.attacks.active import keep
 from robusteval.attacks.ball import Ball
 from robusteval.attacks.losses import margin
 from robusteval.classifier import Classifier
@@ -17,23 +18,21 @@ BLOCK = 10
 """Pictures drawn and evaluated at a time for each image; fixed, so that the draws depend on nothing else."""
 
 Draw = Callable[[Streams, int], Tensor]
-"""(streams of N images, k) -> perturbations (N, k, C, H, W)."""
+"""(streams of N images, k) -> perturbations (N, k, C, H, W) in the unit ball."""
 
 
 def worst_of(classifier: Classifier, images: Images, ball: Ball, draw: Draw, samples: int, streams: Streams) -> Tensor:
-    """Of `samples` draws brought into the ball, the one with the largest margin (N, C, H, W). An image leaves
-    with the block in which it was fooled."""
+    """Of `samples` draws, scaled to the radius and brought into the ball, the one with the largest margin
+    (N, C, H, W). An image leaves with the block in which it was fooled."""
     best = images.pixels.clone()
     highest = torch.full((len(images),), -torch.inf, device=best.device, dtype=best.dtype)
     rows = torch.arange(len(images), device=best.device)
     for done in range(0, samples, BLOCK):
         k = min(BLOCK, samples - done)
-        perturbations = draw(streams.select(rows), k)
-        own = ball.select(rows)
-        pictures = torch.stack([own.nearest(own.centers + v) for v in perturbations.unbind(1)], dim=1)
-        logits = classifier.select(rows).predict(pictures.flatten(0, 1))
-        labels = images.labels[rows].repeat_interleave(k)
-        top, at = margin(logits, labels).view(len(rows), k).max(1)
+        view, own, labels, stream = keep(rows, classifier, ball, images.labels, streams)
+        pictures = torch.stack([own.nearest(own.centers + own.step(1.0, v)) for v in draw(stream, k).unbind(1)], dim=1)
+        logits = view.predict(pictures.flatten(0, 1))
+        top, at = margin(logits, labels.repeat_interleave(k)).view(len(rows), k).max(1)
         better = top > highest[rows]
         chosen = rows[better]
         best[chosen] = pictures[better, at[better]]

@@ -6,19 +6,20 @@ so every step is taken. The evaluations counted are those of the source; the tar
 
 from __future__ import annotations
 
-from pydantic import PositiveInt
+from typing import Self
+
+from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
-from robusteval.attacks.losses import objective
-from robusteval.attacks.pgd import PGD
+from robusteval.attacks.ascent import Ascent
+from robusteval.attacks.base import Candidates
 from robusteval.classifier import Classifier
 from robusteval.images import Images
 from robusteval.streams import Streams
 
 
-class Transfer(PGD):
-    """PGD-40 on each source model; the last iterate is what is judged. `restarts` is not used: the target is not
-    asked in between."""
+class Transfer(Ascent):
+    """PGD-40 on each source model; the last iterate is what is judged."""
 
     name = "transfer"
     summary = "PGD-40 on each source model, judged on the target (SGR, section 4.4)"
@@ -26,10 +27,15 @@ class Transfer(PGD):
 
     steps: PositiveInt = 40
 
-    def run(self, classifier: Classifier, images: Images, budget: float | None, streams: Streams) -> Tensor:
-        assert budget is not None
-        ball, x, targets = self.begin(classifier, images, budget, streams)
+    @model_validator(mode="after")
+    def _budgets_only(self) -> Self:
+        if self.minimum_distance:
+            raise ValueError("expected budgets for transfer: only the target could say which distance suffices")
+        return self
+
+    def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
+        ball, x, goal = self.begin(classifier, images, budget, streams)
         for _ in range(self.steps):
-            gradient, _, _ = classifier.gradient(x, objective(self.loss, images.labels, targets))
+            gradient, _, _ = classifier.gradient(x, goal)
             x = self.ascend(ball, x, gradient)
-        return x
+        return Candidates(x)

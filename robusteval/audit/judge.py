@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.norms import Norm, count_changed
+from robusteval.norms import Norm
 from robusteval.tables import BUDGET_TOLERANCE
 
 
@@ -25,13 +25,23 @@ class Verdict:
     l2: Tensor
     linf: Tensor
 
+    def within(self, norm: Norm, budget: Tensor | float | None, labels: Tensor) -> Verdict:
+        """The same verdict on what lies within a budget; everything else has failed."""
+        distance: Tensor = getattr(self, norm.value)
+        reach = torch.inf if budget is None else budget * (1 + BUDGET_TOLERANCE)
+        success = self.success & (distance <= reach)
+        failed = (torch.where(success, getattr(self, n.value), torch.inf) for n in Norm)
+        return Verdict(success, torch.where(success, self.predicted, labels), *failed)
 
-def judge(classifier: Classifier, images: Images, candidates: Tensor, norm: Norm, budget: float | None) -> Verdict:
+
+def judge(
+    classifier: Classifier, images: Images, candidates: Tensor, norm: Norm, budget: Tensor | float | None
+) -> Verdict:
     """Re-evaluate candidates (N, C, H, W).
 
-    One is a witness if it lies in the box [0, 1], is finite, lies within `budget` in `norm` (relative
-    tolerance BUDGET_TOLERANCE; None for no budget), and is misclassified with finite logits. Anything else is
-    a failed attack, whatever the attack believes: its distances are infinite.
+    One is a witness if it lies in the box [0, 1], is finite, lies within `budget` in `norm` (a radius or one an image,
+    (N,); relative tolerance BUDGET_TOLERANCE; None for no budget), and is misclassified with finite logits. Anything
+    else is a failed attack, whatever the attack believes: its distances are infinite.
     """
     finite = candidates.isfinite().flatten(1).all(1)
     inside = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)
@@ -41,11 +51,5 @@ def judge(classifier: Classifier, images: Images, candidates: Tensor, norm: Norm
     predicted = logits.argmax(1)
     difference = pictures.double() - images.pixels.double()
     success = usable & logits.isfinite().all(1) & (predicted != images.labels)
-    if budget is not None:
-        success &= norm.size(difference) <= budget * (1 + BUDGET_TOLERANCE)
-    distances = (
-        count_changed(difference).double(),
-        *(n.size(difference) for n in (Norm.L1, Norm.L2, Norm.LINF)),
-    )
-    predicted = torch.where(success, predicted, images.labels)
-    return Verdict(success, predicted, *(torch.where(success, d, torch.inf) for d in distances))
+    found = Verdict(success, predicted, *(n.size(difference) for n in (Norm.L0, Norm.L1, Norm.L2, Norm.LINF)))
+    return found.within(norm, budget, images.labels)

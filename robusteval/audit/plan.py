@@ -50,6 +50,7 @@ class Stage:
         if isinstance(self.method, Attack):
             entry["fixed_budget"] = self.method.fixed_budget
             entry["budgets"] = [b for b in self.budgets if b is not None]
+            entry["source"] = self.source
         if isinstance(self.method, Certificate):
             entry["guarantee"] = self.method.kind.value
             entry["subject"] = self.method.subject

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,16 @@ PICTURES = dict[str, np.ndarray[Any, Any]]
 def picture_key(image_id: str, budget: float) -> str:
     """The name of a witness in its file: the budget (NaN for minimum-distance attacks) and the image."""
     return f"{'minimum' if np.isnan(budget) else repr(float(budget))}/{image_id}"
+
+
+def witness_picture(
+    pictures: PICTURES, image_id: str, budget: float, budgets: Iterable[float]
+) -> np.ndarray[Any, Any] | None:
+    """The picture behind a witness. It is kept once, under the smallest of the stage's `budgets` that it serves."""
+    keys = [picture_key(image_id, b) for b in sorted(budgets, reverse=True) if b <= budget] or [
+        picture_key(image_id, budget)
+    ]
+    return next((pictures[key] for key in keys if key in pictures), None)
 
 
 @dataclass(frozen=True)

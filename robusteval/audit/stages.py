@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.base import Attack
-from robusteval.audit.judge import judge
+from robusteval.audit.judge import Verdict, judge
 from robusteval.audit.plan import Stage
-from robusteval.audit.run import PICTURES, picture_key
+from robusteval.audit.run import PICTURES, picture_key, witness_picture
 from robusteval.certify.base import Certificate, State, Statistic, Step
 from robusteval.classifier import Classifier
 from robusteval.errors import UserError
 from robusteval.images import Images
 from robusteval.metrics.base import Metric
 from robusteval.streams import Streams
-from robusteval.tables import CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES
+from robusteval.tables import BUDGET_TOLERANCE, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES
 
 
 @dataclass(frozen=True)
@@ -66,44 +66,74 @@ def clean(context: Context, images: Images) -> Part:
 
 
 def attack(context: Context, stage: Stage, images: Images, correct: Tensor) -> Part:
-    """Attack the correctly classified images at each budget in turn.
+    """Attack the correctly classified images; a misclassified one is its own witness at distance 0.
 
-    A witness at one budget serves the larger ones; a misclassified image is its own witness at distance 0.
+    A witness at one budget serves the larger ones, and a failure at one stands for the smaller ones, so that the
+    budgets of an image are searched by bisection: O(log) attacks instead of one a budget. Its picture is kept once,
+    under the smallest budget that it serves.
     """
     method = stage.method
     assert isinstance(method, Attack)
     target = context.classifier.metered(len(images))
-    attacked = target if stage.source is None else context.sources[stage.source].metered(len(images))
-    frames: list[pd.DataFrame] = []
-    pictures: PICTURES = {}
+    source = context.classifier if stage.source is None else context.sources[stage.source]
+    if method.search_dtype is not None:
+        source = source.reduced(getattr(torch, method.search_dtype))
+    streams = _streams(context, stage.name, images)
+    grid = np.array([np.nan if b is None else b for b in stage.budgets])
+    radii = torch.tensor(grid, device=images.pixels.device)
+    costs = torch.zeros(2, len(grid), len(images), dtype=torch.float64)
+    measured: list[pd.DataFrame] = []
     best = images.pixels.clone()
-    open_rows = correct.clone()
-    for budget in stage.budgets:
-        attacked = attacked.metered(len(images))
-        if open_rows.any():
-            rows = open_rows.nonzero()[:, 0]
-            streams = _streams(context, f"{stage.name}@{budget}", images).select(rows)
-            best[rows] = method.run(attacked.select(rows), images.select(rows), budget, streams)
-        verdict = judge(target, images, best, method.norm, budget)
-        at = np.nan if budget is None else budget
-        frames.append(
-            WITNESSES.frame(
-                {
-                    "image_id": images.ids,
-                    "method": stage.name,
-                    "norm": method.norm.value,
-                    "budget": at,
-                    **{k: _array(getattr(verdict, k)) for k in ("success", "l0", "l1", "l2", "linf", "predicted")},
-                    "forwards": attacked.meter.forwards.numpy(),
-                    "backwards": attacked.meter.backwards.numpy(),
-                }
-            )
-        )
-        kept = (verdict.success & correct).nonzero()[:, 0].tolist()
-        pictures |= {picture_key(images.ids[i], at): _array(best[i]) for i in kept}
-        open_rows &= ~verdict.success
-    rows_of_all = pd.concat(frames, ignore_index=True)
-    return Part(rows_of_all, {}, pictures, rows_of_all["forwards"].sum(), rows_of_all["backwards"].sum())
+    failed = torch.full_like(images.labels, -1)
+    served = torch.where(correct, len(grid), 0)
+    while len(rows := (served - failed > 1).nonzero()[:, 0]):
+        at = (failed[rows] + served[rows]) // 2
+        view, chosen = source.metered(len(images)).select(rows), images.select(rows)
+        given = None if method.fixed_budget is False else radii[at].to(best)
+        found = method.run(view, chosen, given, streams.select(rows))
+        costs[:, at.cpu(), rows.cpu()] += torch.stack([view.meter.forwards, view.meter.backwards])[:, rows.cpu()]
+        measured.append(_measured(stage, chosen, found.measurements, np.nan_to_num(grid[at.cpu()])))
+        verdict = judge(target, chosen, found.pictures, method.norm, given)
+        won = rows[verdict.success]
+        best[won] = found.pictures[verdict.success]
+        failed[rows[~verdict.success]] = at[~verdict.success]
+        distance = getattr(verdict, method.norm.value)[verdict.success]
+        fits = distance[:, None] <= radii * (1 + BUDGET_TOLERANCE)
+        served[won] = at[verdict.success] if given is None else torch.minimum(at[verdict.success], (~fits).sum(1))
+    verdict = judge(target, images, best, method.norm, None)
+    frames = [_witnesses(stage, images, verdict, b, *costs[:, i]) for i, b in enumerate(stage.budgets)]
+    pictures = {
+        picture_key(images.ids[i], float(grid[served[i]])): _array(best[i])
+        for i in (correct & verdict.success).nonzero()[:, 0].tolist()
+    }
+    others = pd.concat(measured, ignore_index=True).dropna() if measured else pd.DataFrame()
+    cost = costs.sum((1, 2)).tolist()
+    return Part(pd.concat(frames, ignore_index=True), {"measurements": others} if len(others) else {}, pictures, *cost)
+
+
+def _witnesses(
+    stage: Stage, images: Images, verdict: Verdict, budget: float | None, forwards: Tensor, backwards: Tensor
+) -> pd.DataFrame:
+    assert isinstance(stage.method, Attack)
+    own = verdict.within(stage.method.norm, budget, images.labels)
+    return WITNESSES.frame(
+        {
+            "image_id": images.ids,
+            "method": stage.name,
+            "norm": stage.method.norm.value,
+            "budget": np.nan if budget is None else budget,
+            **{k: _array(getattr(own, k)) for k in ("success", "l0", "l1", "l2", "linf", "predicted")},
+            "forwards": forwards.numpy(),
+            "backwards": backwards.numpy(),
+        }
+    )
+
+
+def _measured(stage: Stage, images: Images, found: Mapping[str, Tensor], at: np.ndarray) -> pd.DataFrame:
+    """What an attack measured on the way, each image at the budget that it was given (0 for none)."""
+    return _measurements(stage, images, [(quantity, 0.0, values) for quantity, values in found.items()]).assign(
+        at=np.tile(at, len(found))
+    )
 
 
 def prepare(context: Context, stage: Stage, images: Images, step: Step) -> Part:
@@ -162,7 +192,7 @@ def closest_pictures(rows: pd.DataFrame, pictures: PICTURES, images: Images) -> 
         candidates = own[own["image_id"] == image_id]
         if len(candidates):
             closest = candidates.loc[candidates[candidates["norm"].iloc[0]].idxmin()]
-            picture = pictures.get(picture_key(image_id, closest["budget"]))
+            picture = witness_picture(pictures, image_id, closest["budget"], own["budget"])
             if picture is not None:
                 result[i] = torch.tensor(picture).to(result)
     return result

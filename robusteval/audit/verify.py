@@ -14,7 +14,7 @@ from robusteval.audit.hardware import DTYPES, choose_device
 from robusteval.audit.judge import judge
 from robusteval.audit.plan import Shard, Stage, plan, shards
 from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.run import CLEAN, Run, checksum, picture_key, read_frame, read_pictures
+from robusteval.audit.run import CLEAN, Run, checksum, read_frame, read_pictures, witness_picture
 from robusteval.audit.session import Progress, Session, Silent
 from robusteval.audit.stages import Context
 from robusteval.audit.tabulate import bounds_csv, build_tables
@@ -112,7 +112,7 @@ class _Recheck:
             rows = stored[same].reset_index(drop=True)
             candidates = shard.images.pixels.clone()
             for i, image_id in enumerate(shard.images.ids):
-                picture = pictures.get(picture_key(image_id, at))
+                picture = witness_picture(pictures, image_id, at, (b for b in stage.budgets if b is not None))
                 if picture is not None:
                     candidates[i] = torch.tensor(picture).to(candidates)
                 elif rows["success"][i] and correct[i]:

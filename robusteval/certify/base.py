@@ -13,7 +13,7 @@ from torch import Tensor
 from robusteval.classifier import Classifier
 from robusteval.images import Images
 from robusteval.methods import Guarantee, Method
-from robusteval.norms import Norm
+from robusteval.norms import BALLS, Norm
 from robusteval.streams import Streams
 
 
@@ -50,7 +50,7 @@ class Certificate(Method):
     """A lower bound of the minimum adversarial distance of each image."""
 
     kind: ClassVar[Guarantee]
-    norms: ClassVar[tuple[Norm, ...]] = tuple(Norm)
+    norms: ClassVar[tuple[Norm, ...]] = BALLS
     """The norms that `norm` may take."""
 
     norm: Norm

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from robusteval.audit.run import Run
+from robusteval.reports.curves import accuracy_curve
+from robusteval.reports.papers import paper_tables
 from robusteval.reports.summary import Summary, summarise
 
-__all__ = ["Summary", "summarise", "write_markdown", "write_report"]
+__all__ = ["Summary", "accuracy_curve", "paper_tables", "summarise", "write_markdown", "write_report"]
 
 
 def write_report(run: Run) -> Path:

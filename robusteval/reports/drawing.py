@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,19 @@ def share_axis(axes: Axes) -> None:
 
 def legend(figure: Figure, axes: Axes) -> None:
     """The names of all lines, below the axes, where they cover nothing."""
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, handlelength=2.6)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), handlelength=2.6)
+
+
+def legend_height(labels: Collection[str]) -> float:
+    """How much a legend of these labels adds to a figure's height, in inches."""
+    return 0.19 * math.ceil(len(labels) / _columns(labels))
+
+
+def _columns(labels: Collection[str]) -> int:
+    """As many columns as fit a figure's width."""
+    longest = max(map(len, labels), default=1)
+    return 3 if longest <= 26 else 2 if longest <= 44 else 1
 
 
 def _adaptive(svg: str) -> str:

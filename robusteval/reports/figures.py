@@ -11,84 +11,98 @@ from numpy.typing import ArrayLike, NDArray
 
 from robusteval.audit.run import Run
 from robusteval.reports import fit_figures, metric_figures, names
-from robusteval.reports.drawing import COLOURS, FAINT, INK, MARKERS, Plot, legend, share_axis, style
-from robusteval.reports.intervals import clopper_pearson
-from robusteval.reports.summary import closest, covered
+from robusteval.reports.curves import Distances, curve
+from robusteval.reports.distances import done, norms
+from robusteval.reports.drawing import COLOURS, FAINT, INK, MARKERS, Plot, legend, legend_height, share_axis, style
+from robusteval.reports.summary import covered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 800
 """Of more images only so many are drawn in a bracket plot: a screen has no more columns to tell them apart."""
+BANDS = 5
+"""Of more attacks in one figure only the worst case is drawn with its band; the others' are in its data."""
 Steps = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def plots(run: Run) -> dict[str, list[Plot]]:
     """Every figure that the run has data for, by the section of the report that it belongs to."""
+    far = Distances(run)
     return {
         "brackets": brackets(run),
-        "curves": [plot for norm in names.NORMS if (plot := _curve(run, norm))],
+        "curves": [_curve(run, norm, far) for norm in norms(run)],
         "certificates": [*coverage(run), *fit_figures.fits(run)],
         "noise": metric_figures.noise(run),
         "spectrum": metric_figures.spectrum(run),
     }
 
 
-def steps(distances: ArrayLike, reach: float = np.inf) -> Steps:
+def steps(distances: ArrayLike) -> Steps:
     """Where the share of `distances` above x changes, from x = 0 on, and that share just there."""
     ordered = np.sort(np.asarray(distances, dtype=np.float64))
-    x = np.unique(np.append(ordered[np.isfinite(ordered) & (ordered <= reach * (1 + 1e-6))], 0.0))
+    x = np.unique(np.append(ordered[np.isfinite(ordered)], 0.0))
     return x, 1 - np.searchsorted(ordered, x, side="right") / len(ordered)
 
 
-def _curve(run: Run, norm: str) -> Plot | None:
-    """The share of images that each attack leaves standing at a distance, and the worst case."""
-    entries = [s for s in run.stages("attack") if s["status"] == "done" and s["norm"] == norm]
-    if not entries:
-        return None
-    titles, bounds, witnesses = names.stages(run), run.bounds(), run.table("witnesses")
-    worst = bounds[f"upper_{norm}"].to_numpy()
-    reach = {titles[e["name"]]: max(e["budgets"]) if e["fixed_budget"] else np.inf for e in entries}
-    lines = {
-        titles[e["name"]]: steps(
-            closest(witnesses, e["name"], norm, bounds["image_id"]).to_numpy(), reach[titles[e["name"]]]
-        )
-        for e in entries
-    }
-    x, y = steps(worst)
-    low, high = clopper_pearson(np.round(y * len(worst)), len(worst))
-    finite = worst[np.isfinite(worst) & (worst > 0)]
-    ends = [1.25 * b for e in entries for b in e["budgets"]]
-    end = max([*ends, *([1.1 * float(np.quantile(finite, 0.97))] if len(finite) else [])], default=1.0)
+def _curve(run: Run, norm: str, far: Distances) -> Plot:
+    """The share of images that each attack leaves standing at a distance, and the worst case.
+
+    The attacks that search in this norm, or all of them where none does.
+    """
+    titles, entries = names.stages(run), done(run)
+    shown = [e for e in entries if e["norm"] == norm] or entries
+    upper = far.of(norm)
+    worst = curve(upper).assign(reach=np.inf)
+    lines = {names.bare(titles[e["name"]], norm): _line(e, norm, far) for e in shown}
+    budgets = [*run.manifest["protocol"]["budgets"].get(norm, ())]
+    budgets += [b for e in shown if e["norm"] == norm for b in e["budgets"]]
+    finite = upper[np.isfinite(upper) & (upper > 0)]
+    ends = [*(1.25 * b for b in budgets), *([1.1 * float(np.quantile(finite, 0.97))] if len(finite) else [])]
+    end = max(ends, default=1.0)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for i, (name, (at, share)) in enumerate(lines.items()):
+        for i, (label, line) in enumerate(lines.items()):
             colour, dash = style(i)
-            stop = max(min(reach[name], end), at[-1])
-            label = names.bare(name, norm)
-            axes.step([*at, stop], [*share, share[-1]], where="post", color=colour, ls=dash, lw=1.4, label=label)
-        far = max(end, x[-1])
-        band = np.append(low, low[-1]), np.append(high, high[-1])
-        axes.fill_between(np.append(x, far), *band, step="post", color=FAINT, alpha=0.22, lw=0)
-        label = "all attacks, with 95 % band"
-        axes.step([*x, far], [*y, y[-1]], where="post", color=INK, lw=2.2, label=label)
-        axes.set(xlim=(0, end), xlabel=f"{names.NORMS[norm]} distance (pixels in [0, 1])", ylabel="images still right")
+            line = _extended(line, end)
+            axes.step(line["budget"], line["share"], where="post", color=colour, ls=dash, lw=1.4, label=label)
+            if len(lines) <= BANDS:
+                axes.fill_between(line["budget"], line["low"], line["high"], step="post", color=colour, alpha=0.1, lw=0)
+        band = _extended(worst, end)
+        axes.fill_between(band["budget"], band["low"], band["high"], step="post", color=FAINT, alpha=0.22, lw=0)
+        label = f"{names.ALL}, with 95 % band"
+        axes.step(band["budget"], band["share"], where="post", color=INK, lw=2.2, label=label)
+        axes.set(xlim=(0, end), xlabel=names.axis(norm), ylabel="images still right")
         share_axis(axes)
         legend(figure, axes)
 
     data = pd.concat(
-        [
-            *(pd.DataFrame({"attack": name, "distance": at, "share": share}) for name, (at, share) in lines.items()),
-            pd.DataFrame({"attack": "all attacks", "distance": x, "share": y, "low": low, "high": high}),
-        ]
+        [line.assign(attack=name) for name, line in (*lines.items(), (names.ALL, worst))], ignore_index=True
     )
+    data = data.rename(columns={"budget": "distance"})
     caption = (
         "Share of images that no perturbation found so far turns, against its size. The thick line takes the "
         "closest witness of all attacks, whatever norm they search in. The line of an attack with fixed budgets "
-        "ends at the largest one tried."
+        "ends at the largest one tried. The 95 % bands of all lines are in the data."
     )
-    return Plot(f"curves-{norm}", f"Accuracy against distance, {names.NORMS[norm]}", caption, data, draw)
+    columns = ["attack", "distance", "share", "low", "high"]
+    title = f"Accuracy against distance, {names.NORMS[norm]}"
+    height = 2.9 + legend_height([*lines, names.ALL])
+    return Plot(f"curves-{norm}", title, caption, data[columns], draw, height)
+
+
+def _line(entry: dict[str, Any], norm: str, far: Distances) -> pd.DataFrame:
+    """The curve of one attack as far as it was tried; `reach` says how far that is."""
+    reach = max(entry["budgets"]) if entry["fixed_budget"] and entry["norm"] == norm else np.inf
+    return curve(far.of(norm, entry["name"])).assign(reach=reach)
+
+
+def _extended(line: pd.DataFrame, end: float) -> pd.DataFrame:
+    """The last step drawn on to the end of the axis, or of what was tried."""
+    last = line.iloc[[-1]]
+    stop = max(float(last["budget"].iloc[0]), min(float(last["reach"].iloc[0]), end))
+    return pd.concat([line, last.assign(budget=stop)])
 
 
 def brackets(run: Run) -> list[Plot]:

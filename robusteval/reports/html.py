@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robusteval.audit.run import Run, atomically
-from robusteval.reports import names, sections
+from robusteval.reports import distances, names, papers, sections
 from robusteval.reports.drawing import save
 from robusteval.reports.figures import plots
 from robusteval.reports.headline import guarantees, headline
@@ -23,7 +23,8 @@ from robusteval.reports.thumbnails import LIMIT
 
 
 def write_report(run: Run) -> Path:
-    """Write report.html and figures/ (SVG, PNG and CSV) into a finished run; return the report's path.
+    """Write report.html, figures/ (SVG, PNG and CSV) and the reports' own tables (tables/distances.csv and
+    tables/paper-*.csv) into a finished run; return the report's path.
 
     Every name in it is escaped, and a content security policy lets the browser run only the report's own
     script and load only what is embedded.
@@ -37,7 +38,10 @@ def write_report(run: Run) -> Path:
     )
     environment.filters["embedded"] = _embedded
     script = _source("report.js")
-    summary = summarise(run)
+    summary, reaches, published = summarise(run), distances.reaches(run), papers.paper_tables([run])
+    papers.write_tables(run, published)
+    table = distances.frame(reaches)
+    atomically(run.path / "tables" / "distances.csv", lambda temporary: table.to_csv(temporary, index=False))
     figures = {section: [(p, save(p, run.path / "figures")) for p in found] for section, found in plots(run).items()}
     page = environment.get_template("report.html").render(
         run=run,
@@ -50,6 +54,9 @@ def write_report(run: Run) -> Path:
         verdict=sections.verdict(summary),
         notes=sections.notes(summary),
         attacks=sections.attacks(summary),
+        distances=sections.distances(run, reaches),
+        papers=published,
+        paper_title=papers.title(run) if published else "",
         certificates=sections.certificates(run),
         costs=sections.costs(summary),
         facts=sections.facts(run),

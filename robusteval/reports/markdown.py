@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robusteval.audit.run import Run, atomically
-from robusteval.reports import sections
+from robusteval.reports import distances, papers, sections
 from robusteval.reports.headline import guarantees, headline
 from robusteval.reports.sections import Grid
 from robusteval.reports.summary import summarise
@@ -19,15 +19,23 @@ def write_markdown(run: Run) -> Path:
     summary = summarise(run)
     lines = [[x.quantity, x.at, x.value, x.interval, str(x.n)] for x in headline(summary)]
     top = Grid("", ["Quantity", "at", "value", "95 % interval", "images"], lines, text=2)
-    lower = sections.certificates(run)
+    lower, published = sections.certificates(run), papers.paper_tables([run])
+    far = sections.distances(run, distances.reaches(run))
     parts = [
         f"# Robustness of {escaped(summary.model)}",
         escaped(sections.verdict(summary)),
         table(top),
         *(escaped(text) for text in guarantees(summary)),
+        *(
+            f"> **{escaped(f.title)}.** {escaped(f.evidence)} {escaped(f.threshold)} {escaped(f.mitigation)}"
+            for f in summary.flags
+        ),
         *(f"> {escaped(note)}" for note in sections.notes(summary)),
         "Fooled is the share of correctly classified images for which the attack found a witness within the budget.",
         *(part for grid in sections.attacks(summary) for part in (f"## {grid.title}", table(grid))),
+        *(part for grid in far for part in (f"## {grid.title}", table(grid), escaped(grid.note))),
+        *((f"## {papers.title(run)}",) if published else ()),
+        *(part for grid in published for part in (f"### {grid.title}", table(grid), escaped(grid.note))),
         *((f"## {lower.title}", table(lower)) if lower else ()),
         "## Cost",
         table(sections.costs(summary)),

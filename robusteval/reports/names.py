@@ -7,20 +7,36 @@ from typing import Any
 
 from robusteval.audit.run import Run
 
-NORMS = {"l1": "L1", "l2": "L2", "linf": "Linf"}
+NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
+    "adef": "ADef",
+    "apgd": "APGD",
+    "auto": "Auto",
     "autoattack": "AutoAttack",
     "boundary": "Boundary attack",
+    "brendel-bethge": "Brendel-Bethge",
     "carlini-wagner": "Carlini-Wagner",
+    "ddn": "DDN",
     "deepfool": "DeepFool",
+    "ead": "EAD",
+    "fab": "FAB",
     "fgsm": "FGSM",
+    "fmn": "FMN",
+    "foolbox-ddn": "DDN (foolbox)",
+    "foolbox-deepfool": "DeepFool (foolbox)",
     "gaussian-noise": "Gaussian noise",
+    "gradient-masking": "Gradient masking",
+    "hopskipjump": "HopSkipJump",
     "jacobian-spectrum": "Jacobian spectrum",
     "l-bound": "L-bound",
+    "lbfgs": "L-BFGS",
+    "logbarrier": "LogBarrier",
     "lrc": "LRC",
     "omega-bound": "omega-bound",
     "pgd": "PGD",
+    "salt-and-pepper": "Salt and pepper",
     "smoothing": "Randomized smoothing",
+    "square": "Square",
     "transfer": "Transfer",
     "uniform-noise": "Uniform noise",
 }
@@ -34,6 +50,10 @@ FITS = {
     6: "a maximum is not finite",
 }
 """What certify.gev.Fit says, in words."""
+STAGES = ("APGD on cross-entropy", "targeted APGD", "targeted FAB", "Square")
+"""The stages of the ensemble `auto`, in the order of the measurement `stage`, which counts from 1."""
+ALL = "all attacks"
+"""The worst case over every attack of a run."""
 CLEAN = "the image itself"
 """What found the witness of an image that is misclassified as it is."""
 
@@ -51,12 +71,18 @@ def stage(entry: dict[str, Any]) -> str:
     title = method(entry["method"])
     if entry["method"] == "lrc" and "samples" in settings:
         title = f"{title} worst of {settings['samples']}"
+        if settings.get("images"):
+            title += f", covariance of {settings['images']}"
+        elif settings.get("zeta"):
+            title += f", zeta {settings['zeta']:g}"
     if entry["method"] == "smoothing" and "sigma" in settings:
         title = f"{title}, sigma {settings['sigma']:g}"
     if "-from-" in entry["name"]:
         title = f"{title} from {entry['name'].split('-from-', 1)[1]}"
-    if settings.get("target"):
+    if settings.get("target") not in (None, "none"):
         title = f"{title}, {settings['target']} target"
+    if settings.get("minimum_distance"):
+        title = f"{title}, by bisection"
     if entry["kind"] == "certificate":
         title = f"{title} ({entry['guarantee']})"
     return f"{title}, {NORMS[entry['norm']]}" if entry.get("norm") else title
@@ -67,6 +93,11 @@ def stages(run: Run) -> dict[str, str]:
     found = {entry["name"]: stage(entry) for entry in run.stages()}
     often = Counter(found.values())
     return {name: f"{title} [{name}]" if often[title] > 1 else title for name, title in found.items()}
+
+
+def axis(norm: str) -> str:
+    """What an axis of distances says."""
+    return "L0 distance (pixel values changed)" if norm == "l0" else f"{NORMS[norm]} distance (pixels in [0, 1])"
 
 
 def bare(title: str, norm: str) -> str:

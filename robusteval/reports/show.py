@@ -8,8 +8,8 @@ from enum import Enum
 
 NONE_FOUND = "none found"
 """An infinite upper bound: no attack found a witness."""
-DECIMALS = {"l1": 3, "l2": 4, "linf": 5}
-"""Of distances in pixel units, so that a column aligns."""
+DECIMALS = {"l0": 0, "l1": 3, "l2": 4, "linf": 5}
+"""Of distances in pixel units (L0 counts pixel values), so that a column aligns."""
 
 
 class Round(Enum):
@@ -51,16 +51,21 @@ def upper(value: float, norm: str) -> str:
 
 def distances(low: float, high: float, norm: str) -> str:
     """An interval of distances, rounded outwards."""
-    return f"{lower(low, norm) if math.isfinite(low) else NONE_FOUND} to {upper(high, norm)}"
+    return NONE_FOUND if math.isinf(low) else f"{lower(low, norm)} to {upper(high, norm)}"
 
 
 def budget(value: float) -> str:
-    """8 / 255 -> "8/255"; 0.5 -> "0.5"."""
-    plain = f"{value:g}"
+    """8 / 255 -> "8/255"; 0.5 -> "0.5"; 12000 -> "12000"."""
+    plain = f"{value:.0f}" if value == round(value) else f"{value:g}"
     levels = round(value * 255)
-    if len(plain) > 5 and levels and math.isclose(value * 255, levels, rel_tol=1e-6):
+    if len(plain) > 5 and value < 1 and levels and math.isclose(value * 255, levels, rel_tol=1e-6):
         return f"{levels}/255"
     return plain
+
+
+def significant(value: float) -> str:
+    """A number of any size with four digits; "-" for NaN."""
+    return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def count(value: float) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from robusteval.audit.run import Run
-from robusteval.reports import names
+from robusteval.reports import masking, names
+from robusteval.reports.curves import closest
 from robusteval.reports.intervals import Median, Proportion, median, proportion
 from robusteval.tables import BUDGET_TOLERANCE
 
@@ -94,6 +95,8 @@ class Summary:
     """How many images have a lower bound above a witness."""
     contradicted: tuple[tuple[str, int], ...]
     """Those lower bounds by title, each with its number of images."""
+    flags: tuple[masking.Flag, ...]
+    """Signs of gradient masking."""
 
     @property
     def unavailable(self) -> tuple[Cost, ...]:
@@ -125,18 +128,13 @@ def summarise(run: Run) -> Summary:
         costs=_costs(run, images, witnesses, budgets),
         contradictions=int((bounds["contradictions"] != "").sum()),
         contradicted=_contradicted(run, bounds),
+        flags=tuple(masking.flags(run)),
     )
 
 
 def within(distances: pd.Series[float], budget: float) -> pd.Series[bool]:
     """Which witnesses lie within a budget."""
     return distances <= budget * (1 + BUDGET_TOLERANCE)
-
-
-def closest(witnesses: pd.DataFrame, stage: str, norm: str, ids: pd.Series[str]) -> pd.Series[float]:
-    """The distance of the closest witness of one attack, by image; infinite where it found none."""
-    found = witnesses[(witnesses["method"] == stage) & witnesses["success"]]
-    return found.groupby("image_id")[norm].min().reindex(ids).fillna(np.inf)
 
 
 def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:

@@ -21,6 +21,8 @@ def headline_table(summary: Summary) -> Table:
     table.add_column("95 % interval", justify="right", no_wrap=True)
     for line in headline(summary):
         table.add_row(escape(line.quantity), line.at, line.value, line.interval)
-    if summary.contradictions:
-        table.caption = f"{summary.contradictions:,} images contradict a lower bound: see the report"
+    said = [f"{summary.contradictions:,} images contradict a lower bound"] if summary.contradictions else []
+    said += [escape(flag.title) for flag in summary.flags if flag.severity == "serious"]
+    if said:
+        table.caption = f"{'; '.join(said)}: see the report"
     return table

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from robusteval.audit.run import CLEAN, PICTURES, Run, picture_key
+from robusteval.audit.run import CLEAN, PICTURES, Run, witness_picture
 
 LIMIT = 500
 """Pictures are embedded for so many images; more would make the file too large to open."""
@@ -54,10 +54,12 @@ def _closest(run: Run, norm: str, ids: set[str]) -> PICTURES:
     wanted: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for stage, image_id, budget in zip(rows["method"], rows["image_id"], rows["budget"], strict=True):
         wanted[stage].append((image_id, budget))
+    budgets = {entry["name"]: entry["budgets"] for entry in run.stages("attack")}
     found: PICTURES = {}
     for stage, keys in wanted.items():
         pictures = run.pictures(stage)
-        found |= {i: p for i, budget in keys if (p := pictures.get(picture_key(i, budget))) is not None}
+        own = budgets[stage]
+        found |= {i: p for i, budget in keys if (p := witness_picture(pictures, i, budget, own)) is not None}
     return found
 
 

@@ -1,0 +1,217 @@
+"""APGD: gradient ascent with momentum whose step size needs no tuning.
+
+Croce & Hein (2020), "Reliable evaluation of adversarial robustness", algorithm 1 and section 3.1 for L2 and Linf;
+APGD-T is its targeted DLR loss (Eq. 7) on the most likely wrong classes. Croce & Hein (2021), "Mind the box", for L1:
+see apgd_l1.py; `shrinking` is its multi-radius schedule. Deviations: an image leaves with its first misclassified
+iterate; an image that goes back to its best point has no momentum in its next step; the last iterate is evaluated
+without a gradient; with too few classes for DLR the margin takes its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import torch
+from pydantic import PositiveInt, model_validator
+from torch import Tensor
+
+from robusteval.attacks.active import keep
+from robusteval.attacks.apgd_l1 import SparsePace
+from robusteval.attacks.ball import Ball
+from robusteval.attacks.base import Candidates, FixedBudgetAttack
+from robusteval.attacks.losses import Goal, Loss
+from robusteval.attacks.targets import likeliest
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.norms import BALLS, Norm, column
+from robusteval.streams import Streams
+
+_MOMENTUM = 0.75
+_RHO = 0.75
+"""The step is halved where fewer than this share of the steps since the last checkpoint raised the loss."""
+_FIRST_PERIOD, _SHORTER, _SHORTEST = 0.22, 0.03, 0.06
+"""The checkpoints' periods, over the iterations: the first, how much shorter each next one is, the last ones."""
+_FIRST_STEP = 2.0
+QUICK = 5
+"""The first pass over all targets takes this part of the iterations."""
+_SHRINKING = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
+"""Radii over the budget, and their share of the iterations."""
+
+
+class APGD(FixedBudgetAttack):
+    """Costs `iterations` + 1 forwards and `iterations` backwards a restart and target for an image that is never
+    fooled; an image that is leaves the batch at once."""
+
+    name = "apgd"
+    summary = "gradient ascent with automatic step sizes, untargeted or targeted (Croce & Hein 2020, 2021)"
+    norms = BALLS
+
+    iterations: PositiveInt = 100
+    restarts: PositiveInt = 1
+    loss: Literal[Loss.CROSS_ENTROPY, Loss.MARGIN, Loss.DLR] = Loss.CROSS_ENTROPY
+    """What the untargeted attack climbs."""
+    targets: PositiveInt | None = None
+    """Attack this many of the most likely wrong classes one after another, on the targeted DLR loss."""
+    finalists: PositiveInt | None = None
+    """Attack only this many targets in full: those that came closest in a first pass over all `targets` with a fifth
+    of the iterations. None for all, without such a pass."""
+    shrinking: bool = False
+    """In L1: begin in balls of three and two times the radius, where steps are longer."""
+
+    @model_validator(mode="after")
+    def _shrinks_in_l1_only(self) -> Self:
+        if self.shrinking and self.norm is not Norm.L1:
+            raise ValueError(f"expected norm l1 with shrinking for apgd, got {self.norm.value}")
+        return self
+
+    def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
+        pictures = images.pixels.clone()
+        fooled = torch.zeros_like(images.labels, dtype=torch.bool)
+
+        def attempt(targets: Tensor | None, iterations: int) -> Tensor:
+            """One ascent of every image that is not fooled yet; the highest loss of each (N,)."""
+            values = torch.full_like(budget, -torch.inf)
+            rows = (~fooled).nonzero()[:, 0]
+            if len(rows):
+                view, own, centers, labels, radius, to = keep(
+                    rows, classifier, streams, images.pixels, images.labels, budget, targets
+                )
+                goal = Goal(self.loss, labels) if to is None else Goal(Loss.DLR, labels, to)
+                found, fooled[rows], values[rows] = self._ascent(view, centers, goal, radius, own, iterations)
+                pictures[rows] = choose(fooled[rows], found, centers)
+            return values
+
+        for targets in self._targets(classifier, images, attempt):
+            for _ in range(self.restarts):
+                attempt(targets, self.iterations)
+        return Candidates(pictures)
+
+    def _targets(
+        self, classifier: Classifier, images: Images, attempt: Callable[[Tensor, int], Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        """The classes (N,) to move towards in turn, the most promising first; None for untargeted."""
+        if self.targets is None:
+            return (None,)
+        likely = likeliest(classifier.predict(images.pixels), images.labels, self.targets)
+        if self.finalists is not None and self.finalists < likely.shape[1]:
+            quick = max(1, self.iterations // QUICK)
+            reached = torch.stack([attempt(targets, quick) for targets in likely.unbind(1)], dim=1)
+            likely = likely.gather(1, reached.argsort(dim=1, descending=True, stable=True)[:, : self.finalists])
+        return likely.unbind(1)
+
+    def _ascent(
+        self, classifier: Classifier, centers: Tensor, goal: Goal, budget: Tensor, streams: Streams, iterations: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `climb` gives from a random start, through the balls of the schedule."""
+        schedule = _SHRINKING if self.shrinking else ((1.0, 1.0),)
+        x, fooled, value = centers, torch.zeros_like(goal.labels, dtype=torch.bool), budget
+        for phase, (scale, share) in enumerate(schedule):
+            ball = Ball.around(centers, self.norm, scale * budget)
+            x = SparsePace.nearest(ball, x) if phase else start(ball, streams)
+            x, fooled, value = climb(classifier, ball, goal, x, math.ceil(share * iterations), leave=scale == 1)
+        return x, fooled, value
+
+
+def start(ball: Ball, streams: Streams) -> Tensor:
+    """A random point: with a pixel on the surface of the Linf ball, in a random direction in L2 and L1."""
+    shape = tuple(ball.centers.shape[1:])
+    if ball.norm is Norm.L1:
+        return SparsePace.nearest(ball, ball.centers + streams.normal(*shape))
+    direction = streams.normal(*shape) if ball.norm is Norm.L2 else 2 * streams.uniform(*shape) - 1
+    return ball.nearest(ball.centers + ball.norm.scale_to(direction, ball.radius))
+
+
+def climb(
+    classifier: Classifier, ball: Ball, goal: Goal, x: Tensor, iterations: int, leave: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`iterations` steps up `goal` inside the ball from x: the first misclassified iterate of each image, or its best
+    one, (N, C, H, W); who was fooled (N,); and the highest loss (N,) of those who were not. Without `leave`, the best
+    one for all of them."""
+    pace: Pace | SparsePace = (SparsePace if ball.norm is Norm.L1 else Pace).begin(ball)
+    checkpoints = pace.checkpoints(iterations)
+    result, fooled = x.clone(), torch.zeros_like(goal.labels, dtype=torch.bool)
+    rows = torch.arange(len(x), device=x.device)
+    before = best = x
+    uphill = torch.zeros_like(x)
+    top = last = torch.full_like(ball.radius, -torch.inf)
+    highest = top.clone()
+    for i in range(iterations):
+        gradient, value, logits = classifier.gradient(x, goal)
+        wrong = logits.argmax(1) != goal.labels
+        if leave and wrong.any():
+            result[rows[wrong]], fooled[rows[wrong]] = x[wrong], True
+            classifier, goal, pace, rows, x, before, best, uphill, top, last, gradient, value = keep(
+                ~wrong, classifier, goal, pace, rows, x, before, best, uphill, top, last, gradient, value
+            )
+            if not len(rows):
+                return result, fooled, highest
+        gradient = torch.where(gradient.isfinite(), gradient, 0.0)
+        higher = value > top
+        best, uphill = choose(higher, x, best), choose(higher, gradient, uphill)
+        top = torch.where(higher, value, top)
+        if i:
+            pace = pace.seen(value, last)
+        if i in checkpoints:
+            pace, back = pace.checked(best, top)
+            x, before, gradient = choose(back, best, x), choose(back, best, before), choose(back, uphill, gradient)
+        x, before, last = pace.move(x, before, gradient, first=i == 0), x, value
+    logits = classifier.predict(x)
+    value, wrong = goal(logits), (logits.argmax(1) != goal.labels) & leave
+    result[rows] = choose(wrong | (value > top), x, best)
+    fooled[rows], highest[rows] = wrong, torch.maximum(value, top)
+    return result, fooled, highest
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Each image's step (N,), over the radius; how many steps raised its loss since the last checkpoint, its best loss
+    there, and whether its step was halved there."""
+
+    ball: Ball
+    step: Tensor
+    rises: Tensor
+    top: Tensor
+    halved: Tensor
+    steps: int = 0
+
+    @classmethod
+    def begin(cls, ball: Ball) -> Self:
+        zero = torch.zeros_like(ball.radius)
+        return cls(ball, zero + _FIRST_STEP, zero, zero - torch.inf, torch.ones_like(zero, dtype=torch.bool))
+
+    @staticmethod
+    def checkpoints(iterations: int) -> frozenset[int]:
+        """The numbers of steps after which the step size is decided."""
+        found, at, period = [], 0.0, _FIRST_PERIOD
+        while (at := at + period) < 1:
+            found.append(max(1, math.ceil(at * iterations - 1e-9)))
+            period = max(period - _SHORTER, _SHORTEST)
+        return frozenset(found)
+
+    def move(self, x: Tensor, before: Tensor, gradient: Tensor, first: bool) -> Tensor:
+        """The next iterate: a projected step of steepest ascent, averaged with the last move."""
+        full = self.ball.nearest(x + self.ball.step(self.step, self.ball.norm.steepest(gradient)))
+        if first:
+            return full
+        return self.ball.nearest(x + _MOMENTUM * (full - x) + (1 - _MOMENTUM) * (x - before))
+
+    def seen(self, value: Tensor, last: Tensor) -> Self:
+        return replace(self, rises=self.rises + (value > last), steps=self.steps + 1)
+
+    def checked(self, best: Tensor, value: Tensor) -> tuple[Self, Tensor]:
+        """The pace from here on, and who goes back to the best point with a halved step (N,): those who rose too
+        rarely, and those who have kept their step but not found a better point since the last checkpoint."""
+        back = (self.rises < _RHO * self.steps) | (~self.halved & (self.top >= value))
+        step = torch.where(back, self.step / 2, self.step)
+        return type(self)(self.ball, step, torch.zeros_like(self.rises), value, back), back
+
+    def select(self, rows: Tensor) -> Self:
+        return type(self)(*keep(rows, self.ball, self.step, self.rises, self.top, self.halved), self.steps)
+
+
+def choose(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """a (N, ...) where the mask (N,) holds, else b."""
+    return torch.where(column(mask, a), a, b)

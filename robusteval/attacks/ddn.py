@@ -1,0 +1,66 @@
+"""DDN: decoupled direction and norm.
+
+Rony et al. (2019), algorithm 1, untargeted, in L2: step along the normalised gradient of the cross-entropy, then set
+the size of the perturbation: (1 - gamma) of the last one where the picture is misclassified, (1 + gamma) where it is
+not. The step falls from 1 to 0.01 on a cosine. Deviations: no quantisation; the gradient is that of the odds against
+the label, log sum_{j != y} exp z_j - z_y, which has the direction of the cross-entropy's and does not vanish with it;
+the closest misclassified iterate is drawn towards the image at the end.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from robusteval.attacks.base import Candidates, MinimumDistanceAttack
+from robusteval.attacks.segment import shrink
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.norms import Norm, column
+from robusteval.streams import Streams
+
+
+class DDN(MinimumDistanceAttack):
+    """Decoupled direction and norm; draws nothing at random.
+
+    Costs `steps` forwards and backwards an image, and `refine` + 2 forwards for the search at the end.
+    """
+
+    name = "ddn"
+    summary = "smallest L2 perturbation, direction and norm apart (Rony et al. 2019)"
+    norms = (Norm.L2,)
+
+    steps: PositiveInt = 100
+    gamma: float = Field(default=0.05, gt=0, lt=1)
+    """How much the norm shrinks after a misclassified iterate and grows after another."""
+    start: PositiveFloat = 1.0
+    """The norm before the first step."""
+    refine: NonNegativeInt = 6
+    """Evaluations of the final search between the image and its witness."""
+
+    def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
+        farthest = Norm.L2.size(torch.maximum(images.pixels, 1 - images.pixels))
+        size = farthest.clamp_max(self.start)
+        x = best = images.pixels
+        distance = torch.full_like(size, torch.inf)
+        for step in range(self.steps):
+            gradient, _, logits = classifier.gradient(x, lambda logits: odds(logits, images.labels))
+            wrong = logits.argmax(1) != images.labels
+            here = Norm.L2.size(x - images.pixels)
+            closer = wrong & (here < distance)
+            best, distance = torch.where(column(closer, x), x, best), torch.where(closer, here, distance)
+            fall = 0.01 + 0.99 * (1 + math.cos(math.pi * step / self.steps)) / 2
+            size = (size * torch.where(wrong, 1 - fall * self.gamma, 1 + fall * self.gamma)).minimum(farthest)
+            moved = x - images.pixels + fall * Norm.L2.steepest(gradient)
+            x = (images.pixels + Norm.L2.scale_to(moved, size)).clamp(0, 1)
+        return Candidates(shrink(classifier, images, best, self.refine))
+
+
+def odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logarithm of the odds against the label under the softmax of logits (N, K), (N,): the cross-entropy is
+    log(1 + exp of it), and its gradient is that of the odds, scaled down by the probability of the other classes."""
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]

@@ -1,0 +1,47 @@
+"""Several checkpoints audited side by side, each with the others as sources of its transfer attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robusteval.audit.protocol import Protocol
+from robusteval.audit.run import Run
+from robusteval.audit.session import run_audit
+from robusteval.classifier import Classifier
+from robusteval.errors import UserError
+from robusteval.images import Images
+
+
+def audit_together(
+    models: Sequence[Classifier],
+    images: Images,
+    protocol: str | Protocol,
+    out: str | Path,
+    *,
+    sources: Sequence[Classifier] = (),
+    **options: Any,
+) -> list[Run]:
+    """Run a protocol on each model; one model into `out` itself, several into `out`/NAME each.
+
+    Every model is attacked from all others and from `sources`. A model is no source of its own: SGR holds it against a
+    separately trained twin, which is given among the sources. `options` are those of run_audit.
+    """
+    if len(models) == 1:
+        return [run_audit(models[0], images, protocol, out, sources=sources, **options)]
+    names = [model.name for model in models]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"expected checkpoints of distinct names, got '{twice}' twice")
+    return [
+        run_audit(
+            model,
+            images,
+            protocol,
+            Path(out) / model.name,
+            sources=[*(other for other in models if other is not model), *sources],
+            **options,
+        )
+        for model in models
+    ]

@@ -1,0 +1,45 @@
+"""The five papers' tables in their own layout, from runs of their protocols: one file a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robusteval.audit.run import Run, atomically
+from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
+from robusteval.reports.papers.cells import Model, csv_text
+from robusteval.reports.sections import Grid
+
+PAPERS = {
+    "sgr-2019": ("SGR (2019)", sgr.tables),
+    "gradreg-2020": ("GradReg (2020)", gradreg.tables),
+    "opnorm-2020": ("OpNorm (2020)", opnorm.tables),
+    "moments-2020": ("Moments (2020)", moments.tables),
+    "smoothkernel-2020": ("SmoothKernels (2020)", smoothkernels.tables),
+}
+"""By the name of its protocol: what the paper is called here, and its tables from finished runs."""
+
+
+def paper_tables(runs: Sequence[Run]) -> list[Grid]:
+    """The tables of each paper whose protocol is among those of the runs: one row a run, that is a model, in the order
+    given, in the columns of the paper. Runs of other protocols are left out.
+
+    What needs a training run or a measurement that no stage made is not in them, and their notes say so.
+    """
+    found = []
+    for name, (_, tables) in PAPERS.items():
+        own = [Model(run) for run in runs if run.manifest["protocol"]["name"] == name]
+        found += tables(own) if own else []
+    return found
+
+
+def title(run: Run) -> str:
+    """The heading over a run's paper tables."""
+    return f"Tables of {PAPERS[run.manifest['protocol']['name']][0]}"
+
+
+def write_tables(run: Run, grids: Sequence[Grid]) -> None:
+    """Write each as tables/paper-<protocol>-<table>.csv into a run."""
+    for grid in grids:
+        text = csv_text(grid)
+        path = run.path / "tables" / f"paper-{run.manifest['protocol']['name']}-{grid.name}.csv"
+        atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))  # type: ignore[misc]

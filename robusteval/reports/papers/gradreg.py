@@ -1,0 +1,139 @@
+"""GradReg (ICLR 2020 submission): tables 1, 2, 3, 5 and 6, and figure 1 as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robusteval.reports import show
+from robusteval.reports.papers.cells import NONE, Model, counted, percent
+from robusteval.reports.sections import Grid
+from robusteval.reports.show import Round
+
+LINF = (2 / 255, 8 / 255)
+SMOOTHING = {"smoothing-0.25": 0.25, "smoothing-0.5": 0.5, "smoothing-1": 1.0}
+"""Label in the protocol -> sigma."""
+RADII = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+CURVES = {"l2": (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0), "linf": tuple(n / 255 for n in (1, 2, 4, 8, 12, 16))}
+UNTRAINED = "The paper's training time needs the training run and is left out; its rows are one run each."
+TOP1 = "Errors are top 1 (the paper's ImageNet rows: top 5)."
+
+
+def tables(models: Sequence[Model]) -> list[Grid]:
+    """Table 4 has columns of table 1, for models of another training."""
+    return [
+        _errors(models),
+        _distances(models),
+        _regularity(models),
+        _empirical_errors(models),
+        _smoothed(models),
+        _omega(models),
+        *_figure(models),
+    ]
+
+
+def _errors(models: Sequence[Model]) -> Grid:
+    at = [show.budget(b) for b in LINF]
+    rows = [
+        [
+            model.name,
+            percent(model.error, Round.NEAREST),
+            *(percent(e, Round.UP) for e in model.uncovered("omega-bound-linf", LINF)),
+            *(percent(e, Round.DOWN) for e in model.broken("linf", LINF)),
+        ]
+        for model in models
+    ]
+    headings = ["Model", "% clean error", *(f"omega-bound % error at {b}" for b in at)]
+    headings += [f"empirical % error at {b}" for b in at]
+    note = f"In Linf. Empirical: the closest witness of all attacks. {TOP1} "
+    return Grid("Table 1", headings, rows, note=note + UNTRAINED, name="table-1")
+
+
+def _empirical_errors(models: Sequence[Model]) -> Grid:
+    rows = [
+        [
+            model.name,
+            percent(model.error, Round.NEAREST),
+            *(percent(e, Round.DOWN) for e in model.broken("linf", LINF)),
+        ]
+        for model in models
+    ]
+    headings = ["Model", "% clean error", *(f"empirical % error at {show.budget(b)}" for b in LINF)]
+    note = "In Linf, the closest witness of all attacks. The paper's rows are step sizes h of training, one run each."
+    return Grid("Table 4", headings, rows, note=note, name="table-4")
+
+
+def _distances(models: Sequence[Model]) -> Grid:
+    rows = [
+        [
+            model.name,
+            percent(model.error, Round.NEAREST),
+            *(_bound(model, label) for label in ("l-bound-l2", "omega-bound-l2")),
+            _empirical(model),
+        ]
+        for model in models
+    ]
+    headings = ["Model", "% clean error", "L-bound", "omega-bound", "empirical"]
+    note = (
+        "Mean adversarial distance in L2, misclassified images counting as 0: the two estimated lower bounds, and the "
+        f"closest witness of all attacks. {TOP1} {UNTRAINED}"
+    )
+    return Grid("Table 2", headings, rows, note=note, name="table-2")
+
+
+def _bound(model: Model, label: str) -> str:
+    found = model.radii(label)
+    return NONE if found is None else show.lower(float(found.mean()), "l2")
+
+
+def _empirical(model: Model) -> str:
+    far = model.distances("l2")
+    found = far[np.isfinite(far)]
+    text = show.upper(float(found.mean()), "l2") if len(found) else show.NONE_FOUND
+    return counted(text, len(far) - len(found))
+
+
+def _regularity(models: Sequence[Model]) -> Grid:
+    rows = []
+    for model in models:
+        numbers = [model.statistic("l-bound-l2", "observed_maximum")]
+        numbers += [model.statistic("omega-bound-l2", "omega", eps) for eps in (0.5, 1.0)]
+        rows.append([model.name, *map(show.significant, numbers)])
+    note = (
+        "In L2, of the loss max over i != c of p_i - p_c. The mean gradient norm is left out: no stage keeps the "
+        "gradient norm of each image."
+    )
+    return Grid("Table 3", ["Model", "|grad l| max", "omega(0.5)", "omega(1.0)"], rows, note=note, name="table-3")
+
+
+def _smoothed(models: Sequence[Model]) -> Grid:
+    rows = [
+        [f"{model.name}, sigma {sigma:g}", *(percent(e, Round.UP) for e in model.uncovered(label, RADII))]
+        for model in models
+        for label, sigma in SMOOTHING.items()
+        if model.stage(label)
+    ]
+    note = (
+        "Certified error in % at L2 radii, of the smoothed models: abstentions and wrong classes count as errors. The "
+        "rows of Cohen et al. and Salman et al. need their models."
+    )
+    return Grid("Table 5", ["Model", *(f"{r:g}" for r in RADII)], rows, note=note, name="table-5")
+
+
+def _omega(models: Sequence[Model]) -> Grid:
+    shown = RADII[:6]
+    rows = [[model.name, *(percent(e, Round.UP) for e in model.uncovered("omega-bound-l2", shown))] for model in models]
+    note = "Error in % at L2 radii by the omega-bound: an estimate, though the paper calls it certified."
+    return Grid("Table 6", ["Model", *(f"{r:g}" for r in shown)], rows, note=note, name="table-6")
+
+
+def _figure(models: Sequence[Model]) -> list[Grid]:
+    grids = []
+    for part, (norm, budgets) in zip("ab", CURVES.items(), strict=True):
+        rows = [[model.name, *(percent(e, Round.DOWN) for e in model.broken(norm, budgets))] for model in models]
+        title = f"Figure 1 ({part}), {'L2' if norm == 'l2' else 'Linf'}"
+        note = "Misclassified in % within each distance, by the closest witness of all attacks. Figure 2 is the same."
+        headings = ["Model", *(show.budget(b) for b in budgets)]
+        grids.append(Grid(title, headings, rows, note=note, name=f"figure-1{part}"))
+    return grids

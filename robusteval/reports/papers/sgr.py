@@ -1,0 +1,89 @@
+"""SGR (ICLR 2019 submission): table 1, and figures 3 (left) and 4 as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from robusteval.reports.curves import area, curve
+from robusteval.reports.distances import tried
+from robusteval.reports.papers.cells import NONE, Model, counted, percent
+from robusteval.reports.sections import Grid
+from robusteval.reports.show import Round, fixed
+
+WHITE_BOX = {"RAND": "rand", "PGD": "pgd", "T-PGD": "t-pgd"}
+"""Heading -> label in the protocol."""
+TRANSFER, FOOL = "transfer", "deepfool"
+ZETAS = (1, 2, 4, 8, 16)
+STRENGTHS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+AT = 0.3
+"""The strength of figure 3."""
+
+
+def tables(models: Sequence[Model]) -> list[Grid]:
+    """Table 1 for budgets up to 32/255 (the paper's MNIST) and 8/255 (CIFAR10), then the two figures."""
+    return [_white_box(models, 32), _white_box(models, 8), _by_decay(models), _by_strength(models)]
+
+
+def _white_box(models: Sequence[Model], levels: int) -> Grid:
+    sources = list(dict.fromkeys(name for model in models for name in _sources(model)))
+    rows = []
+    for model in models:
+        row = [model.name, percent(model.clean, Round.NEAREST)]
+        row += [_averaged(model, label, levels / 255) for label in WHITE_BOX.values()]
+        row += [_averaged(model, f"{TRANSFER}-from-{source}", levels / 255) for source in sources]
+        rows.append([*row, _fool(model)])
+    headings = ["Train. M.", "TEST", *WHITE_BOX, *(f"from {s}" for s in sources), "FOOL"]
+    note = (
+        f"Accuracies in %, those under attack averaged over budgets in [0, {levels}]/255; from: PGD-transfer from each "
+        "source model (--source), for the paper's bold columns; FOOL: DeepFool's rho_adv, in pixels from 0 to 1 where "
+        "the paper standardises each image. Rows are the runs given; the paper's six training methods are six runs."
+    )
+    if not sources:
+        note += " No source model was given, so that the transfer columns are missing."
+    return Grid(f"Table 1, budgets up to {levels}/255", headings, rows, note=note, name=f"table-1-{levels}")
+
+
+def _sources(model: Model) -> list[str]:
+    prefix = f"{TRANSFER}-from-"
+    names = (s["name"] for s in model.run.stages("attack") if s["status"] == "done")
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+
+
+def _averaged(model: Model, label: str, limit: float) -> str:
+    entry = model.stage(label)
+    if entry is None or not tried(entry, "linf", limit):
+        return NONE
+    return percent(area(model.distances("linf", label), limit).value)
+
+
+def _fool(model: Model) -> str:
+    found = model.reaches.get((FOOL, "l2"))
+    if found is None or math.isnan(found.relative):
+        return NONE
+    text = fixed(found.relative, 3, Round.UP) if math.isfinite(found.relative) else "infinite"
+    return counted(text, found.failures)
+
+
+def _by_decay(models: Sequence[Model]) -> Grid:
+    rows = [[model.name, *(_lrc(model, f"lrc-{zeta}", [AT])[0] for zeta in ZETAS)] for model in models]
+    note = (
+        f"Accuracy in % under the worst of 100 long-range correlated perturbations of strength eps = {AT:g}, by decay "
+        "length in pixels. eps is the root mean square of what was added, after the cut to the box. The paper also "
+        "takes the covariance of its training set: add an lrc attack with `images` to the protocol."
+    )
+    return Grid("Figure 3 (left)", ["Model", *(f"zeta {z}" for z in ZETAS)], rows, note=note, name="figure-3")
+
+
+def _by_strength(models: Sequence[Model]) -> Grid:
+    rows = [[model.name, *_lrc(model, "lrc-8", STRENGTHS)] for model in models]
+    note = "Accuracy in % under the same attack at decay length 8, by its strength."
+    return Grid("Figure 4", ["Model", *(f"eps {s:g}" for s in STRENGTHS)], rows, note=note, name="figure-4")
+
+
+def _lrc(model: Model, label: str, strengths: Sequence[float]) -> list[str]:
+    """The search finds the smallest strength for each image; L2 over the root of the number of values is eps."""
+    if model.stage(label) is None:
+        return [NONE] * len(strengths)
+    rms = model.distances("l2", label) / math.sqrt(model.values)
+    return [percent(share) for share in curve(rms, strengths)["share"]]

@@ -1,0 +1,65 @@
+"""SmoothKernels (ICLR 2020 submission): table 1, and figures 7, 8 and 9 as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from robusteval.reports import names
+from robusteval.reports.papers.cells import Model, fraction
+from robusteval.reports.sections import Grid
+from robusteval.reports.show import Round, budget, fixed
+
+ATTACKS = {
+    "FGSM": "fgsm",
+    "PGD": "pgd",
+    "DF(L2)": "deepfool-l2",
+    "DF(Linf)": "deepfool-linf",
+    "C&W": "carlini-wagner",
+    "ADef": "adef",
+    "S&P": "salt-and-pepper",
+}
+"""The paper's abbreviation -> label in the protocol."""
+LIMITS = {"table-1": math.inf, "table-1-0.1": 0.1, "table-1-0.05": 0.05}
+"""Linf distance up to which a witness counts: none for the paper's MNIST and FashionMNIST, then its CIFAR10 and
+Restricted ImageNet."""
+CURVES = {
+    "figure-7": ("l0", (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+    "figure-8": ("l2", (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)),
+    "figure-9": ("linf", (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)),
+}
+
+
+def tables(models: Sequence[Model]) -> list[Grid]:
+    """Table 1 without a limit and at the paper's two, then the curves."""
+    return [*(_accuracy(models, name, limit) for name, limit in LIMITS.items()), *(_curve(models, n) for n in CURVES)]
+
+
+def _accuracy(models: Sequence[Model], name: str, limit: float) -> Grid:
+    rows = [
+        [
+            model.name,
+            fixed(model.clean, 3, Round.NEAREST),
+            *(fraction(model.standing("linf", [limit], label)[0]) for label in ATTACKS.values()),
+        ]
+        for model in models
+    ]
+    far = "at any distance" if math.isinf(limit) else f"within an Linf distance of {limit:g}"
+    title = "Table 1, no limit" if math.isinf(limit) else f"Table 1, Linf at most {limit:g}"
+    note = (
+        f"Share of images for which an attack found no witness {far}, a misclassified one counting as wrong; "
+        "attacks search the closest witness in their own norm. The paper's rows are training losses, one run each."
+    )
+    return Grid(title, ["Model", "clean", *ATTACKS], rows, note=note, name=name)
+
+
+def _curve(models: Sequence[Model], name: str) -> Grid:
+    norm, budgets = CURVES[name]
+    rows = [
+        [title, model.name, *map(fraction, model.standing(norm, budgets, label))]
+        for title, label in ATTACKS.items()
+        for model in models
+    ]
+    note = f"Share of images without a witness of the attack within each {names.NORMS[norm]} distance."
+    title = name.replace("figure-", "Figure ")
+    return Grid(f"{title}, {names.NORMS[norm]}", ["Attack", "Model", *map(budget, budgets)], rows, 2, note, name)

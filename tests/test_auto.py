@@ -1,0 +1,268 @@
+"""APGD and the ensemble against exact distances; the L1 geometry against a solver; stages, streams and costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+
+from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
+from robusteval.attacks.apgd import APGD, Pace, start
+from robusteval.attacks.apgd_l1 import SparsePace, project
+from robusteval.attacks.auto import Auto
+from robusteval.attacks.ball import Ball
+from robusteval.attacks.base import Attack, Candidates
+from robusteval.attacks.losses import Loss
+from robusteval.audit.judge import judge
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.norms import BALLS, Norm
+from robusteval.streams import Streams
+
+SMALL: dict[str, Any] = {"iterations": 25, "queries": 30}
+
+
+def streams(images: Images, seed: int = 0) -> Streams:
+    return Streams.for_images(seed, "test", images.ids, images.pixels)
+
+
+def run(attack: Attack, classifier: Classifier, images: Images, budget: float, seed: int = 0) -> Candidates:
+    radius = torch.full((len(images),), budget, dtype=images.pixels.dtype)
+    return attack.run(classifier.metered(len(images)), images, radius, streams(images, seed))
+
+
+def strong(norm: Norm) -> list[Attack]:
+    found: list[Attack] = [
+        APGD(norm=norm, iterations=40),
+        APGD(norm=norm, iterations=40, loss=Loss.DLR, restarts=2),
+        APGD(norm=norm, iterations=40, targets=9),
+        APGD(norm=norm, iterations=40, targets=4, finalists=1),
+        Auto(norm=norm, **SMALL),
+    ]
+    return [*found, APGD(norm=norm, iterations=40, targets=4, shrinking=True)] if norm is Norm.L1 else found
+
+
+@pytest.mark.parametrize("norm", BALLS)
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_affine_classifiers_are_attacked_at_their_exact_distances(norm: Norm, classes: int) -> None:
+    """No witness below the exact distance; one for every image whose distance is 0.9 of the budget, with the box
+    active and any number of classes from 2 on."""
+    classifier, weight, bias = affine(1, classes=classes)
+    images = random_images(1, 16, classifier)
+    exact = affine_distances(weight, bias, images, norm)
+    budget = float(np.median(exact))
+    for attack in strong(norm):
+        pictures = run(attack, classifier, images, budget).pictures
+        verdict = judge(classifier, images, pictures, norm, budget)
+        success = verdict.success.numpy()
+        assert (exact[success] <= budget * (1 + 1e-5)).all(), attack
+        assert success[exact <= 0.9 * budget].all(), attack
+        assert torch.equal(pictures[~verdict.success], images.pixels[~verdict.success]), attack
+
+
+def test_a_relu_network_with_three_classes() -> None:
+    """The ensemble decides every image of a network solved by enumeration, but for those within 2 % of the budget."""
+    classifier, parameters = two_layer(3)
+    images = random_images(3, 12, classifier)
+    flat = images.pixels.double().flatten(1).numpy()
+    exact = np.array([two_layer_linf(parameters, x, c) for x, c in zip(flat, images.labels.tolist(), strict=True)])
+    for budget in (0.05, 0.2, 0.4):
+        pictures = run(Auto(norm=Norm.LINF, **SMALL), classifier, images, budget).pictures
+        success = judge(classifier, images, pictures, Norm.LINF, budget).success.numpy()
+        assert success[exact <= 0.98 * budget].all()
+        assert not success[exact > budget * (1 + 1e-5)].any()
+
+
+def test_the_stage_that_fooled_an_image_is_recorded() -> None:
+    """On an affine classifier cross-entropy suffices; with saturated logits its gradient is exactly zero, the DLR loss
+    is scale-free and takes over."""
+    classifier, weight, bias = affine(0)
+    images = random_images(0, 12, classifier)
+    exact = affine_distances(weight, bias, images, Norm.L2)
+    budget = float(np.median(exact)) * 1.02
+    stage = run(Auto(norm=Norm.L2, **SMALL), classifier, images, budget).measurements["stage"].numpy()
+    assert np.isnan(stage[exact > budget]).all()
+    assert (stage[exact <= 0.9 * budget] == 1).all()
+    linear = next(m for m in classifier.module.modules() if isinstance(m, torch.nn.Linear))
+    with torch.no_grad():
+        linear.weight.mul_(1e5)
+        linear.bias.mul_(1e5)
+    found = run(Auto(norm=Norm.L2, **SMALL), classifier, images, budget)
+    assert (found.measurements["stage"].numpy()[exact <= 0.9 * budget] == 2).all()
+    assert judge(classifier, images, found.pictures, Norm.L2, budget).success.numpy()[exact <= 0.9 * budget].all()
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_an_image_alone_gives_the_same(norm: Norm) -> None:
+    classifier, weight, bias = affine(2)
+    images = random_images(2, 4, classifier).to("cpu", torch.float64)
+    classifier = classifier.to("cpu", torch.float64)
+    budget = float(np.median(affine_distances(weight, bias, images, norm)))
+    shrinking = {"shrinking": True} if norm is Norm.L1 else {}
+    for attack in (
+        APGD(norm=norm, iterations=15, restarts=2),
+        APGD(norm=norm, iterations=15, targets=2, **shrinking),
+        Auto(norm=norm, iterations=8, targets=2, queries=20),
+    ):
+        together = run(attack, classifier, images, budget)
+        for i in range(len(images)):
+            alone = run(attack, classifier, images.select(torch.tensor([i])), budget)
+            torch.testing.assert_close(alone.pictures[0], together.pictures[i], rtol=0, atol=1e-9)
+
+
+def test_each_image_has_its_own_budget() -> None:
+    classifier, weight, bias = affine(4)
+    images = random_images(4, 8, classifier)
+    exact = torch.tensor(affine_distances(weight, bias, images, Norm.LINF), dtype=torch.float32)
+    budget = torch.where(torch.arange(8) % 2 == 0, 1.1 * exact, 0.9 * exact)
+    for attack in (APGD(norm=Norm.LINF, iterations=40), Auto(norm=Norm.LINF, **SMALL)):
+        pictures = attack.run(classifier.metered(8), images, budget, streams(images)).pictures
+        assert (Norm.LINF.size(pictures - images.pixels) <= budget * (1 + 1e-6)).all()
+        assert (classifier.predict(pictures).argmax(1) != images.labels).tolist() == [True, False] * 4
+
+
+def test_apgd_counts_what_it_evaluates() -> None:
+    classifier, _, _ = affine(0)
+    images = random_images(0, 8, classifier)
+    for budget, whole in ((1e-7, True), (0.5, False)):
+        for attack, forwards, backwards in (
+            (APGD(norm=Norm.LINF, iterations=10, restarts=2), 22, 20),
+            (APGD(norm=Norm.LINF, iterations=10, targets=9), 1 + 4 * 11, 40),
+            (APGD(norm=Norm.LINF, iterations=10, targets=9, finalists=2), 1 + 4 * 3 + 2 * 11, 4 * 2 + 2 * 10),
+            (APGD(norm=Norm.L1, iterations=10, shrinking=True), 13, 10),
+        ):
+            view = classifier.metered(8)
+            attack.run(view, images, torch.full((8,), budget), streams(images))
+            if whole:
+                assert view.meter.forwards.tolist() == [forwards] * 8
+                assert view.meter.backwards.tolist() == [backwards] * 8
+            elif attack.norm is Norm.LINF:
+                assert (view.meter.forwards < 5).all(), "fooled images must leave the batch"
+
+
+def test_a_model_without_gradients_or_with_broken_ones_is_no_obstacle() -> None:
+    """Where gradients are zero or not a number, the gradient stages fail without harm, and Square remains."""
+
+    class Masked(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module, broken: bool) -> None:
+            super().__init__()
+            self.inner, self.broken = inner, broken
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            quantised = (pixels * 64).round() / 64
+            logits: torch.Tensor = self.inner(quantised + (0 * pixels.sqrt() if self.broken else 0))
+            return logits
+
+    classifier, _, _ = affine(3)
+    images = random_images(3, 6, classifier)
+    inner = classifier.module.network
+    assert isinstance(inner, torch.nn.Module)
+    for broken in (False, True):
+        classifier.module.network = Masked(inner, broken)
+        labelled = Images(images.ids, images.pixels, classifier.predict(images.pixels).argmax(1))
+        found = run(Auto(norm=Norm.LINF, iterations=5, queries=200), classifier, labelled, 0.2)
+        assert found.pictures.isfinite().all()
+        verdict = judge(classifier, labelled, found.pictures, Norm.LINF, 0.2)
+        assert torch.equal(verdict.success, found.measurements["stage"].isfinite())
+        assert verdict.success.any()
+
+
+def test_pixels_whose_derivative_is_not_a_number_are_left_alone() -> None:
+    """sqrt has an infinite slope at 0, times 0: the other pixels suffice."""
+
+    class Broken(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.inner(pixels + 0 * pixels.sqrt())
+            return logits
+
+    classifier, weight, bias = affine(3)
+    images = random_images(3, 6, classifier)
+    budget = 3 * float(affine_distances(weight, bias, images, Norm.L2).max())
+    inner = classifier.module.network
+    assert isinstance(inner, torch.nn.Module)
+    classifier.module.network = Broken(inner)
+    pictures = run(APGD(norm=Norm.L2, iterations=20), classifier, images, budget).pictures
+    assert judge(classifier, images, pictures, Norm.L2, budget).success.all()
+
+
+def test_misclassified_and_no_images() -> None:
+    classifier, _, _ = affine(5)
+    images = random_images(5, 4, classifier)
+    wrong = Images(images.ids, images.pixels, (images.labels + 1) % 5)
+    for norm in BALLS:
+        for attack in strong(norm):
+            found = run(attack, classifier, wrong, 0.1).pictures
+            assert judge(classifier, wrong, found, norm, 0.1).success.all()
+            none = images.select(torch.zeros(4, dtype=torch.bool))
+            assert run(attack, classifier, none, 0.1).pictures.shape == (0, 1, 8, 8)
+
+
+def test_the_checkpoints_are_the_published_ones() -> None:
+    assert sorted(Pace.checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert sorted(SparsePace.checkpoints(100))[:3] == [4, 8, 12]
+    assert all(APGD(norm=norm, iterations=1).iterations == 1 for norm in BALLS)
+
+
+def test_steps_are_halved_where_the_ascent_stalls() -> None:
+    """Of three images, each over two periods of 4 steps: one rises every time; one rises in 2 of 4 steps; one rises
+    every time, but finds nothing better than the best point that it has had."""
+    ball = Ball.around(torch.full((3, 1, 2, 2), 0.5), Norm.LINF, 0.1)
+    pace, best = Pace.begin(ball), torch.tensor([4.0, 2.0, 5.0])
+    for i in range(4):
+        pace = pace.seen(torch.tensor([1.0, i % 2, 1.0]), torch.tensor([0.0, 0.5, 0.0]))
+    pace, back = pace.checked(ball.centers, best)
+    assert back.tolist() == [False, True, False]
+    assert pace.step.tolist() == [2.0, 1.0, 2.0]
+    for _ in range(4):
+        pace = pace.seen(torch.ones(3), torch.zeros(3))
+    pace, back = pace.checked(ball.centers, torch.tensor([9.0, 2.0, 5.0]))
+    assert back.tolist() == [False, False, True], "the second has just been halved: it is given another period"
+    assert pace.step.tolist() == [2.0, 1.0, 1.0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), radius=st.floats(1e-3, 30), reach=st.floats(0.01, 5))
+def test_the_projection_on_ball_and_box_is_the_nearest_point(seed: int, radius: float, reach: float) -> None:
+    """Against the level found by a root finder on sum(clamp(|v| - level, 0, room)) = radius."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(3, 40, generator=generator, dtype=torch.float64)
+    x = torch.where(torch.rand(x.shape, generator=generator) < 0.3, x.round(), x)
+    v = reach * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    found = project(v, torch.full((3,), radius, dtype=torch.float64), -x, 1 - x).numpy()
+    for row, centre, result in zip(v.numpy(), x.numpy(), found, strict=True):
+        room = np.where(row > 0, 1 - centre, centre)
+
+        def size(level: float, row: Any = row, room: Any = room) -> Any:
+            return np.clip(np.abs(row) - level, 0, room).sum()
+
+        level = 0.0 if size(0) <= radius else brentq(lambda t: size(t) - radius, 0, np.abs(row).max(), xtol=1e-14)
+        expected = np.sign(row) * np.clip(np.abs(row) - level, 0, room)
+        np.testing.assert_allclose(result, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_starts_are_inside_and_reach_the_surface(norm: Norm) -> None:
+    ball = Ball.around(torch.full((20, 1, 8, 8), 0.5), norm, 0.3)
+    points = start(ball, Streams.for_images(0, "test", [str(i) for i in range(20)], ball.centers))
+    size = norm.size(points.double() - 0.5)
+    assert (size <= 0.3 * (1 + 1e-6)).all()
+    assert (size >= 0.3 * (1 - 1e-3)).all()
+
+
+def test_settings_are_validated() -> None:
+    with pytest.raises(ValueError, match="expected norm l1 with shrinking for apgd, got l2"):
+        APGD(norm=Norm.L2, shrinking=True)
+    with pytest.raises(ValueError, match="loss"):
+        APGD(norm=Norm.L2, loss=Loss.LOGITS_L2)
+    assert APGD(norm=Norm.L2, loss="dlr").loss is Loss.DLR
+    with pytest.raises(ValueError, match="queries"):
+        Auto(norm=Norm.L2, queries=0)
