@@ -57,7 +57,8 @@ def pgd_seconds(classifier: Classifier, images: Images, size: int, attack: PGD, 
     start, forwards = time.perf_counter(), 0.0
     for rows in torch.arange(len(images)).split(size):
         view, block = classifier.metered(len(rows)), images.select(rows)
-        attack.run(view, block, budget, Streams.for_images(0, "pgd", block.ids, block.pixels))
+        radii = block.pixels.new_full((len(rows),), budget)
+        attack.run(view, block, radii, Streams.for_images(0, "pgd", block.ids, block.pixels))
         forwards += float(view.meter.forwards.sum())
     wait(images.pixels.device)
     return time.perf_counter() - start, forwards

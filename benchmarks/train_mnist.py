@@ -1,11 +1,13 @@
-"""Train the 7-layer MNIST CNN, standard and with PGD, for audits where the training set of MNIST is not at hand.
+"""Train an MNIST CNN, standard and with PGD, for audits where the training set of MNIST is not at hand.
 
-    python benchmarks/train_mnist.py IDX_FOLDER OUT [--standard-epochs 5] [--pgd-epochs 3] [--budget 0.1] [--threads 1]
+    python benchmarks/train_mnist.py IDX_FOLDER OUT [--arch cnn7-mnist] [--standard-epochs 5] [--pgd-epochs 3]
+        [--budget 0.1] [--threads 1]
 
 The 10,000 test images are split once by a fixed seed: 8,000 train both networks; the other 2,000 go to
 OUT/heldout.npz (x uint8 (2000, 1, 28, 28), y), and the networks to OUT/cnn7-standard.safetensors and
-OUT/cnn7-pgd.safetensors, each attacked on held-out images. A network that exists is kept and only attacked again; a
-heldout.npz of another split is an error, because networks trained beside it may have seen these images.
+OUT/cnn7-pgd.safetensors (lenet-... for LeNet), each attacked on held-out images. A network that exists is kept and only
+attacked again; a heldout.npz of another split is an error, because networks trained beside it may have seen these
+images.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from robusteval.images import Images
 from robusteval.norms import Norm
 from robusteval.streams import Streams
 
-ARCH = "cnn7-mnist"
 SPLIT_SEED = 20181
 HELD_OUT = 2000
 
@@ -47,8 +48,9 @@ def survivors(classifier: Classifier, images: Images, norm: Norm, budget: float)
     right = classifier.predict(images.pixels).argmax(1) == images.labels
     chosen, survived = images.select(right), right.clone()
     streams = Streams.for_images(0, "pgd", chosen.ids, chosen.pixels)
-    adversarial = PGD(norm=norm).run(classifier.metered(len(chosen)), chosen, budget, streams)
-    survived[right] = classifier.predict(adversarial).argmax(1) == chosen.labels
+    radii = chosen.pixels.new_full((len(chosen),), budget)
+    found = PGD(norm=norm).run(classifier.metered(len(chosen)), chosen, radii, streams)
+    survived[right] = classifier.predict(found.pictures).argmax(1) == chosen.labels
     return survived
 
 
@@ -68,7 +70,7 @@ def keep_held_out(file: Path, held_out: Images, networks: list[Path]) -> None:
     np.savez_compressed(file, x=pixels, y=held_out.labels.numpy())
 
 
-def train_one(file: Path, images: Images, defense: Defense, settings: TrainingSettings) -> None:
+def train_one(file: Path, arch: str, images: Images, defense: Defense, settings: TrainingSettings) -> None:
     """Train a network and write it, with a line after each epoch."""
     start = time.perf_counter()
 
@@ -77,14 +79,15 @@ def train_one(file: Path, images: Images, defense: Defense, settings: TrainingSe
             print(f"{file.stem}: {done} of {total} batches, {time.perf_counter() - start:.0f} s", flush=True)
 
     torch.manual_seed(settings.seed)
-    network = train(build_network(ARCH), images, defense, settings, step)
-    save(network, file, {"arch": ARCH, "command": f"benchmarks/train_mnist.py: {defense!r}, {settings!r}"})
+    network = train(build_network(arch), images, defense, settings, step)
+    save(network, file, {"arch": arch, "command": f"benchmarks/train_mnist.py: {defense!r}, {settings!r}"})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a folder of MNIST's IDX files")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--arch", default="cnn7-mnist", help="an architecture for 28x28 grey pictures, 10 classes")
     parser.add_argument("--standard-epochs", type=int, default=5)
     parser.add_argument("--pgd-epochs", type=int, default=3)
     parser.add_argument("--budget", type=float, default=0.1, help="Linf budget of PGD training (7 steps)")
@@ -93,9 +96,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     pgd = PGDTraining(norm=Norm.LINF, budget=options.budget, steps=7)
+    short = options.arch.split("-")[0]
     plan: dict[str, tuple[Defense, int]] = {
-        "cnn7-standard": (Standard(), options.standard_epochs),
-        "cnn7-pgd": (pgd, options.pgd_epochs),
+        f"{short}-standard": (Standard(), options.standard_epochs),
+        f"{short}-pgd": (pgd, options.pgd_epochs),
     }
     held_out_file = options.out / "heldout.npz"
     files = {name: options.out / f"{name}.safetensors" for name in plan}
@@ -107,8 +111,8 @@ def main() -> None:
     attacked = held_out.select(torch.arange(min(options.attacked, HELD_OUT)))
     for name, (defense, epochs) in plan.items():
         if not files[name].exists():
-            train_one(files[name], training, defense, TrainingSettings(epochs=epochs))
-        classifier = open_checkpoint(files[name], ARCH, input_shape=images.shape)
+            train_one(files[name], options.arch, training, defense, TrainingSettings(epochs=epochs))
+        classifier = open_checkpoint(files[name], options.arch, input_shape=images.shape)
         right = classifier.predict(held_out.pixels).argmax(1) == held_out.labels
         print(f"{name}: accuracy on {len(held_out)} held-out images {right.float().mean():.4f}")
         for norm, budget in ((Norm.LINF, 0.05), (Norm.LINF, 0.1), (Norm.L2, 1.0)):

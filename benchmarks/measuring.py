@@ -1,0 +1,84 @@
+"""What the benchmarks of attacks share: run one in batches, let the judge decide, and count what it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robusteval import open_checkpoint, read_images
+from robusteval.attacks.base import Attack
+from robusteval.audit.judge import judge
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.norms import Norm
+from robusteval.streams import Streams
+
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of N images: distances (N,) in the attack's norm, infinite where the judge saw no witness, and the cost."""
+
+    distances: NDArray[np.float64]
+    seconds: float
+    evaluations: float
+    """Image evaluations, forward and backward, of an image on average."""
+
+    @property
+    def fooled(self) -> float:
+        return float(np.isfinite(self.distances).mean())
+
+
+def correct_images(classifier: Classifier, data: str, limit: int) -> Images:
+    """The first `limit` images of a data set that the classifier gets right."""
+    images = read_images(data)
+    right = (classifier.predict(images.pixels).argmax(1) == images.labels).nonzero()[:limit, 0]
+    return images.select(right)
+
+
+def open_model(path: str, arch: str, data: str) -> Classifier:
+    return open_checkpoint(path, arch, input_shape=read_images(data, 1).shape)
+
+
+def measure(attack: Attack, classifier: Classifier, images: Images, budget: float | None = None) -> Outcome:
+    """Run one attack in batches of BATCH images, each with its own random stream."""
+    return clocked(
+        lambda view, block: (
+            attack.run(
+                view,
+                block,
+                None if budget is None else block.pixels.new_full((len(block),), budget),
+                Streams.for_images(0, attack.name, block.ids, block.pixels),
+            ).pictures
+        ),
+        classifier,
+        images,
+        attack.norm,
+        budget,
+    )
+
+
+def clocked(
+    attack: Callable[[Classifier, Images], Tensor],
+    classifier: Classifier,
+    images: Images,
+    norm: Norm,
+    budget: float | None,
+) -> Outcome:
+    """The same for anything that turns a batch of images into pictures; the judge's time is not counted."""
+    seconds, evaluations, distances = 0.0, 0.0, []
+    for rows in torch.arange(len(images)).split(BATCH):
+        view, block = classifier.metered(len(rows)), images.select(rows)
+        start = time.perf_counter()
+        pictures = attack(view, block)
+        seconds += time.perf_counter() - start
+        evaluations += float(view.meter.forwards.sum() + view.meter.backwards.sum())
+        distances.append(getattr(judge(classifier, block, pictures, norm, budget), norm.value))
+    return Outcome(torch.cat(distances).double().numpy(), seconds, evaluations / len(images))
