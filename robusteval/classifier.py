@@ -203,7 +203,23 @@ def make_classifier(
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"expected logits of shape (1, classes >= 2) from {name}, got {found}")
+    _lay_out(module, input_shape)
     return Classifier(name, module, logits.shape[1], input_shape, fingerprint(module))
+
+
+def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Keep the weights channels-last where the network answers the same: its convolutions are up to a third faster.
+    A network that flattens with `view`, or an exported one that counts on strides, stays as it is."""
+    pixels = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = module(pixels)
+        try:
+            answered = module.to(memory_format=torch.channels_last)(pixels)  # type: ignore[call-overload]
+            same = torch.allclose(answered, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+        except RuntimeError:
+            same = False
+    if not same:
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def fingerprint(module: nn.Module) -> str:

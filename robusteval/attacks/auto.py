@@ -3,14 +3,17 @@
 Croce & Hein (2020), section 5: APGD on cross-entropy, APGD on the targeted DLR loss, targeted FAB, Square. For L1,
 Croce & Hein (2021): five restarts and five targets of APGD, in shrinking balls. Deviations: every image has its own
 random stream; a fooled image leaves every stage in the middle of it; with 2 or 3 classes the margin takes the place of
-DLR; in L1 the first of the five restarts keeps to the ball, so that an image that is easily fooled leaves early; and
-all targets are tried with a fifth of the iterations first, after which `finalists` of them get the whole number.
+DLR; in L1 the first of the five restarts keeps to the ball, so that an image that is easily fooled leaves early; all
+targets are tried with a fifth of the iterations first, after which `finalists` of them get the whole number; and images
+with a witness of FAB just outside the budget get a second look by APGD (near_miss.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from pydantic import PositiveInt
@@ -21,6 +24,7 @@ from robusteval.attacks.apgd import APGD, QUICK
 from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Attack, Candidates, FixedBudgetAttack
 from robusteval.attacks.fab import FAB
+from robusteval.attacks.near_miss import second_look
 from robusteval.attacks.square import Square
 from robusteval.classifier import Classifier
 from robusteval.images import Images
@@ -29,10 +33,13 @@ from robusteval.streams import Streams
 
 _L1_RESTARTS, _L1_TARGETS = 5, 5
 
+Search: TypeAlias = Callable[[Classifier, Images, Tensor, Streams, Tensor], Tensor]
+"""From a view, its images, their radii, their streams and the closest witnesses so far to pictures."""
+
 
 class Auto(FixedBudgetAttack):
     """The measurement `stage` tells which one fooled an image: 1 APGD on cross-entropy, 2 targeted APGD, 3 targeted
-    FAB, 4 Square, NaN none."""
+    FAB and APGD from where it ended, 4 Square, NaN none."""
 
     name = "auto"
     summary = "APGD-CE, APGD-T, FAB-T and Square one after another (AutoAttack 'standard', Croce & Hein 2020)"
@@ -49,34 +56,49 @@ class Auto(FixedBudgetAttack):
     """Queries of Square."""
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
-        pictures = images.pixels.clone()
-        won = torch.full_like(budget, math.nan)
+        pictures, closest = images.pixels.clone(), images.pixels.clone()
+        won, distance = torch.full_like(budget, math.nan), torch.full_like(budget, math.inf)
         rows = torch.arange(len(images), device=pictures.device)
-        for k, (stage, attack) in enumerate(self._attacks()):
+        for k, (stage, search) in enumerate(self._stages()):
             if not len(rows):
                 break
             view, some, radius, own = keep(rows, classifier, images, budget, derived(streams, k))
-            search = attack.search if isinstance(attack, FAB) else attack.run
-            found = search(view, some, radius, own).pictures
-            found = Ball.around(some.pixels, self.norm, radius).nearest(found)
-            fooled = (view.predict(found).argmax(1) != some.labels) & found.isfinite().flatten(1).all(1)
-            pictures[rows[fooled]], won[rows[fooled]] = found[fooled], float(stage)
+            found = search(view, some, radius, own, closest[rows])
+            inside = Ball.around(some.pixels, self.norm, radius).nearest(found)
+            fooled = misclassified(view, inside, some.labels)
+            pictures[rows[fooled]], won[rows[fooled]] = inside[fooled], float(stage)
+            size = self.norm.size(found - some.pixels)
+            closer = misclassified(view, found, some.labels) & (size < distance[rows])
+            closest[rows[closer]], distance[rows[closer]] = found[closer], size[closer]
             rows = rows[~fooled]
         return Candidates(pictures, {"stage": won})
 
-    def _attacks(self) -> Iterator[tuple[int, Attack]]:
-        """The attacks in order, each with the number of its stage."""
+    def _stages(self) -> Iterator[tuple[int, Search]]:
+        """The searches in order, each with the number of its stage."""
         norm, iterations, finalists = self.norm, self.iterations, self.finalists
-        yield 1, APGD(norm=norm, iterations=iterations)
-        if norm is Norm.L1:
-            yield 1, APGD(norm=norm, iterations=iterations, restarts=_L1_RESTARTS - 1, shrinking=True)
         l1 = norm is Norm.L1
         targets = min(self.targets, _L1_TARGETS) if l1 else self.targets
-        yield 2, APGD(norm=norm, iterations=iterations, targets=targets, finalists=finalists, shrinking=l1)
+        yield 1, inside(APGD(norm=norm, iterations=iterations))
+        if l1:
+            yield 1, inside(APGD(norm=norm, iterations=iterations, restarts=_L1_RESTARTS - 1, shrinking=True))
+        yield 2, inside(APGD(norm=norm, iterations=iterations, targets=targets, finalists=finalists, shrinking=l1))
         if finalists < self.targets:
-            yield 3, FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=self.targets)
-        yield 3, FAB(norm=norm, iterations=iterations, targets=min(finalists, self.targets))
-        yield 4, Square(norm=norm, queries=self.queries)
+            yield 3, nearby(FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=self.targets))
+        yield 3, nearby(FAB(norm=norm, iterations=iterations, targets=min(finalists, self.targets)))
+        yield 3, partial(second_look, norm, iterations)
+        yield 4, inside(Square(norm=norm, queries=self.queries))
+
+
+def inside(attack: Attack) -> Search:
+    return lambda view, some, radius, own, _: attack.run(view, some, radius, own).pictures
+
+
+def nearby(attack: FAB) -> Search:
+    return lambda view, some, radius, own, _: attack.search(view, some, radius, own).pictures
+
+
+def misclassified(classifier: Classifier, pictures: Tensor, labels: Tensor) -> Tensor:
+    return (classifier.predict(pictures).argmax(1) != labels) & pictures.isfinite().flatten(1).all(1)
 
 
 def derived(streams: Streams, part: int) -> Streams:
