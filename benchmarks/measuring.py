@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,8 +48,16 @@ def open_model(path: str, arch: str, data: str) -> Classifier:
     return open_checkpoint(path, arch, input_shape=read_images(data, 1).shape)
 
 
-def measure(attack: Attack, classifier: Classifier, images: Images, budget: float | None = None) -> Outcome:
-    """Run one attack in batches of BATCH images, each with its own random stream."""
+def trainable(classifier: Classifier) -> Classifier:
+    """The same network as users of other libraries load it: parameters with gradients, torch's default layout."""
+    module = copy.deepcopy(classifier.module).requires_grad_().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return replace(classifier, module=module)
+
+
+def measure(
+    attack: Attack, classifier: Classifier, images: Images, budget: float | None = None, at_once: int = BATCH
+) -> Outcome:
+    """Run one attack, given `at_once` images at a time, each with its own random stream."""
     return clocked(
         lambda view, block: (
             attack.run(
@@ -62,6 +71,7 @@ def measure(attack: Attack, classifier: Classifier, images: Images, budget: floa
         images,
         attack.norm,
         budget,
+        at_once,
     )
 
 
@@ -71,10 +81,11 @@ def clocked(
     images: Images,
     norm: Norm,
     budget: float | None,
+    at_once: int = BATCH,
 ) -> Outcome:
     """The same for anything that turns a batch of images into pictures; the judge's time is not counted."""
     seconds, evaluations, distances = 0.0, 0.0, []
-    for rows in torch.arange(len(images)).split(BATCH):
+    for rows in torch.arange(len(images)).split(at_once):
         view, block = classifier.metered(len(rows)), images.select(rows)
         start = time.perf_counter()
         pictures = attack(view, block)

@@ -11,16 +11,14 @@ and candidates, with the median distance of each.
 from __future__ import annotations
 
 import argparse
-import copy
 import resource
 import statistics
 import time
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from measuring import Outcome, clocked, correct_images, measure, open_model
+from measuring import Outcome, clocked, correct_images, measure, open_model, trainable
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.foolbox_bridge import library
 from robusteval.attacks.libraries import guarded
@@ -30,11 +28,6 @@ from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
 from robusteval.norms import Norm
 from robusteval.streams import Streams
-
-
-def trainable(classifier: Classifier) -> Classifier:
-    """The same network as users hand it to foolbox, which does not freeze it."""
-    return replace(classifier, module=copy.deepcopy(classifier.module).requires_grad_())
 
 
 def foolbox_pgd(classifier: Classifier, images: Images, norm: Norm, budget: float, steps: int, step: float) -> Outcome:

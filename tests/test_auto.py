@@ -17,7 +17,9 @@ from robusteval.attacks.apgd_l1 import SparsePace, project
 from robusteval.attacks.auto import Auto
 from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Attack, Candidates
+from robusteval.attacks.fab import FAB
 from robusteval.attacks.losses import Loss
+from robusteval.attacks.near_miss import second_look
 from robusteval.audit.judge import judge
 from robusteval.classifier import Classifier
 from robusteval.images import Images
@@ -143,6 +145,25 @@ def test_apgd_counts_what_it_evaluates() -> None:
                 assert view.meter.backwards.tolist() == [backwards] * 8
             elif attack.norm is Norm.LINF:
                 assert (view.meter.forwards < 5).all(), "fooled images must leave the batch"
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_near_misses_get_a_second_look_and_others_cost_nothing(norm: Norm) -> None:
+    """Two affine classes: from a witness 5 % beyond the exact distance, a budget 2 % above it is enough."""
+    classifier, weight, bias = affine(4, classes=2)
+    images = random_images(4, 9, classifier)
+    exact = torch.from_numpy(affine_distances(weight, bias, images, norm)).float()
+    witnesses = run(FAB(norm=norm), classifier, images, 0.0).pictures
+    witnesses = images.pixels + 1.05 * (witnesses - images.pixels)
+    witnesses[8] = images.pixels[8]
+    share = torch.tensor([1.02, 1.02, 1.02, 1.02, 0.97, 0.97, 0.5, 0.5, 1.02])
+    view = classifier.metered(9)
+    found = second_look(norm, 50, view, images, share * exact, streams(images), witnesses)
+    fooled = classifier.predict(found).argmax(1) != images.labels
+    assert fooled.tolist() == [True] * 4 + [False] * 5
+    assert (norm.size(found.double() - images.pixels.double()) <= share * exact * (1 + 1e-6)).all()
+    assert (view.meter.forwards[:6] > 0).all()
+    assert (view.meter.forwards[6:] == 0).all()
 
 
 def test_a_model_without_gradients_or_with_broken_ones_is_no_obstacle() -> None:

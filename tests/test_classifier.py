@@ -158,3 +158,24 @@ def test_what_cannot_be_a_classifier_is_refused(change: dict[str, object], messa
     settings: dict[str, object] = {"name": "net", "network": network(), "input_shape": SHAPE, **change}
     with pytest.raises(UserError, match=message):
         make_classifier(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flattens", [True, False])
+def test_a_network_that_cannot_run_channels_last_is_left_as_it_is(flattens: bool) -> None:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(16, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            logits: Tensor = self.linear(y.flatten(1) if flattens else y.view(len(y), -1))
+            return logits
+
+    torch.manual_seed(0)
+    bare = Viewing()
+    expected = bare(pixels()).detach()
+    model = make_classifier("viewing", bare, SHAPE)
+    assert torch.allclose(model(pixels()), expected, atol=1e-6)
+    channels_last = bare.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert channels_last == flattens

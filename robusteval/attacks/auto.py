@@ -39,7 +39,8 @@ Search: TypeAlias = Callable[[Classifier, Images, Tensor, Streams, Tensor], Tens
 
 class Auto(FixedBudgetAttack):
     """The measurement `stage` tells which one fooled an image: 1 APGD on cross-entropy, 2 targeted APGD, 3 targeted
-    FAB and APGD from where it ended, 4 Square, NaN none."""
+    FAB and APGD from where it ended, 4 Square, NaN none. Given many images, it attacks them in batches of the
+    classifier's size."""
 
     name = "auto"
     summary = "APGD-CE, APGD-T, FAB-T and Square one after another (AutoAttack 'standard', Croce & Hein 2020)"
@@ -58,19 +59,19 @@ class Auto(FixedBudgetAttack):
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         pictures, closest = images.pixels.clone(), images.pixels.clone()
         won, distance = torch.full_like(budget, math.nan), torch.full_like(budget, math.inf)
-        rows = torch.arange(len(images), device=pictures.device)
+        standing = torch.ones_like(images.labels, dtype=torch.bool)
         for k, (stage, search) in enumerate(self._stages()):
-            if not len(rows):
-                break
-            view, some, radius, own = keep(rows, classifier, images, budget, derived(streams, k))
-            found = search(view, some, radius, own, closest[rows])
-            inside = Ball.around(some.pixels, self.norm, radius).nearest(found)
-            fooled = misclassified(view, inside, some.labels)
-            pictures[rows[fooled]], won[rows[fooled]] = inside[fooled], float(stage)
-            size = self.norm.size(found - some.pixels)
-            closer = misclassified(view, found, some.labels) & (size < distance[rows])
-            closest[rows[closer]], distance[rows[closer]] = found[closer], size[closer]
-            rows = rows[~fooled]
+            # Those that still stand share full batches: far fewer of them are left for the longest stages.
+            for rows in filter(len, standing.nonzero()[:, 0].split(classifier.batch_size)):
+                view, some, radius, own = keep(rows, classifier, images, budget, derived(streams, k))
+                found = search(view, some, radius, own, closest[rows])
+                within = Ball.around(some.pixels, self.norm, radius).nearest(found)
+                fooled = misclassified(view, within, some.labels)
+                pictures[rows[fooled]], won[rows[fooled]] = within[fooled], float(stage)
+                standing[rows[fooled]] = False
+                size = self.norm.size(found - some.pixels)
+                closer = misclassified(view, found, some.labels) & (size < distance[rows])
+                closest[rows[closer]], distance[rows[closer]] = found[closer], size[closer]
         return Candidates(pictures, {"stage": won})
 
     def _stages(self) -> Iterator[tuple[int, Search]]:

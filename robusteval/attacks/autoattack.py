@@ -77,5 +77,7 @@ class AutoAttack(FixedBudgetAttack):
             for part in (attack.apgd_targeted, attack.fab):
                 part.n_target_classes = min(part.n_target_classes, classifier.num_classes - 1)
             attack.square.n_queries = self.queries
-            found, _ = attack.run_standard_evaluation(images.pixels.float(), images.labels, batch_size=len(images))
+            found, _ = attack.run_standard_evaluation(
+                images.pixels.float(), images.labels, batch_size=classifier.batch_size
+            )
         return or_itself(torch.as_tensor(found), images.pixels)
