@@ -1,6 +1,6 @@
 """The minimum distances that robusteval's own attacks find, against those of foolbox's given the same evaluations.
 
-    python benchmarks/distances.py DATA MODEL... --arch lenet [--images 500] [--norms l1 l2 linf]
+    python benchmarks/distances.py DATA MODEL... --arch lenet [--images 500] [--norms l0 l1 l2 linf]
 
 For each foolbox attack: the best own attack among those that took no more image evaluations (forward and backward, an
 image on average), with the mean distance over all images that both found, the failures of each, and the costs. Own
@@ -30,13 +30,16 @@ def own(norm: Norm) -> list[tuple[str, Attack]]:
         shown = ", ".join(f"{k}={v}" for k, v in settings.items() if k != "minimum_distance")
         return f"{name} {shown}".strip(), ATTACKS[name](norm=norm, **settings)
 
-    found = [make("fab", iterations=i) for i in (5, 10, 20)]
+    found = [make("fmn", steps=s) for s in (20, 50, 95, 200, 400)]
+    if norm is Norm.L0:
+        return found
+    found += [make("fab", iterations=i) for i in (5, 10, 20)]
     found += [make("fab", iterations=i, targets=9) for i in (5, 10, 20, 50)]
     found += [make("apgd", iterations=20, loss="dlr", minimum_distance=True)]
     if norm is not Norm.L1:
         found += [make("deepfool"), make("logbarrier", outer=8, steps=50)]
     if norm is Norm.L2:
-        found += [make("ddn", steps=s) for s in (10, 20, 50, 100, 300)]
+        found += [make("ddn", steps=s) for s in (10, 20, 50, 95, 300)]
     return found
 
 
@@ -49,7 +52,7 @@ def foreign(norm: Norm) -> list[tuple[str, Attack]]:
         "hopskipjump": {"steps": 16},
         "brendel-bethge": {"steps": 200},
     }
-    names = ["foolbox-deepfool", "foolbox-ddn", "carlini-wagner", "fmn", "ead", "brendel-bethge", "boundary"]
+    names = ["foolbox-deepfool", "foolbox-ddn", "foolbox-fmn", "carlini-wagner", "ead", "brendel-bethge", "boundary"]
     names += ["hopskipjump", "salt-and-pepper"]
     return [
         (name, ATTACKS[name].model_validate({"norm": norm, **settings.get(name, {})}))
@@ -70,7 +73,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--arch", default="lenet")
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--norms", nargs="*", default=["l1", "l2", "linf"])
+    parser.add_argument("--norms", nargs="*", default=["l0", "l1", "l2", "linf"])
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.images} correctly classified images")
     print("| model | norm | foolbox attack | mean | failed | evals | s | best own within its evals | mean | failed |")

@@ -19,12 +19,12 @@ from robusteval.attacks.autoattack import AutoAttack
 from robusteval.attacks.base import Attack
 from robusteval.attacks.foolbox_attacks import (
     EAD,
-    FMN,
     Boundary,
     BrendelBethge,
     CarliniWagner,
     FoolboxDDN,
     FoolboxDeepFool,
+    FoolboxFMN,
     HopSkipJump,
     SaltAndPepper,
 )
@@ -41,7 +41,7 @@ SMALL: dict[type[FoolboxAttack], dict[str, Any]] = {
     FoolboxDeepFool: {"steps": 20},
     CarliniWagner: {"steps": 60, "binary_search_steps": 5, "step_size": 0.05},
     FoolboxDDN: {"steps": 30},
-    FMN: {"steps": 30},
+    FoolboxFMN: {"steps": 30},
     EAD: {"steps": 60, "binary_search_steps": 5, "initial_const": 0.1},
     Boundary: {"steps": 100},
     HopSkipJump: {"steps": 2, "max_queries": 50},
@@ -199,7 +199,7 @@ def test_a_breakdown_of_the_library_costs_only_the_image_that_causes_it() -> Non
     settings: dict[str, Any] = {"steps": 30, "gamma": 0.5}
     with pytest.raises(IndexError):
         raw("L0FMNAttack", **settings)(model, images)
-    attack = FMN(norm=Norm.L0, **settings)
+    attack = FoolboxFMN(norm=Norm.L0, **settings)
     first = attack.found(model.metered(3), images, _streams(images))
     assert wrong(model, images, first) == [True, False, True]
     assert torch.equal(first[1], images.pixels[1])
@@ -233,7 +233,7 @@ def test_fmn_crosses_the_boundary_that_it_approaches_and_keeps_to_its_ball(norm:
     exact = affine_distances(weight, bias, images, norm)
     distances = [
         getattr(judge(model, images, found, norm, None), norm.value).numpy() / exact
-        for found in (raw(f"{norm.title}FMNAttack")(model, images), run(FMN(norm=norm), model, images))
+        for found in (raw(f"{norm.title}FMNAttack")(model, images), run(FoolboxFMN(norm=norm), model, images))
     ]
     library_alone, ours = distances
     if norm is Norm.L1:

@@ -11,14 +11,15 @@ from robusteval.attacks.ddn import DDN
 from robusteval.attacks.deepfool import DeepFool
 from robusteval.attacks.fab import FAB
 from robusteval.attacks.fgsm import FGSM
+from robusteval.attacks.fmn import FMN
 from robusteval.attacks.foolbox_attacks import (
     EAD,
-    FMN,
     Boundary,
     BrendelBethge,
     CarliniWagner,
     FoolboxDDN,
     FoolboxDeepFool,
+    FoolboxFMN,
     HopSkipJump,
     SaltAndPepper,
 )
@@ -43,13 +44,14 @@ _ALL: tuple[type[Attack], ...] = (
     FAB,
     DeepFool,
     DDN,
+    FMN,
     LogBarrier,
     LBFGS,
     ADef,
     FoolboxDeepFool,
     FoolboxDDN,
     CarliniWagner,
-    FMN,
+    FoolboxFMN,
     EAD,
     BrendelBethge,
     Boundary,

@@ -74,14 +74,14 @@ class FoolboxDDN(FoolboxAttack):
     """By how much a radius grows or shrinks, relative."""
 
 
-class FMN(StartingAttack):
+class FoolboxFMN(StartingAttack):
     """DDN's idea in any norm, with radii from the linearised model until the first success.
 
     Deviations: those radii may approach the boundary for ever without a crossing, and an image for which that happens
     is attacked once more, from a starting point; in L2 pictures are projected on the ball, which foolbox 3.3.4 forgets.
     """
 
-    name = "fmn"
+    name = "foolbox-fmn"
     summary = "fast minimum norm (Pintor et al. 2021; foolbox)"
     kinds: ClassVar = {
         Norm.L0: "L0FMNAttack",

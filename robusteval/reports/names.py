@@ -24,6 +24,7 @@ METHODS = {
     "fmn": "FMN",
     "foolbox-ddn": "DDN (foolbox)",
     "foolbox-deepfool": "DeepFool (foolbox)",
+    "foolbox-fmn": "FMN (foolbox)",
     "gaussian-noise": "Gaussian noise",
     "gradient-masking": "Gradient masking",
     "hopskipjump": "HopSkipJump",
