@@ -2,9 +2,10 @@
 
 Rony et al. (2019), algorithm 1, untargeted, in L2: step along the normalised gradient of the cross-entropy, then set
 the size of the perturbation: (1 - gamma) of the last one where the picture is misclassified, (1 + gamma) where it is
-not. The step falls from 1 to 0.01 on a cosine. Deviations: no quantisation; the gradient is that of the odds against
-the label, log sum_{j != y} exp z_j - z_y, which has the direction of the cross-entropy's and does not vanish with it;
-the closest misclassified iterate is drawn towards the image at the end.
+not. The step falls from 1 to 0.01 on a cosine. Deviations: gamma, 0.05 in the paper, falls with the step; no
+quantisation; the gradient is that of the odds against the label, log sum_{j != y} exp z_j - z_y, which has the
+direction of the cross-entropy's and does not vanish with it; the closest misclassified iterate is drawn towards the
+image at the end.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class DDN(MinimumDistanceAttack):
     norms = (Norm.L2,)
 
     steps: PositiveInt = 100
-    gamma: float = Field(default=0.05, gt=0, lt=1)
+    gamma: float = Field(default=0.1, gt=0, lt=1)
     """How much the norm shrinks after a misclassified iterate and grows after another."""
     start: PositiveFloat = 1.0
     """The norm before the first step."""
