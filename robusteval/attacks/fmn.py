@@ -45,15 +45,15 @@ class FMN(MinimumDistanceAttack):
 
     steps: PositiveInt = 100
     gamma: float | None = Field(default=None, gt=0, lt=1)
-    """By how much a radius grows or shrinks at first, relative; unless given 0.3 in L0, else 0.1."""
+    """By how much a radius grows or shrinks at first, relative; unless given 0.3 in L0 and L1, else 0.1."""
     step: PositiveFloat | None = None
-    """The first step's length in L2; unless given 4 in L0, else 2."""
+    """The first step's length in L2; unless given 8 in L0 and L1, else 4."""
     refine: NonNegativeInt = 6
     """Evaluations of the final search."""
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         centers, norm = images.pixels, self.norm
-        first_step, first_gamma = (4.0, 0.3) if norm is Norm.L0 else (2.0, 0.1)
+        first_step, first_gamma = (8.0, 0.3) if norm in (Norm.L0, Norm.L1) else (4.0, 0.1)
         first_step, first_gamma = self.step or first_step, self.gamma or first_gamma
         x = best = centers
         farthest = norm.size(torch.maximum(centers, 1 - centers))
