@@ -202,7 +202,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_continues(
     standard: Path, protocol_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    options = {"limit": 40, "batch-size": 2, "protocol": protocol_file}
+    options = {"limit": 200, "batch-size": 2, "protocol": protocol_file}
     command = [sys.executable, "-m", "robusteval", *map(str, audit_arguments(standard, out, **options))]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 60
