@@ -10,13 +10,12 @@ than 0.7 of the time overall.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import torch
 
-from measuring import correct_images, measure, open_model, trainable
+from measuring import arguments, correct_images, measure, open_model, trainable
 from robusteval.attacks.auto import Auto
 from robusteval.attacks.autoattack import AutoAttack
 from robusteval.norms import Norm
@@ -25,11 +24,8 @@ LIMIT = 0.7
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
+    parser = arguments(__doc__)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--arch", default="lenet")
-    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--linf", type=float, nargs="*", default=[0.05, 0.1, 0.15])
     parser.add_argument("--l2", type=float, nargs="*", default=[0.75, 1.5, 2.0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -10,14 +10,13 @@ every own attack of its cost.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from measuring import Outcome, correct_images, measure, open_model
+from measuring import Outcome, arguments, correct_images, measure, open_model
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
 from robusteval.norms import Norm
@@ -68,11 +67,8 @@ def compare(rival: Outcome, mine: Outcome) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
+    parser = arguments(__doc__)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--arch", default="lenet")
-    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--norms", nargs="*", default=["l0", "l1", "l2", "linf"])
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.images} correctly classified images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import time
 from collections.abc import Callable
@@ -35,6 +36,15 @@ class Outcome:
     @property
     def fooled(self) -> float:
         return float(np.isfinite(self.distances).mean())
+
+
+def arguments(description: str | None, *, arch: str = "lenet") -> argparse.ArgumentParser:
+    """What every benchmark of attacks takes: the data, the architecture of its models, how many images."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--arch", default=arch)
+    parser.add_argument("--images", type=int, default=500)
+    return parser
 
 
 def correct_images(classifier: Classifier, data: str, limit: int) -> Images:

@@ -10,7 +10,6 @@ and candidates, with the median distance of each.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import statistics
 import time
@@ -18,7 +17,7 @@ import time
 import numpy as np
 import torch
 
-from measuring import Outcome, clocked, correct_images, measure, open_model, trainable
+from measuring import Outcome, arguments, clocked, correct_images, measure, open_model, trainable
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.foolbox_bridge import library
 from robusteval.attacks.libraries import guarded
@@ -97,12 +96,9 @@ def bfloat16(name: str, classifier: Classifier, images: Images, budget: float) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
+    parser = arguments(__doc__, arch="cnn7-mnist")
     parser.add_argument("standard")
     parser.add_argument("robust")
-    parser.add_argument("--arch", default="cnn7-mnist")
-    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--budget", type=float, default=0.2)
     parser.add_argument("--robust-budget", type=float, default=0.05)

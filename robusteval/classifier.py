@@ -84,6 +84,10 @@ class Classifier:
         with torch.no_grad():
             return torch.cat([self(part) for part in pixels.split(self.batch_size)])
 
+    def misclassifies(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Which finite pictures (M, C, H, W) get another class than `labels` (M,), (M,) bool."""
+        return (self.predict(pixels).argmax(1) != labels) & pixels.isfinite().flatten(1).all(1)
+
     def gradient(self, pixels: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient (N, C, H, W) of objective(logits) (N,) at each picture, the values, the logits."""
         with torch.enable_grad():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 from rich.console import Console
@@ -16,6 +16,8 @@ from robusteval.errors import UserError
 
 if TYPE_CHECKING:
     from robusteval.audit.run import Run
+    from robusteval.classifier import Classifier
+    from robusteval.images import Images
 
 P = ParamSpec("P")
 out, err = Console(), Console(stderr=True)
@@ -87,31 +89,25 @@ def audit(
     Several checkpoints are audited side by side, each into a directory of its own name, with the others as sources of
     its transfer attacks; the matrix of sources and targets is written beside them.
     """
-    from robusteval.audit.together import audit_together
     from robusteval.checkpoints import open_checkpoint
     from robusteval.datasets import read_images
-    from robusteval.progress import Bars
 
     images = read_images(data, limit)
     shape, normalisation = images.shape, {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
     models = [open_checkpoint(c, arch, input_shape=shape, **normalisation) for c in checkpoints]
     sources = [open_checkpoint(s, source_arch or arch, input_shape=shape, **normalisation) for s in source or []]
-    with Bars(err) as bars:
-        runs = audit_together(
-            models,
-            images,
-            protocol,
-            out_dir,
-            sources=sources,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
-            progress=bars,
-            command=["robusteval", *sys.argv[1:]],
-            limit=limit,
-        )
-    _reports(runs, out_dir)
+    _audit(
+        models,
+        images,
+        protocol,
+        out_dir,
+        sources=sources,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
+        limit=limit,
+    )
 
 
 @app.command()
@@ -171,27 +167,14 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Audit the small checkpoints that come with robusteval on real digits."""
-    from robusteval.audit.together import audit_together
     from robusteval.checkpoints import open_checkpoint
     from robusteval.datasets import read_images
-    from robusteval.progress import Bars
 
     images = read_images("digits", limit)
     folder = Path(__file__).parent / "demo"
     paths = sorted(folder.glob("*.safetensors"))
     models = [open_checkpoint(str(path), "digits-cnn", input_shape=images.shape) for path in paths]
-    with Bars(err) as bars:
-        runs = audit_together(
-            models,
-            images,
-            protocol,
-            out_dir,
-            seed=seed,
-            progress=bars,
-            command=["robusteval", *sys.argv[1:]],
-            limit=limit,
-        )
-    _reports(runs, out_dir)
+    _audit(models, images, protocol, out_dir, seed=seed, limit=limit)
 
 
 def main() -> None:
@@ -199,9 +182,15 @@ def main() -> None:
     app()
 
 
-def _reports(runs: list[Run], folder: Path) -> None:
+def _audit(models: list[Classifier], images: Images, protocol: str, folder: Path, **options: Any) -> None:
+    """Run the protocol under progress bars and report on every run."""
+    from robusteval.audit.together import audit_together
+    from robusteval.progress import Bars
     from robusteval.reports.transfer_matrix import write_transfer_matrix
 
+    command = ["robusteval", *sys.argv[1:]]
+    with Bars(err) as bars:
+        runs = audit_together(models, images, protocol, folder, progress=bars, command=command, **options)
     for run in runs:
         if len(runs) > 1:
             out.rule(run.path.name)

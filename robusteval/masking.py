@@ -163,33 +163,3 @@ SIGNS = {
         "then read the smaller budgets.",
     ),
 }
-
-GRADIENT_FREE = (
-    "boundary",
-    "gaussian-noise",
-    "hop-skip-jump",
-    "hopskipjump",
-    "lrc",
-    "salt-and-pepper",
-    "square",
-    "uniform-noise",
-)
-"""Attacks that evaluate the model only, by their key or its beginning."""
-TRANSFER = ("transfer",)
-WHITE_BOX = (
-    "adef",
-    "apgd",
-    "brendel-bethge",
-    "carlini-wagner",
-    "ddn",
-    "deepfool",
-    "ead",
-    "fab",
-    "fgsm",
-    "fmn",
-    "lbfgs",
-    "logbarrier",
-    "pgd",
-)
-"""Attacks that follow gradients of the model only. Ensembles with a part that does not (auto, autoattack) are neither
-this nor that."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from robusteval.norms import BALLS, Norm
 
 
 class Guarantee(Enum):
@@ -33,3 +35,31 @@ class Method(BaseModel):
     def label(self) -> str:
         """The name of its rows in the tables, unless the protocol gives another."""
         return self.name
+
+
+class NormedMethod(Method):
+    """A method that speaks of distances in one norm."""
+
+    norms: ClassVar[tuple[Norm, ...]] = BALLS
+    """The norms that `norm` may take."""
+
+    norm: Norm
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.norm.value}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_norm(cls, settings: Any) -> Any:
+        """A method that knows a single norm need not be told it."""
+        if isinstance(settings, dict) and "norm" not in settings and len(cls.norms) == 1:
+            return {**settings, "norm": cls.norms[0]}
+        return settings
+
+    @model_validator(mode="after")
+    def _known_norm(self) -> Self:
+        if self.norm not in self.norms:
+            names = ", ".join(n.value for n in self.norms)
+            raise ValueError(f"expected norm in {names} for {self.name}, got {self.norm.value}")
+        return self

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from robusteval.attacks import ATTACKS
 from robusteval.audit.bracket import bracket
 from robusteval.audit.run import CLEAN, Run, picture_key, write_frame, write_pictures
 from robusteval.tables import CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
@@ -127,7 +128,7 @@ def build_paper_run(
         manifest["stages"][0],
         *(
             {"name": f.label, "kind": "attack", "method": f.method, "norm": f.norm, "batch_independent": True, **spent}
-            | {"fixed_budget": bool(f.budgets), "budgets": list(f.budgets)}
+            | {"fixed_budget": bool(f.budgets), "budgets": list(f.budgets), "follows": ATTACKS[f.method].follows}
             for f in attacks
         ),
         *(
@@ -229,11 +230,12 @@ def _manifest(count: int, certificates: bool, metrics: bool) -> dict[str, Any]:
     stages: list[dict[str, Any]] = [
         {"name": CLEAN, "kind": "clean", **spent},
         {"name": "pgd-linf", "kind": "attack", "method": "pgd", "norm": "linf", **method}
-        | {"fixed_budget": True, "budgets": list(PGD)},
+        | {"fixed_budget": True, "budgets": list(PGD), "follows": "gradients"},
         {"name": "deepfool-l2", "kind": "attack", "method": "deepfool", "norm": "l2", **method}
-        | {"fixed_budget": False, "budgets": [], "batch_independent": False},
+        | {"fixed_budget": False, "budgets": [], "batch_independent": False, "follows": "gradients"},
         {"name": "transfer-linf", "kind": "attack", "method": "transfer", "norm": "linf", **method}
-        | {"fixed_budget": True, "budgets": list(PGD), "status": "unavailable", "reason": f"no source {EVIL}"},
+        | {"fixed_budget": True, "budgets": list(PGD), "follows": "another model"}
+        | {"status": "unavailable", "reason": f"no source {EVIL}"},
     ]
     if certificates:
         kind = {"kind": "certificate", "norm": "l2", **method}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacking import BOUNDED, CASES, IDS, make, run, streams
+from attacking import BOUNDED, CASES, COMPILED, IDS, make, run, streams
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.ball import Ball
@@ -84,6 +84,17 @@ def test_a_relu_network_solved_by_enumeration(name: str) -> None:
     for budget in [0.05, 0.2, 0.4] if name in BOUNDED else [None]:
         verdict = judge(classifier, images, run(attack, classifier, images, budget), Norm.LINF, budget)
         assert (verdict.linf.numpy() >= np.array(exact) * (1 - 1e-5)).all()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_follows_what_it_says(name: str) -> None:
+    """The report compares those that follow gradients with those that do not."""
+    classifier, _, _ = affine(0)
+    classifier, images = classifier.metered(4), random_images(0, 4, classifier)
+    attack = make(name, COMPILED.get(name, ATTACKS[name].norms[0]))
+    radii = images.pixels.new_full((4,), 1e-3) if name in BOUNDED else None
+    attack.run(classifier, images, radii, streams(images))
+    assert (classifier.meter.backwards > 0).all() == (attack.follows != "outputs")
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES, ids=IDS)

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from oracles import affine, random_images
 from robusteval import Run, masking, open_checkpoint, read_images, run_audit, verify
+from robusteval.attacks import ATTACKS
 from robusteval.attacks.ball import Ball
 from robusteval.audit.run import write_frame
 from robusteval.classifier import Classifier, make_classifier
@@ -397,7 +398,13 @@ def test_a_metric_that_did_not_run_raises_nothing(tmp_path: Path) -> None:
 
 
 def attack(
-    method: str, hits: dict[float, int], *, norm: str = "linf", start: int = 0, name: str | None = None
+    method: str,
+    hits: dict[float, int],
+    *,
+    norm: str = "linf",
+    start: int = 0,
+    follows: str = "",
+    name: str | None = None,
 ) -> tuple[dict[str, object], pd.DataFrame]:
     """A stage that fools so many images from the `start`-th on at each budget; budget NaN for the smallest distance,
     where it finds them all at 0.09."""
@@ -405,6 +412,7 @@ def attack(
     fixed = not any(np.isnan(b) for b in hits)
     entry: dict[str, object] = {"name": name, "kind": "attack", "method": method, "norm": norm, "settings": {}}
     entry |= {"status": "done", "fixed_budget": fixed, "budgets": [b for b in hits if fixed]}
+    entry |= {"follows": follows or ATTACKS[method].follows}
     frames = []
     for budget, count in hits.items():
         found = (np.arange(N) >= start) & (np.arange(N) < start + count)
@@ -428,10 +436,15 @@ FOUGHT: dict[str, tuple[str | None, list[Attack]]] = {
     ),
     "square against the union": (
         None,
-        [attack("pgd", {0.1: 40}), attack("apgd-ce", {0.1: 20}, start=40), attack("square", {0.1: 60})],
+        [attack("pgd", {0.1: 40}), attack("apgd", {0.1: 20}, start=40), attack("square", {0.1: 60})],
     ),
-    "boundary wins": ("gradient-free-wins", [attack("fgsm", {0.1: 40}), attack("foolbox-boundary", {NAN: 60})]),
+    "boundary wins": ("gradient-free-wins", [attack("fgsm", {0.1: 40}), attack("boundary", {NAN: 60})]),
     "boundary came too late": (None, [attack("fgsm", {0.05: 40}), attack("boundary", {NAN: 60})]),
+    "a newcomer without gradients": (
+        "gradient-free-wins",
+        [attack("pgd", {0.1: 40}), attack("guess", {0.1: 60}, follows="outputs")],
+    ),
+    "a newcomer with gradients": (None, [attack("pgd", {0.1: 40}), attack("climb", {0.1: 60}, follows="gradients")]),
     "noise in another norm": (None, [attack("pgd", {0.1: 40}), attack("lrc", {0.1: 90}, norm="l2")]),
     "transfer wins": (
         "transfer-wins",

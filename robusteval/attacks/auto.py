@@ -45,6 +45,7 @@ class Auto(FixedBudgetAttack):
     name = "auto"
     summary = "APGD-CE, APGD-T, FAB-T and Square one after another (AutoAttack 'standard', Croce & Hein 2020)"
     norms = BALLS
+    follows = "both"
 
     iterations: PositiveInt = 100
     """Steps of APGD and FAB."""
@@ -65,12 +66,12 @@ class Auto(FixedBudgetAttack):
             for rows in filter(len, standing.nonzero()[:, 0].split(classifier.batch_size)):
                 view, some, radius, own = keep(rows, classifier, images, budget, derived(streams, k))
                 found = search(view, some, radius, own, closest[rows])
-                within = Ball.around(some.pixels, self.norm, radius).nearest(found)
-                fooled = misclassified(view, within, some.labels)
-                pictures[rows[fooled]], won[rows[fooled]] = within[fooled], float(stage)
+                inner = Ball.around(some.pixels, self.norm, radius).nearest(found)
+                fooled = view.misclassifies(inner, some.labels)
+                pictures[rows[fooled]], won[rows[fooled]] = inner[fooled], float(stage)
                 standing[rows[fooled]] = False
                 size = self.norm.size(found - some.pixels)
-                closer = misclassified(view, found, some.labels) & (size < distance[rows])
+                closer = view.misclassifies(found, some.labels) & (size < distance[rows])
                 closest[rows[closer]], distance[rows[closer]] = found[closer], size[closer]
         return Candidates(pictures, {"stage": won})
 
@@ -96,10 +97,6 @@ def inside(attack: Attack) -> Search:
 
 def nearby(attack: FAB) -> Search:
     return lambda view, some, radius, own, _: attack.search(view, some, radius, own).pictures
-
-
-def misclassified(classifier: Classifier, pictures: Tensor, labels: Tensor) -> Tensor:
-    return (classifier.predict(pictures).argmax(1) != labels) & pictures.isfinite().flatten(1).all(1)
 
 
 def derived(streams: Streams, part: int) -> Streams:

@@ -21,7 +21,7 @@ from robusteval.attacks.libraries import guarded, or_itself
 from robusteval.classifier import Classifier
 from robusteval.errors import UnsupportedError
 from robusteval.images import Images
-from robusteval.norms import Norm
+from robusteval.norms import BALLS, Norm
 from robusteval.streams import Streams
 
 
@@ -30,7 +30,8 @@ class AutoAttack(FixedBudgetAttack):
 
     name = "autoattack"
     summary = "APGD-CE, APGD-T, FAB-T and Square (Croce & Hein 2020; pyautoattack)"
-    norms = (Norm.L1, Norm.L2, Norm.LINF)
+    norms = BALLS
+    follows = "both"
     batch_independent = False
 
     classes_needed: ClassVar = {"standard": 4, "plus": 4, "rand": 3}

@@ -5,16 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import model_validator
 from torch import Tensor
 
 from robusteval.attacks.bisection import bisect
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.methods import Method
-from robusteval.norms import Norm
+from robusteval.methods import NormedMethod
 from robusteval.streams import Streams
 
 
@@ -27,15 +25,18 @@ class Candidates:
     measurements: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Attack(Method):
+Follows = Literal["gradients", "outputs", "both", "another model"]
+
+
+class Attack(NormedMethod):
     """Search a misclassified picture near each image."""
 
-    norms: ClassVar[tuple[Norm, ...]]
-    """The norms that `norm` may take."""
+    follows: ClassVar[Follows] = "gradients"
+    """What shows it the way: gradients of the model, its outputs alone, now these and now those, or another model.
+    Where the model's own gradients lose against the others, the report flags gradient masking."""
     on_sources: ClassVar[bool] = False
     """Whether it runs on each of the audit's source models, its pictures being judged on the target."""
 
-    norm: Norm
     search_dtype: Literal["bfloat16"] | None = None
     """Search in a shorter floating-point type and channels-last; the judge stays in the audit's own."""
 
@@ -48,25 +49,6 @@ class Attack(Method):
     def fixed_budget(self) -> bool:
         """Whether an audit gives it the budgets of the protocol."""
         return False
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}-{self.norm.value}"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_norm(cls, settings: Any) -> Any:
-        """An attack that knows a single norm need not be told it."""
-        if isinstance(settings, dict) and "norm" not in settings and len(cls.norms) == 1:
-            return {**settings, "norm": cls.norms[0]}
-        return settings
-
-    @model_validator(mode="after")
-    def _known_norm(self) -> Self:
-        if self.norm not in self.norms:
-            names = ", ".join(n.value for n in self.norms)
-            raise ValueError(f"expected norm in {names} for {self.name}, got {self.norm.value}")
-        return self
 
 
 class MinimumDistanceAttack(Attack):

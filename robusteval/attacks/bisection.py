@@ -42,7 +42,7 @@ def bisect(within: Within, norm: Norm, classifier: Classifier, images: Images, s
     def attack(rows: Tensor, radii: Tensor) -> None:
         view, chosen, own = keep(rows, classifier, images, streams)
         pictures = within(view, chosen, radii, own)
-        fooled = view.predict(pictures).argmax(1) != chosen.labels
+        fooled = view.misclassifies(pictures, chosen.labels)
         low[rows[~fooled]] = radii[~fooled]
         won = rows[fooled]
         if len(won):

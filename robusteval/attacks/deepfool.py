@@ -65,7 +65,7 @@ class DeepFool(MinimumDistanceAttack):
             length = self.stride * distance + self.overshoot * (distance + self.norm.size(x - images.pixels))
             moved = moved + column(length.where(possible, 0), x) * direction
             x = (images.pixels + moved).clamp(0, 1)
-            wrong = classifier.predict(x).argmax(1) != images.labels
+            wrong = classifier.misclassifies(x, images.labels)
             result[rows[wrong]] = x[wrong]
             if wrong.any() or not possible.all():
                 classifier, images, classes, x, moved, rows = keep(

@@ -108,7 +108,7 @@ def thin(classifier: Classifier, images: Images, witnesses: Tensor, steps: int) 
     for _ in range(steps):
         middle = (low + high) // 2
         pictures = torch.where(largest(changes, middle), witnesses, images.pixels)
-        wrong = classifier.predict(pictures).argmax(1) != images.labels
+        wrong = classifier.misclassifies(pictures, images.labels)
         best = torch.where(column(wrong, best), pictures, best)
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
     return best

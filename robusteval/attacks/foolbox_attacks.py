@@ -6,13 +6,14 @@ guards against. Where a deviation changes an algorithm, its class says so.
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.active import keep
-from robusteval.attacks.foolbox_bridge import FoolboxAttack, StartingAttack, misclassified
+from robusteval.attacks.foolbox_bridge import FoolboxAttack, StartingAttack
 from robusteval.attacks.segment import shrink
 from robusteval.classifier import Classifier
 from robusteval.errors import UnsupportedError
@@ -38,25 +39,31 @@ class FoolboxDeepFool(FoolboxAttack):
     """How many of the likeliest classes are considered."""
 
 
-class CarliniWagner(FoolboxAttack):
-    """Adam on distance plus a weighted margin, with a binary search for the weight.
+class PenaltyAttack(FoolboxAttack, ABC):
+    """Descends on distance plus a weighted margin, with a binary search for the weight.
 
     A search ends early when the loss of the whole batch stops falling.
     """
+
+    black_is_failure = True
+
+    steps: PositiveInt = 1000
+    binary_search_steps: PositiveInt = 9
+    confidence: NonNegativeFloat = 0.0
+    """By how much the logits of a picture must be wrong for it to count."""
+    initial_const: PositiveFloat = 1e-3
+    """The first weight of the margin."""
+
+
+class CarliniWagner(PenaltyAttack):
+    """Adam on squared L2, in coordinates that cannot leave the box."""
 
     name = "carlini-wagner"
     summary = "smallest L2 perturbation by optimisation (Carlini & Wagner 2017; foolbox)"
     kinds: ClassVar = {Norm.L2: "L2CarliniWagnerAttack"}
     norms = tuple(kinds)
-    black_is_failure = True
 
-    steps: PositiveInt = 1000
-    binary_search_steps: PositiveInt = 9
     step_size: PositiveFloat = Field(default=0.01, serialization_alias="stepsize")
-    confidence: NonNegativeFloat = 0.0
-    """By how much the logits of a picture must be wrong for it to count."""
-    initial_const: PositiveFloat = 1e-3
-    """The first weight of the margin."""
 
 
 class FoolboxDDN(FoolboxAttack):
@@ -99,7 +106,7 @@ class FoolboxFMN(StartingAttack):
 
     def search(self, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
         found = self.found(classifier, images, streams)
-        missed = ~misclassified(classifier, found, images.labels)
+        missed = ~classifier.misclassifies(found, images.labels)
         if missed.any():
             found[missed] = super().search(*keep(missed, classifier, images, streams))
         return found
@@ -111,26 +118,19 @@ class FoolboxFMN(StartingAttack):
         return attack
 
 
-class EAD(FoolboxAttack):
-    """Proximal gradient steps on L1 plus squared L2 plus a weighted margin, with a binary search for the weight.
+class EAD(PenaltyAttack):
+    """Proximal gradient steps on L1 plus squared L2.
 
-    A search ends early when the loss of the whole batch stops falling. Deviation: of the pictures on the way the
-    closest in L1 is kept, where foolbox keeps the closest in the elastic net by default.
+    Deviation: of the pictures on the way the closest in L1 is kept, where foolbox keeps the closest in the elastic net
+    by default.
     """
 
     name = "ead"
     summary = "elastic-net attack (Chen et al. 2018; foolbox)"
     kinds: ClassVar = {Norm.L1: "EADAttack"}
     norms = tuple(kinds)
-    black_is_failure = True
 
-    steps: PositiveInt = 1000
-    binary_search_steps: PositiveInt = 9
     step_size: PositiveFloat = Field(default=0.01, serialization_alias="initial_stepsize")
-    confidence: NonNegativeFloat = 0.0
-    """By how much the logits of a picture must be wrong for it to count."""
-    initial_const: PositiveFloat = 1e-3
-    """The first weight of the margin."""
     regularization: PositiveFloat = 1e-2
     """The weight of L1."""
     decision_rule: Literal["L1", "EN"] = "L1"
@@ -182,6 +182,7 @@ class Boundary(StartingAttack):
     summary = "gradient-free walk along the decision boundary (Brendel et al. 2018; foolbox)"
     kinds: ClassVar = {Norm.L2: "BoundaryAttack"}
     norms = tuple(kinds)
+    follows = "outputs"
 
     steps: PositiveInt = 5000
 
@@ -197,6 +198,7 @@ class HopSkipJump(StartingAttack):
     summary = "decisions only, with estimated gradients (Chen et al. 2020; foolbox)"
     kinds: ClassVar = {Norm.L2: "HopSkipJumpAttack", Norm.LINF: "HopSkipJumpAttack"}
     norms = tuple(kinds)
+    follows = "outputs"
 
     steps: PositiveInt = 64
     initial_queries: PositiveInt = Field(default=100, serialization_alias="initial_gradient_eval_steps")
@@ -219,6 +221,7 @@ class SaltAndPepper(FoolboxAttack):
     summary = "random black and white pixels, as few as suffice (foolbox)"
     kinds: ClassVar = {Norm.L0: "SaltAndPepperNoiseAttack"}
     norms = tuple(kinds)
+    follows = "outputs"
 
     steps: PositiveInt = 1000
 

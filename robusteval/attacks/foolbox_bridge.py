@@ -48,7 +48,7 @@ class FoolboxAttack(MinimumDistanceAttack, ABC):
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         pictures = images.pixels.clone()
-        rows = (~misclassified(classifier, pictures, images.labels)).nonzero()[:, 0]
+        rows = (~classifier.misclassifies(pictures, images.labels)).nonzero()[:, 0]
         if len(rows):
             pictures[rows] = self.search(*keep(rows, classifier, images, streams))
         return Candidates(pictures)
@@ -108,7 +108,7 @@ class StartingAttack(FoolboxAttack, ABC):
             view, own, labels = keep(rows, classifier, streams, images.labels)
             draws = own.uniform(*images.shape)
             pictures = (draws < column(own.uniform(), draws)).to(draws)
-            wrong = misclassified(view, pictures, labels)
+            wrong = view.misclassifies(pictures, labels)
             starts[rows[wrong]] = pictures[wrong]
             without[rows[wrong]] = False
             rows = rows[~wrong]
@@ -130,10 +130,6 @@ def _eager(pictures: Tensor) -> Any:
     import eagerpy
 
     return eagerpy.astensor(pictures)
-
-
-def misclassified(classifier: Classifier, pictures: Tensor, labels: Tensor) -> Tensor:
-    return classifier.predict(pictures).argmax(1) != labels
 
 
 def _is_foolbox(trace: TracebackType | None) -> bool:

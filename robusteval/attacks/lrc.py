@@ -35,6 +35,7 @@ class LRC(FixedBudgetAttack):
     name = "lrc"
     summary = "worst of 100 long-range correlated Gaussian perturbations (SGR, section 4.3)"
     norms = (Norm.L2, Norm.LINF)
+    follows = "outputs"
 
     zeta: PositiveFloat = 8.0
     samples: PositiveInt = 100

@@ -25,6 +25,7 @@ class Noise(FixedBudgetAttack):
     """The worst of `samples` draws, cut to the box."""
 
     norms = (Norm.L2, Norm.LINF)
+    follows = "outputs"
 
     samples: PositiveInt = 100
 

@@ -58,5 +58,5 @@ class PGD(Ascent):
                     return final, fooled
             x = self.ascend(ball, x, gradient)
         final[rows] = x
-        fooled[rows] = classifier.predict(x).argmax(1) != labels
+        fooled[rows] = classifier.misclassifies(x, labels)
         return final, fooled

@@ -45,6 +45,7 @@ class Square(FixedBudgetAttack):
     name = "square"
     summary = "random search with square windows, black-box (Andriushchenko et al. 2020)"
     norms = BALLS
+    follows = "outputs"
 
     queries: PositiveInt = 5000
     """Evaluations of each restart, the first of them at its start."""

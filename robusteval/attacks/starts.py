@@ -37,7 +37,7 @@ def starts(classifier: Classifier, images: Images, norm: Norm, streams: Streams)
     def offer(rows: Tensor, pictures: Tensor) -> Tensor:
         """Bring misclassified ones of these pictures closer, take those closer than the best; which were wrong."""
         view, chosen = keep(rows, classifier, images)
-        wrong = view.predict(pictures).argmax(1) != chosen.labels
+        wrong = view.misclassifies(pictures, chosen.labels)
         if wrong.any():
             won = rows[wrong]
             near = closer(*keep(wrong, view, chosen, pictures), norm, HALVINGS)
@@ -92,7 +92,7 @@ def closer(classifier: Classifier, images: Images, witnesses: Tensor, norm: Norm
     for _ in range(steps):
         radius = (low + high) / 2
         pictures = (images.pixels + norm.project(v, radius)).clamp(0, 1)
-        wrong = classifier.predict(pictures).argmax(1) != images.labels
+        wrong = classifier.misclassifies(pictures, images.labels)
         best = torch.where(column(wrong, best), pictures, best)
         low, high = torch.where(wrong, low, radius), torch.where(wrong, radius, high)
     return best

@@ -23,6 +23,7 @@ class Transfer(Ascent):
 
     name = "transfer"
     summary = "PGD-40 on each source model, judged on the target (SGR, section 4.4)"
+    follows = "another model"
     on_sources = True
 
     steps: PositiveInt = 40

@@ -51,6 +51,7 @@ class Stage:
             entry["fixed_budget"] = self.method.fixed_budget
             entry["budgets"] = [b for b in self.budgets if b is not None]
             entry["source"] = self.source
+            entry["follows"] = self.method.follows
         if isinstance(self.method, Certificate):
             entry["guarantee"] = self.method.kind.value
             entry["subject"] = self.method.subject

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.base import Attack
+from robusteval.attacks.losses import margin
 from robusteval.audit.judge import Verdict, judge
 from robusteval.audit.plan import Stage
 from robusteval.audit.run import PICTURES, picture_key, witness_picture
@@ -57,8 +58,8 @@ def clean(context: Context, images: Images) -> Part:
             "label": _array(images.labels),
             "predicted": _array(predicted),
             "correct": _array(predicted == images.labels),
-            "logit_margin": _array(_margin(logits, images.labels)),
-            "probability_margin": _array(_margin(logits.softmax(1), images.labels)),
+            "logit_margin": _array(-margin(logits, images.labels)),
+            "probability_margin": _array(-margin(logits.softmax(1), images.labels)),
         }
     )
     pictures = dict(zip(images.ids, _array(images.pixels), strict=True))
@@ -89,7 +90,7 @@ def attack(context: Context, stage: Stage, images: Images, correct: Tensor) -> P
     while len(rows := (served - failed > 1).nonzero()[:, 0]):
         at = (failed[rows] + served[rows]) // 2
         view, chosen = source.metered(len(images)).select(rows), images.select(rows)
-        given = None if method.fixed_budget is False else radii[at].to(best)
+        given = radii[at].to(best) if method.fixed_budget else None
         found = method.run(view, chosen, given, streams.select(rows))
         costs[:, at.cpu(), rows.cpu()] += torch.stack([view.meter.forwards, view.meter.backwards])[:, rows.cpu()]
         measured.append(_measured(stage, chosen, found.measurements, np.nan_to_num(grid[at.cpu()])))
@@ -213,12 +214,6 @@ def _measurements(stage: Stage, images: Images, found: Sequence[tuple[str, float
 
 def _streams(context: Context, method: str, images: Images) -> Streams:
     return Streams.for_images(context.seed, method, images.ids, images.pixels)
-
-
-def _margin(scores: Tensor, labels: Tensor) -> Tensor:
-    own = scores.gather(1, labels[:, None])
-    others = scores.scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)
-    return (own - others)[:, 0]
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pydantic import field_validator
 from torch import Tensor
 
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.methods import Guarantee, Method
-from robusteval.norms import BALLS, Norm
+from robusteval.methods import Guarantee, NormedMethod
 from robusteval.streams import Streams
 
 
@@ -46,26 +44,10 @@ class Radii:
     measurements: tuple[tuple[str, float, Tensor], ...] = ()
 
 
-class Certificate(Method):
+class Certificate(NormedMethod):
     """A lower bound of the minimum adversarial distance of each image."""
 
     kind: ClassVar[Guarantee]
-    norms: ClassVar[tuple[Norm, ...]] = BALLS
-    """The norms that `norm` may take."""
-
-    norm: Norm
-
-    @field_validator("norm")
-    @classmethod
-    def _known_norm(cls, norm: Norm) -> Norm:
-        if norm not in cls.norms:
-            names = ", ".join(n.value for n in cls.norms)
-            raise ValueError(f"expected norm in {names} for {cls.name}, got {norm.value}")
-        return norm
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}-{self.norm.value}"
 
     @property
     def subject(self) -> str:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import BeforeValidator, PositiveFloat, PositiveInt, field_validator
+from pydantic import BeforeValidator, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from robusteval import masking
@@ -23,6 +23,7 @@ from robusteval.attacks.losses import Goal, Loss
 from robusteval.attacks.pgd import PGD
 from robusteval.classifier import Classifier
 from robusteval.images import Images
+from robusteval.methods import NormedMethod
 from robusteval.metrics.base import Measurement, Metric
 from robusteval.norms import Norm, column, flat
 from robusteval.streams import Streams
@@ -44,7 +45,7 @@ def _number(value: object) -> object:
         raise ValueError("expected a number or a fraction such as '8/255'") from None
 
 
-class GradientMasking(Metric):
+class GradientMasking(NormedMethod, Metric):
     """What white-box attacks see around each image, and whether they can trust it.
 
     docs/masking.md lists the quantities. Those of attacks are NaN for misclassified images. An image costs at most
@@ -54,6 +55,7 @@ class GradientMasking(Metric):
 
     name: ClassVar[str] = masking.METRIC
     summary: ClassVar[str] = "signs of masked gradients (Athalye et al. 2018; Pintor et al. 2022)"
+    norms = tuple(RADII)
 
     norm: Norm = Norm.LINF
     budget: Annotated[PositiveFloat | None, BeforeValidator(_number)] = None
@@ -67,17 +69,6 @@ class GradientMasking(Metric):
     samples: PositiveInt = masking.UNSTABLE_SAMPLES
     repeats: PositiveInt = 5
     """Evaluations of the same picture."""
-
-    @field_validator("norm")
-    @classmethod
-    def _known_norm(cls, norm: Norm) -> Norm:
-        if norm not in RADII:
-            raise ValueError("expected norm in l2, linf")
-        return norm
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}-{self.norm.value}"
 
     @property
     def radius(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -74,11 +74,9 @@ class _Attacked:
             e["name"]: closest(self.witnesses, e["name"], e["norm"], right).to_numpy(np.float64) for e in self.done
         }
 
-    def family(self, members: Iterable[str]) -> list[Entry]:
-        def belongs(key: str) -> bool:
-            return any(key == member or key.startswith(f"{member}-") for member in members)
-
-        return [e for e in self.done if belongs(e["method"].removeprefix("foolbox-"))]
+    def following(self, guide: str) -> list[Entry]:
+        """The attacks that a model's gradients, its outputs, or another model show the way (attacks/base.py)."""
+        return [e for e in self.done if e["follows"] == guide]
 
     def fooled(self, entries: list[Entry], budget: float) -> Hits:
         """Which images one of these attacks, all of one norm, fools within the budget."""
@@ -92,12 +90,11 @@ class _Attacked:
 
     def contests(self) -> Iterator[Flag]:
         """Attacks that do not use the model's gradients against those that do, at equal norm and budget."""
-        families = {"gradient-free-wins": masking.GRADIENT_FREE, "transfer-wins": masking.TRANSFER}
-        for name, members in families.items():
+        for name, guide in (("gradient-free-wins", "outputs"), ("transfer-wins", "another model")):
             tried = []
             for norm, budget in self.places():
-                white = _able(self.family(masking.WHITE_BOX), norm, budget)
-                other = _able(self.family(members), norm, budget)
+                white = _able(self.following("gradients"), norm, budget)
+                other = _able(self.following(guide), norm, budget)
                 if white and other:
                     p, text = _paired(
                         self.fooled(other, budget), self._list(other), self.fooled(white, budget), self._list(white)
@@ -111,14 +108,14 @@ class _Attacked:
     def square(self) -> Iterator[Flag]:
         """What only the last stage of `auto` found."""
         rows = self.run.table("measurements")
-        for entry in self.family(("auto",)):
+        for entry in (e for e in self.done if e["method"] == "auto"):
             stages = rows[(rows["method"] == entry["name"]) & (rows["quantity"] == "stage")]
             last = stages.loc[stages["value"] == SQUARE_STAGE, "image_id"]
             what = f"fell to the last stage of {self.titles[entry['name']]} after all others had failed"
             yield from _rare("square-finds-more", self.right.isin(last).to_numpy(), what)
 
     def stalls(self) -> Iterator[Flag]:
-        for entry in self.family(masking.WHITE_BOX):
+        for entry in self.following("gradients"):
             low, high = min(entry["budgets"], default=0.0), max(entry["budgets"], default=0.0)
             if entry["fixed_budget"] and high >= 2 * low > 0:
                 text = _plateau(self.fooled([entry], low), self.fooled([entry], high))
@@ -132,7 +129,7 @@ class _Attacked:
         enough = {n: masking.UNBOUNDED * size**power for n, power in (("l1", 1), ("l2", 0.5), ("linf", 0))}
         free = [
             e
-            for e in self.family(masking.WHITE_BOX)
+            for e in self.following("gradients")
             if not e["fixed_budget"] or max(e["budgets"], default=0) >= enough.get(e["norm"], np.inf)
         ]
         if free:
