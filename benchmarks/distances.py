@@ -33,7 +33,7 @@ def own(norm: Norm) -> list[tuple[str, Attack]]:
     if norm is Norm.L0:
         return found
     found += [make("fab", iterations=i) for i in (5, 10, 20)]
-    found += [make("fab", iterations=i, targets=9) for i in (5, 10, 20, 50)]
+    found += [make("fab", iterations=i, targets=9) for i in (5, 10, 20)]
     found += [make("apgd", iterations=20, loss="dlr", minimum_distance=True)]
     if norm is not Norm.L1:
         found += [make("deepfool"), make("logbarrier", outer=8, steps=50)]
@@ -47,9 +47,9 @@ def foreign(norm: Norm) -> list[tuple[str, Attack]]:
     settings: dict[str, dict[str, object]] = {
         "carlini-wagner": {"steps": 200, "binary_search_steps": 5},
         "ead": {"steps": 200, "binary_search_steps": 5},
-        "boundary": {"steps": 2000},
-        "hopskipjump": {"steps": 16},
-        "brendel-bethge": {"steps": 200},
+        "boundary": {"steps": 1000},
+        "hopskipjump": {"steps": 8},
+        "brendel-bethge": {"steps": 50},
     }
     names = ["foolbox-deepfool", "foolbox-ddn", "foolbox-fmn", "carlini-wagner", "ead", "brendel-bethge", "boundary"]
     names += ["hopskipjump", "salt-and-pepper"]

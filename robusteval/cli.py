@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 from rich.console import Console
 
-from robusteval.errors import UserError
+from robusteval.errors import RefutedError, UserError
 
 if TYPE_CHECKING:
     from robusteval.audit.run import Run
@@ -24,7 +24,7 @@ out, err = Console(), Console(stderr=True)
 
 
 def polite(command: Callable[P, None]) -> Callable[P, None]:
-    """A user's mistake is one line on stderr and exit code 2; Ctrl-C says how to go on."""
+    """A user's mistake is one line on stderr and exit code 2, a refuted proof exit code 1; Ctrl-C says how to go on."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -33,6 +33,9 @@ def polite(command: Callable[P, None]) -> Callable[P, None]:
         except UserError as error:
             err.print("error:", " ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
+        except RefutedError as error:
+            err.print("refuted:", str(error), markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             err.print("Stopped. What was computed is kept; the same command continues it.")
             raise typer.Exit(130) from None

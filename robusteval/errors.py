@@ -1,4 +1,4 @@
-"""The two errors that a user is meant to read."""
+"""The errors that a user is meant to read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class UserError(ValueError):
 
 class UnsupportedError(UserError):
     """One method cannot run on this model or data; the rest of the audit goes on without it."""
+
+
+class RefutedError(Exception):
+    """A witness lies inside a proven radius: the proof or the judge is wrong, and the audit stops; exit code 1."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

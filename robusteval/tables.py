@@ -9,6 +9,8 @@ import pandas as pd
 
 NORMS = ("l0", "l1", "l2", "linf")
 """The sizes in which an upper bound is kept for each image, as in norms.Norm."""
+BALLS = ("l1", "l2", "linf")
+"""Those in which there are lower bounds."""
 
 BUDGET_TOLERANCE = 1e-6
 """How much of a budget, relative, a witness may exceed it by: the rounding of float32 pixels. Stated here only."""
@@ -113,9 +115,33 @@ BOUNDS = Table(
                 Column(f"upper_{norm}_method", str, "the attack that found it; empty if none"),
             )
         ),
+        *(
+            column
+            for kind, meaning in (("proof", "proven radius"), ("confidence", "radius that holds with confidence"))
+            for norm in BALLS
+            for column in (
+                Column(f"{kind}_{norm}", float, f"largest {meaning} in {norm} around the label; 0 if none"),
+                Column(f"{kind}_{norm}_method", str, "the certificate it comes from; empty if none"),
+            )
+        ),
         Column("contradictions", str, "certificates above a witness of the same norm; empty if none"),
     ),
 )
-"""Behind these columns stands one column `lower_<method>` for each certificate of the run, pixel units."""
+"""Behind these columns stands one column `lower_<method>` for each certificate of the run, pixel units, and one column
+`calibrated_<method>` for each calibrated estimate, NaN for the images that it was calibrated on."""
 
-TABLES = {t.name: t for t in (IMAGES, WITNESSES, CERTIFICATES, MEASUREMENTS, STATISTICS, BOUNDS)}
+CALIBRATION = Table(
+    "calibration",
+    (
+        _METHOD,
+        Column("norm", str, "norm of the estimate"),
+        Column("delta", float, "share of images on which the calibrated bound may exceed the closest witness"),
+        Column("calibrating", int, "images that the factor was chosen on"),
+        Column("factor", float, "what the estimate is multiplied with, at most 1; 0 if too few images calibrate"),
+        Column("tested", int, "other images with an estimate above zero"),
+        Column("violated_before", int, "of those, images whose estimate exceeds the closest witness"),
+        Column("violated_after", int, "the same of the calibrated estimate"),
+    ),
+)
+
+TABLES = {t.name: t for t in (IMAGES, WITNESSES, CERTIFICATES, MEASUREMENTS, STATISTICS, BOUNDS, CALIBRATION)}

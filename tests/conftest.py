@@ -72,6 +72,9 @@ sigma = 0.25
 n0 = 20
 n = 100
 
+[calibration]
+delta = 0.2
+
 [[metrics]]
 method = "gaussian-noise"
 sigmas = [0.1, 0.3]

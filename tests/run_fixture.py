@@ -13,7 +13,7 @@ import pandas as pd
 from robusteval.attacks import ATTACKS
 from robusteval.audit.bracket import bracket
 from robusteval.audit.run import CLEAN, Run, picture_key, write_frame, write_pictures
-from robusteval.tables import CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
+from robusteval.tables import CALIBRATION, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = [EVIL, "a|b", "two"]
@@ -27,6 +27,8 @@ DEEPFOOL_L2 = [0.2, 0.3, 0.45, 0.6, 0.8, np.inf, np.inf]
 DEEPFOOL_LINF = [0.05, 0.09, 0.15, 0.2, 0.3, np.inf, np.inf]
 L_BOUND = [0.25123459, 0.1, 0.2, 0.3, 0.55, 0.6, 0.7, 0.0]
 """The first lies above its witness at L2 0.2."""
+CALIBRATED = {"method": ["l-bound-l2"], "norm": ["l2"], "delta": [0.25], "calibrating": [4], "factor": [0.79619]}
+CALIBRATED |= {"tested": [3], "violated_before": [1], "violated_after": [0]}
 SMOOTHING = [0.6, 0.5, 0.4, 0.0, 0.7, 0.8, 0.9, 0.9]
 
 
@@ -42,6 +44,7 @@ def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, co
         "statistics": _statistics() if certificates else STATISTICS.frame(),
     }
     tables["bounds"] = bracket(images, tables["witnesses"], tables["certificates"])
+    tables["calibration"] = CALIBRATION.frame(CALIBRATED if certificates else None)
     for name in TABLES:
         write_frame(path / "tables" / f"{name}.parquet", tables[name])
     run = Run(path, _manifest(len(ids), certificates, metrics))
@@ -119,6 +122,7 @@ def build_paper_run(
         ),
     }
     tables["bounds"] = bracket(images, tables["witnesses"], tables["certificates"])
+    tables["calibration"] = CALIBRATION.frame()
     for table in TABLES:
         write_frame(path / "tables" / f"{table}.parquet", tables[table])
     manifest = _manifest(len(ids), certificates=False, metrics=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -219,3 +220,58 @@ def test_a_method_that_cannot_run_does_not_stop_the_others(
     assert "got none" in stages["transfer-linf"]["reason"]
     assert {s["status"] for n, s in stages.items() if n != "transfer-linf"} == {"done"}
     assert list(verify(run)) == []
+
+
+LIE = """
+import sys
+from typing import ClassVar
+import torch
+from robusteval.certify import CERTIFICATES
+from robusteval.certify.base import Certificate, Radii
+from robusteval.cli import main
+from robusteval.methods import Guarantee
+
+class Lie(Certificate):
+    name: ClassVar[str] = "lie"
+    summary: ClassVar[str] = "proves everything"
+    kind: ClassVar[Guarantee] = Guarantee.PROOF
+
+    def radii(self, classifier, images, state, streams):
+        radius = torch.full((len(images),), 0.09, dtype=torch.float64)
+        predicted = classifier.predict(images.pixels).argmax(1)
+        return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool))
+
+CERTIFICATES["lie"] = Lie
+main()
+"""
+REFUTED = """
+[budgets]
+linf = [0.1]
+[[attacks]]
+method = "fgsm"
+norm = "linf"
+[[attacks]]
+method = "deepfool"
+norm = "linf"
+[[certificates]]
+method = "lie"
+norm = "linf"
+"""
+
+
+def test_a_refuted_proof_stops_the_audit_and_leaves_the_evidence(demo_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "protocol.toml").write_text(REFUTED)
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", LIE, "audit", str(demo_folder / "digits-standard.safetensors")]
+    command += f"--data digits --arch digits-cnn --limit 10 --protocol {tmp_path}/protocol.toml --out {out}".split()
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1, done.stderr
+        assert "expected no witness inside a proven radius" in done.stderr
+        assert re.search(r"image \S+: lie-linf proves linf 0.09, the witness of \S+-linf lies at 0\.0", done.stderr)
+        assert "Traceback" not in done.stderr
+    bounds = Run.open(out).bounds()
+    refuted = bounds["proof_linf"] > bounds["upper_linf"]
+    assert refuted.any()
+    assert (bounds["contradictions"][refuted] == "lie-linf").all()
+    assert Run.open(out).manifest["status"] == "incomplete"

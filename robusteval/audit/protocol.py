@@ -11,10 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
+from robusteval.audit.calibrate import Calibration
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate
 from robusteval.errors import UserError, nearest
@@ -44,6 +45,8 @@ class Protocol:
     attacks: tuple[Entry[Attack], ...]
     certificates: tuple[Entry[Certificate], ...]
     metrics: tuple[Entry[Metric], ...]
+    calibration: Calibration | None = None
+    """How estimated lower bounds are held against the witnesses; None for not at all."""
 
     def as_json(self) -> dict[str, Any]:
         """Everything that decides the numbers, for the manifest and for comparing two protocols."""
@@ -63,7 +66,7 @@ class Protocol:
             "attacks": entries(self.attacks),
             "certificates": entries(self.certificates),
             "metrics": entries(self.metrics),
-        }
+        } | ({} if self.calibration is None else {"calibration": self.calibration.model_dump()})
 
 
 def available_protocols() -> dict[str, Path]:
@@ -87,7 +90,7 @@ def read_protocol(spec: str) -> Protocol:
 
 def parse_protocol(data: Mapping[str, Any], where: str) -> Protocol:
     """A protocol from the tables of a TOML file named `where`."""
-    sections = {"name", "description", "budgets", "attacks", "certificates", "metrics"}
+    sections = {"name", "description", "budgets", "attacks", "certificates", "metrics", "calibration"}
     for key in data:
         if key not in sections:
             raise UserError(f"expected only known sections in {where}, got '{key}' ({nearest(key, sections)})")
@@ -109,7 +112,17 @@ def parse_protocol(data: Mapping[str, Any], where: str) -> Protocol:
                 f"({nearest(needed, [a.label for a in attacks])})"
             )
     name, description = data.get("name", Path(where).stem), data.get("description", "")
-    return Protocol(str(name), str(description), budgets, attacks, certificates, metrics)
+    calibration = _calibration(data["calibration"], where) if "calibration" in data else None
+    return Protocol(str(name), str(description), budgets, attacks, certificates, metrics, calibration)
+
+
+def _calibration(data: Any, where: str) -> Calibration:
+    if not isinstance(data, dict):
+        raise UserError(f"expected a [calibration] table in {where}, got {type(data).__name__}")
+    try:
+        return Calibration(**data)
+    except ValidationError as error:
+        raise UserError(f"{where}, calibration: {_first_problem(error, Calibration)}") from error
 
 
 def _list(data: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
@@ -168,7 +181,7 @@ def _entry(
     return Entry(label, method, given)
 
 
-def _first_problem(error: ValidationError, method: type[Method]) -> str:
+def _first_problem(error: ValidationError, method: type[BaseModel]) -> str:
     problem = error.errors()[0]
     setting = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":

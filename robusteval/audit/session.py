@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from robusteval.audit import request
+from robusteval.audit.bracket import refuted_proofs
 from robusteval.audit.engines import Engine, Work, local
 from robusteval.audit.hardware import DTYPES, best_batch_size, choose_device, describe
 from robusteval.audit.plan import Shard, Stage, plan, shards
@@ -41,8 +42,9 @@ from robusteval.audit.tabulate import write_tables
 from robusteval.certify.base import Certificate, Step
 from robusteval.classifier import Classifier
 from robusteval.datasets import check_fit
-from robusteval.errors import UnsupportedError, UserError
+from robusteval.errors import RefutedError, UnsupportedError, UserError
 from robusteval.images import Images
+from robusteval.methods import Guarantee
 from robusteval.metrics.base import Metric
 
 
@@ -130,6 +132,8 @@ class Session:
         except UnsupportedError as error:
             entry |= {"status": "unavailable", "reason": str(error)}
         self.run.write_manifest()
+        if isinstance(stage.method, Certificate) and stage.method.kind is Guarantee.PROOF:
+            self._stop_if_refuted()
 
     def work(self, stage: Stage) -> Work:
         """What is to be done with each shard."""
@@ -141,6 +145,15 @@ class Session:
             state = read_state(self._statistics(stage))
             return lambda shard: certificate(self.context, stage, shard.images, state)
         return lambda shard: metric(self.context, stage, shard.images, self._witnesses(stage, shard))
+
+    def _stop_if_refuted(self) -> None:
+        """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""
+        write_tables(self.run)
+        if lines := refuted_proofs(self.run.bounds()):
+            raise RefutedError(
+                f"expected no witness inside a proven radius, got {len(lines)} in {self.run.path}: {lines[0]}; one of "
+                f"the two is wrong, please report it with that directory (tables/bounds.csv lists all)"
+            )
 
     def finish(self) -> Run:
         """Put the parts together, price the stages, and seal the evidence."""

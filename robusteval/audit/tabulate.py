@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from robusteval.audit.bracket import bracket
+from robusteval.audit.calibrate import Calibration, calibrate
 from robusteval.audit.run import CLEAN, Run, atomically, read_frame, write_frame
-from robusteval.tables import CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES, Table
+from robusteval.tables import CALIBRATION, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES, Table
 
 _MAIN = {CLEAN: IMAGES, "attack": WITNESSES, "certificate": CERTIFICATES, "metric": MEASUREMENTS}
 _ORDER = {
@@ -24,8 +25,12 @@ _ORDER = {
 def build_tables(run: Run) -> dict[str, pd.DataFrame]:
     """Every table, from the parts alone: stages in the order of the manifest."""
     tables = {t.name: _collect(run, t) for t in (IMAGES, WITNESSES, CERTIFICATES, MEASUREMENTS, STATISTICS)}
-    tables["bounds"] = bracket(tables["images"], tables["witnesses"], tables["certificates"])
-    return tables
+    bounds, table = bracket(tables["images"], tables["witnesses"], tables["certificates"]), CALIBRATION.frame()
+    asked = run.manifest["protocol"].get("calibration")
+    if asked is not None:
+        seed = run.manifest["seed"]
+        bounds, table = calibrate(bounds, tables["certificates"], Calibration(**asked), seed)
+    return {**tables, "bounds": bounds, "calibration": table}
 
 
 def write_tables(run: Run) -> None:

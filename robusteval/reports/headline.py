@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from robusteval.reports import names, show
 from robusteval.reports.intervals import Proportion
 from robusteval.reports.show import Round
-from robusteval.reports.summary import Certified, Distance, Summary
+from robusteval.reports.summary import Calibrated, Certified, Distance, Summary
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,12 @@ class Line:
 
 def headline(summary: Summary) -> list[Line]:
     """Clean accuracy, robust accuracy (an upper bound, rounded up), median distance, certified accuracy
-    (a lower bound, rounded down)."""
+    (a lower bound, rounded down), and how often a witness contradicts an estimate."""
     robust = (_line("Robust accuracy, at most", _at(r.norm, r.budget), r.share, Round.UP) for r in summary.robust)
     certified = (_line(certified_name(c), _at(c.norm, c.budget), c.share, Round.DOWN) for c in summary.certified)
     clean = _line("Clean accuracy", "clean", summary.clean, Round.NEAREST)
-    return [clean, *robust, *map(_distance, summary.distances), *certified]
+    violated = (line for c in summary.calibrated for line in _violated(c))
+    return [clean, *robust, *map(_distance, summary.distances), *certified, *violated]
 
 
 def certified_name(c: Certified) -> str:
@@ -58,6 +59,12 @@ def guarantees(summary: Summary) -> list[str]:
         said.append(
             "Bounds named estimate rest on an extreme value fitted to samples: they guide, and guarantee nothing."
         )
+    if summary.calibrated:
+        said.append(
+            "A calibrated estimate was scaled down on some of the images so that on another image like them it exceeds "
+            "the closest witness of these attacks with at most the stated probability; its lines count the images that "
+            "had no part in that."
+        )
     if "proof" not in summary.guarantees:
         said.append("No lower bound in this run is a proof for the model itself.")
     return said
@@ -65,6 +72,14 @@ def guarantees(summary: Summary) -> list[str]:
 
 def _line(quantity: str, at: str, share: Proportion, rounding: Round) -> Line:
     return Line(quantity, at, show.percent(share.value, rounding), show.percents(share.low, share.high), share.n)
+
+
+def _violated(c: Calibrated) -> list[Line]:
+    norm, title = names.NORMS[c.norm], names.bare(c.title, c.norm).replace(" (estimate)", "")
+    return [
+        _line(f"Above a witness, {title}", norm, c.before, Round.UP),
+        _line(f"Above a witness, {title} calibrated at {show.percent(c.delta)}", norm, c.after, Round.UP),
+    ]
 
 
 def _distance(d: Distance) -> Line:

@@ -58,6 +58,7 @@ def write_report(run: Run) -> Path:
         papers=published,
         paper_title=papers.title(run) if published else "",
         certificates=sections.certificates(run),
+        calibration=sections.calibration(summary),
         costs=sections.costs(summary),
         facts=sections.facts(run),
         figures=figures,

@@ -8,12 +8,15 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from robusteval.audit.bracket import HOLDS_IN
 from robusteval.audit.run import Run
 from robusteval.reports import names, show
 from robusteval.reports.thumbnails import Thumbnails, main_norm, thumbnails
 
 Cell = tuple[str, str | float]
 """What is shown (safe HTML), and what is sorted and searched by."""
+BEST = {"proof": "Proven", "confidence": "Smoothed model certified"}
+"""The kinds of lower bounds of which the table shows the largest only, and what it is called."""
 FAR = 1e300
 """Sorts as infinity, which JSON does not have."""
 
@@ -57,16 +60,18 @@ class ImageTable:
 
 
 def image_table(run: Run) -> ImageTable:
-    """One row an image: pictures, classes, and per norm the lower bounds of the model itself, the upper bound
-    and the attack that found it."""
+    """One row an image: pictures, classes, and per norm what is proven and the estimates of the model itself, the upper
+    bound and the attack that found it, and what is certified with confidence of the smoothed model."""
     bounds, titles, classes = run.bounds(), names.stages(run), names.classes(run)
     norm = main_norm(run.manifest["protocol"]["budgets"], run.table("witnesses"))
     pictures = thumbnails(run, norm)
-    lowers = _lowers(run)
-    order = [norm, *(n for n in names.NORMS if n != norm and (lowers[n] or _attacked(run, n)))]
+    lowers, best = _estimates(run), {n: [kind for kind in BEST if _holds(run, kind, n)] for n in names.NORMS}
+    order = [norm, *(n for n in names.NORMS if n != norm and (lowers[n] or best[n] or _attacked(run, n)))]
     columns = [Column(title, "", "picture") for title in ("Image", "Witness", "Added")]
     columns += [Column("Name", "", "text"), Column("Class", "", "text"), Column("Predicted", "", "text")]
     for n in order:
+        for kind in best[n]:
+            columns += [Column(BEST[kind], names.NORMS[n], "number"), Column("by", names.NORMS[n], "text")]
         columns += [Column(names.bare(titles[s], n), names.NORMS[n], "number") for s in lowers[n]]
         columns += [Column("Witness at", names.NORMS[n], "number"), Column("Found by", names.NORMS[n], "text")]
     columns.append(Column("Contradictions", "", "text"))
@@ -77,6 +82,9 @@ def image_table(run: Run) -> ImageTable:
         row += [_text(bound["image_id"]), _text(classes[bound["label"]]), _prediction(bound, classes)]
         by = {}
         for n in order:
+            for kind in best[n]:
+                radius, source = bound[f"{kind}_{n}"], bound[f"{kind}_{n}_method"]
+                row += [_number(radius, show.lower(radius, n)), _text(titles.get(source, source))]
             row += [_number(bound[f"lower_{s}"], show.lower(bound[f"lower_{s}"], n)) for s in lowers[n]]
             method = bound[f"upper_{n}_method"]
             by[n] = names.CLEAN if method == "clean" else titles.get(method, method)
@@ -97,10 +105,19 @@ def image_table(run: Run) -> ImageTable:
     return ImageTable(columns, rows, facts, present, sorted({f["by"] for f in facts} - {""}), names.NORMS[norm])
 
 
-def _lowers(run: Run) -> dict[str, list[str]]:
-    """By norm, the certificates that speak of the model itself."""
-    done = [s for s in run.stages("certificate") if s["status"] == "done" and s["subject"] == "f"]
+def _estimates(run: Run) -> dict[str, list[str]]:
+    """By norm, the estimates that speak of the model itself."""
+    done = [s for s in _certificates(run, "estimate") if s["subject"] == "f"]
     return {n: [s["name"] for s in done if s["norm"] == n] for n in names.NORMS}
+
+
+def _holds(run: Run, kind: str, norm: str) -> bool:
+    """Whether the run has lower bounds of a kind that hold in a norm."""
+    return any(s["norm"] in HOLDS_IN.get(norm, ()) for s in _certificates(run, kind))
+
+
+def _certificates(run: Run, kind: str) -> list[dict[str, Any]]:
+    return [s for s in run.stages("certificate") if s["status"] == "done" and s["guarantee"] == kind]
 
 
 def _attacked(run: Run, norm: str) -> bool:

@@ -56,8 +56,13 @@ def clopper_pearson(count: ArrayLike, n: int, alpha: float = ALPHA) -> tuple[NDA
 def proportion(hits: ArrayLike) -> Proportion:
     """The share of True among hits (n,), n > 0."""
     hits = np.asarray(hits, dtype=bool)
-    low, high = clopper_pearson(hits.sum(), len(hits))
-    return Proportion(int(hits.sum()), len(hits), float(low), float(high))
+    return share(int(hits.sum()), len(hits))
+
+
+def share(count: int, n: int) -> Proportion:
+    """`count` of n > 0."""
+    low, high = clopper_pearson(count, n)
+    return Proportion(count, n, float(low), float(high))
 
 
 def median(values: ArrayLike, least: float = 0.0) -> Median:

@@ -20,6 +20,7 @@ def write_markdown(run: Run) -> Path:
     lines = [[x.quantity, x.at, x.value, x.interval, str(x.n)] for x in headline(summary)]
     top = Grid("", ["Quantity", "at", "value", "95 % interval", "images"], lines, text=2)
     lower, published = sections.certificates(run), papers.paper_tables([run])
+    held = sections.calibration(summary)
     far = sections.distances(run, distances.reaches(run))
     parts = [
         f"# Robustness of {escaped(summary.model)}",
@@ -37,6 +38,7 @@ def write_markdown(run: Run) -> Path:
         *((f"## {papers.title(run)}",) if published else ()),
         *(part for grid in published for part in (f"### {grid.title}", table(grid), escaped(grid.note))),
         *((f"## {lower.title}", table(lower)) if lower else ()),
+        *((f"### {held.title}", table(held), escaped(held.note)) if held else ()),
         "## Cost",
         table(sections.costs(summary)),
         "## How it was made",

@@ -201,6 +201,34 @@ def certificates(run: Run) -> Grid | None:
     return Grid("Lower bounds", headings, rows, text=4) if rows else None
 
 
+def calibration(summary: Summary) -> Grid | None:
+    """How often estimates exceed a witness, before and after they were calibrated."""
+    rows = [
+        [
+            c.title,
+            show.percent(c.delta),
+            f"{c.calibrating:,}",
+            show.fixed(c.factor, 4, Round.DOWN) if c.factor else "0: too few images",
+            f"{c.before.n:,}",
+            *(
+                text
+                for p in (c.before, c.after)
+                for text in (show.percent(p.value, Round.UP), show.percents(p.low, p.high))
+            ),
+        ]
+        for c in summary.calibrated
+    ]
+    headings = ["Estimate", "allowed", "calibrated on", "factor", "counted on", "above a witness", "95 % interval"]
+    headings += ["calibrated, above a witness", "95 % interval"]
+    note = (
+        "Images that are classified correctly and whose estimate is above zero. On one more such image the calibrated "
+        "estimate exceeds the closest witness of the attacks of this run with at most the allowed probability, if "
+        "images are exchangeable (split-conformal): that says how it compares with these attacks, not with the true "
+        "distance. Calibrated radii are the columns calibrated_ of tables/bounds.csv."
+    )
+    return Grid("Calibration of the estimates", headings, rows, note=note) if rows else None
+
+
 def costs(summary: Summary) -> Grid:
     """What each stage took."""
     total = sum(c.seconds for c in summary.costs) or 1.0

@@ -11,7 +11,7 @@ import pandas as pd
 from robusteval.audit.run import Run
 from robusteval.reports import masking, names
 from robusteval.reports.curves import closest
-from robusteval.reports.intervals import Median, Proportion, median, proportion
+from robusteval.reports.intervals import Median, Proportion, median, proportion, share
 from robusteval.tables import BUDGET_TOLERANCE
 
 Budgets = dict[str, list[float]]
@@ -47,6 +47,20 @@ class Certified:
     norm: str
     budget: float
     share: Proportion
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """An estimate on the images that it was not calibrated on: how many of its bounds a witness contradicts, as they
+    are and times `factor`."""
+
+    title: str
+    norm: str
+    delta: float
+    calibrating: int
+    factor: float
+    before: Proportion
+    after: Proportion
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,7 @@ class Summary:
     robust: tuple[Robust, ...]
     distances: tuple[Distance, ...]
     certified: tuple[Certified, ...]
+    calibrated: tuple[Calibrated, ...]
     guarantees: frozenset[str]
     """The kinds of the certificates that ran: proof, confidence, estimate."""
     costs: tuple[Cost, ...]
@@ -124,6 +139,7 @@ def summarise(run: Run) -> Summary:
         ),
         distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in names.NORMS if n in attacked),
         certified=_certified(run, images, budgets),
+        calibrated=_calibrated(run),
         guarantees=frozenset(s["guarantee"] for s in run.stages("certificate") if s["status"] == "done"),
         costs=_costs(run, images, witnesses, budgets),
         contradictions=int((bounds["contradictions"] != "").sum()),
@@ -164,6 +180,23 @@ def _certified(run: Run, images: pd.DataFrame, budgets: Budgets) -> tuple[Certif
         for entry in run.stages("certificate")
         if entry["status"] == "done"
         for budget in sorted(budgets.get(entry["norm"], []))
+    )
+
+
+def _calibrated(run: Run) -> tuple[Calibrated, ...]:
+    titles = names.stages(run)
+    return tuple(
+        Calibrated(
+            titles[row["method"]],
+            row["norm"],
+            row["delta"],
+            row["calibrating"],
+            row["factor"],
+            share(row["violated_before"], row["tested"]),
+            share(row["violated_after"], row["tested"]),
+        )
+        for row in run.table("calibration").to_dict("records")
+        if row["tested"]
     )
 
 
