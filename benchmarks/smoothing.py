@@ -77,7 +77,8 @@ def speed(name: str, classifier: Classifier, images: Images, sigma: float, n: in
     """Our seconds over those of the bare forward passes."""
     own, best = best_batch_size(classifier, torch.device("cpu"), torch.float32), best_size(classifier)
     sized, users = replace(classifier, batch_size=own), trainable(classifier)
-    certificate, turns = Smoothing(sigma=sigma, n0=100, n=n), []
+    certificate = Smoothing(sigma=sigma, n0=100, n=n)
+    turns: list[tuple[float, float, float]] = []
     for _ in range(repeats):
         bare = bare_seconds(classifier, len(images) * (100 + n), best)
         _, ours, _ = certify(certificate, sized, images)
@@ -86,7 +87,7 @@ def speed(name: str, classifier: Classifier, images: Images, sigma: float, n: in
             cohen_counts(users, picture, sigma, 100)
             cohen_counts(users, picture, sigma, n)
         turns.append((bare, ours / bare, (time.perf_counter() - start) / bare))
-    bare, ours, cohen = (statistics.median(column) for column in zip(*turns, strict=True))
+    bare, ours, cohen = (float(statistics.median(column)) for column in zip(*turns, strict=True))
     print(f"{name}: {len(images)} images, {100 + n} samples each, sigma {sigma:g}; median of {repeats} turns")
     print(f"  bare forward passes, batch {best}: {bare:.2f} s")
     print(

@@ -145,7 +145,8 @@ def test_more_hits_and_more_room_for_error_certify_more_and_any_time_costs_somet
 @pytest.mark.parametrize("alpha", [0.001, 0.1, 0.5])
 def test_majority_is_the_two_sided_binomial_test(alpha: float) -> None:
     pairs = [(k, other) for k in range(1, 41) for other in range(k + 1)]
-    found = majority(*np.array(pairs).T, alpha)
+    first, second = np.array(pairs).T
+    found = majority(first, second, alpha)
     assert found.tolist() == [binomtest(k, k + other).pvalue <= alpha for k, other in pairs]
     assert not majority(7, 7, 0.999)
 

@@ -129,5 +129,5 @@ def test_draws_are_those_of_torch_with_the_same_seed(shape: tuple[int, ...]) -> 
     own = Streams.for_images(0, "m", IDS, torch.zeros(1))
     generators = [torch.Generator().manual_seed(seed) for seed in own.seeds]
     for draw, reference in ((own.normal, torch.randn), (own.uniform, torch.rand)):
-        expected = torch.stack([reference(shape, generator=g) for g in generators])  # type: ignore[call-overload]
+        expected = torch.stack([reference(shape, generator=g) for g in generators])
         assert torch.equal(draw(*shape), expected)

@@ -34,6 +34,7 @@ class Smoothing(Certificate):
     kind: ClassVar[Guarantee] = Guarantee.CONFIDENCE
     norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
 
+    norm: Norm = Norm.L2
     sigma: PositiveFloat = 0.25
     """Standard deviation of the noise, pixel units."""
     n0: PositiveInt = 100

@@ -35,6 +35,7 @@ class SmoothingEnvelope(Certificate):
     kind: ClassVar[Guarantee] = Guarantee.CONFIDENCE
     norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
 
+    norm: Norm = Norm.L2
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.12, 0.25, 0.5)
     """Standard deviations of the noise, ascending, pixel units."""
     n0: PositiveInt = 100

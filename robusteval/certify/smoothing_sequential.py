@@ -47,6 +47,7 @@ class SmoothingSequential(Certificate):
     kind: ClassVar[Guarantee] = Guarantee.CONFIDENCE
     norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
 
+    norm: Norm = Norm.L2
     sigma: PositiveFloat = 0.25
     """Standard deviation of the noise, pixel units."""
     radius: PositiveFloat | None = None

@@ -40,12 +40,12 @@ class SmoothedPrediction(Metric):
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
         top = votes(classifier, images.pixels, streams, self.sigma, self.n).topk(2)
-        count, named = top.values.double(), top.indices[:, 0].double()
-        clear = torch.from_numpy(majority(*count.cpu().T, self.alpha)).to(named.device)
+        (first, second), named = top.values.double().T, top.indices[:, 0].double()
+        clear = torch.from_numpy(majority(first.cpu(), second.cpu(), self.alpha)).to(named.device)
         measured = {
             "smoothed_class": torch.where(clear, named, torch.nan),
             "smoothed_abstained": (~clear).double(),
-            "smoothed_count": count[:, 0],
-            "smoothed_count_second": count[:, 1],
+            "smoothed_count": first,
+            "smoothed_count_second": second,
         }
         return [Measurement(quantity, self.sigma, values) for quantity, values in measured.items()]
