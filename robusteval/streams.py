@@ -7,7 +7,7 @@ which other images share its batch. A method must draw the same amounts for an i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +56,11 @@ class Streams:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal draws, (N, *shape)."""
-        return self._stack([torch.randn(shape, generator=g) for g in self.generators], shape)
+        return self._filled(shape, Tensor.normal_)
 
     def uniform(self, *shape: int) -> Tensor:
         """Draws uniform in [0, 1), (N, *shape)."""
-        return self._stack([torch.rand(shape, generator=g) for g in self.generators], shape)
+        return self._filled(shape, Tensor.uniform_)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Integers uniform in [0, high), (N, *shape), int64."""
@@ -80,5 +80,9 @@ class Streams:
         exponential = -torch.log1p(-self.uniform(*shape))
         return norm.scale_to(exponential * gaussian.sign(), 1.0) * radius
 
-    def _stack(self, draws: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-        return torch.stack(draws).to(self.like) if draws else self.like.new_empty((0, *shape))
+    def _filled(self, shape: tuple[int, ...], fill: Callable[..., Tensor]) -> Tensor:
+        """Each image's draws, made where they stay: on the CPU in float32 nothing is copied."""
+        draws = torch.empty(len(self), *shape)
+        for row, generator in zip(draws, self.generators, strict=True):
+            fill(row, generator=generator)
+        return draws.to(self.like)

@@ -18,13 +18,14 @@ from scipy.stats import binom, genextreme, norm
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 
+from robusteval.binomial import certified_radius
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate, Radii, State, Statistic
 from robusteval.certify.gev import Fit, fit
 from robusteval.certify.l_bound import LBound
 from robusteval.certify.loss import margin_loss, slopes
 from robusteval.certify.omega_bound import GRIDS, OmegaBound
-from robusteval.certify.smoothing import Smoothing, certified_radius
+from robusteval.certify.smoothing import Smoothing
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
 from robusteval.methods import Guarantee
@@ -89,6 +90,8 @@ def small(name: str, norm: Norm) -> Certificate:
         "l-bound": {"norm": norm},
         "omega-bound": {"norm": norm, "grid": GRIDS[norm][1:3], "batches": 30},
         "smoothing": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01},
+        "smoothing-envelope": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01, "sigmas": (0.1, 0.25)},
+        "smoothing-sequential": {"norm": norm, "n": 500, "n0": 20, "alpha": 0.01, "precision": 0.3},
     }
     return CERTIFICATES[name].model_validate(settings_of[name])
 
@@ -137,7 +140,7 @@ def test_results_do_not_depend_on_batch_size_order_or_company(name: str, norm: N
     assert abs(float(single.radius - radii.radius[11])) < 1e-9
 
 
-@pytest.mark.parametrize(("name", "norm"), [c for c in CASES if c[0] != "smoothing"])
+@pytest.mark.parametrize(("name", "norm"), [c for c in CASES if CERTIFICATES[c[0]].kind is not Guarantee.CONFIDENCE])
 def test_misclassified_images_get_zero(name: str, norm: Norm) -> None:
     classifier, images = small_net(), random_images(20, classes=3)
     predicted = classifier.predict(images.pixels).argmax(1)
@@ -158,6 +161,11 @@ def test_misclassified_images_get_zero(name: str, norm: Norm) -> None:
         ("smoothing", {"sigma": 0}),
         ("smoothing", {"norm": "linf"}),
         ("smoothing", {"alpha": 1.0}),
+        ("smoothing-envelope", {"sigmas": []}),
+        ("smoothing-envelope", {"sigmas": [0.5, 0.25]}),
+        ("smoothing-envelope", {"sigmas": [0.0, 0.25]}),
+        ("smoothing-sequential", {"radius": 0.0}),
+        ("smoothing-sequential", {"precision": 1.0}),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(name: str, setting: dict[str, object]) -> None:

@@ -19,6 +19,7 @@ from robusteval.metrics import METRICS
 from robusteval.metrics.base import Measurement, Metric
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.spectrum import JacobianSpectrum, singular_values
 from robusteval.streams import Streams
 
@@ -28,6 +29,7 @@ F64 = torch.float64
 SMALL: dict[str, Metric] = {
     "gaussian-noise": GaussianNoise(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
+    "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
 }
 """A cheap setting of each metric; a new one must be added here."""

@@ -121,3 +121,13 @@ def test_one_stream_for_the_whole_set() -> None:
     assert len(whole) == 1
     values = [whole.normal(4) for _ in range(3)]
     assert all(not torch.equal(a, b) for a, b in pairwise(values))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (16,), (17,), (2, 3, 5), (32, 1, 28, 28)])
+def test_draws_are_those_of_torch_with_the_same_seed(shape: tuple[int, ...]) -> None:
+    """Results of published runs rest on them."""
+    own = Streams.for_images(0, "m", IDS, torch.zeros(1))
+    generators = [torch.Generator().manual_seed(seed) for seed in own.seeds]
+    for draw, reference in ((own.normal, torch.randn), (own.uniform, torch.rand)):
+        expected = torch.stack([reference(shape, generator=g) for g in generators])
+        assert torch.equal(draw(*shape), expected)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
-from scipy.stats import beta, norm
-from torch import Tensor
 
+from robusteval.binomial import certified_radius
 from robusteval.certify.base import Certificate, Radii, State
+from robusteval.certify.votes import votes
 from robusteval.classifier import Classifier
 from robusteval.images import Images
 from robusteval.methods import Guarantee
 from robusteval.norms import Norm
 from robusteval.streams import Streams
-
-BLOCK = 32
-"""Draws an image at a time: fixed, since it shapes the random numbers."""
 
 
 class Smoothing(Certificate):
@@ -30,7 +25,8 @@ class Smoothing(Certificate):
     sigma * Phi^-1(p); p <= 1/2 abstains with radius 0. With probability at least 1 - alpha over the noise, the
     radius of an image that is not abstained on is right. It is a bound of the smoothed classifier, not of f,
     around the class `predicted`, which need not be the label. The noise leaves the box [0, 1] unclipped, as the
-    theorem needs. n0 + n forward evaluations an image.
+    theorem needs. n0 + n forward evaluations an image. `smoothing_count` of `smoothing_samples` votes, at sigma, are
+    kept: binomial.certified_radius makes the radius of them.
     """
 
     name: ClassVar[str] = "smoothing"
@@ -57,42 +53,15 @@ class Smoothing(Certificate):
         return self.alpha
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
-        chosen = self._votes(classifier, images.pixels, streams, self.n0).argmax(1)
-        votes = self._votes(classifier, images.pixels, streams, self.n)
-        top = votes.gather(1, chosen[:, None])[:, 0]
-        radius = certified_radius(top.cpu().numpy(), self.n, self.alpha, self.sigma)
-        kept = torch.from_numpy(radius).to(top.device)
+        chosen = votes(classifier, images.pixels, streams, self.sigma, self.n0).argmax(1)
+        count = votes(classifier, images.pixels, streams, self.sigma, self.n).gather(1, chosen[:, None])[:, 0]
+        radius = torch.from_numpy(certified_radius(count.cpu(), self.n, self.alpha, self.sigma)).to(chosen.device)
         return Radii(
-            kept,
+            radius,
             chosen,
-            kept <= 0,
+            radius <= 0,
             (
-                ("smoothing_count", 0, top.double()),
-                ("smoothing_samples", 0, torch.full_like(top, self.n, dtype=torch.float64)),
+                ("smoothing_count", self.sigma, count.double()),
+                ("smoothing_samples", self.sigma, torch.full_like(radius, self.n)),
             ),
         )
-
-    def _votes(self, classifier: Classifier, pixels: Tensor, streams: Streams, draws: int) -> Tensor:
-        """How often each class is predicted in `draws` noisy copies of each image, (N, K) int64.
-
-        No more than a block of draws for a batch of pictures is held at a time.
-        """
-        votes = torch.zeros(len(pixels), classifier.num_classes, dtype=torch.int64, device=pixels.device)
-        for rows in torch.arange(len(pixels)).split(max(1, classifier.batch_size // BLOCK)):
-            view, own, x = classifier.select(rows), streams.select(rows), pixels[rows.to(pixels.device)]
-            for done in range(0, draws, BLOCK):
-                noise = self.sigma * own.normal(min(BLOCK, draws - done), *x.shape[1:])
-                predicted = view.predict((x[:, None] + noise).flatten(0, 1)).argmax(1).view(len(rows), -1)
-                votes[rows] += torch.nn.functional.one_hot(predicted, classifier.num_classes).sum(1)
-        return votes
-
-
-def certified_radius(count: NDArray[np.int64], samples: int, alpha: float, sigma: float) -> NDArray[np.float64]:
-    """sigma * Phi^-1(p), p the Clopper-Pearson lower bound of `count` (N,) of `samples`; 0 where p <= 1/2.
-
-    Each of the three steps is rounded down to the next float.
-    """
-    p = np.nextafter(beta.ppf(alpha, np.maximum(count, 1), samples - np.maximum(count, 1) + 1), 0)
-    p = np.where(count > 0, p, 0.0)
-    quantile = np.nextafter(norm.ppf(p), -np.inf)
-    return np.where(p > 0.5, np.maximum(np.nextafter(sigma * quantile, 0), 0.0), 0.0)

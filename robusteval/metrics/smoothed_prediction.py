@@ -1,0 +1,51 @@
+"""What the smoothed classifier predicts, or that its votes do not say."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from robusteval.binomial import majority
+from robusteval.certify.votes import votes
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.metrics.base import Measurement, Metric
+from robusteval.streams import Streams
+
+
+class SmoothedPrediction(Metric):
+    """The class that f gives most often to x + N(0, sigma^2 I): the prediction of the smoothed classifier g.
+
+    Cohen, Rosenfeld and Kolter (2019), PREDICT: of `n` noisy samples the two most frequent classes are compared by
+    the two-sided binomial test of equal probability; above level alpha it abstains. With probability at least
+    1 - alpha over the noise, an image's class is g(x) or it abstains (their proposition 1). At sigma: `smoothed_class`
+    (NaN where it abstains), `smoothed_abstained` (1 or 0), `smoothed_count` and `smoothed_count_second` (the votes of
+    the two). It is a prediction without a radius: that is what `smoothing` is for. n forward evaluations an image.
+    """
+
+    name: ClassVar[str] = "smoothed-prediction"
+    summary: ClassVar[str] = "the smoothed classifier's prediction, with abstention (Cohen et al. 2019, PREDICT)"
+
+    sigma: PositiveFloat = 0.25
+    """Standard deviation of the noise, pixel units."""
+    n: PositiveInt = 100
+    """Samples."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    """The probability, for each image, of a class that is not g's."""
+
+    def measure(
+        self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
+    ) -> list[Measurement]:
+        top = votes(classifier, images.pixels, streams, self.sigma, self.n).topk(2)
+        (first, second), named = top.values.double().T, top.indices[:, 0].double()
+        clear = torch.from_numpy(majority(first.cpu(), second.cpu(), self.alpha)).to(named.device)
+        measured = {
+            "smoothed_class": torch.where(clear, named, torch.nan),
+            "smoothed_abstained": (~clear).double(),
+            "smoothed_count": first,
+            "smoothed_count_second": second,
+        }
+        return [Measurement(quantity, self.sigma, values) for quantity, values in measured.items()]
