@@ -22,8 +22,11 @@ def votes(classifier: Classifier, pixels: Tensor, streams: Streams, sigma: float
     groups = zip(torch.arange(len(pixels)).split(size), pixels.split(size), counts.split(size), strict=True)
     for rows, x, counted in groups:
         view, own = classifier.select(rows), streams.select(rows)
-        for done in range(0, draws, BLOCK):
-            noise = own.normal(min(BLOCK, draws - done), *x.shape[1:])
+        # A batch of few images takes several blocks of each.
+        blocks = [min(BLOCK, draws - done) for done in range(0, draws, BLOCK)]
+        together = max(1, size // max(1, len(rows)))
+        for at in range(0, len(blocks), together):
+            noise = torch.cat([own.normal(block, *x.shape[1:]) for block in blocks[at : at + together]], dim=1)
             noisy = torch.add(x[:, None], noise, alpha=sigma, out=noise)
             named = view.predict(noisy.flatten(0, 1)).argmax(1).view(len(rows), -1)
             counted.scatter_add_(1, named, torch.ones_like(named))
