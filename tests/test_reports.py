@@ -117,7 +117,7 @@ def test_summary_by_hand(run: Run) -> None:
 def test_an_estimate_is_never_called_certified(run: Run) -> None:
     quantities = [line.quantity for line in headline(summarise(run))]
     assert "Estimated accuracy, L-bound" in quantities
-    assert "Certified accuracy of smooth(f, 0.25) (confidence, alpha 0.001)" in quantities
+    assert "Certified accuracy of smooth(f, 0.25), Randomized smoothing (confidence, alpha 0.001)" in quantities
     assert not any("ertified" in q and "bound" in q for q in quantities)
 
 
@@ -322,3 +322,23 @@ def test_many_images_open_and_scroll(tmp_path: Path, browser: Any) -> None:
     visit.sort("Name")
     assert len(visit.settles("Name", IDS[-1])) == 25
     assert visit.said == []
+
+
+def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(run: Run, page: str) -> None:
+    lines = {line.quantity: line for line in headline(summarise(run))}
+    before, after = (
+        lines["Estimate above a witness, L-bound"],
+        lines["Estimate above a witness, L-bound calibrated at 25.0 %"],
+    )
+    assert (before.at, before.value, before.n) == ("L2", "33.4 %", 3)
+    assert (after.value, after.n) == ("0.0 %", 3)
+    assert "split-conformal" in html.unescape(page)
+    assert "0.7961" in page
+
+
+def test_the_table_of_images_shows_what_the_smoothed_model_is_certified_for(run: Run, page: str) -> None:
+    data = json.loads(re.search(r'id="image-data">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    certified = run.bounds()["confidence_l2"].tolist()
+    column = [any(c == [f"{v:.4f}", v] for c in row) for row, v in zip(data["rows"], certified, strict=True) if v]
+    assert column
+    assert all(column)

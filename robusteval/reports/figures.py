@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 
 from robusteval.audit.run import Run
 from robusteval.reports import fit_figures, metric_figures, names
+from robusteval.reports.certified import certified_accuracy
 from robusteval.reports.curves import Distances, curve
 from robusteval.reports.distances import done, norms
 from robusteval.reports.drawing import COLOURS, FAINT, INK, MARKERS, Plot, legend, legend_height, share_axis, style
-from robusteval.reports.summary import covered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +22,6 @@ COLUMNS = 800
 """Of more images only so many are drawn in a bracket plot: a screen has no more columns to tell them apart."""
 BANDS = 5
 """Of more attacks in one figure only the worst case is drawn with its band; the others' are in its data."""
-Steps = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def plots(run: Run) -> dict[str, list[Plot]]:
@@ -36,13 +34,6 @@ def plots(run: Run) -> dict[str, list[Plot]]:
         "noise": metric_figures.noise(run),
         "spectrum": metric_figures.spectrum(run),
     }
-
-
-def steps(distances: ArrayLike) -> Steps:
-    """Where the share of `distances` above x changes, from x = 0 on, and that share just there."""
-    ordered = np.sort(np.asarray(distances, dtype=np.float64))
-    x = np.unique(np.append(ordered[np.isfinite(ordered)], 0.0))
-    return x, 1 - np.searchsorted(ordered, x, side="right") / len(ordered)
 
 
 def _curve(run: Run, norm: str, far: Distances) -> Plot:
@@ -166,7 +157,7 @@ def coverage(run: Run) -> list[Plot]:
     titles, images, table, found = names.stages(run), run.table("images"), run.table("certificates"), []
     for norm in names.NORMS:
         lines = {
-            titles[s["name"]]: steps(covered(table[table["method"] == s["name"]], images))
+            titles[s["name"]]: certified_accuracy(table[table["method"] == s["name"]], images)
             for s in run.stages("certificate")
             if s["norm"] == norm and s["status"] == "done"
         }
@@ -175,19 +166,30 @@ def coverage(run: Run) -> list[Plot]:
     return found
 
 
-def _coverage(norm: str, lines: dict[str, Steps]) -> Plot:
+def _coverage(norm: str, lines: dict[str, pd.DataFrame]) -> Plot:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        end = 1.1 * max(float(x[-1]) for x, _ in lines.values()) or 1.0
-        for i, (name, (x, y)) in enumerate(lines.items()):
+        end = 1.1 * max(float(line["radius"][np.isfinite(line["radius"])].max()) for line in lines.values()) or 1.0
+        for i, (name, line) in enumerate(lines.items()):
             colour, dash = style(i)
-            label = names.bare(name, norm)
-            axes.step([*x, end], [*y, y[-1]], where="post", color=colour, ls=dash, lw=1.6, label=label)
+            # Beyond the largest finite radius only unbounded ones are left, if any.
+            rest = pd.DataFrame({"radius": [np.inf], "share": 0.0, "low": 0.0, "high": 0.0})
+            line = pd.concat([line, rest]).drop_duplicates("radius").replace({"radius": {np.inf: end}})
+            axes.step(
+                line["radius"], line["share"], where="pre", color=colour, ls=dash, lw=1.6, label=names.bare(name, norm)
+            )
+            if len(lines) <= BANDS:
+                axes.fill_between(line["radius"], line["low"], line["high"], step="pre", color=colour, alpha=0.1, lw=0)
         axes.set(xlim=(0, end), xlabel=f"{names.NORMS[norm]} radius (pixels in [0, 1])", ylabel="images covered")
         share_axis(axes)
         legend(figure, axes)
 
-    data = pd.concat([pd.DataFrame({"certificate": n, "radius": x, "share": y}) for n, (x, y) in lines.items()])
-    caption = "Share of images classified correctly with a radius above the one on the axis, for each kind of bound."
+    data = pd.concat([line.assign(certificate=name) for name, line in lines.items()], ignore_index=True)
+    caption = (
+        "Share of images classified correctly with at least the radius on the axis, for each bound, with its 95 % "
+        "interval over images (in the data where it is not drawn)."
+    )
     title = f"Coverage of the lower bounds, {names.NORMS[norm]}"
-    return Plot(f"coverage-{norm}", title, caption, data, draw, height=2.8)
+    return Plot(
+        f"coverage-{norm}", title, caption, data[["certificate", "radius", "share", "low", "high"]], draw, height=2.8
+    )

@@ -37,7 +37,7 @@ def certified_name(c: Certified) -> str:
     doubt = f"{c.kind}, alpha {c.alpha:g}" if c.alpha is not None else c.kind
     if c.subject == "f":
         return f"Certified accuracy, {title} ({doubt})"
-    return f"Certified accuracy of {c.subject} ({doubt})"
+    return f"Certified accuracy of {c.subject}, {title.split(',')[0]} ({doubt})"
 
 
 def guarantees(summary: Summary) -> list[str]:
@@ -77,8 +77,8 @@ def _line(quantity: str, at: str, share: Proportion, rounding: Round) -> Line:
 def _violated(c: Calibrated) -> list[Line]:
     norm, title = names.NORMS[c.norm], names.bare(c.title, c.norm).replace(" (estimate)", "")
     return [
-        _line(f"Above a witness, {title}", norm, c.before, Round.UP),
-        _line(f"Above a witness, {title} calibrated at {show.percent(c.delta)}", norm, c.after, Round.UP),
+        _line(f"Estimate above a witness, {title}", norm, c.before, Round.UP),
+        _line(f"Estimate above a witness, {title} calibrated at {show.percent(c.delta)}", norm, c.after, Round.UP),
     ]
 
 

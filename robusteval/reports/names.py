@@ -16,6 +16,8 @@ METHODS = {
     "boundary": "Boundary attack",
     "brendel-bethge": "Brendel-Bethge",
     "carlini-wagner": "Carlini-Wagner",
+    "clever": "CLEVER",
+    "crown": "CROWN",
     "ddn": "DDN",
     "deepfool": "DeepFool",
     "ead": "EAD",
@@ -28,15 +30,20 @@ METHODS = {
     "gaussian-noise": "Gaussian noise",
     "gradient-masking": "Gradient masking",
     "hopskipjump": "HopSkipJump",
+    "ibp": "IBP",
     "jacobian-spectrum": "Jacobian spectrum",
     "l-bound": "L-bound",
     "lbfgs": "L-BFGS",
+    "lipschitz": "Lipschitz margin",
     "logbarrier": "LogBarrier",
     "lrc": "LRC",
     "omega-bound": "omega-bound",
     "pgd": "PGD",
     "salt-and-pepper": "Salt and pepper",
+    "smoothed-prediction": "Smoothed prediction",
     "smoothing": "Randomized smoothing",
+    "smoothing-envelope": "Smoothing envelope",
+    "smoothing-sequential": "Sequential smoothing",
     "square": "Square",
     "transfer": "Transfer",
     "uniform-noise": "Uniform noise",
@@ -76,7 +83,7 @@ def stage(entry: dict[str, Any]) -> str:
             title += f", covariance of {settings['images']}"
         elif settings.get("zeta"):
             title += f", zeta {settings['zeta']:g}"
-    if entry["method"] == "smoothing" and "sigma" in settings:
+    if settings.get("sigma"):
         title = f"{title}, sigma {settings['sigma']:g}"
     if "-from-" in entry["name"]:
         title = f"{title} from {entry['name'].split('-from-', 1)[1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,8 +180,14 @@ def _certified(run: Run, images: pd.DataFrame, budgets: Budgets) -> tuple[Certif
         )
         for entry in run.stages("certificate")
         if entry["status"] == "done"
-        for budget in sorted(budgets.get(entry["norm"], []))
+        for budget in _radii(entry, budgets.get(entry["norm"], []))
     )
+
+
+def _radii(entry: dict[str, Any], budgets: list[float]) -> list[float]:
+    """The budgets that a certificate can speak of, and the radius in question of one that looks no further."""
+    limit = entry["settings"].get("radius")
+    return sorted({*budgets} if limit is None else {*(b for b in budgets if b <= limit), limit})
 
 
 def _calibrated(run: Run) -> tuple[Calibrated, ...]:
