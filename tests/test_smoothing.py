@@ -83,11 +83,11 @@ def window(n: int, at: float = 0.5) -> tuple[Classifier, Images]:
 
 def test_votes_have_the_distribution_of_the_noise() -> None:
     """Binomial with P(|sigma Z| < 0.2), image by image independent: a chi-square test of the counts."""
-    classifier, images = window(2000)
-    found = votes(classifier.metered(2000), images.pixels, streams_of(images), 0.25, 7)
+    classifier, images = window(6000)
+    found = votes(classifier.metered(6000), images.pixels, streams_of(images), 0.25, 7)
     assert (found.sum(1) == 7).all()
     p = 2 * norm.cdf(0.2 / 0.25) - 1
-    expected = 2000 * binom.pmf(np.arange(8), 7, p)
+    expected = 6000 * binom.pmf(np.arange(8), 7, p)
     assert chisquare(np.bincount(found[:, 0].numpy(), minlength=8), expected).pvalue > RARE
 
 
