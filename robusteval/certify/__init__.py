@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from robusteval.certify.base import Certificate
+from robusteval.certify.clever import Clever
 from robusteval.certify.l_bound import LBound
 from robusteval.certify.omega_bound import OmegaBound
 from robusteval.certify.smoothing import Smoothing
 
-_ALL: tuple[type[Certificate], ...] = (LBound, OmegaBound, Smoothing)
+_ALL: tuple[type[Certificate], ...] = (Clever, LBound, OmegaBound, Smoothing)
 CERTIFICATES: dict[str, type[Certificate]] = {certificate.name: certificate for certificate in _ALL}
