@@ -42,17 +42,17 @@ class Tangent:
     def climbed(self, near: Tensor, norm: Norm, radius: float, steps: int) -> tuple[Tensor, Tensor]:
         """From `near`, pictures in the ball and in [0, 1]: pictures there with a departure at least as large, and it.
 
-        Conditional gradient ascent (Frank and Wolfe 1956): each step moves to a mean of the picture and the one that
-        would depart most if the departure were linear, with weights 2 / (k + 1) for the latter, so that the first step
-        goes all the way and no step leaves the ball or the box. `steps` gradients and one forward a picture.
+        Each step goes to the picture that would depart most if the departure were linear: conditional gradient ascent
+        with full steps (Frank and Wolfe 1956; on a convex function no step goes down: Journee et al. 2010). No step
+        leaves the ball or the box, and the best picture on the way is kept. On an MNIST network 5 such steps went as
+        far as 10 projected ones or farther, in each norm. `steps` gradients and one forward a picture.
         """
         best, highest = near, torch.full_like(self.value, -torch.inf)
-        for k in range(1, steps + 1):
+        for _ in range(steps):
             chunks = [(g, value) for g, value, _ in loss_gradient(self.classifier, near, self.labels, self.loss)]
             gradient, value = map(torch.cat, zip(*chunks, strict=True))
             best, highest = _better(best, highest, near, self._less_linear(value, near))
-            far = farthest(self.pixels, gradient - self.gradient, norm, radius)
-            near = (near + (2 / (k + 1)) * (far - near)).clamp(0, 1)
+            near = farthest(self.pixels, gradient - self.gradient, norm, radius)
         return _better(best, highest, near, self.departure(near))
 
     def _less_linear(self, value: Tensor, near: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ class FittedBound(Certificate):
     """The number of maxima that the distribution is fitted to."""
     batch: PositiveInt = 50
     """The draws whose largest value is one maximum."""
+    refits: PositiveInt = 200
+    """Bootstrap samples behind the p-value of a fit, which is a multiple of 1 / (refits + 1)."""
 
     @property
     def subject(self) -> str:
@@ -46,27 +48,26 @@ class FittedBound(Certificate):
         """Rows of a set of n images, (batches, size) with replacement, from the stream of the set."""
         return streams.integers(n, self.batches, size)[0]
 
+    def fit_rows(self, prefix: str, at: float, maxima: Floats, gev: Gev, seed: int) -> State:
+        """The fit as statistics: `<prefix>gev_shape` (scipy's sign, c = -xi), `..._loc`, `..._scale`, standard errors
+        of these and of the quantile, the p-value of the fit, the largest value seen, and how it went (gev.Fit).
 
-def fit_rows(prefix: str, at: float, maxima: Floats, gev: Gev, p: float, seed: int) -> State:
-    """The fit as statistics: `<prefix>gev_shape` (scipy's sign, c = -xi), `..._loc`, `..._scale`, the standard error of
-    each and of the quantile, the p-value of the fit, the largest value seen, and how it went (gev.Fit).
-
-    `seed` is that of the p-value's bootstrap: one of its own for each fit, so that none changes another's p-value.
-    """
-    of_shape, of_loc, of_scale, of_quantile = standard_errors(maxima, gev, p)
-    values = {
-        "gev_shape": gev.shape,
-        "gev_shape_error": of_shape,
-        "gev_loc": gev.loc,
-        "gev_loc_error": of_loc,
-        "gev_scale": gev.scale,
-        "gev_scale_error": of_scale,
-        "quantile_error": of_quantile,
-        "fit_p_value": p_value(maxima, gev, np.random.default_rng(seed)),
-        "observed_maximum": gev.observed,
-        "fit_code": float(gev.code),
-    }
-    return tuple(Statistic(prefix + name, at, value) for name, value in values.items())
+        `seed` is that of the p-value's bootstrap: one of its own for each fit, so that none changes another's p-value.
+        """
+        of_shape, of_loc, of_scale, of_quantile = standard_errors(maxima, gev, self.p)
+        values = {
+            "gev_shape": gev.shape,
+            "gev_shape_error": of_shape,
+            "gev_loc": gev.loc,
+            "gev_loc_error": of_loc,
+            "gev_scale": gev.scale,
+            "gev_scale_error": of_scale,
+            "quantile_error": of_quantile,
+            "fit_p_value": p_value(maxima, gev, np.random.default_rng(seed), self.refits),
+            "observed_maximum": gev.observed,
+            "fit_code": float(gev.code),
+        }
+        return tuple(Statistic(prefix + name, at, value) for name, value in values.items())
 
 
 def looked_up(state: State, quantity: str) -> list[tuple[float, float]]:

@@ -10,8 +10,6 @@ from scipy.stats import genextreme
 from robusteval.certify.gev import SHAPES, Fit, Gev
 from robusteval.certify.likelihood import Floats, loss, most_likely, quantile
 
-REFITS = 200
-"""Bootstrap samples: a p-value is a multiple of 1/201."""
 _STEP = 1e-5
 """Of central differences, where the scale is 1."""
 
@@ -38,7 +36,7 @@ def standard_errors(maxima: Floats, gev: Gev, p: float) -> tuple[float, float, f
     return of_shape, gev.scale * of_loc, gev.scale * of_scale, gev.scale * of_quantile
 
 
-def p_value(maxima: Floats, gev: Gev, rng: np.random.Generator, refits: int = REFITS) -> float:
+def p_value(maxima: Floats, gev: Gev, rng: np.random.Generator, refits: int) -> float:
     """Probability of an Anderson-Darling statistic at least as large as that of maxima (n,), if they follow a GEV.
 
     By parametric bootstrap: `refits` samples of size n from the fitted distribution, each fitted anew, so that the
@@ -49,17 +47,19 @@ def p_value(maxima: Floats, gev: Gev, rng: np.random.Generator, refits: int = RE
         return float("nan")
     z, theta = _standardised(maxima, gev)
     samples = genextreme.rvs(gev.shape, size=(refits, len(z)), random_state=rng)
-    found = np.array([anderson_darling(x, most_likely(x, SHAPES)) for x in samples])
-    return float(1 + (found >= anderson_darling(z, theta)).sum()) / (1 + refits)
+    found = anderson_darling(samples, np.array([most_likely(x, SHAPES) for x in samples]))
+    return float(1 + (found >= anderson_darling(z[None], theta[None])).sum()) / (1 + refits)
 
 
-def anderson_darling(x: Floats, theta: Floats) -> float:
-    """A^2 of x (n,) against the GEV distribution of theta = (c, loc, log scale) (Anderson and Darling 1954)."""
-    n, ordered = len(x), np.sort(x)
-    at = theta[0], theta[1], np.exp(theta[2])
-    weights = 2 * np.arange(1, n + 1) - 1
-    below, above = genextreme.logcdf(ordered, *at), genextreme.logsf(ordered, *at)
-    return float(-n - np.mean(weights * (below + above[::-1])))
+def anderson_darling(x: Floats, theta: Floats) -> Floats:
+    """A^2 of B samples (B, n) against GEV distributions theta (B, 3) = (c, loc, log scale) (Anderson and Darling 1954),
+    (B,)."""
+    n, ordered = x.shape[1], np.sort(x, axis=1)
+    shape, loc, log_scale = theta.T[:, :, None]
+    below = genextreme.logcdf(ordered, shape, loc, np.exp(log_scale))
+    above = genextreme.logsf(ordered, shape, loc, np.exp(log_scale))
+    statistic: Floats = -n - ((2 * np.arange(1, n + 1) - 1) * (below + above[:, ::-1])).mean(1)
+    return statistic
 
 
 def _standardised(maxima: Floats, gev: Gev) -> tuple[Floats, Floats]:

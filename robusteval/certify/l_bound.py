@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from robusteval.certify.base import Radii, State, Statistic, Step
-from robusteval.certify.fitted import FittedBound, fit_rows, looked_up
+from robusteval.certify.fitted import FittedBound, looked_up
 from robusteval.certify.gev import fit
 from robusteval.certify.loss import loss_gradient, rounded_down, slopes
 from robusteval.classifier import Classifier
@@ -43,7 +43,7 @@ class LBound(FittedBound):
         gev = fit(maxima, self.p, float(slope.max()))
         return (
             *(Statistic("maximum", i, float(value)) for i, value in enumerate(maxima)),
-            *fit_rows("", 0, maxima, gev, self.p, streams.seed),
+            *self.fit_rows("", 0, maxima, gev, streams.seed),
             Statistic("L", 0, gev.estimate),
         )
 

@@ -55,19 +55,22 @@ def most_likely(x: Floats, shapes: tuple[float, float]) -> Floats:
     At c = 1 the likelihood is largest where the upper end meets the largest value, a corner without a zero gradient
     that no search finds, but a formula does.
     """
-    best, lowest = np.full(3, np.nan), math.inf
+    corner, at_corner = np.full(3, np.nan), math.inf
     if shapes[1] == 1.0:
         scale = float(np.mean(x.max() - x))
-        best, lowest = np.array([1.0, x.max() - scale, math.log(scale)]), math.log(scale) + 1
+        corner, at_corner = np.array([1.0, x.max() - scale, math.log(scale)]), math.log(scale) + 1
+    best, lowest = corner, at_corner
     spread = float(np.ptp(x))
     bounds = [shapes, (x.min() - spread, x.max() + spread), (math.log(1e-3 * spread), math.log(10 * spread))]
     for start in _starts(x, shapes):
-        found = minimize(loss, start, (x,), "SLSQP", jac=True, bounds=bounds, options={"ftol": 1e-14, "maxiter": 60})
+        found = minimize(loss, start, (x,), "SLSQP", jac=True, bounds=bounds, options={"ftol": 1e-12, "maxiter": 40})
         value, gradient = loss(found.x, x)
         if value < lowest:
             best, lowest = found.x, value
-        at_limit = min(found.x[0] - shapes[0], shapes[1] - found.x[0]) < 1e-6
-        if value < math.inf and np.abs(gradient[1:] if at_limit else gradient).max() < 1e-5:
+        c = found.x[0]
+        at_limit = min(c - shapes[0], shapes[1] - c) < 1e-6
+        converged = value < math.inf and np.abs(gradient[1:] if at_limit else gradient).max() < 1e-5
+        if converged or (c > 0.9 and lowest == at_corner):
             break
     return best
 

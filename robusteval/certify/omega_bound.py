@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robusteval.certify.base import Radii, State, Statistic, Step
 from robusteval.certify.departure import Tangent
-from robusteval.certify.fitted import FittedBound, fit_rows, looked_up
+from robusteval.certify.fitted import FittedBound, looked_up
 from robusteval.certify.gev import fit
 from robusteval.certify.likelihood import Floats
 from robusteval.certify.loss import rounded_down, slopes
@@ -96,7 +96,7 @@ class OmegaBound(FittedBound):
             *(
                 row
                 for eps, values, gev in zip(grid, maxima, fits, strict=True)
-                for row in fit_rows("omega_", eps, values, gev, self.p, derive_seed(streams.seed, eps))
+                for row in self.fit_rows("omega_", eps, values, gev, derive_seed(streams.seed, eps))
             ),
             *rows_of_omega,
             *_rows("omega", grid, omega),
