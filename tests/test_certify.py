@@ -93,7 +93,14 @@ def small(name: str, norm: Norm) -> Certificate:
     settings_of = {
         "clever": {"norm": norm, "batches": 12, "samples": 5},
         "l-bound": {"norm": norm, "refits": 20},
-        "omega-bound": {"norm": norm, "grid": GRIDS[norm][:2], "batches": 30, "steps": 2, "climbers": 2, "refits": 9},
+        "omega-bound": {
+            "norm": norm,
+            "grid": tuple(g / 4 for g in GRIDS[norm][:2]),
+            "batches": 30,
+            "steps": 2,
+            "climbers": 2,
+            "refits": 9,
+        },
         "smoothing": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01},
     }
     return CERTIFICATES[name].model_validate(settings_of[name])
