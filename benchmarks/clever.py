@@ -1,6 +1,6 @@
 """CLEVER: robusteval's against the adversarial-robustness-toolbox's, at the same number of samples, in one run.
 
-    python benchmarks/clever.py DATA MODEL --arch cnn7-mnist [--images 3] [--seeds 5] [--batch 50] [--pool 10]
+    python benchmarks/clever.py DATA MODEL [--images 3] [--seeds 4] [--batch 25] [--pool 10] [--batches 50]
 
 Untargeted over all other classes, in L2 and Linf. The toolbox draws `pool` x `batch` points for each target and makes
 its maxima from them again and again; robusteval draws as many points once for all targets, and makes `batches` maxima
@@ -76,10 +76,10 @@ def main() -> None:
     parser = arguments(__doc__, arch="cnn7-mnist")
     parser.set_defaults(images=3)
     parser.add_argument("model")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--pool", type=int, default=10)
-    parser.add_argument("--batches", type=int, default=25)
+    parser.add_argument("--batches", type=int, default=50)
     options = parser.parse_args()
     try:
         import art

@@ -301,7 +301,7 @@ def test_the_gradient_norm_of_each_image_is_kept(name: str, scores: Literal["log
         x = images.pixels[i : i + 1].clone().requires_grad_()
         f = classifier(x)[0] if scores == "logits" else classifier(x)[0].softmax(0)
         label = int(images.labels[i])
-        (max(f[j] for j in range(3) if j != label) - f[label]).backward()  # type: ignore[no-untyped-call]
+        (max(f[j] for j in range(3) if j != label) - f[label]).backward()
         assert x.grad is not None
         assert float(norms[i]) == pytest.approx(float(x.grad.abs().max()), rel=1e-9)
 
@@ -402,8 +402,8 @@ def test_ascent_finds_more_than_sampling_and_both_are_kept(norm: Norm) -> None:
     classifier, images = small_net(), random_images(60, classes=3)
     grid = GRIDS[norm][2:5]
     settings_of = {"norm": norm, "grid": grid, "batches": 15, "batch": 20, "refits": 1}
-    by_sampling, _ = run(OmegaBound(**settings_of, search="sampling"), classifier, images)  # type: ignore[arg-type]
-    by_ascent, _ = run(OmegaBound(**settings_of), classifier, images)  # type: ignore[arg-type]
+    by_sampling, _ = run(OmegaBound(**settings_of, search="sampling"), classifier, images)
+    by_ascent, _ = run(OmegaBound(**settings_of), classifier, images)
 
     def curve(state: State, quantity: str) -> NDArray[np.float64]:
         return np.array([s.value for s in state if s.quantity == quantity])

@@ -19,8 +19,8 @@ from robusteval.streams import Streams
 
 RADII: dict[Norm, float] = {Norm.L1: 32.0, Norm.L2: 2.0, Norm.LINF: 0.25}
 """The balls that slopes are sampled in unless the protocol says otherwise."""
-SHAPES = (0.1, 1.0)
-"""The shapes of the fit: an upper end exists, and is at most loc + 10 scale. Closer to c = 0 it is anywhere."""
+SHAPES = (0.25, 1.0)
+"""The shapes of the fit: an upper end exists, and is at most loc + 4 scale. Closer to c = 0 it is anywhere."""
 
 
 class Clever(Certificate):
@@ -31,10 +31,10 @@ class Clever(Certificate):
     as the upper end of the distribution fitted to the maxima of `batches` batches of `samples` points uniform in the
     ball. That is an ESTIMATE. It says nothing beyond `radius`, so it is capped there, and `clever_capped` is 1.
 
-    The upper end is never below the largest slope seen. Its shape is held to c >= 0.1 (a reverse Weibull of shape 10 or
-    less): a fit without an upper end has code 2 (gev.Fit) and takes loc + 10 scale, which a Gumbel tail exceeds with
-    probability 5e-5, where a free fit gives ends that are anywhere. Where nothing can be fitted, L_j is the largest
-    slope seen. Slopes that are zero throughout give the cap.
+    The upper end is never below the largest slope seen. Its shape is held to c >= 1/4 (a reverse Weibull of shape 4 or
+    less): a fit without an upper end has code 2 (gev.Fit) and takes loc + 4 scale, which the next maximum of a Gumbel
+    tail exceeds with probability 1.8 %, where a free fit gives ends that are anywhere. Where nothing can be fitted,
+    L_j is the largest slope seen. Slopes that are zero throughout give the cap.
 
     Deviations: points are clipped to [0, 1], where adversarial pictures lie; all targets share them, with one forward
     a point and one backward a point and target; only the `targets` likeliest other classes are looked at. The bounds
@@ -48,10 +48,11 @@ class Clever(Certificate):
 
     radius: PositiveFloat | None = None
     """Of the ball, pixel units; RADII of the norm by default."""
-    batches: PositiveInt = 50
+    batches: PositiveInt = 100
     """The number of maxima that each distribution is fitted to; 500 in the paper."""
-    samples: PositiveInt = 20
-    """The points whose largest slope is one maximum; 1,024 in the paper."""
+    samples: PositiveInt = 10
+    """The points whose largest slope is one maximum; 1,024 in the paper. The upper end of the maxima is that of the
+    slopes, however few points they are of; more maxima of fewer points each give less spread."""
     targets: PositiveInt = 9
     """The likeliest other classes, as far as there are so many."""
 
@@ -86,19 +87,20 @@ class Clever(Certificate):
     def _maxima(
         self, classifier: Classifier, pixels: Tensor, classes: Tensor, streams: Streams, radius: float
     ) -> Tensor:
-        """The largest slopes of each batch, (N, targets, batches): a batch of points for all N images at a time."""
-        one_a_point = torch.arange(len(pixels)).repeat_interleave(self.samples)
-        centers, wanted = pixels[one_a_point], classes[one_a_point]
+        """The largest slopes of each batch, (N, targets, batches): as many batches of points at a time as the
+        classifier takes."""
+        owner = torch.arange(len(pixels)).repeat_interleave(self.samples)
         found = []
-        for _ in range(self.batches):
-            v = streams.select(one_a_point).in_ball(self.norm, *pixels.shape[1:])
-            points = (centers + radius * v).clamp(0, 1).split(classifier.batch_size)
+        for block in torch.arange(self.batches).split(max(1, classifier.batch_size // len(owner))):
+            v = torch.cat([streams.select(owner).in_ball(self.norm, *pixels.shape[1:]) for _ in block])
+            of = owner.repeat(len(block))
+            points, wanted = (pixels[of] + radius * v).clamp(0, 1), classes[of]
             parts = [
-                _slopes(classifier, x, of, self.norm)
-                for x, of in zip(points, wanted.split(classifier.batch_size), strict=True)
+                _slopes(classifier, x, c, self.norm)
+                for x, c in zip(points.split(classifier.batch_size), wanted.split(classifier.batch_size), strict=True)
             ]
-            found.append(torch.cat(parts).unflatten(0, (-1, self.samples)).amax(1))
-        return torch.stack(found, dim=2)
+            found.append(torch.cat(parts).unflatten(0, (len(block), len(pixels), self.samples)).amax(2))
+        return torch.cat(found).permute(1, 2, 0)
 
 
 def _classes(logits: Tensor, labels: Tensor, targets: int) -> Tensor:

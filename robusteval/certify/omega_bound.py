@@ -70,7 +70,9 @@ class OmegaBound(FittedBound):
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         grid = self.grid or GRIDS[self.norm]
-        largest: dict[str, list[Tensor]] = {"omega_sampled": []} | ({"omega_ascent": []} if self.climbs else {})
+        largest: dict[str, list[Tensor]] = {"omega_sampled": []}
+        if self.climbs:
+            largest["omega_ascent"] = []
         for done, rows in enumerate(self.draws(len(images), self.batch, streams), start=1):
             batch = images.select(rows)
             one_stream = streams.select(torch.zeros(len(batch), dtype=torch.int64))
@@ -81,7 +83,7 @@ class OmegaBound(FittedBound):
             if self.climbs:
                 largest["omega_ascent"].append(self._climbed(tangent, direction, sampled, grid))
             step(done, self.batches)
-        omega, rows_of_omega = np.zeros(len(grid)), []
+        omega, rows_of_omega = np.zeros(len(grid)), list[Statistic]()
         for quantity, found in largest.items():
             maxima = torch.stack(found, dim=1).cpu().numpy()
             fits = [fit(row, self.p) for row in maxima]
