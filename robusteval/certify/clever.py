@@ -62,7 +62,8 @@ class Clever(Certificate):
         predicted = logits.argmax(1)
         bounds, codes = torch.full_like(logits, torch.nan), torch.full_like(logits, torch.nan)
         right = (predicted == images.labels).nonzero()[:, 0]
-        for rows in right.split(max(1, classifier.batch_size // self.samples)):
+        chunks = right.split(max(1, classifier.batch_size // self.samples)) if len(right) else ()
+        for rows in chunks:
             classes = _classes(logits[rows], images.labels[rows], self.targets)
             view, own = classifier.select(rows), streams.select(rows)
             maxima = self._maxima(view, images.pixels[rows], classes, own, radius)
