@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import product
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,15 +18,20 @@ from scipy.stats import binom, genextreme, norm
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 
+from oracles import affine, affine_distances
+from oracles import random_images as oracle_images
 from robusteval.binomial import certified_radius
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate, Radii, State, Statistic
+from robusteval.certify.departure import Tangent, farthest
 from robusteval.certify.gev import Fit, fit
+from robusteval.certify.goodness import standard_errors
 from robusteval.certify.l_bound import LBound
 from robusteval.certify.loss import margin_loss, slopes
 from robusteval.certify.omega_bound import GRIDS, OmegaBound
 from robusteval.certify.smoothing import Smoothing
 from robusteval.classifier import Classifier, make_classifier
+from robusteval.errors import UnsupportedError
 from robusteval.images import Images
 from robusteval.methods import Guarantee
 from robusteval.norms import BALLS, Norm
@@ -87,8 +92,16 @@ def run(certificate: Certificate, classifier: Classifier, images: Images) -> tup
 def small(name: str, norm: Norm) -> Certificate:
     """A cheap setting of any certificate; a new one must be added here."""
     settings_of = {
-        "l-bound": {"norm": norm},
-        "omega-bound": {"norm": norm, "grid": GRIDS[norm][1:3], "batches": 30},
+        "clever": {"norm": norm, "batches": 12, "samples": 5},
+        "l-bound": {"norm": norm, "refits": 20},
+        "omega-bound": {
+            "norm": norm,
+            "grid": tuple(g / 4 for g in GRIDS[norm][:2]),
+            "batches": 30,
+            "steps": 2,
+            "climbers": 2,
+            "refits": 9,
+        },
         "smoothing": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01},
         "smoothing-envelope": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01, "sigmas": (0.1, 0.25)},
         "smoothing-sequential": {"norm": norm, "n": 500, "n0": 20, "alpha": 0.01, "precision": 0.3},
@@ -156,6 +169,11 @@ def test_misclassified_images_get_zero(name: str, norm: Norm) -> None:
         ("l-bound", {"norm": "l2", "p": 0}),
         ("l-bound", {"norm": "l2", "batchs": 3}),
         ("l-bound", {}),
+        ("clever", {"norm": "l2", "radius": 0}),
+        ("clever", {"norm": "l0"}),
+        ("l-bound", {"norm": "l2", "scores": "logit"}),
+        ("l-bound", {"norm": "l2", "top": 0}),
+        ("omega-bound", {"norm": "l2", "search": "both"}),
         ("omega-bound", {"norm": "l2", "grid": [0.2, 0.1]}),
         ("omega-bound", {"norm": "l2", "grid": [0.0, 0.1]}),
         ("smoothing", {"sigma": 0}),
@@ -182,6 +200,32 @@ def test_margin_loss_is_the_difference_of_probabilities() -> None:
     assert torch.allclose(loss, torch.tensor([-0.2, 0.5], dtype=F64), atol=1e-12)
 
 
+def test_the_loss_of_logits_and_of_the_top_classes() -> None:
+    logits = torch.tensor([[5.0, 3.0, 2.0, 4.0]], dtype=F64)
+    assert margin_loss(logits, torch.tensor([1]), "logits") == 2
+    assert margin_loss(logits, torch.tensor([1]), "logits", top=2) == 1
+    assert margin_loss(logits, torch.tensor([1]), "logits", top=3) == -1
+    p = logits.softmax(1)[0]
+    assert float(margin_loss(logits, torch.tensor([2]), top=3)) == pytest.approx(float(p[1] - p[2]))
+    with pytest.raises(UnsupportedError, match="expected top below the number of classes, 4, got 4"):
+        margin_loss(logits, torch.tensor([2]), top=4)
+
+
+@given(
+    arrays(np.float64, (6, 5), elements=st.floats(-3, 3)),
+    st.integers(1, 4),
+    st.sampled_from(["logits", "probabilities"]),
+)
+@settings(max_examples=30)
+def test_the_loss_is_negative_exactly_where_the_label_is_among_the_top(
+    scores: NDArray[np.float64], top: int, kind: Literal["logits", "probabilities"]
+) -> None:
+    logits = torch.tensor(scores) + torch.arange(5) * 1e-3
+    labels = torch.arange(6) % 5
+    among = (logits.argsort(1, descending=True)[:, :top] == labels[:, None]).any(1)
+    assert torch.equal(margin_loss(logits, labels, kind, top) < 0, among)
+
+
 @pytest.mark.parametrize("norm", BALLS)
 def test_slopes_match_the_closed_form(norm: Norm) -> None:
     """For two classes l = -tanh(z / 2), so |grad l|_* = |w|_* / (2 cosh^2(z / 2))."""
@@ -192,6 +236,92 @@ def test_slopes_match_the_closed_form(norm: Norm) -> None:
     assert torch.allclose(found.margin, torch.tanh(z / 2), atol=1e-12)
     expected = norm.dual.size(w[None]) / (2 * torch.cosh(z / 2) ** 2)
     assert torch.allclose(found.slope, expected, rtol=1e-9, atol=1e-12)
+
+
+# Both bounds, with other losses
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_both_bounds_are_exact_on_two_affine_logits(norm: Norm) -> None:
+    """The loss of logits is affine: its slope is |w|_* everywhere, and it departs from its linear model by rounding."""
+    classifier, w, b = linear_two_class()
+    images = random_images(60)
+    z = images.pixels.flatten(1) @ w + b
+    images = images_of(images.pixels, (z > 0).long())
+    exact = z.abs() / norm.dual.size(w[None])
+    grid = tuple(np.linspace(0, 1.01 * float(exact.max()), 4)[1:].tolist())
+    _, of_l = run(LBound(norm=norm, scores="logits"), classifier, images)
+    state, of_omega = run(OmegaBound(norm=norm, scores="logits", grid=grid, batches=10, refits=1), classifier, images)
+    omega = [s.value for s in state if s.quantity == "omega"]
+    assert len(omega) == 3
+    assert max(omega) < 1e-9
+    for radii in (of_l, of_omega):
+        assert torch.allclose(radii.radius, exact, rtol=1e-9, atol=1e-9)
+        assert torch.equal(radii.predicted, images.labels)
+
+
+def test_of_more_affine_logits_omega_is_not_negative() -> None:
+    """The largest of affine functions is convex: it never departs downwards, and does so upwards past a kink."""
+    model, weight, bias = affine(1)
+    classifier = model.to("cpu", F64)
+    images = oracle_images(2, 40, model).to("cpu", F64)
+    certificate = OmegaBound(norm=Norm.LINF, scores="logits", grid=(0.05, 0.4), batches=12, refits=1)
+    state, radii = run(certificate, classifier, images)
+    assert all(s.value >= -1e-12 for s in state if s.quantity == "omega_maximum")
+    assert all(s.value > 0.1 for s in state if s.quantity == "omega")
+    exact = affine_distances(weight, bias, images, Norm.LINF)
+    assert (radii.radius.numpy() <= exact + 1e-9).all()
+    assert (radii.radius > 0).any()
+
+
+@pytest.mark.parametrize("name", ["l-bound", "omega-bound"])
+def test_top_k_bounds_speak_of_top_k_correctness(name: str) -> None:
+    classifier, images = small_net(), random_images(30, classes=3)
+    first = run(CERTIFICATES[name].model_validate(small(name, Norm.L2).model_dump()), classifier, images)[1]
+    certificate = CERTIFICATES[name].model_validate(small(name, Norm.L2).model_dump() | {"top": 2})
+    assert certificate.subject == "top-2(f)"
+    assert small(name, Norm.L2).subject == "f"
+    _, radii = run(certificate, classifier, images)
+    logits = classifier.predict(images.pixels)
+    least = logits.argmin(1) == images.labels
+    second = ~least & (logits.argmax(1) != images.labels)
+    assert least.any()
+    assert second.any()
+    assert (radii.radius[least] == 0).all()
+    assert (first.radius[second] == 0).all()
+    if name == "l-bound":
+        assert (radii.radius[~least] > 0).all()
+    certified = radii.radius > 0
+    assert certified.any()
+    assert torch.equal(radii.predicted[certified], images.labels[certified])
+    assert torch.equal(radii.predicted[least], logits.argmax(1)[least])
+
+
+@pytest.mark.parametrize("name", ["l-bound", "omega-bound"])
+@pytest.mark.parametrize("scores", ["logits", "probabilities"])
+def test_the_gradient_norm_of_each_image_is_kept(name: str, scores: Literal["logits", "probabilities"]) -> None:
+    classifier, images = small_net(), random_images(10, classes=3)
+    settings_of = small(name, Norm.L1).model_dump() | {"scores": scores}
+    _, radii = run(CERTIFICATES[name].model_validate(settings_of), classifier, images)
+    ((quantity, at, norms),) = radii.measurements
+    assert (quantity, at) == ("gradient_norm", 0)
+    for i in range(3):
+        x = images.pixels[i : i + 1].clone().requires_grad_()
+        f = classifier(x)[0] if scores == "logits" else classifier(x)[0].softmax(0)
+        label = int(images.labels[i])
+        (max(f[j] for j in range(3) if j != label) - f[label]).backward()
+        assert x.grad is not None
+        assert float(norms[i]) == pytest.approx(float(x.grad.abs().max()), rel=1e-9)
+
+
+def test_the_statistics_say_how_far_a_fit_can_be_trusted() -> None:
+    state, _ = run(LBound(norm=Norm.L2, batch=20, refits=19), small_net(), random_images(800, classes=3))
+    values = {s.quantity: s.value for s in state if s.quantity != "maximum"}
+    maxima = np.array([s.value for s in state if s.quantity == "maximum"])
+    errors = [values[f"{name}_error"] for name in ("gev_shape", "gev_loc", "gev_scale", "quantile")]
+    assert errors == pytest.approx(standard_errors(maxima, fit(maxima, 0.001), 0.001), nan_ok=True)
+    assert (20 * values["fit_p_value"]) == pytest.approx(round(20 * values["fit_p_value"]))
+    assert 0 < values["fit_p_value"] <= 1
 
 
 # L-bound
@@ -224,7 +354,7 @@ def test_l_is_the_quantile_of_the_fit() -> None:
     values = {s.quantity: s.value for s in state if s.quantity != "maximum"}
     quantile = genextreme.isf(0.01, values["gev_shape"], values["gev_loc"], values["gev_scale"])
     assert values["L"] == pytest.approx(max(quantile, values["observed_maximum"]))
-    assert values["fit_code"] in (Fit.FITTED, Fit.RAISED)
+    assert values["fit_code"] in (Fit.FITTED, Fit.RAISED, Fit.UNBOUNDED)
     assert (values["fit_code"] == Fit.RAISED) == (quantile < values["observed_maximum"])
 
 
@@ -262,7 +392,7 @@ def test_l_bound_of_a_constant_network_certifies_nothing() -> None:
 def test_omega_is_monotone_not_negative_and_its_samples_stay_below_the_curvature(norm: Norm) -> None:
     """|d^2/dz^2 tanh(z / 2)| <= 1 / (3 sqrt 3), so a departure is at most (eps |w|_*)^2 / (6 sqrt 3)."""
     classifier, w, _ = linear_two_class()
-    certificate = OmegaBound(norm=norm, grid=GRIDS[norm][:6:2], batches=20, batch=10)
+    certificate = OmegaBound(norm=norm, grid=GRIDS[norm][:6:2], batches=20, batch=10, refits=9)
     state, _ = run(certificate, classifier, random_images(60))
     omega = [s.value for s in state if s.quantity == "omega"]
     assert len(omega) == 3
@@ -273,6 +403,82 @@ def test_omega_is_monotone_not_negative_and_its_samples_stay_below_the_curvature
     assert len(samples) == 60
     assert all(value <= limit[at] + 1e-12 for at, value in samples)
     assert max(value for _, value in samples) > 0
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_ascent_finds_more_than_sampling_and_both_are_kept(norm: Norm) -> None:
+    classifier, images = small_net(), random_images(60, classes=3)
+    grid = GRIDS[norm][2:5]
+    settings_of = {"norm": norm, "grid": grid, "batches": 15, "batch": 20, "refits": 1}
+    by_sampling, _ = run(OmegaBound(**settings_of, search="sampling"), classifier, images)
+    by_ascent, _ = run(OmegaBound(**settings_of), classifier, images)
+
+    def curve(state: State, quantity: str) -> NDArray[np.float64]:
+        return np.array([s.value for s in state if s.quantity == quantity])
+
+    assert np.array_equal(curve(by_sampling, "omega"), curve(by_sampling, "omega_sampled"))
+    assert len(curve(by_sampling, "omega_ascent")) == 0
+    assert np.array_equal(curve(by_ascent, "omega_sampled"), curve(by_sampling, "omega_sampled"))
+    assert np.array_equal(curve(by_ascent, "omega"), curve(by_ascent, "omega_ascent"))
+    assert (curve(by_ascent, "omega_ascent") >= curve(by_ascent, "omega_sampled")).all()
+    sampled, climbed = (curve(s, "omega_maximum").reshape(3, 15) for s in (by_sampling, by_ascent))
+    assert (climbed >= sampled).all()
+    assert (np.diff(climbed, axis=0) >= 0).all()
+    assert climbed.mean() > 2 * sampled.mean()
+
+
+@pytest.mark.parametrize("norm", BALLS)
+@pytest.mark.parametrize("radius", [0.05, 0.7, 4.0])
+def test_a_climb_stays_in_the_ball_and_in_the_box_and_gains(norm: Norm, radius: float) -> None:
+    classifier, images = small_net(), random_images(20, classes=3)
+    tangent = Tangent.at(classifier, images, margin_loss)
+    direction = Streams.for_images(3, "v", images.ids, images.pixels).in_ball(norm, *SHAPE)
+    start = (images.pixels + radius * direction).clamp(0, 1)
+    before = tangent.departure(start)
+    near, after = tangent.climbed(start, norm, radius, 4)
+    assert near.min() >= 0
+    assert near.max() <= 1
+    assert (norm.size(near - images.pixels) <= radius * (1 + 1e-12)).all()
+    assert (after >= before).all()
+    assert (after > before).any()
+    assert torch.allclose(tangent.departure(near), after, atol=1e-12)
+    loss = margin_loss(classifier.predict(near), images.labels) - margin_loss(
+        classifier.predict(images.pixels), images.labels
+    )
+    linear = (tangent.gradient * (near - images.pixels)).flatten(1).sum(1)
+    assert torch.allclose(after, loss - linear, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_the_farthest_picture_is_the_best_of_the_ball_and_the_box(norm: Norm) -> None:
+    """Of 3,000 pictures in both none has a larger <v, gradient>; in L2 up to what clipping costs."""
+    generator = torch.Generator().manual_seed(1)
+    x, gradient = (
+        torch.rand(1, *SHAPE, generator=generator).double(),
+        torch.randn(1, *SHAPE, generator=generator).double(),
+    )
+    x[0, 0, 0] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    radius = {Norm.L1: 2.0, Norm.L2: 0.4, Norm.LINF: 0.2}[norm]
+    best = farthest(x, gradient, norm, radius)
+    assert norm.size(best - x) <= radius * (1 + 1e-12)
+    assert best.min() >= 0
+    assert best.max() <= 1
+    gain = float((gradient * (best - x)).sum())
+    many = Streams.for_images(0, "v", ["a"], x).select(torch.zeros(3000, dtype=torch.int64)).in_ball(norm, *SHAPE)
+    others = (x + radius * many).clamp(0, 1) - x
+    assert gain > float((gradient * others).flatten(1).sum(1).max())
+    room = torch.where(gradient > 0, 1 - x, x)
+    if norm is Norm.LINF:
+        assert gain == pytest.approx(
+            float((gradient.abs() * torch.where(gradient > 0, 1 - x, x).clamp_max(radius)).sum())
+        )
+    if norm is Norm.L1:
+        # A fractional knapsack: the room of the steepest pixels, until the radius is spent.
+        left, value = radius, 0.0
+        for i in gradient.flatten().abs().argsort(descending=True).tolist():
+            taken = min(left, float(room.flatten()[i]))
+            left, value = left - taken, value + taken * float(gradient.flatten()[i].abs())
+        assert gain == pytest.approx(value)
 
 
 class Extremes(nn.Module):
@@ -338,100 +544,6 @@ def test_omega_radius_is_the_largest_that_the_proposition_allows(omega: list[flo
     scanned = np.where(holds, eps, 0).max(1)
     assert (radius >= scanned - 1e-9).all()
     assert (radius <= scanned + 1.01 * eps[0]).all()
-
-
-# GEV
-
-
-@pytest.mark.parametrize("shape", [-0.3, -0.1, 0.0, 0.2, 0.4])
-def test_gev_fit_recovers_the_parameters(shape: float) -> None:
-    """Within 4.5 asymptotic standard errors, from the observed information at the truth."""
-    truth = np.array([shape, 3.0, 2.0])
-    x = genextreme.rvs(*truth, size=2000, random_state=np.random.default_rng(11))
-    found = fit(x, 0.001)
-    h = 1e-3 * np.eye(3)
-
-    def likelihood(theta: NDArray[np.float64]) -> float:
-        return float(-genextreme.logpdf(x, *theta).sum())
-
-    hessian = np.array(
-        [
-            [
-                sum(s * t * likelihood(truth + s * h[i] + t * h[j]) for s, t in product((1, -1), repeat=2))
-                for j in range(3)
-            ]
-            for i in range(3)
-        ]
-    ) / (4 * 1e-6)
-    error = np.sqrt(np.diag(np.linalg.inv(hessian)))
-    assert np.isfinite(error).all()
-    assert (np.abs(np.array([found.shape, found.loc, found.scale]) - truth) < 4.5 * error).all()
-    assert likelihood(np.array([found.shape, found.loc, found.scale])) <= likelihood(truth)
-    quantile = genextreme.isf(0.001, found.shape, found.loc, found.scale)
-    assert found.estimate == pytest.approx(max(quantile, x.max()))
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_gev_fit_is_as_likely_as_scipys(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    x = rng.gamma(2, size=(50, 30)).max(1)
-    found = fit(x, 0.001)
-    ours = genextreme.logpdf(x, found.shape, found.loc, found.scale).sum()
-    theirs = genextreme.logpdf(x, *genextreme.fit(x)).sum()
-    assert ours >= theirs - 1e-5
-
-
-@given(scale=st.floats(1e-6, 1e6), shift=st.floats(-100, 100))
-@settings(max_examples=8, deadline=None)
-def test_gev_fit_moves_with_the_data(scale: float, shift: float) -> None:
-    x = genextreme.rvs(0.1, size=50, random_state=np.random.default_rng(1))
-    base, moved = fit(x, 0.001), fit(scale * (x + shift), 0.001)
-    assert moved.shape == pytest.approx(base.shape, abs=1e-5)
-    assert moved.estimate == pytest.approx(scale * (base.estimate + shift), abs=1e-4 * scale)
-
-
-@pytest.mark.parametrize(
-    ("maxima", "code"),
-    [
-        ([], Fit.TOO_FEW),
-        ([1.0, 2.0], Fit.TOO_FEW),
-        ([0.0] * 50, Fit.TIED),
-        ([3.0] * 50, Fit.TIED),
-        ([3.0 + 1e-12 * i for i in range(50)], Fit.TIED),
-        ([0.0] * 30 + [float(i) for i in range(20)], Fit.TIED),
-        ([1.0] * 49 + [math.inf], Fit.NOT_FINITE),
-        ([1.0] * 49 + [math.nan], Fit.NOT_FINITE),
-    ],
-)
-def test_gev_fit_says_why_it_did_not_fit(maxima: list[float], code: Fit) -> None:
-    found = fit(np.array(maxima), 0.001)
-    assert found.code is code
-    assert math.isnan(found.shape)
-    expected = math.inf if code is Fit.NOT_FINITE else max(maxima, default=-math.inf)
-    assert found.estimate == expected
-
-
-def test_gev_estimate_is_raised_to_what_was_observed() -> None:
-    x = genextreme.rvs(0.3, size=100, random_state=np.random.default_rng(4))
-    quantile = fit(x, 0.001).estimate
-    raised = fit(x, 0.001, observed=quantile + 1)
-    assert raised.code is Fit.RAISED
-    assert raised.estimate == quantile + 1
-
-
-def test_gev_shape_stops_at_the_limit_where_the_likelihood_has_no_maximum() -> None:
-    found = fit(1 - np.random.default_rng(0).random(50) ** 3, 0.001)
-    assert found.code is Fit.AT_LIMIT
-    assert found.estimate <= 1.5
-
-
-@given(arrays(np.float64, st.integers(0, 40), elements=st.floats(-1e300, 1e300)))
-@settings(max_examples=25, deadline=None)
-def test_gev_fit_never_fails(maxima: NDArray[np.float64]) -> None:
-    found = fit(maxima, 0.001)
-    assert found.n == len(maxima)
-    assert not math.isnan(found.estimate)
-    assert found.estimate >= np.max(maxima, initial=-np.inf)
 
 
 # Smoothing

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from robusteval.certify.base import Certificate
+from robusteval.certify.clever import Clever
 from robusteval.certify.l_bound import LBound
 from robusteval.certify.omega_bound import OmegaBound
 from robusteval.certify.smoothing import Smoothing
 from robusteval.certify.smoothing_envelope import SmoothingEnvelope
 from robusteval.certify.smoothing_sequential import SmoothingSequential
 
-_ALL: tuple[type[Certificate], ...] = (LBound, OmegaBound, Smoothing, SmoothingEnvelope, SmoothingSequential)
+_ALL: tuple[type[Certificate], ...] = (
+    Clever,
+    LBound,
+    OmegaBound,
+    Smoothing,
+    SmoothingEnvelope,
+    SmoothingSequential,
+)
 CERTIFICATES: dict[str, type[Certificate]] = {certificate.name: certificate for certificate in _ALL}

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from robusteval.certify.base import Radii, State, Statistic, Step
-from robusteval.certify.fitted import FittedBound, fit_rows, looked_up
+from robusteval.certify.fitted import FittedBound, looked_up
 from robusteval.certify.gev import fit
 from robusteval.certify.loss import loss_gradient, rounded_down, slopes
 from robusteval.classifier import Classifier
@@ -18,13 +18,15 @@ from robusteval.streams import Streams
 class LBound(FittedBound):
     """|v| >= max(l0 - l(x), 0) / L for every adversarial v, if L is a Lipschitz constant of the loss.
 
-    GradReg Proposition 2.2 (L-bound), with l = max_{i != c} p_i - p_c on softmax outputs, c the label, l0 = 0.
+    GradReg Proposition 2.2 (L-bound), with l = max_{i != c} f_i - f_c, c the label, l0 = 0, and f the softmax outputs
+    unless `scores` says otherwise.
     L is the 1 - p quantile of a GEV distribution fitted to maxima of the dual gradient norm over random batches
     of the data, but at least the largest norm of any image. That is an ESTIMATE: the gradient is read at the
     images only, never between them, so an attack may well come closer than the radius. A batch holds at
     most as many images as the set; with fewer than about ten times `batch` images the same few make most of the
     maxima, nothing can be fitted, and L is the largest norm seen (`fit_code` says so).
-    Misclassified images get 0. One gradient an image for L, another for the radius.
+    Misclassified images get 0. One gradient an image for L, another for the radius, which is kept as the measurement
+    `gradient_norm`.
     """
 
     name: ClassVar[str] = "l-bound"
@@ -32,7 +34,7 @@ class LBound(FittedBound):
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         norms = []
-        for gradient, _, _ in loss_gradient(classifier, images):
+        for gradient, _, _ in loss_gradient(classifier, images.pixels, images.labels, self.loss):
             norms.append(self.norm.dual.size(gradient.double()))
             step(sum(map(len, norms)), len(images))
         slope = torch.cat(norms)
@@ -41,13 +43,14 @@ class LBound(FittedBound):
         gev = fit(maxima, self.p, float(slope.max()))
         return (
             *(Statistic("maximum", i, float(value)) for i, value in enumerate(maxima)),
-            *fit_rows("", 0, gev),
+            *self.fit_rows("", 0, maxima, gev, streams.seed),
             Statistic("L", 0, gev.estimate),
         )
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
-        here = slopes(classifier, images, self.norm)
+        here = slopes(classifier, images, self.norm, self.loss)
         ((_, constant),) = looked_up(state, "L")
         # L = 0 says that the loss is constant: nothing in the box is adversarial, but no number says that.
         radius = here.margin / constant if constant > 0 else torch.zeros_like(here.margin)
-        return Radii(rounded_down(radius), here.predicted, torch.zeros_like(here.predicted, dtype=torch.bool))
+        none = torch.zeros_like(here.predicted, dtype=torch.bool)
+        return Radii(rounded_down(radius), here.predicted, none, (("gradient_norm", 0, here.slope),))

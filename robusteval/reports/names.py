@@ -56,6 +56,7 @@ FITS = {
     4: "maxima tied, the largest value seen",
     5: "fit failed, the largest value seen",
     6: "a maximum is not finite",
+    7: "fitted, a tail without an end",
 }
 """What certify.gev.Fit says, in words."""
 STAGES = ("APGD on cross-entropy", "targeted APGD", "targeted FAB", "Square")
