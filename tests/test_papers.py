@@ -209,18 +209,28 @@ def test_gradreg_tables(tmp_path: Path) -> None:
     ]
     statistics = [
         ("l-bound-l2", "observed_maximum", 0.0, 7.5),
-        ("omega-bound-l2", "omega", 0.5, 0.25),
-        ("omega-bound-l2", "omega", 1.0, 1.5),
+        ("omega-bound-l2", "omega_sampled", 0.5, 0.25),
+        ("omega-bound-l2", "omega_sampled", 1.0, 1.5),
+        ("omega-bound-l2", "omega_ascent", 0.5, 0.75),
+        ("omega-bound-l2", "omega_ascent", 1.0, 2.5),
     ]
-    found = tables(
-        build_paper_run(tmp_path, "gradreg-2020", CORRECT, attacks, certificates=certificates, statistics=statistics)
+    measurements = [("l-bound-l2", "gradient_norm", 0.0, [1.0, 2.0, 3.0, 8.0])]
+    run = build_paper_run(
+        tmp_path,
+        "gradreg-2020",
+        CORRECT,
+        attacks,
+        certificates=certificates,
+        statistics=statistics,
+        measurements=measurements,
     )
+    found = tables(run)
     assert found["table-1"].rows == [["tiny", "25.0", "50.0", "75.0", "50.0", "75.0"]]
     assert found["table-4"].rows == [["tiny", "25.0", "50.0", "75.0"]]
     # Of 0.1, 0.2, 0.3 and 0 (the last image is wrong: its radius speaks for another class); of 0.3, 0.5 and 0.
     assert found["table-2"].rows[0][2:4] == ["0.1500", "0.5625"]
     assert found["table-2"].rows[0][4] == "0.2667 (1 not found)"
-    assert found["table-3"].rows == [["tiny", "7.5", "0.25", "1.5"]]
+    assert found["table-3"].rows == [["tiny", "3.5", "7.5", "0.25", "1.5", "0.75", "2.5"]]
     assert found["table-5"].rows == [
         ["tiny, sigma 0.5", "50.0", "75.0", "75.0", "75.0", "75.0", "75.0", "75.0", "75.0"]
     ]
