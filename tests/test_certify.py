@@ -435,6 +435,12 @@ def test_a_climb_stays_in_the_ball_and_in_the_box_and_gains(norm: Norm, radius: 
     direction = Streams.for_images(3, "v", images.ids, images.pixels).in_ball(norm, *SHAPE)
     start = (images.pixels + radius * direction).clamp(0, 1)
     before = tangent.departure(start)
+    at = start.clone().requires_grad_()
+    margin_loss(classifier(at), images.labels).sum().backward()
+    assert at.grad is not None
+    step = farthest(images.pixels, at.grad - tangent.gradient, norm, radius)
+    _, once = tangent.climbed(start, norm, radius, 1)
+    assert torch.allclose(once, torch.maximum(before, tangent.departure(step)), atol=1e-12)
     near, after = tangent.climbed(start, norm, radius, 4)
     assert near.min() >= 0
     assert near.max() <= 1
@@ -457,7 +463,7 @@ def test_the_farthest_picture_is_the_best_of_the_ball_and_the_box(norm: Norm) ->
         torch.rand(1, *SHAPE, generator=generator).double(),
         torch.randn(1, *SHAPE, generator=generator).double(),
     )
-    x[0, 0, 0] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    x[0, 0, 0], x[0, 0, 2, 2] = torch.tensor([0.0, 1.0, 0.0, 1.0]), 0.0
     radius = {Norm.L1: 2.0, Norm.L2: 0.4, Norm.LINF: 0.2}[norm]
     best = farthest(x, gradient, norm, radius)
     assert norm.size(best - x) <= radius * (1 + 1e-12)
@@ -472,6 +478,10 @@ def test_the_farthest_picture_is_the_best_of_the_ball_and_the_box(norm: Norm) ->
         assert gain == pytest.approx(
             float((gradient.abs() * torch.where(gradient > 0, 1 - x, x).clamp_max(radius)).sum())
         )
+    if norm is Norm.L2:
+        # 0.98 for clipping; without the pixels at a wall it would be less than 0.94.
+        assert gain > 0.98 * radius * float((gradient * (room > 0)).norm())
+        assert float((gradient * (room > 0)).norm() / gradient.norm()) < 0.94
     if norm is Norm.L1:
         # A fractional knapsack: the room of the steepest pixels, until the radius is spent.
         left, value = radius, 0.0

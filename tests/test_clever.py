@@ -172,6 +172,22 @@ def test_a_slope_that_is_not_finite_certifies_nothing() -> None:
     assert column(radii, "clever_fit_code", 1) == Fit.NOT_FINITE
 
 
+def test_a_heavy_tail_of_slopes_meets_the_limit_of_the_shape() -> None:
+    """The slope at a uniform pixel x is (x + 1e-4)^-1.5: a free fit to its maxima has no upper end."""
+
+    class Pole(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            score = -2 / (pixels.flatten(1)[:, 0] + 1e-4).sqrt()
+            return torch.stack([score * 0, score], dim=1)
+
+    classifier = make_classifier("pole", nn.Sequential(Pole()), (1, 1, 1)).to("cpu", F64)
+    pixels = torch.full((6, 1, 1, 1), 0.5, dtype=F64)
+    images = Images(tuple("abcdef"), pixels, torch.zeros(6, dtype=torch.int64))
+    radii = run(Clever(norm=Norm.LINF, radius=0.5), classifier, images)
+    assert (column(radii, "clever_fit_code", 1) == Fit.AT_LIMIT).all()
+    assert (radii.radius > 0).all()
+
+
 @pytest.mark.parametrize("norm", BALLS)
 def test_by_default_it_is_an_estimate_in_a_ball_of_its_norm(norm: Norm) -> None:
     certificate = Clever(norm=norm)

@@ -79,6 +79,6 @@ def farthest(pixels: Tensor, gradient: Tensor, norm: Norm, radius: float) -> Ten
         return (pixels + norm.scale_to(useful, radius)).clamp(0, 1)
     order = flat(useful).abs().argsort(dim=1, descending=True, stable=True)
     ordered = flat(room).gather(1, order)
-    taken = (radius - (ordered.cumsum(1) - ordered)).clamp_min(0).minimum(ordered)
-    moved = torch.zeros_like(ordered).scatter(1, order, taken).view_as(pixels)
+    left = (radius - (ordered.cumsum(1) - ordered)).clamp_min(0)
+    moved = torch.zeros_like(ordered).scatter(1, order, left).view_as(pixels)
     return (pixels + moved * useful.sign()).clamp(0, 1)
