@@ -122,4 +122,6 @@ def classes(run: Run) -> list[str]:
 
 def subject(key: str) -> str:
     """The classifier that a bound speaks of, in words."""
+    if key.startswith("top-"):
+        return f"the model's {key.removesuffix('(f)')} correctness"
     return "the model" if key == "f" else f"the smoothed model {key}"
