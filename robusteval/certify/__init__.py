@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from robusteval.certify.base import Certificate
+from robusteval.certify.crown import CROWN
+from robusteval.certify.ibp import IBP
 from robusteval.certify.l_bound import LBound
 from robusteval.certify.omega_bound import OmegaBound
 from robusteval.certify.smoothing import Smoothing
 
-_ALL: tuple[type[Certificate], ...] = (LBound, OmegaBound, Smoothing)
+_ALL: tuple[type[Certificate], ...] = (CROWN, IBP, LBound, OmegaBound, Smoothing)
 CERTIFICATES: dict[str, type[Certificate]] = {certificate.name: certificate for certificate in _ALL}
