@@ -83,6 +83,6 @@ class Ball:
         says of which image the rows are."""
         x = box.of(self.x)
         x, eps = (x, self.eps) if of is None else (x[of], self.eps[of])
-        x, rows = x.flatten(1)[:, None], a.flatten(2)
+        x, rows = x.flatten(1)[:, None], a.flatten(2).double()
         at = (rows * x).sum(-1) - entries(rows[0]) * rows.abs().sum(-1)
         return at - largest(-rows, x, 1 - x, eps[:, None], self.norm)

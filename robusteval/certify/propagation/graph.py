@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from robusteval.certify.propagation.ops import Affine, Box, Op, Reshape, Scale, Shape
+from robusteval.certify.propagation.rounding import Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +24,17 @@ class Node:
 class Graph:
     """nodes[0] is the picture (its op does nothing), nodes[-1] the logits (K, 1, 1).
 
-    dtype: the type that the network computes in; all numbers here are float64.
+    dtype: the type that the network computes in; coefficients: the type that backward passes compute in. All else is
+    float64.
     """
 
     nodes: tuple[Node, ...]
     dtype: torch.dtype
+    coefficients: torch.dtype
+
+    @property
+    def precision(self) -> Precision:
+        return Precision(self.dtype, self.coefficients, len(self.nodes))
 
     @property
     def last(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,26 +12,25 @@ from robusteval.certify.propagation.ball import Ball, largest
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.ops import Affine, Conv2d, Linear, Max, Reshape, Scale
 from robusteval.certify.propagation.relaxation import relaxed
-from robusteval.certify.propagation.rounding import allowance
 from robusteval.certify.propagation.values import Interval, Known
 from robusteval.norms import Norm
 
 AT_ONCE = 2**22
 """Numbers that the windows of a first layer are laid out in at a time, 32 MiB."""
 
-Tighten = Callable[[list[Known], int, Interval], Interval]
-"""From what is known of the values before value k, and an interval of that: a better one."""
+Tighten = Callable[[list[Known], int], Interval]
+"""From what is known of the values up to value k: an interval of that, no wider than the one known."""
 
 
 def propagated(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> list[Known]:
     """What is known of every value of the graph, for all pictures of the ball."""
     zero = torch.zeros_like(ball.x)
-    known = [Known(Interval(*ball.sides()), zero, zero)]
+    known = [Known(Interval(*ball.sides()), zero, zero, zero[:, 0, 0, 0])]
     pictures = {0: _Picture(ball.x, torch.ones_like(ball.x[:1]), zero)}
     for k, node in enumerate(graph.nodes[1:], 1):
         op, taken = node.op, [known[j].interval for j in node.inputs]
         if isinstance(op, Max):
-            known.append(relaxed(op, taken[0]))
+            known.append(relaxed(op, taken[0], graph.precision))
             continue
         assert isinstance(op, Affine)
         slack = rounding(graph, k, taken)
@@ -42,10 +41,11 @@ def propagated(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> list
             interval = _through(op, taken, slack)
         if picture is not None and isinstance(op, Scale | Reshape):
             pictures[k] = picture.through(op, slack)
-        if tighten is not None:
-            interval = tighten(known, k, interval)
         bias = torch.zeros_like(slack) if op.bias is None else op.bias
-        known.append(Known(interval, bias - slack, bias + slack))
+        faint = graph.precision.underflow(op.fan_out, [x.size for x in taken])
+        known.append(Known(interval, bias - slack, bias + slack, faint))
+        if tighten is not None:
+            known[k] = replace(known[k], interval=tighten(known, k))
     return known
 
 
@@ -56,7 +56,7 @@ def rounding(graph: Graph, k: int, taken: list[Interval]) -> Tensor:
     size = op.absolute().apply(*(interval.size for interval in taken))
     if op.bias_size is not None:
         size = size + op.bias_size
-    return allowance(op, size, graph.last + 1, graph.dtype)
+    return graph.precision.allowance(op, size)
 
 
 def _through(op: Affine, taken: list[Interval], slack: Tensor) -> Interval:

@@ -20,13 +20,14 @@ def pulled_back(
     coefficients b (P, R, C', h', w') in a box with <a, value k>  >=  constant + <b, value `until`> for every
     picture of the ball. Every path from value k must lead through `until`.
     """
-    total = a.new_zeros(a.shape[:2])
+    total = a.new_zeros(a.shape[:2], dtype=torch.float64)
     pending = {k: (a, box)}
     while (k := max(pending)) > until:
         a, box = pending.pop(k)
         node, here = graph.nodes[k], known[k]
-        ends = (_some(end, box, of)[:, None] for end in (here.below, here.above))
-        total = total + (torch.where(a > 0, *ends) * a).sum((2, 3, 4))
+        below, above = (_some(end, box, of)[:, None].to(a) for end in (here.below, here.above))
+        faint = here.faint if of is None else here.faint[of]
+        total = total + (torch.where(a > 0, below, above) * a).sum((2, 3, 4), dtype=torch.float64) - faint[:, None]
         for source, (part, at) in zip(node.inputs, _below(node.op, here, a, box, of), strict=True):
             if source in pending:
                 other, place = pending[source]

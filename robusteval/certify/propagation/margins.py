@@ -32,6 +32,6 @@ def linear_margins(graph: Graph, known: list[Known], ball: Ball, labels: Tensor)
 
 
 def _bounded(graph: Graph, known: list[Known], ball: Ball, labels: Tensor, until: int) -> Tensor:
-    rows, box = differences(labels, graph.classes), Box(0, 0, 1, 1)
+    rows, box = differences(labels, graph.classes).to(graph.coefficients), Box(0, 0, 1, 1)
     constant, a, box = pulled_back(graph, known, graph.last, rows, box, until=until)
     return constant + (known[until].interval.least(a, box) if until else ball.least(a, box, None))

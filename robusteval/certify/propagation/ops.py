@@ -154,7 +154,7 @@ class Linear(Affine):
         return (x[0].flatten(1) @ self.weight.T)[..., None, None]
 
     def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
-        return (((a.flatten(1) @ self.weight)[..., None, None], box),)
+        return (((a.flatten(1) @ self.weight.to(a))[..., None, None], box),)
 
     def absolute(self) -> Linear:
         return replace(self, weight=self.weight.abs())
@@ -198,10 +198,12 @@ class Conv2d(Affine):
         return functional.conv2d(x[0], self.weight, None, view.stride, view.padding, view.dilation, self.groups)
 
     def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
-        view = self.view
-        full = functional.conv_transpose2d(
-            a, self.weight, None, view.stride, groups=self.groups, dilation=view.dilation
-        )
+        view, weight = self.view, self.weight.to(a)
+        if self.groups == 1 and a.shape[2:] == (1, 1) == view.dilation:
+            # One place: a mixture of kernels.
+            full = (a.flatten(1) @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+        else:
+            full = functional.conv_transpose2d(a, weight, None, view.stride, groups=self.groups, dilation=view.dilation)
         return (view.clipped(full, box),)
 
     def absolute(self) -> Conv2d:
@@ -245,7 +247,7 @@ class Scale(Affine):
         return x[0] * self.scale
 
     def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
-        return ((a * box.of(self.scale), box),)
+        return ((a * box.of(self.scale).to(a), box),)
 
     def absolute(self) -> Scale:
         return replace(self, scale=self.scale.abs())

@@ -23,7 +23,8 @@ def refined(graph: Graph, ball: Ball, affordable: int) -> Tighten:
     every value below, so a backward pass from a place works on that part alone.
     """
 
-    def tighten(known: list[Known], k: int, interval: Interval) -> Interval:
+    def tighten(known: list[Known], k: int) -> Interval:
+        interval = known[k].interval
         maxima = [node.op for node in graph.nodes if isinstance(node.op, Max) and k in node.inputs]
         channels, height, width = graph.nodes[k].shape
         footprint = graph.footprint(k, Box(height // 2, width // 2, 1, 1))
@@ -46,7 +47,7 @@ def refined(graph: Graph, ball: Ball, affordable: int) -> Tighten:
 def _ends(graph: Graph, known: list[Known], ball: Ball, k: int, some: Tensor, place: Box) -> Interval:
     """The interval (P,) of entries of value k in one place, some (P, 2) the image and the channel of each."""
     image, channel = some.unbind(1)
-    unit = torch.zeros(len(some), graph.nodes[k].shape[0], dtype=torch.float64, device=some.device)
+    unit = torch.zeros(len(some), graph.nodes[k].shape[0], dtype=graph.coefficients, device=some.device)
     unit.scatter_(1, channel[:, None], 1.0)
     rows = torch.stack([unit, -unit], dim=1)[..., None, None]
     constant, a, box = pulled_back(graph, known, k, rows, place, of=image)

@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 from robusteval.certify.propagation.ops import Max
-from robusteval.certify.propagation.rounding import DOUBLE, gamma
+from robusteval.certify.propagation.rounding import DOUBLE, Precision, gamma
 from robusteval.certify.propagation.values import Interval, Known, Lines
 
 
-def relaxed(op: Max, taken: Interval) -> Known:
-    """What is known of a maximum over values in `taken`: sound for the rounded coefficients, whose own use in float64
-    is charged as in rounding.py."""
+def relaxed(op: Max, taken: Interval, precision: Precision) -> Known:
+    """What is known of a maximum over values in `taken`. The line above is made for the slopes as they are rounded;
+    what rounding does to a row of coefficients that passes through is charged as in rounding.py."""
     result = Interval(op.apply(taken.lower), op.apply(taken.upper))
     lower, upper = op.members(taken.lower), op.members(taken.upper)
     inside = lower > -torch.inf
     level = _level(lower, upper, result.lower)
     width = upper - lower
-    slope = ((upper - level) / width * (1 + 8 * DOUBLE)).clamp(0, 1)
+    slope = _rounded_up((upper - level) / width * (1 + 8 * DOUBLE), precision.coefficients).clamp(0, 1)
     # A width that vanishes: slope 1 is right, as level >= lower.
     slope = torch.where(inside & (upper > level), torch.where(width > 1e-280, slope, 1.0), 0.0)
     chosen = _highest(lower, upper)
@@ -40,9 +40,16 @@ def relaxed(op: Max, taken: Interval) -> Known:
     finite = torch.where(inside, lower, 0.0)
     size = torch.where(inside, torch.maximum(-lower, upper), 0.0)
     weight = chosen.to(slope)
-    slack = gamma(4 * len(lower) + 2 * level[0].numel() + 16) * (level.abs() + ((slope + weight) * size).sum(0))
+    relative = precision.backward(len(lower)) + 5 * gamma(4 * len(lower) + level[0].numel() + precision.layers + 16)
+    slack = relative * (level.abs() + ((slope + weight) * size).sum(0) + result.size)
     offset = level - (slope * finite).sum(0)
-    return Known(result, -slack, offset + slack, Lines(weight[:, :, None], slope[:, :, None]))
+    lines = Lines(*(x[:, :, None].to(precision.coefficients) for x in (weight, slope)))
+    return Known(result, -slack, offset + slack, precision.underflow(len(lower), [size.amax(0)]), lines)
+
+
+def _rounded_up(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x >= 0 rounded up to numbers of a type, in float64."""
+    return torch.nextafter(x.to(dtype), torch.full((), torch.inf, dtype=dtype)).double()
 
 
 def _level(lower: Tensor, upper: Tensor, least: Tensor) -> Tensor:

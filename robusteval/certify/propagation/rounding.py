@@ -17,20 +17,27 @@ magnitudes that it is made of. Maxima are exact.
 
 This program. Bounds are computed in float64, unit roundoff v, the same way:
 - forward, centre and radius of an interval err by at most gamma_r(v) m together, and their sum by v m;
-- backward, a row a of coefficients becomes a' = a W computed as a W + E, |E| <= gamma_f(v) |a| |W|, f the terms of an
-  entry. Replacing a W x by a' x errs by at most |E| |x| <= gamma_f(v) |a| m, so it is charged to the row like (1);
-- where branches of the graph meet, coefficients are added: c roundings at most, c the number of layers, of a magnitude
-  that is at most |a| times what the layer answers, which is at most m;
+- backward, in a type of unit roundoff w, a row a of coefficients becomes a' = a W computed as a W + E with
+  |E| <= gamma_f(w) |a| |W|, f the terms of an entry and one for the rounding of W. Replacing a W x by a' x errs by at
+  most |E| |x| <= gamma_f(w) |a| m, so it is charged to the row like (1). Where branches of the graph meet, coefficients
+  are added: no more roundings than there are layers, of a magnitude of at most |a| times what the layer answers, which
+  is at most m. Two more are for the product of a with the constants below. The coefficients themselves need not be
+  right: whatever they are, the bound is one, so that no error is carried from layer to layer;
+- a coefficient that underflows errs by tiny at most, whatever a is: F tiny |x|_1 a layer is taken off every row;
 - the constants a b and the charges |a| s are added up over entries and layers: gamma_N(v) |a| m, N their number.
-With N = r + f + entries + layers + 16 each of the four is at most gamma_N(v) m, so that the allowance of a layer is
+With N = r + f + entries + layers + 16 the float64 parts are at most gamma_N(v) m each, and with F = f + layers + 4 the
+allowance of a layer is
 
-    s = (gamma_r(u) + 5 gamma_N(v)) m + 2 r tiny                                                              (2)
+    s = (gamma_r(u) + gamma_F(w) + 5 gamma_N(v)) m + 2 r tiny                                                 (2)
 
-(the fifth for the rounding of m and of s). In interval arithmetic s widens the output of the layer; in a backward pass
+(with room for the rounding of m and of s). In interval arithmetic s widens the output of the layer; in a backward pass
 |a| s is taken off. Both then hold for every number that the network can have computed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -46,12 +53,30 @@ def gamma(n: int, unit: float = DOUBLE) -> float:
     return 1.000001 * n * unit / (1 - n * unit) if n * unit < 1 else float("inf")
 
 
-def allowance(op: Affine, size: Tensor, layers: int, dtype: torch.dtype) -> Tensor:
-    """s of (2), (M, C, H, W), for outputs of size m = |W| |x| + |b| (M, C, H, W) computed in `dtype`."""
-    info = torch.finfo(dtype)
-    steps = op.roundings + op.fan_out + size[0].numel() + layers + 16
-    relative = gamma(op.roundings, info.eps / 2) + 5 * gamma(steps)
-    return relative * size + 2 * op.roundings * info.smallest_normal
+@dataclass(frozen=True)
+class Precision:
+    """The type that a network of so many layers computes in, and that of the backward passes."""
+
+    network: torch.dtype
+    coefficients: torch.dtype
+    layers: int
+
+    def backward(self, terms: int) -> float:
+        """gamma_F(w) for entries that are sums of `terms`."""
+        return gamma(terms + self.layers + 4, torch.finfo(self.coefficients).eps / 2)
+
+    def allowance(self, op: Affine, size: Tensor) -> Tensor:
+        """s of (2), (M, C, H, W), for outputs of size m = |W| |x| + |b| (M, C, H, W)."""
+        info = torch.finfo(self.network)
+        steps = op.roundings + op.fan_out + size[0].numel() + self.layers + 16
+        relative = gamma(op.roundings, info.eps / 2) + self.backward(op.fan_out) + 5 * gamma(steps)
+        return relative * size + 2 * op.roundings * info.smallest_normal
+
+    def underflow(self, terms: int, taken: Sequence[Tensor]) -> Tensor:
+        """What underflow of coefficients that are sums of `terms` can change in a row, (M,), for values of the sizes
+        `taken`, (M, C, H, W) each."""
+        tiny = torch.finfo(self.coefficients).smallest_normal
+        return 2 * (terms + self.layers + 4) * tiny * torch.stack([x.sum((1, 2, 3)) for x in taken]).sum(0)
 
 
 def entries(x: Tensor) -> float:

@@ -21,41 +21,44 @@ def largest_radius(margin: Margin, clean: Tensor, start: Tensor, reach: Tensor, 
 
     clean (N,): the margin at radius 0, nothing is searched where it is not positive; start (N,): the first radius
     tested; reach (N,): the largest that makes sense. An image is done when a radius failed that is larger by no more
-    than `tolerance`, relative. The next radius is where a straight line says that the margin is gone: through the
-    last two certified ones (not all the way, the margin falls faster) until one fails, then through the largest
-    certified and the smallest failed one (the Illinois rule, and at least a tenth of the bracket from its ends).
+    than `tolerance`, relative. Until one fails, the next is a third of the way to where a line through the last two
+    margins is zero (they fall faster); then, where a parabola through the last three tested is.
     """
     low, high = torch.zeros_like(clean), torch.full_like(clean, torch.inf)
-    at_low, at_high = clean.clone(), torch.full_like(clean, torch.nan)
-    # The last certified radius but one and its margin.
-    before, at_before = low.clone(), clean.clone()
-    ahead = start.minimum(reach)
+    # The last three radii tested and their margins.
+    tested = torch.stack([torch.zeros_like(clean), torch.full_like(clean, torch.nan), torch.zeros_like(clean)])
+    margins = torch.stack([clean, torch.full_like(clean, torch.nan), clean])
+    radii = start.minimum(reach)
     for _ in range(ROUNDS):
-        rows = ((clean > 0) & (high - low > tolerance * high.clamp_max(1e300)) & (low < reach)).nonzero()[:, 0]
-        rows = rows[high[rows] > SMALLEST * reach[rows]]
+        open_ = (clean > 0) & (high - low > tolerance * high.clamp_max(1e300)) & (low < reach)
+        rows = (open_ & (high > SMALLEST * reach)).nonzero()[:, 0]
         if not len(rows):
             break
-        radius = ahead[rows]
-        found = margin(rows, radius)
+        found = margin(rows, radii[rows])
         right = found > 0
-        won, lost = rows[right], rows[~right]
-        at_high[won] /= 2
-        before[won], at_before[won] = low[won], at_low[won]
-        low[won], at_low[won] = radius[right], found[right]
-        at_low[lost] = torch.where(high[lost].isfinite(), at_low[lost] / 2, at_low[lost])
-        high[lost], at_high[lost] = radius[~right], found[~right]
-        ahead = _next(low, high, at_low, at_high, before, at_before, tolerance).minimum(reach)
+        low[rows[right]] = radii[rows[right]]
+        high[rows[~right]] = radii[rows[~right]]
+        tested[:, rows] = torch.stack([*tested[1:, rows], radii[rows]])
+        margins[:, rows] = torch.stack([*margins[1:, rows], found])
+        radii = _next(low, high, tested, margins, tolerance).minimum(reach)
     return low
 
 
-def _next(
-    low: Tensor, high: Tensor, at_low: Tensor, at_high: Tensor, before: Tensor, at_before: Tensor, tolerance: float
-) -> Tensor:
-    falling = (at_before - at_low) / (low - before)
-    further = torch.where(falling > 0, 0.6 * at_low / falling, torch.inf).nan_to_num(nan=torch.inf)
-    outside = low + further.clamp(0.3 * low, 9 * low)
-    share = (at_low / (at_low - at_high)).nan_to_num(nan=0.5).clamp(0.1, 0.9)
-    inside = low + share * (high - low)
-    # No closer to an end than what would finish the search.
-    inside = inside.clamp(low * (1 + 0.7 * tolerance), high * (1 - 0.7 * tolerance))
+def _next(low: Tensor, high: Tensor, tested: Tensor, margins: Tensor, tolerance: float) -> Tensor:
+    x0, x1, x2 = tested
+    m0, m1, m2 = margins
+    # Divided differences: m(x) = m2 + (x - x2) (slope + (x - x1) bend).
+    slope = (m2 - m1) / (x2 - x1)
+    outside = low + (m2 / -slope / 3).nan_to_num(nan=torch.inf).where(slope < 0, torch.inf).clamp(0.3 * low, 9 * low)
+    bend = (slope - (m1 - m0) / (x1 - x0)) / (x2 - x0)
+    # In t = x - x2: bend t^2 + half t + m2 = 0, by the formula that does not cancel.
+    half = slope + bend * (x2 - x1)
+    t = -2 * m2 / (half - (half * half - 4 * bend * m2).sqrt())
+    line = x2 - m2 / slope
+    middle = (low + high) / 2
+    inside = (x2 + t).where((x2 + t - middle).abs() < (high - low) / 2, line)
+    inside = inside.where((inside - middle).abs() < (high - low) / 2, middle)
+    # No closer to an end than what would finish the search, nor than a hundredth of the bracket.
+    step = torch.maximum(0.7 * tolerance * high, (high - low) / 100)
+    inside = torch.minimum(torch.maximum(inside, low + step), torch.maximum(high - step, middle))
     return torch.where(high.isfinite(), inside, outside)

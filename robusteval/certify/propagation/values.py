@@ -30,8 +30,8 @@ class Interval:
     def least(self, a: Tensor, box: Box) -> Tensor:
         """A lower bound of <a, value>, (M, R), for rows a (M, R, C, h, w) that are zero outside of `box`."""
         lower, upper, size = (box.of(end)[:, None] for end in (self.lower, self.upper, self.size))
-        pad = entries(a[0]) * a.abs() * size
-        return (torch.where(a > 0, lower, upper) * a - pad).sum((2, 3, 4))
+        rows = a.double()
+        return (torch.where(a > 0, lower, upper) * rows - entries(a[0]) * rows.abs() * size).sum((2, 3, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,11 @@ class Known:
         W x + below <= value <= W x + above
 
     for an affine layer, with a line of `lines` in place of each W for a maximum. below and above (M, C, H, W) hold
-    the bias and what rounding can add.
+    the bias and what rounding can add; faint (M,) is what underflow can add to a row of coefficients as a whole.
     """
 
     interval: Interval
     below: Tensor
     above: Tensor
+    faint: Tensor
     lines: Lines | None = None
