@@ -69,7 +69,7 @@ def linear_two_class(scale: float = 3.0) -> tuple[Classifier, Tensor, float]:
 
 def small_net(dtype: torch.dtype = F64) -> Classifier:
     torch.manual_seed(5)
-    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3))
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
     return make_classifier("small", network, SHAPE, mean=(0.5,), std=(0.2,)).to("cpu", dtype)
 
 
@@ -86,7 +86,10 @@ def run(certificate: Certificate, classifier: Classifier, images: Images) -> tup
 def small(name: str, norm: Norm) -> Certificate:
     """A cheap setting of any certificate; a new one must be added here."""
     settings_of = {
+        "crown": {"norm": norm},
+        "ibp": {"norm": norm},
         "l-bound": {"norm": norm},
+        "lipschitz": {"norm": norm},
         "omega-bound": {"norm": norm, "grid": GRIDS[norm][1:3], "batches": 30},
         "smoothing": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01},
     }

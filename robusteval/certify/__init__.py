@@ -6,8 +6,9 @@ from robusteval.certify.base import Certificate
 from robusteval.certify.crown import CROWN
 from robusteval.certify.ibp import IBP
 from robusteval.certify.l_bound import LBound
+from robusteval.certify.lipschitz import Lipschitz
 from robusteval.certify.omega_bound import OmegaBound
 from robusteval.certify.smoothing import Smoothing
 
-_ALL: tuple[type[Certificate], ...] = (CROWN, IBP, LBound, OmegaBound, Smoothing)
+_ALL: tuple[type[Certificate], ...] = (CROWN, IBP, LBound, Lipschitz, OmegaBound, Smoothing)
 CERTIFICATES: dict[str, type[Certificate]] = {certificate.name: certificate for certificate in _ALL}

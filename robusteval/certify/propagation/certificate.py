@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -26,8 +27,17 @@ AT_ONCE = 2**24
 """Numbers that are known of the values of a batch of images: 128 MiB."""
 PER_VALUE = 10
 """Numbers that are known of each: an interval, two lines and their constants, and what makes them."""
+LARGEST = 100
+"""Images in a batch, however small the network."""
 FIRST = 1e-4
 """The radius tested first where nothing is known, relative to the largest in the box."""
+
+
+def batches(graph: Graph, chosen: Tensor) -> Sequence[Tensor]:
+    """The rows of chosen images (N,) bool, in batches of which all can be known at once."""
+    numbers = PER_VALUE * sum(math.prod(node.shape) for node in graph.nodes)
+    rows = chosen.nonzero()[:, 0]
+    return rows.split(max(1, min(LARGEST, AT_ONCE // numbers))) if len(rows) else ()
 
 
 class Propagated(Certificate):
@@ -62,7 +72,6 @@ class Propagated(Certificate):
         graph = trace(classifier)
         predicted = classifier.predict(images.pixels).argmax(1)
         radius = torch.zeros(len(images), dtype=torch.float64, device=predicted.device)
-        numbers = PER_VALUE * sum(math.prod(node.shape) for node in graph.nodes)
-        for rows in (predicted == images.labels).nonzero()[:, 0].split(max(1, min(100, AT_ONCE // numbers))):
+        for rows in batches(graph, predicted == images.labels):
             radius[rows] = self.certified(graph, images.pixels[rows].double(), images.labels[rows])
         return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool))

@@ -102,3 +102,18 @@ def _first(op: Linear | Conv2d, ball: Ball, picture: _Picture, slack: Tensor) ->
         ends.append((fall.reshape(-1, *centre.shape[1:]), rise.reshape(-1, *centre.shape[1:])))
     fall, rise = map(torch.cat, zip(*ends, strict=True))
     return Interval(centre - fall - slack, centre + rise + slack)
+
+
+def rounding_errors(graph: Graph, known: list[Known]) -> Tensor:
+    """How far rounding can take each logit from what the network is in real numbers, (M, K), anywhere in the ball."""
+    errors = [torch.zeros_like(known[0].below)]
+    for k, node in enumerate(graph.nodes[1:], 1):
+        taken = [errors[j] for j in node.inputs]
+        if isinstance(node.op, Max):
+            errors.append(node.op.apply(taken[0]))
+        else:
+            assert isinstance(node.op, Affine)
+            slack = rounding(graph, k, [known[j].interval for j in node.inputs])
+            errors.append(node.op.absolute().apply(*taken) + slack)
+    # With room for the rounding of this sum, a part of which the slack holds already.
+    return 1.0001 * errors[-1].flatten(1)

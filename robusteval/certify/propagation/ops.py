@@ -18,6 +18,12 @@ from torch.nn import functional
 Shape = tuple[int, int, int]
 
 
+def shape(x: Tensor) -> Shape:
+    """(C, H, W) of values (..., C, H, W)."""
+    channels, height, width = x.shape[-3:]
+    return channels, height, width
+
+
 @dataclass(frozen=True)
 class Box:
     """Rows top to top + height and columns left to left + width of a plane."""

@@ -9,7 +9,7 @@ from robusteval.certify.propagation.ball import Ball
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.intervals import Tighten
 from robusteval.certify.propagation.linear import pulled_back
-from robusteval.certify.propagation.ops import Box, Max
+from robusteval.certify.propagation.ops import Box, Max, shape
 from robusteval.certify.propagation.values import Interval, Known
 
 AT_ONCE = 2**21
@@ -60,6 +60,5 @@ def _open(op: Max, interval: Interval) -> Tensor:
     level = op.apply(interval.lower)
     candidates = op.members(interval.upper) > level
     decided = (candidates.sum(0) == 1) & ((level > 0) if op.floor else True)
-    whole = Box.whole(interval.lower.shape[1:])  # type: ignore[arg-type]
-    marks, box = op.scattered((candidates & ~decided).double(), Box.whole(level.shape[1:]))  # type: ignore[arg-type]
-    return box.embed(marks, whole) > 0
+    marks, box = op.scattered((candidates & ~decided).double(), Box.whole(shape(level)))
+    return box.embed(marks, Box.whole(shape(interval.lower))) > 0
