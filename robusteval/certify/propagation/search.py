@@ -22,7 +22,8 @@ def largest_radius(margin: Margin, clean: Tensor, start: Tensor, reach: Tensor, 
     clean (N,): the margin at radius 0, nothing is searched where it is not positive; start (N,): the first radius
     tested; reach (N,): the largest that makes sense. An image is done when a radius failed that is larger by no more
     than `tolerance`, relative. Until one fails, the next is a third of the way to where a line through the last two
-    margins is zero (they fall faster); then, where a parabola through the last three tested is.
+    margins is zero (they fall faster); then, where a parabola through the last three tested is, or a share of
+    the way down where the last was far from certified.
     """
     low, high = torch.zeros_like(clean), torch.full_like(clean, torch.inf)
     # The last three radii tested and their margins.
@@ -40,11 +41,13 @@ def largest_radius(margin: Margin, clean: Tensor, start: Tensor, reach: Tensor, 
         high[rows[~right]] = radii[rows[~right]]
         tested[:, rows] = torch.stack([*tested[1:, rows], radii[rows]])
         margins[:, rows] = torch.stack([*margins[1:, rows], found])
-        radii = _next(low, high, tested, margins, tolerance).minimum(reach)
+        radii = _next(low, high, tested, margins, clean, tolerance).minimum(reach)
     return low
 
 
-def _next(low: Tensor, high: Tensor, tested: Tensor, margins: Tensor, tolerance: float) -> Tensor:
+def _next(
+    low: Tensor, high: Tensor, tested: Tensor, margins: Tensor, margins_at_zero: Tensor, tolerance: float
+) -> Tensor:
     x0, x1, x2 = tested
     m0, m1, m2 = margins
     # Divided differences: m(x) = m2 + (x - x2) (slope + (x - x1) bend).
@@ -61,4 +64,6 @@ def _next(low: Tensor, high: Tensor, tested: Tensor, margins: Tensor, tolerance:
     # No closer to an end than what would finish the search, nor than a hundredth of the bracket.
     step = torch.maximum(0.7 * tolerance * high, (high - low) / 100)
     inside = torch.minimum(torch.maximum(inside, low + step), torch.maximum(high - step, middle))
-    return torch.where(high.isfinite(), inside, outside)
+    # Far from the end, where the margin is steeper than a parabola, the bracket is halved in the logarithm.
+    halved = (torch.maximum(low, high / 64) * high).sqrt()
+    return torch.where(high.isinf(), outside, torch.where(m2 < -margins_at_zero, halved, inside))
