@@ -67,7 +67,7 @@ def test_affine_networks_get_their_exact_distance(name: str, norm: Norm) -> None
 @pytest.mark.parametrize("seed", range(3))
 def test_two_layer_networks_are_never_certified_beyond_the_exact_distance(seed: int) -> None:
     classifier, parameters = oracles.two_layer(seed)
-    images = oracles.random_images(1, 8, classifier)
+    images = oracles.random_images(1, 5, classifier)
     pairs = zip(images.pixels.double().flatten(1).numpy(), images.labels.tolist(), strict=True)
     exact = np.array([oracles.two_layer_linf(parameters, x, label) for x, label in pairs])
     for name, least in (("ibp", 0.3), ("crown", 0.5)):
@@ -84,8 +84,10 @@ def test_two_layer_networks_are_never_certified_beyond_the_exact_distance(seed: 
 def test_nothing_within_a_certified_radius_is_misclassified(network: str, norm: Norm) -> None:
     classifier = small(network)
     images = images_for(classifier, 12)
-    for name in ("ibp", "crown"):
-        radius = proven(name, norm, classifier, images)
+    found = {name: proven(name, norm, classifier, images) for name in ("ibp", "crown")}
+    assert (found["crown"] >= found["ibp"]).all()
+    assert found["crown"].mean() > 1.3 * found["ibp"].mean()
+    for radius in found.values():
         assert (radius > 0).all()
         moved = steps_within(norm, radius, images, 60)
         assert (classifier.predict(moved.flatten(0, 1)).argmax(1).view(60, -1) == images.labels).all()
@@ -129,13 +131,15 @@ def test_every_value_and_every_margin_stays_within_its_bounds(network: str, norm
 
 
 @pytest.mark.parametrize("norm", BALLS)
-def test_crown_is_never_below_ibp_and_mostly_far_above(norm: Norm) -> None:
-    for network in NETWORKS:
+def test_optimised_slopes_never_give_less_and_mostly_more(norm: Norm) -> None:
+    for network in ("pooled", "dense"):
         classifier = small(network)
-        images = images_for(classifier, 10)
-        ibp, crown = (proven(name, norm, classifier, images) for name in ("ibp", "crown"))
-        assert (crown >= ibp).all()
-        assert crown.mean() > 1.3 * ibp.mean()
+        images = images_for(classifier, 8)
+        plain, better = (proven("crown", norm, classifier, images, optimise=n) for n in (0, 10))
+        assert (better >= plain).all()
+        assert better.mean() > 1.01 * plain.mean()
+        moved = steps_within(norm, better, images, 60)
+        assert (classifier.predict(moved.flatten(0, 1)).argmax(1).view(60, -1) == images.labels).all()
 
 
 def test_backward_passes_inside_the_network_pay_and_can_be_forgone() -> None:
@@ -148,9 +152,9 @@ def test_backward_passes_inside_the_network_pay_and_can_be_forgone() -> None:
 
 def test_small_pieces_give_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = small("branches", F64)
-    images = images_for(classifier, 5)
+    images = images_for(classifier, 3)
     whole = proven("crown", Norm.L2, classifier, images)
-    monkeypatch.setattr(refine, "AT_ONCE", 1)
+    monkeypatch.setattr(refine, "AT_ONCE", 2**13)
     monkeypatch.setattr("robusteval.certify.propagation.intervals.AT_ONCE", 1)
     monkeypatch.setattr("robusteval.certify.propagation.certificate.AT_ONCE", 1)
     assert (proven("crown", Norm.L2, classifier, images) - whole).abs().max() < 1e-9
@@ -259,6 +263,9 @@ def test_the_lines_enclose_a_maximum(seed: int, floor: bool, side: int, width: f
     below = (known.lines.lower[:, :, 0] * members.movedim(1, 0)).sum(1) + known.below
     assert (exact <= above).all()
     assert (exact >= below).all()
+    # Any slope does where one is said to be free.
+    lower = torch.where(known.lines.free, torch.rand(known.lines.lower.shape, generator=generator), known.lines.lower)
+    assert (exact >= (lower[:, :, 0] * members.movedim(1, 0)).sum(1) + known.below).all()
     # The level is one that an entry can have: the line above is never above all of them by more than the widths.
     assert (above - exact <= 2 * half.sum((2, 3), keepdim=True) + (1e-9 if not floor else 1e-9 + exact)).all()
 

@@ -49,6 +49,15 @@ def largest(weight: Tensor, down: Tensor, up: Tensor, eps: Tensor, norm: Norm) -
 def _filled(w: Tensor, room: Tensor, eps: Tensor) -> Tensor:
     """The bound (2) for the best tau found."""
     tiny = torch.finfo(w.dtype).tiny
+    tau = _time(w.detach(), room, eps)
+    t = torch.minimum(room, tau[..., None] * w)
+    inner = (t * (w - t / (2 * tau[..., None]).clamp_min(tiny))).sum(-1)
+    whole = (w * room).sum(-1)
+    return torch.minimum(torch.where(eps > 0, inner + eps.square() / (2 * tau).clamp_min(tiny), 0.0), whole)
+
+
+def _time(w: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+    """The tau at which |t|_2 = eps, or a smaller one."""
     squared = w.square()
     tau = eps / squared.sum(-1).sqrt().clamp_min(1e-150)
     for _ in range(ROUNDS):
@@ -57,10 +66,7 @@ def _filled(w: Tensor, room: Tensor, eps: Tensor) -> Tensor:
         rest = (squared * free).sum(-1)
         # Where no pixel is free the whole box lies in the ball, and any tau will do that leaves none free.
         tau = torch.where(rest > 0, (left.clamp_min(0) / rest.clamp_min(1e-300)).sqrt().maximum(tau), tau)
-    t = torch.minimum(room, tau[..., None] * w)
-    inner = (t * (w - t / (2 * tau[..., None]).clamp_min(tiny))).sum(-1)
-    whole = (w * room).sum(-1)
-    return torch.minimum(torch.where(eps > 0, inner + eps.square() / (2 * tau).clamp_min(tiny), 0.0), whole)
+    return tau
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,5 +90,5 @@ class Ball:
         x = box.of(self.x)
         x, eps = (x, self.eps) if of is None else (x[of], self.eps[of])
         x, rows = x.flatten(1)[:, None], a.flatten(2).double()
-        at = (rows * x).sum(-1) - entries(rows[0]) * rows.abs().sum(-1)
+        at = (rows * x).sum(-1) - entries(rows.shape[2]) * rows.abs().sum(-1)
         return at - largest(-rows, x, 1 - x, eps[:, None], self.norm)

@@ -33,9 +33,9 @@ FIRST = 1e-4
 """The radius tested first where nothing is known, relative to the largest in the box."""
 
 
-def batches(graph: Graph, chosen: Tensor) -> Sequence[Tensor]:
+def batches(graph: Graph, chosen: Tensor, per_value: int = PER_VALUE) -> Sequence[Tensor]:
     """The rows of chosen images (N,) bool, in batches of which all can be known at once."""
-    numbers = PER_VALUE * sum(math.prod(node.shape) for node in graph.nodes)
+    numbers = per_value * sum(math.prod(node.shape) for node in graph.nodes)
     rows = chosen.nonzero()[:, 0]
     return rows.split(max(1, min(LARGEST, AT_ONCE // numbers))) if len(rows) else ()
 
@@ -56,6 +56,10 @@ class Propagated(Certificate):
         """The radius tested first, (M,); 0 for none in particular."""
         return x.new_zeros(len(x))
 
+    def per_value(self, graph: Graph) -> int:
+        """How many numbers are held for each of the network's, an image."""
+        return PER_VALUE
+
     def certified(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
         """Radii (M,) of images x (M, C, H, W) of the classes `labels` (M,); all numbers float64."""
         reach = self.norm.size(torch.maximum(x, 1 - x))
@@ -72,6 +76,6 @@ class Propagated(Certificate):
         graph = trace(classifier)
         predicted = classifier.predict(images.pixels).argmax(1)
         radius = torch.zeros(len(images), dtype=torch.float64, device=predicted.device)
-        for rows in batches(graph, predicted == images.labels):
+        for rows in batches(graph, predicted == images.labels, self.per_value(graph)):
             radius[rows] = self.certified(graph, images.pixels[rows].double(), images.labels[rows])
         return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool))

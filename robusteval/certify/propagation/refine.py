@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,26 +34,36 @@ def refined(graph: Graph, ball: Ball, affordable: int) -> Tighten:
             return interval
         wanted = torch.stack([_open(op, interval) for op in maxima]).any(0)
         lower, upper = interval.lower.clone(), interval.upper.clone()
-        for row, column in (wanted.any(0).any(0)).nonzero().tolist():
-            here = wanted[:, :, row, column].nonzero()
-            for some in here.split(max(1, AT_ONCE // (2 * footprint))):
-                ends = _ends(graph, known, ball, k, some, Box(row, column, 1, 1))
-                image, channel = some.unbind(1)
-                lower[image, channel, row, column] = ends.lower
-                upper[image, channel, row, column] = ends.upper
+        for box in _boxes(graph, k, wanted):
+            here = box.of(wanted).flatten(1).nonzero()
+            for some in here.split(max(1, AT_ONCE // (2 * graph.footprint(k, box)))):
+                image, entry = some.unbind(1)
+                ends = _ends(graph, known, ball, k, box, image, entry)
+                channel, row, column = torch.unravel_index(entry, (channels, box.height, box.width))
+                at = image, channel, box.top + row, box.left + column
+                lower[at], upper[at] = ends.lower, ends.upper
         return interval.met(Interval(lower, upper))
 
     return tighten
 
 
-def _ends(graph: Graph, known: list[Known], ball: Ball, k: int, some: Tensor, place: Box) -> Interval:
-    """The interval (P,) of entries of value k in one place, some (P, 2) the image and the channel of each."""
-    image, channel = some.unbind(1)
-    unit = torch.zeros(len(some), graph.nodes[k].shape[0], dtype=graph.coefficients, device=some.device)
-    unit.scatter_(1, channel[:, None], 1.0)
-    rows = torch.stack([unit, -unit], dim=1)[..., None, None]
-    constant, a, box = pulled_back(graph, known, k, rows, place, of=image)
-    least = constant + ball.least(a, box, image)
+def _boxes(graph: Graph, k: int, wanted: Tensor) -> list[Box]:
+    """The places of the plane of value k where something is wanted; the whole plane where one pass can do all."""
+    whole = Box.whole(graph.nodes[k].shape)
+    if not wanted.any():
+        return []
+    if 2 * int(wanted.sum()) * graph.footprint(k, whole) <= AT_ONCE:
+        return [whole]
+    return [Box(row, column, 1, 1) for row, column in wanted.any(0).any(0).nonzero().tolist()]
+
+
+def _ends(graph: Graph, known: list[Known], ball: Ball, k: int, box: Box, image: Tensor, entry: Tensor) -> Interval:
+    """The interval (P,) of entries (P,) of a box of value k, counted through the box, each of its image (P,)."""
+    shape = graph.nodes[k].shape[0], box.height, box.width
+    unit = torch.zeros(len(entry), math.prod(shape), dtype=graph.coefficients, device=entry.device)
+    unit = unit.scatter(1, entry[:, None], 1.0).unflatten(1, shape)
+    constant, a, place = pulled_back(graph, known, k, torch.stack([unit, -unit], dim=1), box, of=image)
+    least = constant + ball.least(a, place, image)
     return Interval(least[:, 0], -least[:, 1])
 
 

@@ -35,15 +35,15 @@ def relaxed(op: Max, taken: Interval, precision: Precision) -> Known:
     # A width that vanishes: slope 1 is right, as level >= lower.
     slope = torch.where(inside & (upper > level), torch.where(width > 1e-280, slope, 1.0), 0.0)
     chosen = _highest(lower, upper)
-    if op.floor:
-        chosen = chosen & (upper >= -lower)
+    taken_whole = chosen & (upper >= -lower) if op.floor else chosen
+    free = chosen & (lower < 0) & (upper > 0) if op.floor else torch.zeros_like(chosen)
     finite = torch.where(inside, lower, 0.0)
     size = torch.where(inside, torch.maximum(-lower, upper), 0.0)
-    weight = chosen.to(slope)
     relative = precision.backward(len(lower)) + 5 * gamma(4 * len(lower) + level[0].numel() + precision.layers + 16)
-    slack = relative * (level.abs() + ((slope + weight) * size).sum(0) + result.size)
+    slack = relative * (level.abs() + ((slope + chosen) * size).sum(0) + result.size)
     offset = level - (slope * finite).sum(0)
-    lines = Lines(*(x[:, :, None].to(precision.coefficients) for x in (weight, slope)))
+    lower_line, upper_line = (x[:, :, None].to(precision.coefficients) for x in (taken_whole, slope))
+    lines = Lines(lower_line, upper_line, free[:, :, None])
     return Known(result, -slack, offset + slack, precision.underflow(len(lower), [size.amax(0)]), lines)
 
 

@@ -79,6 +79,6 @@ class Precision:
         return 2 * (terms + self.layers + 4) * tiny * torch.stack([x.sum((1, 2, 3)) for x in taken]).sum(0)
 
 
-def entries(x: Tensor) -> float:
-    """The relative error of a float64 sum over the entries of a row of x (M, ...), with room for a few roundings."""
-    return gamma(2 * x[0].numel() + 16)
+def entries(n: int) -> float:
+    """The relative error of a float64 sum of n products, with room for a few roundings."""
+    return gamma(2 * n + 16)

@@ -31,7 +31,7 @@ class Interval:
         """A lower bound of <a, value>, (M, R), for rows a (M, R, C, h, w) that are zero outside of `box`."""
         lower, upper, size = (box.of(end)[:, None] for end in (self.lower, self.upper, self.size))
         rows = a.double()
-        return (torch.where(a > 0, lower, upper) * rows - entries(a[0]) * rows.abs() * size).sum((2, 3, 4))
+        return (torch.where(a > 0, lower, upper) * rows - entries(a[0, 0].numel()) * rows.abs() * size).sum((2, 3, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,12 @@ class Lines:
 
     lower: Tensor
     upper: Tensor
+    free: Tensor
+    """bool: where the coefficient of the line below may be any in [0, 1]."""
+
+    @property
+    def some(self) -> bool:
+        return bool(self.free.any())
 
 
 @dataclass(frozen=True, eq=False)
