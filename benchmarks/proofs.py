@@ -3,8 +3,8 @@
     python benchmarks/proofs.py DATA --arch lenet --images 1000 standard.safetensors pgd.safetensors
 
 For each network, norm and method: the mean and median proven radius of the correctly classified images, the share of
-all images of the set that is proven at each of a few radii, processor seconds an image, and how many bare forward passes
-of the network (in batches of 100) would have taken as long.
+all images of the set that is proven at each of a few radii, processor seconds an image, and how many bare forward
+passes of the network (in batches of 100) would have taken as long.
 """
 
 from __future__ import annotations

@@ -194,7 +194,8 @@ def test_the_largest_value_over_ball_and_box_is_exact(norm: Norm, eps: float) ->
     generator = np.random.default_rng(5)
     w = generator.normal(size=(30, 7)) * 10 ** generator.uniform(-1, 1, (30, 7))
     x = np.clip(generator.uniform(-0.3, 1.3, (30, 7)), 0, 1)
-    found = largest(*map(torch.from_numpy, (w, x, 1 - x)), torch.full((30,), eps, dtype=F64), norm).numpy()
+    weight, point = torch.from_numpy(w), torch.from_numpy(x)
+    found = largest(weight, point, 1 - point, torch.full((30,), eps, dtype=F64), norm).numpy()
     exact = [
         _greatest(abs(row), np.where(row > 0, 1 - point, point), eps, norm) for row, point in zip(w, x, strict=True)
     ]
@@ -286,9 +287,10 @@ def test_the_line_above_a_relu_is_its_chord() -> None:
 def _cancelling(dtype: torch.dtype) -> tuple[Classifier, Tensor]:
     """Sums of thousands of terms that nearly cancel: float32 is wrong in digits that decide."""
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Flatten(), nn.Linear(4096, 200), nn.ReLU(), nn.Linear(200, 50))
+    first, last = nn.Linear(4096, 200), nn.Linear(200, 50)
+    layers = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
     with torch.no_grad():
-        for layer in (layers[1], layers[3]):
+        for layer in (first, last):
             layer.weight.normal_()
             layer.bias.copy_(-0.5 * layer.weight.sum(1))
     return make_classifier("cancelling", layers, (1, 64, 64)).to("cpu", dtype), pictures(20, (1, 64, 64))
@@ -362,6 +364,8 @@ def test_the_graph_of_a_small_network_answers_as_the_network(network: str) -> No
 
 
 class Odd(nn.Module):
+    one: Tensor
+
     def __init__(self, what: str) -> None:
         super().__init__()
         self.what = what

@@ -122,7 +122,7 @@ def _linear(op: Linear | Conv2d, taken: Shape, norm: Norm) -> float:
     answer = absolute.apply(ones)
     if norm is Norm.L1:
         ((answer, _),) = absolute.adjoint(torch.ones_like(answer), Box.whole(shape(answer)))
-    return float(answer.max()) * (1 + gamma(op.roundings + op.fan_out + 4))
+    return float(answer.max()) * (1 + gamma(op.rounded + op.fan_out + 4))
 
 
 def _scaled(op: Linear | Conv2d, scaling: Scale) -> Linear | Conv2d | None:

@@ -108,7 +108,8 @@ def _batch_norm(module: _BatchNorm, before: Shape, after: Shape) -> Op | None:
         scale = scale * module.weight.detach().double()
     bias = torch.zeros_like(mean) if module.bias is None else module.bias.detach().double()
     shift, size = bias - mean * scale, bias.abs() + (mean * scale).abs()
-    return Scale(*(v.reshape(-1, 1, 1).expand(before) for v in (scale, shift, size)), roundings=16)
+    scale, shift, size = (v.reshape(-1, 1, 1).expand(before) for v in (scale, shift, size))
+    return Scale(scale, shift, size, roundings=16)
 
 
 def _averaging(channels: int, view: Windows) -> Op:

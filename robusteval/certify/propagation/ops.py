@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -109,10 +109,15 @@ class Op:
 class Affine(Op, ABC):
     """y = sum_i W_i x_i + b on batches (M, C, H, W)."""
 
-    roundings: int
-    """The most roundings that any term of an output goes through when the network computes it."""
-    fan_out: int
-    """The most terms in an entry of W^T a."""
+    @property
+    def rounded(self) -> int:
+        """The most roundings that any term of an output goes through when the network computes it."""
+        return 0
+
+    @property
+    def fan_out(self) -> int:
+        """The most terms in an entry of W^T a."""
+        return 1
 
     @property
     def bias(self) -> Tensor | None:
@@ -145,11 +150,11 @@ class Linear(Affine):
     offset: Tensor | None
 
     @property
-    def roundings(self) -> int:  # type: ignore[override]
+    def rounded(self) -> int:
         return self.weight.shape[1] + 2
 
     @property
-    def fan_out(self) -> int:  # type: ignore[override]
+    def fan_out(self) -> int:
         return self.weight.shape[0]
 
     @property
@@ -185,11 +190,11 @@ class Conv2d(Affine):
     groups: int = 1
 
     @property
-    def roundings(self) -> int:  # type: ignore[override]
+    def rounded(self) -> int:
         return self.weight[0].numel() + 2
 
     @property
-    def fan_out(self) -> int:  # type: ignore[override]
+    def fan_out(self) -> int:
         return self.weight[:, 0].numel() // self.groups
 
     @property
@@ -223,9 +228,8 @@ class Conv2d(Affine):
     def windows(self, x: Tensor) -> Tensor:
         """What each window sees of x (M, C, H, W): (M, groups, inputs of a window, windows)."""
         view = self.view
-        return functional.unfold(x, view.kernel, view.dilation, view.padding, view.stride).unflatten(
-            1, (self.groups, -1)
-        )
+        seen = functional.unfold(x, view.kernel, view.dilation, view.padding, view.stride)
+        return seen.unflatten(1, (self.groups, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +243,10 @@ class Scale(Affine):
     shift: Tensor
     shift_size: Tensor
     roundings: int
-    fan_out: ClassVar[int] = 1
+
+    @property
+    def rounded(self) -> int:
+        return self.roundings
 
     @property
     def bias(self) -> Tensor:
@@ -263,8 +270,9 @@ class Scale(Affine):
 class Add(Affine):
     """The sum of two values."""
 
-    roundings: ClassVar[int] = 2
-    fan_out: ClassVar[int] = 1
+    @property
+    def rounded(self) -> int:
+        return 2
 
     def sources(self, box: Box) -> tuple[Box, ...]:
         return box, box
@@ -281,8 +289,6 @@ class Concatenate(Affine):
     """Values side by side in the channels, `sizes` channels each."""
 
     sizes: tuple[int, ...]
-    roundings: ClassVar[int] = 0
-    fan_out: ClassVar[int] = 1
 
     def sources(self, box: Box) -> tuple[Box, ...]:
         return (box,) * len(self.sizes)
@@ -300,8 +306,6 @@ class Reshape(Affine):
 
     before: Shape
     after: Shape
-    roundings: ClassVar[int] = 0
-    fan_out: ClassVar[int] = 1
 
     def sources(self, box: Box) -> tuple[Box, ...]:
         return (Box.whole(self.before),)

@@ -68,9 +68,9 @@ class Precision:
     def allowance(self, op: Affine, size: Tensor) -> Tensor:
         """s of (2), (M, C, H, W), for outputs of size m = |W| |x| + |b| (M, C, H, W)."""
         info = torch.finfo(self.network)
-        steps = op.roundings + op.fan_out + size[0].numel() + self.layers + 16
-        relative = gamma(op.roundings, info.eps / 2) + self.backward(op.fan_out) + 5 * gamma(steps)
-        return relative * size + 2 * op.roundings * info.smallest_normal
+        steps = op.rounded + op.fan_out + size[0].numel() + self.layers + 16
+        relative = gamma(op.rounded, info.eps / 2) + self.backward(op.fan_out) + 5 * gamma(steps)
+        return relative * size + 2 * op.rounded * info.smallest_normal
 
     def underflow(self, terms: int, taken: Sequence[Tensor]) -> Tensor:
         """What underflow of coefficients that are sums of `terms` can change in a row, (M,), for values of the sizes

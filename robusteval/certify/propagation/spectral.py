@@ -36,21 +36,24 @@ def largest_singular(matrices: Tensor) -> Tensor:
     """Upper bounds (F,) of the spectral norms of matrices (F, m, n), float64 or complex128."""
     g = matrices if matrices.shape[1] >= matrices.shape[2] else matrices.mH
     pad = gamma(4 * sum(g.shape[1:]) + 64)
+    # Squares of tiny entries are zero, the entries are not; what is zero stays zero.
+    peak = g.abs().amax((1, 2)).clamp_min(1e-290)
+    g = g / peak[:, None, None]
     sizes = []
     for _ in range(ITERATIONS):
         size = _frobenius(g)
         sizes.append(size)
-        # What is zero stays zero.
         g = g / size.clamp_min(1e-290)[:, None, None]
         g = g.mH @ g
     bound = _frobenius(g)
     for size in reversed(sizes):
         bound = size * ((bound + pad).sqrt() + pad) * (1 + pad)
-    return bound
+    return bound * peak
 
 
 def _frobenius(g: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(g, dim=(1, 2)) * (1 + gamma(2 * g[0].numel() + 16))
+    size: Tensor = torch.linalg.vector_norm(g, dim=(1, 2))
+    return size * (1 + gamma(2 * g[0].numel() + 16))
 
 
 def largest_of_convolution(op: Conv2d) -> float:
@@ -76,8 +79,8 @@ def _largest_of_group(weight: Tensor, op: Conv2d) -> float:
         largest_singular(torch.einsum("ya,xoia->yxoi", rows, taps).flatten(0, 1)).max().item()
         for rows in down.split(together)
     )
-    error = gamma(4 * kernel[0, 0].numel() + 128) * torch.linalg.vector_norm(kernel.abs().sum((2, 3))).item()
-    return (bound + error) * (1 + gamma(4))
+    error = gamma(4 * kernel[0, 0].numel() + 128) * float(torch.linalg.vector_norm(kernel.abs().sum((2, 3))))
+    return float((bound + error) * (1 + gamma(4)))
 
 
 def _angles(frequencies: int, period: int, taps: int, like: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ _ARITHMETIC = {
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), "*"),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), "/"),
 }
-_RESHAPES = (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze)
+_RESHAPES: tuple[object, ...] = (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze)
 _RESHAPES += ("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten")
 _NOTHING = ("contiguous", "clone", "detach")
 
@@ -147,7 +147,7 @@ class _Reader:
         parts = node.args[0] if node.args else node.kwargs.get("tensors")
         if not isinstance(parts, list | tuple) or not all(self._known(p) for p in parts):
             raise unsupported(node, "a concatenation with constants")
-        inputs = tuple(self.where[p] for p in parts)  # type: ignore[index]
+        inputs = tuple(self.where[p] for p in parts if isinstance(p, fx.Node))
         self._append(node, Concatenate(tuple(self.nodes[k].shape[0] for k in inputs)), inputs)
 
     def used(self) -> tuple[Node, ...]:
