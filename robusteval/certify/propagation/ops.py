@@ -223,13 +223,13 @@ class Conv2d(Affine):
     @property
     def kernel(self) -> Tensor:
         """(groups, outputs, inputs of a window)."""
-        return self.weight.flatten(1).unflatten(0, (self.groups, -1))
+        return self.weight.reshape(self.groups, len(self.weight) // self.groups, -1)
 
     def windows(self, x: Tensor) -> Tensor:
         """What each window sees of x (M, C, H, W): (M, groups, inputs of a window, windows)."""
         view = self.view
         seen = functional.unfold(x, view.kernel, view.dilation, view.padding, view.stride)
-        return seen.unflatten(1, (self.groups, -1))
+        return seen.reshape(len(x), self.groups, -1, seen.shape[2])
 
 
 @dataclass(frozen=True, eq=False)

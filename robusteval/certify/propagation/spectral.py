@@ -101,4 +101,5 @@ def _in_cells(weight: Tensor, stride: tuple[int, int]) -> Tensor:
     """The kernel (O, I, h, w) with the pixels of a stride's cell as channels, (O, I * cell, h', w')."""
     (h, w), (down, right) = weight.shape[2:], stride
     whole = functional.pad(weight, (0, -w % right, 0, -h % down))
-    return whole.unflatten(3, (-1, right)).unflatten(2, (-1, down)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    cells = whole.reshape(*whole.shape[:2], whole.shape[2] // down, down, whole.shape[3] // right, right)
+    return cells.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, fx
 from torch.fx.passes.shape_prop import ShapeProp
 
+from robusteval.certify.propagation.ball import Ball
 from robusteval.certify.propagation.graph import Graph, Node
+from robusteval.certify.propagation.intervals import propagated
 from robusteval.certify.propagation.layers import from_module, functional_module, is_nothing, shape_of, unsupported
 from robusteval.certify.propagation.ops import Add, Concatenate, Max, Op, Reshape, Scale, Shape
 from robusteval.classifier import Classifier
 from robusteval.errors import UnsupportedError
+from robusteval.norms import Norm
 
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _ARITHMETIC = {
@@ -51,7 +54,22 @@ def trace(classifier: Classifier) -> Graph:
             reader.read(node)
     # A backward pass in float32 is up to nine times as fast on a CPU; on a GPU it might take Winograd's algorithm.
     fast = classifier.dtype != torch.float64 and example.device.type == "cpu"
-    return Graph(reader.used(), classifier.dtype, torch.float32 if fast else torch.float64)
+    graph = Graph(reader.used(), classifier.dtype, torch.float32 if fast else torch.float64)
+    _check(graph, classifier, example)
+    return graph
+
+
+def _check(graph: Graph, classifier: Classifier, like: Tensor) -> None:
+    """What hooks do, no graph says: the network has to answer as its layers do, to the last allowed rounding."""
+    pictures = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    point = Ball(Norm.LINF, pictures.double(), pictures.new_zeros(len(pictures), dtype=torch.float64))
+    interval = propagated(graph, point)[-1].interval
+    with torch.no_grad():
+        answer = classifier.module(pictures).double()[..., None, None]
+    if ((answer < interval.lower) | (answer > interval.upper)).any():
+        raise UnsupportedError(
+            f"expected a network that does what its layers say, got {classifier.name}, which answers otherwise (hooks?)"
+        )
 
 
 class _Reader:
@@ -67,7 +85,10 @@ class _Reader:
         if node.op == "placeholder":
             self._append(node, Reshape(shape_of(node), shape_of(node)), ())
         elif node.op == "output":
-            (self.result,) = self._inputs(node) or (0,)
+            inputs = self._inputs(node)
+            if len(inputs) != 1:
+                raise unsupported(node, "an output that is not one value")
+            (self.result,) = inputs
         elif any(argument in self.where for argument in node.all_input_nodes) and "tensor_meta" in node.meta:
             self._layer(node)
 
@@ -164,7 +185,8 @@ class _Reader:
 
     def _inputs(self, node: fx.Node) -> tuple[int, ...]:
         """The values that a layer takes, in order and as often as it takes them."""
-        return tuple(self.where[a] for a in (*node.args, *node.kwargs.values()) if self._known(a))
+        taken = (*node.args, *node.kwargs.values())
+        return tuple(self.where[a] for a in taken if isinstance(a, fx.Node) and a in self.where)
 
     def _append(self, node: fx.Node, op: Op, inputs: tuple[int, ...]) -> None:
         same = (isinstance(op, Reshape) and op.before == op.after) or (isinstance(op, Scale) and op.roundings == 0)
