@@ -159,6 +159,19 @@ def test_small_pieces_give_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> N
     assert (proven("crown", Norm.L2, classifier, images) - whole).abs().max() < 1e-9
 
 
+def test_windows_that_see_nothing_but_padding_are_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 1, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(200, 3)
+    )
+    classifier = make_classifier("padded", network, SHAPE)
+    images = images_for(classifier, 2)
+    whole = proven("crown", Norm.LINF, classifier, images)
+    assert (whole > proven("ibp", Norm.LINF, classifier, images)).all()
+    monkeypatch.setattr(refine, "AT_ONCE", 2**10)
+    assert torch.allclose(proven("crown", Norm.LINF, classifier, images), whole, rtol=0.02)
+
+
 def test_no_more_images_are_held_at_a_time_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, margins = [], IBP.margins
 

@@ -22,20 +22,23 @@ def pulled_back(
     """
     total = a.new_zeros(a.shape[:2], dtype=torch.float64)
     pending = {k: (a, box)}
-    while (k := max(pending)) > until:
+    while pending and (k := max(pending)) > until:
         a, box = pending.pop(k)
         node, here = graph.nodes[k], known[k]
         below, above = (_some(end, box, of)[:, None].to(a) for end in (here.below, here.above))
         faint = here.faint if of is None else here.faint[of]
         total = total + (torch.where(a > 0, below, above) * a).sum((2, 3, 4), dtype=torch.float64) - faint[:, None]
         for source, (part, at) in zip(node.inputs, _below(node.op, here, a, box, of), strict=True):
+            if not part.numel():
+                # Windows that see nothing but padding.
+                continue
             if source in pending:
                 other, place = pending[source]
                 both = place.union(at)
                 part, at = place.embed(other, both) + at.embed(part, both), both
             pending[source] = part, at
-    (a, box) = pending[until]
-    return total, a, box
+    nothing = a.new_zeros(*a.shape[:2], graph.nodes[until].shape[0], 1, 1), Box(0, 0, 1, 1)
+    return total, *pending.get(until, nothing)
 
 
 def _below(op: object, here: Known, a: Tensor, box: Box, of: Tensor | None) -> list[tuple[Tensor, Box]]:

@@ -4,7 +4,7 @@ Assumed is the standard model of floating point (Higham 2002, *Accuracy and Stab
 2.2, with underflow as in Eq. 2.8): each operation gives (a op b)(1 + d) + e with |d| <= u and |e| <= tiny, u the unit
 roundoff of the type and tiny its smallest normal number (so that flushing to zero is covered). A fused multiply-add is
 one rounding instead of two. Direct and matrix-product convolutions keep to this in any order of summation; Winograd's
-and Fourier's do not, nor does TF32, which an audit switches off.
+and Fourier's do not, nor do products in TF32, which an audit switches off, or in bfloat16.
 
 The network. An output of y = W x + b is a sum of n products and a bias. Whatever the order, no term goes through more
 than r = n + 2 roundings, and a product of r factors (1 + d) is 1 + t with |t| <= gamma_r(u) = r u / (1 - r u) (Higham,
