@@ -75,7 +75,7 @@ def linear_two_class(scale: float = 3.0) -> tuple[Classifier, Tensor, float]:
 
 def small_net(dtype: torch.dtype = F64) -> Classifier:
     torch.manual_seed(5)
-    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3))
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
     return make_classifier("small", network, SHAPE, mean=(0.5,), std=(0.2,)).to("cpu", dtype)
 
 
@@ -102,6 +102,9 @@ def small(name: str, norm: Norm) -> Certificate:
             "climbers": 2,
             "refits": 9,
         },
+        "crown": {"norm": norm},
+        "ibp": {"norm": norm},
+        "lipschitz": {"norm": norm},
         "smoothing": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01},
         "smoothing-envelope": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01, "sigmas": (0.1, 0.25)},
         "smoothing-sequential": {"norm": norm, "n": 500, "n0": 20, "alpha": 0.01, "precision": 0.3},

@@ -1,0 +1,79 @@
+"""The graph of a network: its layers in the order of evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from robusteval.certify.propagation.ops import Affine, Box, Op, Reshape, Scale, Shape
+from robusteval.certify.propagation.rounding import Precision
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A layer: what it does, which earlier values it takes, the shape of its own, its name in the network."""
+
+    op: Op
+    inputs: tuple[int, ...]
+    shape: Shape
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """nodes[0] is the picture (its op does nothing), nodes[-1] the logits (K, 1, 1).
+
+    dtype: the type that the network computes in; coefficients: the type that backward passes compute in. All else is
+    float64.
+    """
+
+    nodes: tuple[Node, ...]
+    dtype: torch.dtype
+    coefficients: torch.dtype
+
+    @property
+    def precision(self) -> Precision:
+        return Precision(self.dtype, self.coefficients, len(self.nodes))
+
+    @property
+    def last(self) -> int:
+        return len(self.nodes) - 1
+
+    @property
+    def classes(self) -> int:
+        return self.nodes[-1].shape[0]
+
+    def pixelwise(self, k: int) -> bool:
+        """Whether value k is the picture itself, entry by entry: shifted, scaled, reshaped."""
+        while k:
+            if not isinstance(self.nodes[k].op, Scale | Reshape):
+                return False
+            (k,) = self.nodes[k].inputs
+        return True
+
+    def exact(self, k: int) -> bool:
+        """Whether intervals are exact for value k: a first affine layer and what scales it."""
+        while isinstance(self.nodes[k].op, Scale | Reshape) and k:
+            (k,) = self.nodes[k].inputs
+        inputs = self.nodes[k].inputs
+        return isinstance(self.nodes[k].op, Affine) and len(inputs) <= 1 and all(map(self.pixelwise, inputs))
+
+    def tail(self) -> int:
+        """The value from which a chain of affine layers leads to the logits."""
+        k = self.last
+        while k and isinstance(self.nodes[k].op, Affine) and len(self.nodes[k].inputs) == 1:
+            (k,) = self.nodes[k].inputs
+        return k
+
+    def footprint(self, k: int, box: Box) -> int:
+        """How many numbers a backward pass from a box of value k touches, a row."""
+        boxes, total = {k: box}, 0
+        while boxes:
+            at = max(boxes)
+            here, node = boxes.pop(at), self.nodes[at]
+            total += node.shape[0] * here.height * here.width
+            if at:
+                for source, part in zip(node.inputs, node.op.sources(here), strict=True):
+                    boxes[source] = boxes[source].union(part) if source in boxes else part
+        return total

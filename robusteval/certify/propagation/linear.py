@@ -1,0 +1,57 @@
+"""Backward linear bounds (CROWN, Zhang et al. 2018): rows of coefficients pulled back to the pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robusteval.certify.propagation.graph import Graph
+from robusteval.certify.propagation.ops import Affine, Box, Max
+from robusteval.certify.propagation.values import Known
+
+
+def pulled_back(
+    graph: Graph, known: list[Known], k: int, a: Tensor, box: Box, *, until: int = 0, of: Tensor | None = None
+) -> tuple[Tensor, Tensor, Box]:
+    """Linear functions of value k as linear lower bounds in terms of value `until`.
+
+    a (P, R, C, h, w): R rows of coefficients, zero outside of `box`, for each of P images; `of` (P,) says which of
+    the M images that are known these are (all of them, in order, by default). Gives constants (P, R) and
+    coefficients b (P, R, C', h', w') in a box with <a, value k>  >=  constant + <b, value `until`> for every
+    picture of the ball. Every path from value k must lead through `until`.
+    """
+    total = a.new_zeros(a.shape[:2], dtype=torch.float64)
+    pending = {k: (a, box)}
+    while pending and (k := max(pending)) > until:
+        a, box = pending.pop(k)
+        node, here = graph.nodes[k], known[k]
+        below, above = (_some(end, box, of)[:, None].to(a) for end in (here.below, here.above))
+        faint = here.faint if of is None else here.faint[of]
+        total = total + (torch.where(a > 0, below, above) * a).sum((2, 3, 4), dtype=torch.float64) - faint[:, None]
+        for source, (part, at) in zip(node.inputs, _below(node.op, here, a, box, of), strict=True):
+            if not part.numel():
+                # Windows that see nothing but padding.
+                continue
+            if source in pending:
+                other, place = pending[source]
+                both = place.union(at)
+                part, at = place.embed(other, both) + at.embed(part, both), both
+            pending[source] = part, at
+    nothing = a.new_zeros(*a.shape[:2], graph.nodes[until].shape[0], 1, 1), Box(0, 0, 1, 1)
+    return total, *pending.get(until, nothing)
+
+
+def _below(op: object, here: Known, a: Tensor, box: Box, of: Tensor | None) -> list[tuple[Tensor, Box]]:
+    """The coefficients of each input of a layer."""
+    if isinstance(op, Max):
+        assert here.lines is not None
+        lower, upper = (_some(line, box, of, 1) for line in (here.lines.lower, here.lines.upper))
+        return [op.scattered(torch.where(a > 0, lower, upper) * a, box)]
+    assert isinstance(op, Affine)
+    return [(part.unflatten(0, a.shape[:2]), at) for part, at in op.adjoint(a.flatten(0, 1), box)]
+
+
+def _some(x: Tensor, box: Box, of: Tensor | None, dim: int = 0) -> Tensor:
+    """The part of x in a box, for some of the images along `dim`."""
+    part = box.of(x)
+    return part if of is None else part.index_select(dim, of)

@@ -1,0 +1,362 @@
+"""The layers that bounds pass through, in float64.
+
+Every value is a plane (C, H, W); flat features are (F, 1, 1). An affine layer is y = sum_i W_i x_i + b and knows three
+things: W x, W^T a, and itself with |W| and |b|. All else is a maximum over windows. The adjoint works on a `Box` of the
+plane, so that what a few outputs need costs as little as what they see.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Shape = tuple[int, int, int]
+
+
+def shape(x: Tensor) -> Shape:
+    """(C, H, W) of values (..., C, H, W)."""
+    channels, height, width = x.shape[-3:]
+    return channels, height, width
+
+
+@dataclass(frozen=True)
+class Box:
+    """Rows top to top + height and columns left to left + width of a plane."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def whole(cls, shape: Shape) -> Box:
+        return cls(0, 0, *shape[1:])
+
+    def of(self, x: Tensor) -> Tensor:
+        """The part of planes (..., H, W) that lies in the box."""
+        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def union(self, other: Box) -> Box:
+        top, left = min(self.top, other.top), min(self.left, other.left)
+        bottom = max(self.top + self.height, other.top + other.height)
+        right = max(self.left + self.width, other.left + other.width)
+        return Box(top, left, bottom - top, right - left)
+
+    def clip(self, height: int, width: int) -> Box:
+        """What of the box lies on a plane; an empty box where nothing does."""
+        top, left = min(max(self.top, 0), height), min(max(self.left, 0), width)
+        bottom = max(top, min(self.top + self.height, height))
+        right = max(left, min(self.left + self.width, width))
+        return Box(top, left, bottom - top, right - left)
+
+    def within(self, outer: Box) -> Box:
+        """The same box counted from the corner of `outer`."""
+        return replace(self, top=self.top - outer.top, left=self.left - outer.left)
+
+    def embed(self, x: Tensor, outer: Box) -> Tensor:
+        """Planes of this box (..., height, width) with zeros around them, as planes of `outer`."""
+        top, left = self.top - outer.top, self.left - outer.left
+        right, bottom = outer.width - left - self.width, outer.height - top - self.height
+        return functional.pad(x, (left, right, top, bottom))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of a kernel (rows, columns) that a layer lays over a plane (height, width)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    plane: tuple[int, int]
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns from the first to the last that one window sees."""
+        return self.dilation[0] * (self.kernel[0] - 1) + 1, self.dilation[1] * (self.kernel[1] - 1) + 1
+
+    def seen(self, box: Box) -> Box:
+        """What the windows of a box of outputs see, padding included."""
+        return Box(
+            box.top * self.stride[0] - self.padding[0],
+            box.left * self.stride[1] - self.padding[1],
+            (box.height - 1) * self.stride[0] + self.reach[0],
+            (box.width - 1) * self.stride[1] + self.reach[1],
+        )
+
+    def source(self, box: Box) -> Box:
+        return self.seen(box).clip(*self.plane)
+
+    def clipped(self, a: Tensor, box: Box) -> tuple[Tensor, Box]:
+        """Planes of seen(box) without the padding, and where they lie."""
+        inner = self.source(box)
+        return inner.within(self.seen(box)).of(a), inner
+
+
+class Op:
+    """A layer of a graph."""
+
+    def sources(self, box: Box) -> tuple[Box, ...]:
+        """The part of each input that a box of the output depends on."""
+        return (box,)
+
+
+class Affine(Op, ABC):
+    """y = sum_i W_i x_i + b on batches (M, C, H, W)."""
+
+    @property
+    def rounded(self) -> int:
+        """The most roundings that any term of an output goes through when the network computes it."""
+        return 0
+
+    @property
+    def fan_out(self) -> int:
+        """The most terms in an entry of W^T a."""
+        return 1
+
+    @property
+    def bias(self) -> Tensor | None:
+        """b, broadcastable to (C, H, W); None for zero."""
+        return None
+
+    @property
+    def bias_size(self) -> Tensor | None:
+        """The sum of the magnitudes that make b, as `bias`."""
+        return None if self.bias is None else self.bias.abs()
+
+    @abstractmethod
+    def apply(self, *x: Tensor) -> Tensor:
+        """W x without the bias."""
+
+    @abstractmethod
+    def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
+        """W^T a for each input, for a (M, C, h, w) that is zero outside of `box`; and the box it lies in."""
+
+    def absolute(self) -> Self:
+        """The same layer with |W| for W."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Affine):
+    """weight (F', F), bias (F', 1, 1)."""
+
+    weight: Tensor
+    offset: Tensor | None
+
+    @property
+    def rounded(self) -> int:
+        return self.weight.shape[1] + 2
+
+    @property
+    def fan_out(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.offset
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return (x[0].flatten(1) @ self.weight.T)[..., None, None]
+
+    def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
+        return (((a.flatten(1) @ self.weight.to(a))[..., None, None], box),)
+
+    def absolute(self) -> Linear:
+        return replace(self, weight=self.weight.abs())
+
+    @property
+    def kernel(self) -> Tensor:
+        """(groups, outputs, inputs of a window)."""
+        return self.weight[None]
+
+    def windows(self, x: Tensor) -> Tensor:
+        """What each window sees of x (M, C, H, W): (M, groups, inputs of a window, windows)."""
+        return x.flatten(1)[:, None, :, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(Affine):
+    """weight (C', C / groups, k, k), bias (C', 1, 1), zero padding. Average pooling is one, too."""
+
+    weight: Tensor
+    offset: Tensor | None
+    view: Windows
+    groups: int = 1
+
+    @property
+    def rounded(self) -> int:
+        return self.weight[0].numel() + 2
+
+    @property
+    def fan_out(self) -> int:
+        return self.weight[:, 0].numel() // self.groups
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.offset
+
+    def sources(self, box: Box) -> tuple[Box, ...]:
+        return (self.view.source(box),)
+
+    def apply(self, *x: Tensor) -> Tensor:
+        view = self.view
+        return functional.conv2d(x[0], self.weight, None, view.stride, view.padding, view.dilation, self.groups)
+
+    def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
+        view, weight = self.view, self.weight.to(a)
+        if self.groups == 1 and a.shape[2:] == (1, 1) == view.dilation:
+            # One place: a mixture of kernels.
+            full = (a.flatten(1) @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+        else:
+            full = functional.conv_transpose2d(a, weight, None, view.stride, groups=self.groups, dilation=view.dilation)
+        return (view.clipped(full, box),)
+
+    def absolute(self) -> Conv2d:
+        return replace(self, weight=self.weight.abs())
+
+    @property
+    def kernel(self) -> Tensor:
+        """(groups, outputs, inputs of a window)."""
+        return self.weight.reshape(self.groups, len(self.weight) // self.groups, -1)
+
+    def windows(self, x: Tensor) -> Tensor:
+        """What each window sees of x (M, C, H, W): (M, groups, inputs of a window, windows)."""
+        view = self.view
+        seen = functional.unfold(x, view.kernel, view.dilation, view.padding, view.stride)
+        return seen.reshape(len(x), self.groups, -1, seen.shape[2])
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Affine):
+    """y = scale * x + shift, entry by entry, both (C, H, W): normalisation and batch normalisation.
+
+    shift_size: the magnitudes that shift is the sum of; roundings: those of the longest way to compute it.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    shift_size: Tensor
+    roundings: int
+
+    @property
+    def rounded(self) -> int:
+        return self.roundings
+
+    @property
+    def bias(self) -> Tensor:
+        return self.shift
+
+    @property
+    def bias_size(self) -> Tensor:
+        return self.shift_size
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return x[0] * self.scale
+
+    def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
+        return ((a * box.of(self.scale).to(a), box),)
+
+    def absolute(self) -> Scale:
+        return replace(self, scale=self.scale.abs())
+
+
+@dataclass(frozen=True)
+class Add(Affine):
+    """The sum of two values."""
+
+    @property
+    def rounded(self) -> int:
+        return 2
+
+    def sources(self, box: Box) -> tuple[Box, ...]:
+        return box, box
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return x[0] + x[1]
+
+    def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
+        return (a, box), (a, box)
+
+
+@dataclass(frozen=True)
+class Concatenate(Affine):
+    """Values side by side in the channels, `sizes` channels each."""
+
+    sizes: tuple[int, ...]
+
+    def sources(self, box: Box) -> tuple[Box, ...]:
+        return (box,) * len(self.sizes)
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return torch.cat(x, dim=1)
+
+    def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
+        return tuple((part, box) for part in a.split(self.sizes, dim=1))
+
+
+@dataclass(frozen=True)
+class Reshape(Affine):
+    """The same entries in the same order in another shape."""
+
+    before: Shape
+    after: Shape
+
+    def sources(self, box: Box) -> tuple[Box, ...]:
+        return (Box.whole(self.before),)
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return x[0].reshape(-1, *self.after)
+
+    def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
+        whole = box.embed(a, Box.whole(self.after))
+        return ((whole.reshape(-1, *self.before), Box.whole(self.before)),)
+
+
+@dataclass(frozen=True)
+class Max(Op):
+    """The largest entry of each window, and zero where there is a `floor`. ReLU is the window of one entry with it."""
+
+    view: Windows
+    floor: bool
+
+    @property
+    def single(self) -> bool:
+        """Whether a window is the one entry at its own place."""
+        return self.view.kernel == (1, 1) == self.view.stride
+
+    def sources(self, box: Box) -> tuple[Box, ...]:
+        return (self.view.source(box),)
+
+    def apply(self, x: Tensor) -> Tensor:
+        view = self.view
+        largest = x if self.single else functional.max_pool2d(x, view.kernel, view.stride, view.padding)
+        return largest.clamp_min(0) if self.floor else largest
+
+    def members(self, x: Tensor) -> Tensor:
+        """The entries of each window of x (M, C, H, W), (windows' entries, M, C, H', W'); -inf for padding."""
+        if self.single:
+            return x[None]
+        view = self.view
+        padded = functional.pad(x, (view.padding[1],) * 2 + (view.padding[0],) * 2, value=-torch.inf)
+        windows = padded.unfold(2, view.kernel[0], view.stride[0]).unfold(3, view.kernel[1], view.stride[1])
+        return windows.flatten(-2).movedim(-1, 0)
+
+    def scattered(self, members: Tensor, box: Box) -> tuple[Tensor, Box]:
+        """The adjoint of `members`: (windows' entries, ..., h, w) of a box of outputs, added up in the inputs' places;
+        and the box they lie in."""
+        if self.single:
+            return members[0], box
+        view, seen = self.view, self.view.seen(box)
+        out = members.new_zeros(*members.shape[1:-2], seen.height, seen.width)
+        for k, part in enumerate(members):
+            i, j = divmod(k, view.kernel[1])
+            rows = slice(i, i + (box.height - 1) * view.stride[0] + 1, view.stride[0])
+            columns = slice(j, j + (box.width - 1) * view.stride[1] + 1, view.stride[1])
+            out[..., rows, columns] += part
+        return view.clipped(out, box)
