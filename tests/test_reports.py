@@ -19,7 +19,7 @@ from rich.console import Console
 from run_fixture import EVIL, IDS, N, build_run
 from scipy.stats import beta, binom
 
-from robusteval.audit.run import Run
+from robusteval.audit.run import Run, write_frame
 from robusteval.reports import names, show, summarise, write_markdown, write_report
 from robusteval.reports.headline import headline
 from robusteval.reports.intervals import median, proportion
@@ -342,3 +342,13 @@ def test_the_table_of_images_shows_what_the_smoothed_model_is_certified_for(run:
     column = [any(c == [f"{v:.4f}", v] for c in row) for row, v in zip(data["rows"], certified, strict=True) if v]
     assert column
     assert all(column)
+
+
+def test_axes_of_wide_ranges_have_plain_numbers(tmp_path: Path) -> None:
+    """The text of figures is never read as mathematics, so powers must come as numbers."""
+    run = build_run(tmp_path)
+    bounds = run.bounds().assign(**{"lower_l-bound-l2": [1e-5, 2e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.2, 0.0]})
+    write_frame(tmp_path / "tables" / "bounds.parquet", bounds)
+    write_report(run)
+    for figure in (tmp_path / "figures").glob("*.svg"):
+        assert "mathdefault" not in figure.read_text(), figure.name

@@ -125,6 +125,7 @@ def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str]) -> Plot:
         if len(positive) and positive.max() > 30 * np.quantile(positive, 0.1):
             linear = 10 ** np.floor(np.log10(np.quantile(positive, 0.1)))
             axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
+            axes.yaxis.set_major_formatter("{x:g}")
         size = float(np.clip(320 / len(x), 1.0, 4))
         best = np.max([np.zeros(len(x)), *(drawn[name].to_numpy() for name in lowers)], axis=0)
         axes.vlines(x, np.minimum(best, top), np.minimum(upper, top), color=FAINT, alpha=0.35, lw=size / 4)
