@@ -14,7 +14,8 @@ from robusteval.certify.base import State
 from robusteval.certify.lipschitz import Lipschitz
 from robusteval.certify.propagation import spectral
 from robusteval.certify.propagation.constants import layer_constants, value_constants
-from robusteval.certify.propagation.ops import Conv2d, Max, Windows
+from robusteval.certify.propagation.ops import Conv2d, Max
+from robusteval.certify.propagation.places import Windows
 from robusteval.certify.propagation.spectral import largest_of_convolution, largest_singular
 from robusteval.certify.propagation.trace import trace
 from robusteval.classifier import Classifier, make_classifier

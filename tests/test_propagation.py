@@ -24,7 +24,8 @@ from robusteval.certify.propagation.certificate import LARGEST
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.intervals import propagated
 from robusteval.certify.propagation.margins import interval_margins, linear_margins
-from robusteval.certify.propagation.ops import Affine, Max, Windows
+from robusteval.certify.propagation.ops import Affine, Max
+from robusteval.certify.propagation.places import Windows
 from robusteval.certify.propagation.refine import refined
 from robusteval.certify.propagation.relaxation import relaxed
 from robusteval.certify.propagation.rounding import Precision
@@ -350,6 +351,22 @@ def test_coefficients_in_float32_cost_little_and_stay_below_those_in_float64() -
     )
     assert (short <= long).all()
     assert (long - short).max() < 0.01
+
+
+def test_coefficients_in_float32_are_charged_for_their_rounding() -> None:
+    """An affine network in float64, whose margins are known: only the rounding of the coefficients is left."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1024, 400), nn.Linear(400, 30))
+    classifier = make_classifier("deep", network, (1, 32, 32)).to("cpu", F64)
+    graph, images = trace(classifier), images_for(classifier, 30)
+    point = Ball(Norm.LINF, images.pixels, torch.zeros(30, dtype=F64))
+    logits = classifier.predict(images.pixels)
+    others = torch.ones_like(logits, dtype=torch.bool).scatter(1, images.labels[:, None], False)
+    exact = (logits.gather(1, images.labels[:, None]) - logits)[others].view(30, -1)
+    short = Graph(graph.nodes, F64, torch.float32)
+    least = interval_margins(short, propagated(short, point), point, images.labels)
+    assert (least <= exact).all()
+    assert (exact - least).max() < 1e-2
 
 
 # Graphs
