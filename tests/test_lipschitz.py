@@ -166,6 +166,27 @@ def test_overlapping_windows_are_counted(norm: Norm) -> None:
     assert float(step) == pytest.approx(constant)
 
 
+class Twice(nn.Module):
+    """Its picture added to itself, and both beside one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + x
+        logits: Tensor = self.linear(torch.cat([x, x], dim=1).flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_branches_add_up(norm: Norm) -> None:
+    graph = trace(make_classifier("twice", Twice(), (1, 4, 4)))
+    constants = value_constants(graph, layer_constants(graph, norm), norm)
+    assert constants[1] == pytest.approx(2)
+    assert constants[2] == pytest.approx(2 * 2 ** (1 / norm.p))
+
+
 def test_batch_normalisation_is_one_layer_with_its_convolution() -> None:
     """Channels that are scaled up where the convolution is small: apart, the constants multiply to far more."""
     conv, norm = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)

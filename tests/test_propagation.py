@@ -18,7 +18,7 @@ from propagating import NETWORKS, SHAPE, images_for, pictures, proven, small, st
 from robusteval.architectures import ARCHITECTURES
 from robusteval.certify.crown import CROWN
 from robusteval.certify.ibp import IBP
-from robusteval.certify.propagation import refine
+from robusteval.certify.propagation import refine, slopes
 from robusteval.certify.propagation.ball import Ball, largest
 from robusteval.certify.propagation.certificate import LARGEST
 from robusteval.certify.propagation.graph import Graph
@@ -140,6 +140,25 @@ def test_optimised_slopes_never_give_less_and_mostly_more(norm: Norm) -> None:
     assert better.mean() > 1.003 * plain.mean()
     moved = steps_within(norm, better, images, 60)
     assert (classifier.predict(moved.flatten(0, 1)).argmax(1).view(60, -1) == images.labels).all()
+
+
+def test_slopes_that_overshoot_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With steps far too long: never below CROWN's margins, never above those of any picture."""
+    monkeypatch.setattr(slopes, "RATE", 3.0)
+    classifier = small("dense")
+    graph, images = trace(classifier), images_for(classifier, 8)
+    eps = torch.full((8,), 0.1, dtype=F64)
+    ball = Ball(Norm.LINF, images.pixels.double(), eps)
+    known = propagated(graph, ball, refined(graph, ball, 10**9))
+    plain = linear_margins(graph, known, ball, images.labels)
+    moved = classifier.predict(steps_within(Norm.LINF, eps, images, 400).flatten(0, 1)).double().view(400, 8, -1)
+    own = moved.gather(2, images.labels.expand(400, -1)[..., None])
+    others = torch.ones_like(moved, dtype=torch.bool).scatter(2, images.labels.expand(400, -1)[..., None], False)
+    seen = (own - moved)[others].view(400, 8, -1).amin(0)
+    for steps in (1, 8):
+        better = slopes.optimised_margins(graph, known, ball, images.labels, steps)
+        assert (better >= plain).all()
+        assert (better <= seen).all()
 
 
 def test_backward_passes_inside_the_network_pay_and_can_be_forgone() -> None:
