@@ -14,7 +14,8 @@ from robusteval.certify.base import State
 from robusteval.certify.lipschitz import Lipschitz
 from robusteval.certify.propagation import spectral
 from robusteval.certify.propagation.constants import layer_constants, value_constants
-from robusteval.certify.propagation.ops import Conv2d, Max, Windows
+from robusteval.certify.propagation.ops import Conv2d, Max
+from robusteval.certify.propagation.places import Windows
 from robusteval.certify.propagation.spectral import largest_of_convolution, largest_singular
 from robusteval.certify.propagation.trace import trace
 from robusteval.classifier import Classifier, make_classifier
@@ -114,6 +115,14 @@ def test_a_periodic_convolution_gets_the_norm_of_its_matrix(stride: int) -> None
     assert exact <= largest_of_convolution(op) <= 1.01 * exact
 
 
+def test_the_torus_holds_the_padding() -> None:
+    """On a torus of one pixel all taps would fall on one another, and here cancel."""
+    weight = torch.full((1, 1, 3, 3), -0.125, dtype=F64)
+    weight[..., 1, 1] = 1
+    op = Conv2d(weight, None, Windows((3, 3), (1, 1), (1, 1), (1, 1), (1, 1)))
+    assert largest_of_convolution(op) >= 1
+
+
 # Constants of networks
 
 
@@ -165,6 +174,27 @@ def test_overlapping_windows_are_counted(norm: Norm) -> None:
     assert float(step) == pytest.approx(constant)
 
 
+class Twice(nn.Module):
+    """Its picture added to itself, and both beside one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + x
+        logits: Tensor = self.linear(torch.cat([x, x], dim=1).flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_branches_add_up(norm: Norm) -> None:
+    graph = trace(make_classifier("twice", Twice(), (1, 4, 4)))
+    constants = value_constants(graph, layer_constants(graph, norm), norm)
+    assert constants[1] == pytest.approx(2)
+    assert constants[2] == pytest.approx(2 * 2 ** (1 / norm.p))
+
+
 def test_batch_normalisation_is_one_layer_with_its_convolution() -> None:
     """Channels that are scaled up where the convolution is small: apart, the constants multiply to far more."""
     conv, norm = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)
@@ -210,11 +240,11 @@ def test_nothing_within_the_radius_is_misclassified(network: str, norm: Norm) ->
 
 
 def test_rounding_is_taken_off_the_margin() -> None:
-    """A margin of a few float32 units is no margin."""
+    """A margin of a few float32 units, though every logit is computed the same way, is no margin."""
     layer = nn.Linear(128, 2)
     with torch.no_grad():
         layer.weight.copy_(torch.stack([torch.ones(128), torch.ones(128)]))
-        layer.weight[0, 0] += 2e-6
+        layer.weight[0, 0] += 1e-4
         layer.bias.zero_()
     classifier = make_classifier("even", nn.Sequential(nn.Flatten(), layer), (2, 8, 8))
     images = images_for(classifier, 6)

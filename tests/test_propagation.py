@@ -18,13 +18,14 @@ from propagating import NETWORKS, SHAPE, images_for, pictures, proven, small, st
 from robusteval.architectures import ARCHITECTURES
 from robusteval.certify.crown import CROWN
 from robusteval.certify.ibp import IBP
-from robusteval.certify.propagation import refine
+from robusteval.certify.propagation import refine, slopes
 from robusteval.certify.propagation.ball import Ball, largest
 from robusteval.certify.propagation.certificate import LARGEST
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.intervals import propagated
 from robusteval.certify.propagation.margins import interval_margins, linear_margins
-from robusteval.certify.propagation.ops import Affine, Max, Windows
+from robusteval.certify.propagation.ops import Affine, Max
+from robusteval.certify.propagation.places import Windows
 from robusteval.certify.propagation.refine import refined
 from robusteval.certify.propagation.relaxation import relaxed
 from robusteval.certify.propagation.rounding import Precision
@@ -139,6 +140,25 @@ def test_optimised_slopes_never_give_less_and_mostly_more(norm: Norm) -> None:
     assert better.mean() > 1.003 * plain.mean()
     moved = steps_within(norm, better, images, 60)
     assert (classifier.predict(moved.flatten(0, 1)).argmax(1).view(60, -1) == images.labels).all()
+
+
+def test_slopes_that_overshoot_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With steps far too long: never below CROWN's margins, never above those of any picture."""
+    monkeypatch.setattr(slopes, "RATE", 3.0)
+    classifier = small("dense")
+    graph, images = trace(classifier), images_for(classifier, 8)
+    eps = torch.full((8,), 0.1, dtype=F64)
+    ball = Ball(Norm.LINF, images.pixels.double(), eps)
+    known = propagated(graph, ball, refined(graph, ball, 10**9))
+    plain = linear_margins(graph, known, ball, images.labels)
+    moved = classifier.predict(steps_within(Norm.LINF, eps, images, 400).flatten(0, 1)).double().view(400, 8, -1)
+    own = moved.gather(2, images.labels.expand(400, -1)[..., None])
+    others = torch.ones_like(moved, dtype=torch.bool).scatter(2, images.labels.expand(400, -1)[..., None], False)
+    seen = (own - moved)[others].view(400, 8, -1).amin(0)
+    for steps in (1, 8):
+        better = slopes.optimised_margins(graph, known, ball, images.labels, steps)
+        assert (better >= plain).all()
+        assert (better <= seen).all()
 
 
 def test_backward_passes_inside_the_network_pay_and_can_be_forgone() -> None:
@@ -350,6 +370,22 @@ def test_coefficients_in_float32_cost_little_and_stay_below_those_in_float64() -
     )
     assert (short <= long).all()
     assert (long - short).max() < 0.01
+
+
+def test_coefficients_in_float32_are_charged_for_their_rounding() -> None:
+    """An affine network in float64, whose margins are known: only the rounding of the coefficients is left."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1024, 400), nn.Linear(400, 30))
+    classifier = make_classifier("deep", network, (1, 32, 32)).to("cpu", F64)
+    graph, images = trace(classifier), images_for(classifier, 30)
+    point = Ball(Norm.LINF, images.pixels, torch.zeros(30, dtype=F64))
+    logits = classifier.predict(images.pixels)
+    others = torch.ones_like(logits, dtype=torch.bool).scatter(1, images.labels[:, None], False)
+    exact = (logits.gather(1, images.labels[:, None]) - logits)[others].view(30, -1)
+    short = Graph(graph.nodes, F64, torch.float32)
+    least = interval_margins(short, propagated(short, point), point, images.labels)
+    assert (least <= exact).all()
+    assert (exact - least).max() < 1e-2
 
 
 # Graphs

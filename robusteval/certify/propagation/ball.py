@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robusteval.certify.propagation.ops import Box
+from robusteval.certify.propagation.places import Box
 from robusteval.certify.propagation.rounding import entries, gamma
 from robusteval.norms import Norm
 

@@ -10,19 +10,8 @@ from torch import Tensor
 
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.margins import differences
-from robusteval.certify.propagation.ops import (
-    Add,
-    Affine,
-    Box,
-    Concatenate,
-    Conv2d,
-    Linear,
-    Max,
-    Op,
-    Scale,
-    Shape,
-    shape,
-)
+from robusteval.certify.propagation.ops import Add, Affine, Concatenate, Conv2d, Linear, Max, Op, Scale
+from robusteval.certify.propagation.places import Box, Shape, shape
 from robusteval.certify.propagation.rounding import gamma
 from robusteval.certify.propagation.spectral import largest_of_convolution, largest_singular
 from robusteval.norms import Norm

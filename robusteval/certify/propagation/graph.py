@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from robusteval.certify.propagation.ops import Affine, Box, Op, Reshape, Scale, Shape
+from robusteval.certify.propagation.ops import Affine, Op, Reshape, Scale
+from robusteval.certify.propagation.places import Box, Shape
 from robusteval.certify.propagation.rounding import Precision
 
 

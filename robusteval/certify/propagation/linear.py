@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.ops import Affine, Box, Max
+from robusteval.certify.propagation.ops import Affine, Max
+from robusteval.certify.propagation.places import Box
 from robusteval.certify.propagation.values import Known
 
 

@@ -11,7 +11,8 @@ from robusteval.certify.propagation.ball import Ball
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.intervals import Tighten
 from robusteval.certify.propagation.linear import pulled_back
-from robusteval.certify.propagation.ops import Box, Max, shape
+from robusteval.certify.propagation.ops import Max
+from robusteval.certify.propagation.places import Box, shape
 from robusteval.certify.propagation.values import Interval, Known
 
 AT_ONCE = 2**21

@@ -76,7 +76,8 @@ class Precision:
         """What underflow of coefficients that are sums of `terms` can change in a row, (M,), for values of the sizes
         `taken`, (M, C, H, W) each."""
         tiny = torch.finfo(self.coefficients).smallest_normal
-        return 2 * (terms + self.layers + 4) * tiny * torch.stack([x.sum((1, 2, 3)) for x in taken]).sum(0)
+        # 1e-30 is for the products with constants: fewer than 10^7 a layer.
+        return 1e-30 + 2 * (terms + self.layers + 4) * tiny * torch.stack([x.sum((1, 2, 3)) for x in taken]).sum(0)
 
 
 def entries(n: int) -> float:
