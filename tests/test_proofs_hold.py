@@ -32,8 +32,8 @@ def certified(norm: Norm) -> tuple[Classifier, Images, torch.Tensor]:
         nn.Linear(12, 5),
     )
     classifier = make_classifier("proven", network, (1, 8, 8))
-    images = random_images(5, 6, classifier)
-    radii = CROWN(norm=norm).radii(classifier.metered(6), images, (), streams(images)).radius
+    images = random_images(5, 3, classifier)
+    radii = CROWN(norm=norm).radii(classifier.metered(3), images, (), streams(images)).radius
     assert (radii > 0).all()
     return classifier, images, radii
 
@@ -44,7 +44,7 @@ def certified(norm: Norm) -> tuple[Classifier, Images, torch.Tensor]:
 def test_no_attack_succeeds_inside_a_proof(name: str, norm: Norm) -> None:
     classifier, images, proven = certified(norm)
     radii = proven.float() * (1 - 1e-6) if name in BOUNDED else None
-    found = make(name, norm).run(classifier.metered(6), images, radii, streams(images)).pictures
+    found = make(name, norm).run(classifier.metered(3), images, radii, streams(images)).pictures
     verdict = judge(classifier, images, found, norm, radii)
     if name in BOUNDED:
         assert not verdict.success.any()
@@ -57,6 +57,6 @@ def test_no_attack_succeeds_inside_a_proof(name: str, norm: Norm) -> None:
 def test_just_beyond_the_proof_is_not_far_from_a_witness(norm: Norm) -> None:
     """The aim is worth something: on some image the closest witness is within ten times the proven radius."""
     classifier, images, proven = certified(norm)
-    found = make("fmn", norm).run(classifier.metered(6), images, None, streams(images)).pictures
+    found = make("fmn", norm).run(classifier.metered(3), images, None, streams(images)).pictures
     distance = getattr(judge(classifier, images, found, norm, None), norm.value)
     assert (distance < 10 * proven).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import math
@@ -352,3 +353,17 @@ def test_axes_of_wide_ranges_have_plain_numbers(tmp_path: Path) -> None:
     write_report(run)
     for figure in (tmp_path / "figures").glob("*.svg"):
         assert "mathdefault" not in figure.read_text(), figure.name
+
+
+def test_what_covers_no_image_is_named_once(run: Run) -> None:
+    summary = summarise(run)
+    (bound, smoothed) = summary.certified
+    none = proportion([False] * N)
+    further = dataclasses.replace(bound, budget=1.0, share=none)
+    nothing = [dataclasses.replace(smoothed, budget=b, share=none) for b in (0.5, 1.0)]
+    lines = headline(dataclasses.replace(summary, certified=(bound, further, *nothing)))
+    shown = [(x.quantity, x.at) for x in lines if "accuracy" in x.quantity][4:]
+    assert shown == [
+        ("Estimated accuracy, L-bound", "L2 0.5"),
+        ("Certified accuracy of smooth(f, 0.25), Randomized smoothing (confidence, alpha 0.001)", "L2 0.5"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from robusteval.reports import names, show
@@ -21,12 +22,25 @@ class Line:
 
 def headline(summary: Summary) -> list[Line]:
     """Clean accuracy, robust accuracy (an upper bound, rounded up), median distance, certified accuracy
-    (a lower bound, rounded down), and how often a witness contradicts an estimate."""
+    (a lower bound, rounded down), and how often a witness contradicts an estimate.
+
+    Of the budgets at which a certificate covers no image only the smallest is named, and only if it covers none at all.
+    """
     robust = (_line("Robust accuracy, at most", _at(r.norm, r.budget), r.share, Round.UP) for r in summary.robust)
-    certified = (_line(certified_name(c), _at(c.norm, c.budget), c.share, Round.DOWN) for c in summary.certified)
+    certified = (
+        _line(certified_name(c), _at(c.norm, c.budget), c.share, Round.DOWN) for c in _telling(summary.certified)
+    )
     clean = _line("Clean accuracy", "clean", summary.clean, Round.NEAREST)
     violated = (line for c in summary.calibrated for line in _violated(c))
     return [clean, *robust, *map(_distance, summary.distances), *certified, *violated]
+
+
+def _telling(certified: Sequence[Certified]) -> Iterator[Certified]:
+    by_stage: dict[str, list[Certified]] = {}
+    for c in certified:
+        by_stage.setdefault(c.stage, []).append(c)
+    for lines in by_stage.values():
+        yield from [c for c in lines if c.share.count] or lines[:1]
 
 
 def certified_name(c: Certified) -> str:
