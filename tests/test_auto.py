@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
-from robusteval.attacks.apgd import APGD, Pace, start
+from robusteval.attacks.apgd import APGD, Pace, climb, start
 from robusteval.attacks.apgd_l1 import SparsePace, project
 from robusteval.attacks.auto import Auto
 from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Attack, Candidates
 from robusteval.attacks.fab import FAB
-from robusteval.attacks.losses import Loss
+from robusteval.attacks.losses import Goal, Loss
 from robusteval.attacks.near_miss import second_look
 from robusteval.audit.judge import judge
 from robusteval.classifier import Classifier
@@ -287,3 +287,23 @@ def test_settings_are_validated() -> None:
     assert APGD(norm=Norm.L2, loss="dlr").loss is Loss.DLR
     with pytest.raises(ValueError, match="queries"):
         Auto(norm=Norm.L2, queries=0)
+
+
+def test_a_climb_that_stays_returns_the_highest_point_of_its_way() -> None:
+    """With a step so long that it overshoots, the last iterate is not the best."""
+    classifier, _ = two_layer(3)
+    images = random_images(3, 12, classifier)
+    seen: list[torch.Tensor] = []
+
+    class Recorded(Goal):
+        def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+            seen.append(super().__call__(logits).detach())
+            return super().__call__(logits)
+
+    goal = Recorded(Loss.MARGIN, images.labels)
+    ball = Ball.around(images.pixels, Norm.LINF, images.pixels.new_full((12,), 0.4))
+    found, _, highest = climb(classifier.metered(12), ball, goal, images.pixels, 8, leave=False)
+    best = torch.stack(seen).amax(0)
+    torch.testing.assert_close(highest, best)
+    torch.testing.assert_close(goal(classifier.predict(found)), best)
+    assert (torch.stack(seen)[:9][-1] < best).any(), "the last iterate would do as well"

@@ -10,16 +10,23 @@ import pandas as pd
 import pytest
 import torch
 
+from attacking import streams
 from oracles import affine, affine_distances, random_images
+from robusteval.attacks.base import Candidates, FixedBudgetAttack
+from robusteval.attacks.deepfool import DeepFool
+from robusteval.audit.plan import Stage
 from robusteval.audit.protocol import parse_protocol
 from robusteval.audit.run import Run, picture_key, witness_picture
 from robusteval.audit.session import run_audit
+from robusteval.audit.stages import Context, attack
 from robusteval.audit.together import audit_together
 from robusteval.audit.verify import verify
+from robusteval.classifier import Classifier
 from robusteval.errors import UserError
 from robusteval.images import Images
-from robusteval.norms import Norm
+from robusteval.norms import Norm, column
 from robusteval.reports.transfer_matrix import as_markdown, transfer_matrix, write_transfer_matrix
+from robusteval.streams import Streams
 
 GRID = [0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2]
 
@@ -146,3 +153,33 @@ def test_a_search_in_bfloat16_is_judged_in_full_precision(images: Images, tmp_pa
     assert (fooled["linf"] <= fooled["budget"] * (1 + 1e-6)).all()
     assert list(verify(found, affine(1)[0])) == []
     assert torch.get_default_dtype() is torch.float32
+
+
+class Shy(FixedBudgetAttack):
+    """Finds its closest picture at large budgets only."""
+
+    name = "shy"
+    summary = "for tests"
+    norms = (Norm.LINF,)
+
+    def within(self, classifier: Classifier, images: Images, budget: torch.Tensor, streams: Streams) -> Candidates:
+        close = DeepFool(norm=Norm.LINF).closest(classifier, images, streams).pictures
+        return Candidates(torch.where(column(budget >= GRID[3], close), close, images.pixels))
+
+
+def test_a_witness_at_a_large_budget_serves_every_smaller_one_that_it_fits(images: Images) -> None:
+    classifier = affine(1)[0]
+    stage = Stage("shy", Shy(norm=Norm.LINF), tuple(GRID))
+    part = attack(Context(classifier, (), 0), stage, images, torch.ones(len(images), dtype=torch.bool))
+    deepfool = DeepFool(norm=Norm.LINF).closest(classifier.metered(24), images, streams(images)).pictures
+    distance = Norm.LINF.size(deepfool.double() - images.pixels.double()).numpy()
+    assert ((distance > GRID[0]) & (distance < GRID[3])).any(), "some images are at stake"
+    for budget, rows in part.rows.groupby("budget"):
+        found = (distance <= float(str(budget)) * (1 + 1e-6)) & (distance <= GRID[-1])
+        assert (rows["success"].to_numpy() == found).all()
+    won = part.rows[part.rows["success"]]
+    smallest = won.groupby("image_id")["budget"].min()
+    assert set(part.pictures) == {picture_key(str(i), float(b)) for i, b in smallest.items()}
+    # The largest half of the grid is never tried again once a picture fits the smaller half.
+    asked = part.rows[part.rows["forwards"] > 0].groupby("image_id")["budget"].count()
+    assert (asked <= 4).all()
