@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
 from robusteval.binomial import certified_radius
-from robusteval.certify.base import Certificate, Radii, State
+from robusteval.certify.base import Radii, State
+from robusteval.certify.smoothed import SmoothedOnce
 from robusteval.certify.votes import votes
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.methods import Guarantee
-from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 
-class Smoothing(Certificate):
+class Smoothing(SmoothedOnce):
     """The L2 radius within which g(x) = the class that f gives most often to x + N(0, sigma^2 I) stays the same.
 
     Cohen, Rosenfeld and Kolter (2019), CERTIFY: `n0` noisy samples choose a class, `n` fresh ones
@@ -31,26 +30,9 @@ class Smoothing(Certificate):
 
     name: ClassVar[str] = "smoothing"
     summary: ClassVar[str] = "randomized smoothing with Gaussian noise (Cohen et al. 2019)"
-    kind: ClassVar[Guarantee] = Guarantee.CONFIDENCE
-    norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
 
-    norm: Norm = Norm.L2
-    sigma: PositiveFloat = 0.25
-    """Standard deviation of the noise, pixel units."""
-    n0: PositiveInt = 100
-    """Samples that choose the class."""
     n: PositiveInt = 1000
     """Samples that bound its probability. The radius is at most sigma * Phi^-1(alpha^(1/n))."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    """The probability, for each image, that its radius is wrong."""
-
-    @property
-    def subject(self) -> str:
-        return f"smooth(f, {self.sigma:g})"
-
-    @property
-    def error_probability(self) -> float:
-        return self.alpha
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         chosen = votes(classifier, images.pixels, streams, self.sigma, self.n0).argmax(1)

@@ -7,16 +7,15 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from robusteval.certify.base import Certificate, Radii, State
+from robusteval.certify.base import Radii, State
+from robusteval.certify.smoothed import Smoothed
 from robusteval.certify.smoothing import Smoothing
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.methods import Guarantee
-from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 
-class SmoothingEnvelope(Certificate):
+class SmoothingEnvelope(Smoothed):
     """For each image the largest radius of `smoothing` over a family of noise levels, and the class that it is of.
 
     Each sigma of S `sigmas` gets alpha / S, so that with probability at least 1 - alpha all S radii of an image are
@@ -32,18 +31,10 @@ class SmoothingEnvelope(Certificate):
 
     name: ClassVar[str] = "smoothing-envelope"
     summary: ClassVar[str] = "randomized smoothing at several noise levels, the largest radius (Cohen et al. 2019)"
-    kind: ClassVar[Guarantee] = Guarantee.CONFIDENCE
-    norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
-
-    norm: Norm = Norm.L2
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.12, 0.25, 0.5)
     """Standard deviations of the noise, ascending, pixel units."""
-    n0: PositiveInt = 100
-    """Samples that choose the class, at each sigma."""
     n: PositiveInt = 1000
     """Samples that bound its probability, at each sigma."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    """The probability, for each image, that any of its radii is wrong."""
 
     @field_validator("sigmas")
     @classmethod
@@ -55,10 +46,6 @@ class SmoothingEnvelope(Certificate):
     @property
     def subject(self) -> str:
         return f"smooth(f, {{{', '.join(f'{sigma:g}' for sigma in self.sigmas)}}})"
-
-    @property
-    def error_probability(self) -> float:
-        return self.alpha
 
     @property
     def members(self) -> tuple[Smoothing, ...]:

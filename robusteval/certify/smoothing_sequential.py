@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from robusteval.binomial import anytime_lower, anytime_radius, anytime_upper, gaussian_radius
-from robusteval.certify.base import Certificate, Radii, State
+from robusteval.certify.base import Radii, State
+from robusteval.certify.smoothed import SmoothedOnce
 from robusteval.certify.votes import BLOCK, votes
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.methods import Guarantee
-from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 Counts = NDArray[np.int64]
@@ -25,7 +24,7 @@ Poll = Callable[[Counts, int], Counts]
 """Called with rows (M,) of images and a number of fresh samples; gives the hits among them (M,)."""
 
 
-class SmoothingSequential(Certificate):
+class SmoothingSequential(SmoothedOnce):
     """`smoothing` with an anytime-valid bound: sampling stops for each image as soon as its question is decided.
 
     The class is chosen by `n0` samples as in CERTIFY (Cohen, Rosenfeld and Kolter 2019). Its probability is then
@@ -44,30 +43,12 @@ class SmoothingSequential(Certificate):
 
     name: ClassVar[str] = "smoothing-sequential"
     summary: ClassVar[str] = "randomized smoothing that stops sampling once decided (Cohen 2019, Robbins 1970)"
-    kind: ClassVar[Guarantee] = Guarantee.CONFIDENCE
-    norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
-
-    norm: Norm = Norm.L2
-    sigma: PositiveFloat = 0.25
-    """Standard deviation of the noise, pixel units."""
     radius: PositiveFloat | None = None
     """The radius in question, pixel units; None asks for the largest."""
     precision: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """How far, relative, the largest radius may stay below what is in reach."""
-    n0: PositiveInt = 100
-    """Samples that choose the class."""
     n: PositiveInt = 100_000
     """At most so many samples bound its probability."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    """The probability, for each image, that its radius is wrong."""
-
-    @property
-    def subject(self) -> str:
-        return f"smooth(f, {self.sigma:g})"
-
-    @property
-    def error_probability(self) -> float:
-        return self.alpha
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         chosen = votes(classifier, images.pixels, streams, self.sigma, self.n0).argmax(1)
