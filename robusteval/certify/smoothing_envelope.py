@@ -31,6 +31,7 @@ class SmoothingEnvelope(Smoothed):
 
     name: ClassVar[str] = "smoothing-envelope"
     summary: ClassVar[str] = "randomized smoothing at several noise levels, the largest radius (Cohen et al. 2019)"
+
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.12, 0.25, 0.5)
     """Standard deviations of the noise, ascending, pixel units."""
     n: PositiveInt = 1000

@@ -43,6 +43,7 @@ class SmoothingSequential(SmoothedOnce):
 
     name: ClassVar[str] = "smoothing-sequential"
     summary: ClassVar[str] = "randomized smoothing that stops sampling once decided (Cohen 2019, Robbins 1970)"
+
     radius: PositiveFloat | None = None
     """The radius in question, pixel units; None asks for the largest."""
     precision: Annotated[float, Field(gt=0, lt=1)] = 0.05
