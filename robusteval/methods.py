@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, Self
 
@@ -17,6 +19,19 @@ class Guarantee(Enum):
     PROOF = "proof"
     CONFIDENCE = "confidence"
     ESTIMATE = "estimate"
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number about the whole set: the value of `quantity` at `at` (0 where it depends on nothing)."""
+
+    quantity: str
+    at: float
+    value: float
+
+
+Step = Callable[[int, int], None]
+"""Called with (done, total) to move a progress bar."""
 
 
 class Method(BaseModel):

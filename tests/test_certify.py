@@ -22,7 +22,7 @@ from oracles import affine, affine_distances
 from oracles import random_images as oracle_images
 from robusteval.binomial import certified_radius
 from robusteval.certify import CERTIFICATES
-from robusteval.certify.base import Certificate, Radii, State, Statistic
+from robusteval.certify.base import Certificate, Radii, State
 from robusteval.certify.departure import Tangent, farthest
 from robusteval.certify.gev import Fit, fit
 from robusteval.certify.goodness import standard_errors
@@ -33,7 +33,7 @@ from robusteval.certify.smoothing import Smoothing
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.errors import UnsupportedError
 from robusteval.images import Images
-from robusteval.methods import Guarantee
+from robusteval.methods import Guarantee, Statistic
 from robusteval.norms import BALLS, Norm
 from robusteval.streams import Streams
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,68 +11,14 @@ from pydantic import ValidationError
 from scipy.stats import beta, binom, norm
 from torch import Tensor, nn
 
-from robusteval.classifier import Classifier, make_classifier
+from metric_cases import F64, SHAPE, SMALL, curve, images_of, linear_net, measure, observe, random_pixels, small_net
+from robusteval.classifier import make_classifier
 from robusteval.errors import UnsupportedError
-from robusteval.images import Images
 from robusteval.metrics import METRICS
-from robusteval.metrics.base import Measurement, Metric
-from robusteval.metrics.masking import GradientMasking
+from robusteval.metrics.base import ImageMetric, SetMetric
 from robusteval.metrics.noise import GaussianNoise
-from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.spectrum import JacobianSpectrum, singular_values
-from robusteval.streams import Streams
-
-SHAPE = (2, 4, 4)
-F64 = torch.float64
-
-SMALL: dict[str, Metric] = {
-    "gaussian-noise": GaussianNoise(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4),
-    "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
-    "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
-    "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
-}
-"""A cheap setting of each metric; a new one must be added here."""
-
-
-def images_of(pixels: Tensor) -> Images:
-    ids = tuple(f"{i:04d}" for i in range(len(pixels)))
-    return Images(ids, pixels, torch.zeros(len(pixels), dtype=torch.int64), source="test")
-
-
-def random_pixels(n: int) -> Tensor:
-    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(7)).double()
-
-
-def small_net(width: int = 8, dtype: torch.dtype = F64, batch_size: int = 64) -> Classifier:
-    torch.manual_seed(5)
-    network = nn.Sequential(
-        nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, width), nn.Tanh(), nn.Linear(width, 3)
-    )
-    classifier = make_classifier("small", network, SHAPE, mean=(0.5, 0.4), std=(0.2, 0.3))
-    return replace(classifier.to("cpu", dtype), batch_size=batch_size)
-
-
-def linear_net(w: Tensor, b: float) -> Classifier:
-    """Class 1 where <w, x> + b > 0."""
-    layer = nn.Linear(len(w), 2)
-    with torch.no_grad():
-        layer.weight.copy_(torch.stack([torch.zeros_like(w), w]))
-        layer.bias.copy_(torch.tensor([0.0, b]))
-    return make_classifier("linear", nn.Sequential(nn.Flatten(), layer), SHAPE).to("cpu", F64)
-
-
-def measure(
-    metric: Metric, classifier: Classifier, images: Images, witnesses: Tensor | None = None
-) -> list[Measurement]:
-    streams = Streams.for_images(1, metric.label, images.ids, images.pixels)
-    classifier = classifier if len(classifier.rows) == len(images) else classifier.metered(len(images))
-    return metric.measure(classifier, images, witnesses, streams)
-
-
-def curve(found: list[Measurement], quantity: str) -> Tensor:
-    """(values of `at`, N)"""
-    return torch.stack([m.values for m in found if m.quantity == quantity])
-
+from robusteval.reports.chapters import CHAPTERS
 
 # Every metric
 
@@ -85,18 +30,52 @@ def test_every_metric_runs(name: str, dtype: torch.dtype) -> None:
     assert "\n" not in metric.summary
     assert len(type(metric).__doc__ or "") > 200
     images = images_of(random_pixels(6).to(dtype))
-    found = measure(metric, small_net(dtype=dtype), images)
-    assert found
+    witnesses = None if metric.witnesses_of is None else 0.9 * images.pixels + 0.1 * random_pixels(6).flip(0).to(dtype)
+    if isinstance(metric, SetMetric):
+        seen = observe(metric, small_net(dtype=dtype), images, witnesses)
+        assert seen.statistics
+        assert all(math.isfinite(s.value) for s in seen.statistics)
+        assert len({(s.quantity, s.at) for s in seen.statistics}) == len(seen.statistics)
+        found = list(seen.measurements)
+    else:
+        assert isinstance(metric, ImageMetric)
+        found = measure(metric, small_net(dtype=dtype), images, witnesses)
+        assert found
     for m in found:
         assert m.values.shape == (6,)
-        assert m.values.isfinite().all()
+        assert m.values.isfinite().all() or isinstance(metric, SetMetric)
     assert len({(m.quantity, m.at) for m in found}) == len(found)
 
 
-@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_has_a_chapter_in_the_report() -> None:
+    """Signs of masking are flags on top of the report; the smoothed prediction stands in the table of images."""
+    shown = {chapter.method for chapter in CHAPTERS}
+    assert shown == METRICS.keys() - {"gradient-masking", "smoothed-prediction"}
+
+
+@pytest.mark.parametrize("name", [n for n, metric in METRICS.items() if issubclass(metric, SetMetric)])
+def test_what_a_set_shows_does_not_depend_on_the_batch_size(name: str) -> None:
+    metric, images = SMALL[name], images_of(random_pixels(20))
+    assert isinstance(metric, SetMetric)
+    witnesses = (images.pixels + 0.1 * random_pixels(20).flip(0)).clamp(0, 1)
+    witnesses[3] = torch.nan
+    base, *others = (observe(metric, small_net(batch_size=size), images, witnesses) for size in (64, 1, 7))
+    for other in others:
+        for ours, theirs in zip(base.statistics, other.statistics, strict=True):
+            assert (ours.quantity, ours.at) == (theirs.quantity, theirs.at)
+            assert ours.value == pytest.approx(theirs.value, rel=1e-9, abs=1e-9)
+        for mine, its in zip(base.measurements, other.measurements, strict=True):
+            assert torch.allclose(mine.values, its.values, rtol=1e-9, atol=1e-9, equal_nan=True)
+        assert base.pictures.keys() == other.pictures.keys()
+        for key, picture in base.pictures.items():
+            assert torch.allclose(picture, other.pictures[key], rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [n for n, metric in METRICS.items() if issubclass(metric, ImageMetric)])
 def test_results_do_not_depend_on_batch_size_order_or_company(name: str) -> None:
     metric, images = SMALL[name], images_of(random_pixels(20))
-    witnesses = images.pixels + 0.1
+    assert isinstance(metric, ImageMetric)
+    witnesses = images.pixels + 0.1 * random_pixels(20).flip(0)
     witnesses[3] = torch.nan
     base = measure(metric, small_net(), images, witnesses)
     orders = [torch.arange(20), torch.arange(20), torch.randperm(20), torch.tensor([11])]

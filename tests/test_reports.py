@@ -229,7 +229,11 @@ def test_every_figure_has_its_data(run: Run, page: str) -> None:
 def test_a_run_without_some_methods_is_reported_all_the_same(tmp_path: Path, certificates: bool, metrics: bool) -> None:
     run = build_run(tmp_path, certificates=certificates, metrics=metrics)
     page, markdown = write_report(run).read_text(), write_markdown(run).read_text()
-    for section, present in (("certificates", certificates), ("noise", metrics), ("spectrum", metrics)):
+    for section, present in (
+        ("certificates", certificates),
+        ("gaussian-noise", metrics),
+        ("jacobian-spectrum", metrics),
+    ):
         assert (f'<section id="{section}">' in page) == present
     assert ("## Lower bounds" in markdown) == certificates
 

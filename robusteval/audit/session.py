@@ -37,15 +37,16 @@ from robusteval.audit.stages import (
     metric,
     prepare,
     read_state,
+    set_metric,
 )
 from robusteval.audit.tabulate import write_tables
-from robusteval.certify.base import Certificate, Step
+from robusteval.certify.base import Certificate
 from robusteval.classifier import Classifier
 from robusteval.datasets import check_fit
 from robusteval.errors import RefutedError, UnsupportedError, UserError
 from robusteval.images import Images
-from robusteval.methods import Guarantee
-from robusteval.metrics.base import Metric
+from robusteval.methods import Guarantee, Step
+from robusteval.metrics.base import Metric, SetMetric
 
 
 class Progress(Protocol):
@@ -118,7 +119,8 @@ class Session:
 
     def run_stage(self, stage: Stage) -> None:
         """Compute the shards that are missing; a method that cannot run here is noted, not fatal."""
-        missing = [s for s in self.shards if not self.run.part(stage.name, s.name).exists()]
+        pieces = self.shards_of(stage)
+        missing = [s for s in pieces if not self.run.part(stage.name, s.name).exists()]
         entry = next(s for s in self.run.manifest["stages"] if s["name"] == stage.name)
         try:
             if stage.unavailable:
@@ -135,6 +137,10 @@ class Session:
         if isinstance(stage.method, Certificate) and stage.method.kind is Guarantee.PROOF:
             self._stop_if_refuted()
 
+    def shards_of(self, stage: Stage) -> tuple[Shard, ...]:
+        """The images cut into batches; all of them together for a metric of the whole set."""
+        return shards(self.images, len(self.images)) if isinstance(stage.method, SetMetric) else self.shards
+
     def work(self, stage: Stage) -> Work:
         """What is to be done with each shard."""
         if stage.kind == CLEAN:
@@ -144,7 +150,11 @@ class Session:
         if isinstance(stage.method, Certificate):
             state = read_state(self._statistics(stage))
             return lambda shard: certificate(self.context, stage, shard.images, state)
-        return lambda shard: metric(self.context, stage, shard.images, self._witnesses(stage, shard))
+        if isinstance(stage.method, SetMetric):
+            return lambda shard: set_metric(
+                self.context, stage, shard.images, self._witnesses(stage, self.shards), self._step(stage.name)
+            )
+        return lambda shard: metric(self.context, stage, shard.images, self._witnesses(stage, (shard,)))
 
     def _stop_if_refuted(self) -> None:
         """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""
@@ -186,7 +196,7 @@ class Session:
         path = self.run.part(stage.name, "set", "statistics")
         if not path.exists():
             start = time.perf_counter()
-            part = prepare(self.context, stage, self.images, self._preparing(stage))
+            part = prepare(self.context, stage, self.images, self._step(f"{stage.name}, preparing"))
             note = {
                 "seconds": time.perf_counter() - start,
                 "forwards": part.forwards,
@@ -195,26 +205,30 @@ class Session:
             write_frame(path, part.rows, note)
         return read_frame(path)
 
-    def _preparing(self, stage: Stage) -> Step:
-        """A progress bar of its own for what a certificate learns from the whole set."""
+    def _step(self, title: str) -> Step:
+        """A progress bar of its own for what is learnt from the whole set."""
         shown = 0
 
         def step(done: int, total: int) -> None:
             nonlocal shown
             if shown == 0:
-                self.progress.stage(f"{stage.name}, preparing", 0, total)
+                self.progress.stage(title, 0, total)
             self.progress.advance(done - shown)
             shown = done
 
         return step
 
-    def _witnesses(self, stage: Stage, shard: Shard) -> torch.Tensor | None:
+    def _witnesses(self, stage: Stage, pieces: Sequence[Shard]) -> torch.Tensor | None:
+        """The closest witnesses of the images of some shards, if the metric needs them."""
         assert isinstance(stage.method, Metric)
         needed = stage.method.witnesses_of
         if needed is None:
             return None
-        path = self.run.part(needed, shard.name)
-        if not path.exists():
-            raise UnsupportedError(f"expected witnesses of '{needed}', which could not run")
-        pictures = read_pictures(self.run.picture_file(needed, shard.name))
-        return closest_pictures(read_frame(path), pictures, shard.images)
+        found = []
+        for shard in pieces:
+            path = self.run.part(needed, shard.name)
+            if not path.exists():
+                raise UnsupportedError(f"expected witnesses of '{needed}', which could not run")
+            pictures = read_pictures(self.run.picture_file(needed, shard.name))
+            found.append(closest_pictures(read_frame(path), pictures, shard.images))
+        return torch.cat(found)

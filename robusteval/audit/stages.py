@@ -15,11 +15,12 @@ from robusteval.attacks.losses import margin
 from robusteval.audit.judge import Verdict, judge
 from robusteval.audit.plan import Stage
 from robusteval.audit.run import PICTURES, picture_key, witness_picture
-from robusteval.certify.base import Certificate, State, Statistic, Step
+from robusteval.certify.base import Certificate, State
 from robusteval.classifier import Classifier
 from robusteval.errors import UserError
 from robusteval.images import Images
-from robusteval.metrics.base import Metric
+from robusteval.methods import Statistic, Step
+from robusteval.metrics.base import ImageMetric, SetMetric
 from robusteval.streams import Streams
 from robusteval.tables import BUDGET_TOLERANCE, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES
 
@@ -144,8 +145,7 @@ def prepare(context: Context, stage: Stage, images: Images, step: Step) -> Part:
     classifier = context.classifier.metered(len(images))
     streams = Streams.for_set(context.seed, stage.name, images.pixels)
     state = method.prepare(classifier, images.by_id(), streams, step)
-    rows = [{"method": stage.name, "quantity": s.quantity, "at": s.at, "value": s.value} for s in state]
-    return Part(STATISTICS.frame(_columns(rows)), {}, {}, *_cost(classifier))
+    return Part(_statistics(stage, state), {}, {}, *_cost(classifier))
 
 
 def read_state(statistics: pd.DataFrame) -> State:
@@ -178,11 +178,24 @@ def certificate(context: Context, stage: Stage, images: Images, state: State) ->
 
 def metric(context: Context, stage: Stage, images: Images, witnesses: Tensor | None) -> Part:
     method = stage.method
-    assert isinstance(method, Metric)
+    assert isinstance(method, ImageMetric)
     classifier = context.classifier.metered(len(images))
     found = method.measure(classifier, images, witnesses, _streams(context, stage.name, images))
     rows = _measurements(stage, images, [(m.quantity, m.at, m.values) for m in found])
     return Part(rows, {}, {}, *_cost(classifier))
+
+
+def set_metric(context: Context, stage: Stage, images: Images, witnesses: Tensor | None, step: Step) -> Part:
+    """A metric of the whole set, which is one shard."""
+    method = stage.method
+    assert isinstance(method, SetMetric)
+    classifier = context.classifier.metered(len(images))
+    streams = Streams.for_set(context.seed, stage.name, images.pixels)
+    seen = method.observe(classifier, images, witnesses, streams, step)
+    rows = _measurements(stage, images, [(m.quantity, m.at, m.values) for m in seen.measurements])
+    pictures = {name: _array(picture) for name, picture in seen.pictures.items()}
+    others = {"statistics": _statistics(stage, seen.statistics)}
+    return Part(rows.dropna(ignore_index=True), others, pictures, *_cost(classifier))
 
 
 def closest_pictures(rows: pd.DataFrame, pictures: PICTURES, images: Images) -> Tensor:
@@ -220,8 +233,9 @@ def _array(values: Tensor) -> np.ndarray:
     return values.detach().cpu().numpy()
 
 
-def _columns(rows: list[dict[str, object]]) -> dict[str, list[object]]:
-    return {name: [row[name] for row in rows] for name in STATISTICS.names}
+def _statistics(stage: Stage, found: Sequence[Statistic]) -> pd.DataFrame:
+    columns = {name: [getattr(s, name) for s in found] for name in ("quantity", "at", "value")}
+    return STATISTICS.frame({"method": stage.name, **columns})
 
 
 def _cost(classifier: Classifier) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import torch
 from robusteval.attacks.base import Attack
 from robusteval.audit.hardware import DTYPES, choose_device
 from robusteval.audit.judge import judge
-from robusteval.audit.plan import Shard, Stage, plan, shards
+from robusteval.audit.plan import Shard, Stage, plan
 from robusteval.audit.protocol import parse_protocol
 from robusteval.audit.run import CLEAN, Run, checksum, read_frame, read_pictures, witness_picture
 from robusteval.audit.session import Progress, Session, Silent
@@ -82,7 +82,7 @@ class _Recheck:
     def findings(self, kinds: tuple[str, ...]) -> Iterator[str]:
         for stage in (s for s in self.stages if s.kind in kinds):
             self.progress.stage(stage.name, 0, len(self.images))
-            for shard in shards(self.images, self.run.manifest["batch_size"]):
+            for shard in self.session.shards_of(stage):
                 try:
                     yield from self._check(stage, shard)
                 except UserError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,24 +10,11 @@ from torch import Tensor
 
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.methods import Guarantee, NormedMethod
+from robusteval.methods import Guarantee, NormedMethod, Statistic, Step
 from robusteval.streams import Streams
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """A number about the whole set: the value of `quantity` at `at` (0 where it depends on nothing)."""
-
-    quantity: str
-    at: float
-    value: float
-
 
 State = tuple[Statistic, ...]
 """What `prepare` learns from the set; it is written to the statistics table and read back from there."""
-
-Step = Callable[[int, int], None]
-"""Called with (done, total) to move a progress bar."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from robusteval.certify.base import Certificate, State, Statistic
+from robusteval.certify.base import Certificate, State
 from robusteval.certify.gev import Gev
 from robusteval.certify.goodness import p_value, standard_errors
 from robusteval.certify.likelihood import Floats
 from robusteval.certify.loss import margin_loss
-from robusteval.methods import Guarantee
+from robusteval.methods import Guarantee, Statistic
 from robusteval.streams import Streams
 
 

@@ -6,12 +6,13 @@ from typing import ClassVar
 
 import torch
 
-from robusteval.certify.base import Radii, State, Statistic, Step
+from robusteval.certify.base import Radii, State
 from robusteval.certify.fitted import FittedBound, looked_up
 from robusteval.certify.gev import fit
 from robusteval.certify.loss import loss_gradient, rounded_down, slopes
 from robusteval.classifier import Classifier
 from robusteval.images import Images
+from robusteval.methods import Statistic, Step
 from robusteval.streams import Streams
 
 

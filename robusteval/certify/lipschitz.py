@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robusteval.certify.base import Certificate, Radii, State, Statistic, Step
+from robusteval.certify.base import Certificate, Radii, State
 from robusteval.certify.loss import rounded_down
 from robusteval.certify.propagation.ball import Ball
 from robusteval.certify.propagation.certificate import batches
@@ -19,7 +19,7 @@ from robusteval.certify.propagation.margins import differences
 from robusteval.certify.propagation.trace import trace
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.methods import Guarantee
+from robusteval.methods import Guarantee, Statistic, Step
 from robusteval.norms import Norm
 from robusteval.streams import Streams
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt, field_validator
 from torch import Tensor
 
-from robusteval.certify.base import Radii, State, Statistic, Step
+from robusteval.certify.base import Radii, State
 from robusteval.certify.departure import Tangent
 from robusteval.certify.fitted import FittedBound, looked_up
 from robusteval.certify.gev import fit
@@ -18,6 +18,7 @@ from robusteval.certify.likelihood import Floats
 from robusteval.certify.loss import rounded_down, slopes
 from robusteval.classifier import Classifier
 from robusteval.images import Images
+from robusteval.methods import Statistic, Step
 from robusteval.norms import Norm
 from robusteval.streams import Streams, derive_seed
 

@@ -24,7 +24,7 @@ from robusteval.attacks.pgd import PGD
 from robusteval.classifier import Classifier
 from robusteval.images import Images
 from robusteval.methods import NormedMethod
-from robusteval.metrics.base import Measurement, Metric
+from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.norms import Norm, column, flat
 from robusteval.streams import Streams
 
@@ -45,7 +45,7 @@ def _number(value: object) -> object:
         raise ValueError("expected a number or a fraction such as '8/255'") from None
 
 
-class GradientMasking(NormedMethod, Metric):
+class GradientMasking(NormedMethod, ImageMetric):
     """What white-box attacks see around each image, and whether they can trust it.
 
     docs/masking.md lists the quantities. Those of attacks are NaN for misclassified images. An image costs at most

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.metrics.base import Measurement, Metric
+from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 
-class GaussianNoise(Metric):
+class GaussianNoise(ImageMetric):
     """Whether noise N(0, sigma^2 I) leaves the clean prediction (not the label) as it is.
 
     Moments section 4. At each sigma: `kept` is 1 if none of `samples` noisy copies changed the prediction, else

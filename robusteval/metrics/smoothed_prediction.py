@@ -12,11 +12,11 @@ from robusteval.binomial import majority
 from robusteval.certify.votes import votes
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.metrics.base import Measurement, Metric
+from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.streams import Streams
 
 
-class SmoothedPrediction(Metric):
+class SmoothedPrediction(ImageMetric):
     """The class that f gives most often to x + N(0, sigma^2 I): the prediction of the smoothed classifier g.
 
     Cohen, Rosenfeld and Kolter (2019), PREDICT: of `n` noisy samples the two most frequent classes are compared by

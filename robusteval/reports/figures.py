@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from robusteval.audit.run import Run
-from robusteval.reports import fit_figures, metric_figures, names
+from robusteval.reports import fit_figures, names
 from robusteval.reports.certified import certified_accuracy
+from robusteval.reports.chapters import CHAPTERS
 from robusteval.reports.curves import Distances, curve
 from robusteval.reports.distances import done, norms
 from robusteval.reports.drawing import COLOURS, FAINT, INK, MARKERS, Plot, legend, legend_height, share_axis, style
@@ -27,13 +28,12 @@ BANDS = 5
 def plots(run: Run) -> dict[str, list[Plot]]:
     """Every figure that the run has data for, by the section of the report that it belongs to."""
     far = Distances(run)
-    return {
+    found = {
         "brackets": brackets(run),
         "curves": [_curve(run, norm, far) for norm in norms(run)],
         "certificates": [*coverage(run), *fit_figures.fits(run)],
-        "noise": metric_figures.noise(run),
-        "spectrum": metric_figures.spectrum(run),
     }
+    return found | {chapter.method: chapter.plots(run) for chapter in CHAPTERS}
 
 
 def _curve(run: Run, norm: str, far: Distances) -> Plot:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from robusteval.audit.run import Run, atomically
 from robusteval.reports import distances, names, papers, sections
+from robusteval.reports.chapters import CHAPTERS
 from robusteval.reports.drawing import save
 from robusteval.reports.figures import plots
 from robusteval.reports.headline import guarantees, headline
@@ -62,6 +63,7 @@ def write_report(run: Run) -> Path:
         costs=sections.costs(summary),
         facts=sections.facts(run),
         figures=figures,
+        chapters=[(c, tables) for c in CHAPTERS if (tables := c.grids(run)) or figures[c.method]],
         images=image_table(run),
         thumbnail_limit=LIMIT,
         names=names,

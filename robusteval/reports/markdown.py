@@ -9,6 +9,7 @@ from pathlib import Path
 
 from robusteval.audit.run import Run, atomically
 from robusteval.reports import distances, papers, sections
+from robusteval.reports.chapters import CHAPTERS
 from robusteval.reports.headline import guarantees, headline
 from robusteval.reports.sections import Grid
 from robusteval.reports.summary import summarise
@@ -39,6 +40,12 @@ def write_markdown(run: Run) -> Path:
         *(part for grid in published for part in (f"### {grid.title}", table(grid), escaped(grid.note))),
         *((f"## {lower.title}", table(lower)) if lower else ()),
         *((f"### {held.title}", table(held), escaped(held.note)) if held else ()),
+        *(
+            part
+            for chapter in CHAPTERS
+            for grid in chapter.grids(run)
+            for part in (f"## {grid.title}", table(grid), escaped(grid.note))
+        ),
         "## Cost",
         table(sections.costs(summary)),
         "## How it was made",

@@ -1,0 +1,87 @@
+"""Chapter: what a report shows of one metric; and the numbers of one of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robusteval.audit.run import PICTURES, Run
+from robusteval.reports import names
+from robusteval.reports.drawing import Plot
+from robusteval.reports.sections import Grid
+
+
+def nothing(run: Run) -> list[Any]:
+    return []
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The figures and tables of one metric, empty where no stage of the run measured it.
+
+    Titles name the paper and its figure, so that a reader who knows the paper finds it.
+    """
+
+    method: str
+    title: str
+    plots: Callable[[Run], list[Plot]]
+    grids: Callable[[Run], list[Grid]] = nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A stage of a metric that ran: its label in the protocol, its title, its entry in the manifest."""
+
+    run: Run
+    label: str
+    title: str
+    entry: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = self.entry.get("settings", {})
+        return settings
+
+    @property
+    def attack(self) -> str:
+        """The title of the attack whose witnesses it measured."""
+        return names.stages(self.run)[self.settings["witnesses"]]
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """Finite rows: image_id, quantity, at, value."""
+        return self._rows("measurements")
+
+    @cached_property
+    def statistics(self) -> pd.DataFrame:
+        """Finite rows: quantity, at, value."""
+        return self._rows("statistics")
+
+    @cached_property
+    def pictures(self) -> PICTURES:
+        return self.run.pictures(self.label)
+
+    def _rows(self, name: str) -> pd.DataFrame:
+        table = self.run.table(name)
+        found: pd.DataFrame = table[(table["method"] == self.label) & np.isfinite(table["value"])]
+        return found
+
+
+def stages(run: Run, method: str) -> list[Stage]:
+    """The stages of a metric that ran, in the order of the protocol."""
+    titles = names.stages(run)
+    entries = [s for s in run.stages("metric") if s["method"] == method and s["status"] == "done"]
+    return [Stage(run, s["name"], titles[s["name"]], s) for s in entries]
+
+
+def means(rows: pd.DataFrame, quantities: Collection[str]) -> pd.DataFrame:
+    """Columns quantity, at, mean, standard_error, images: over the images, for each of `quantities` and `at`."""
+    chosen = rows[rows["quantity"].isin(quantities)]
+    found = chosen.groupby(["quantity", "at"], sort=True)["value"].agg(["mean", "std", "count"]).reset_index()
+    error = (found["std"] / np.sqrt(found["count"])).fillna(0.0)
+    return found.assign(standard_error=error, images=found["count"]).drop(columns=["std", "count"])

@@ -1,0 +1,74 @@
+"""What the tests of metrics share: a cheap setting of each, small networks, and how to run one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from robusteval.classifier import Classifier, make_classifier
+from robusteval.images import Images
+from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
+from robusteval.metrics.masking import GradientMasking
+from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.smoothed_prediction import SmoothedPrediction
+from robusteval.metrics.spectrum import JacobianSpectrum
+from robusteval.streams import Streams
+
+SHAPE = (2, 4, 4)
+F64 = torch.float64
+
+SMALL: dict[str, Metric] = {
+    "gaussian-noise": GaussianNoise(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4),
+    "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
+    "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
+    "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
+}
+"""A cheap setting of each metric; a new one must be added here."""
+
+
+def images_of(pixels: Tensor) -> Images:
+    ids = tuple(f"{i:04d}" for i in range(len(pixels)))
+    return Images(ids, pixels, torch.zeros(len(pixels), dtype=torch.int64), source="test")
+
+
+def random_pixels(n: int) -> Tensor:
+    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(7)).double()
+
+
+def small_net(width: int = 8, dtype: torch.dtype = F64, batch_size: int = 64) -> Classifier:
+    torch.manual_seed(5)
+    network = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, width), nn.Tanh(), nn.Linear(width, 3)
+    )
+    classifier = make_classifier("small", network, SHAPE, mean=(0.5, 0.4), std=(0.2, 0.3))
+    return replace(classifier.to("cpu", dtype), batch_size=batch_size)
+
+
+def linear_net(w: Tensor, b: float) -> Classifier:
+    """Class 1 where <w, x> + b > 0."""
+    layer = nn.Linear(len(w), 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.stack([torch.zeros_like(w), w]))
+        layer.bias.copy_(torch.tensor([0.0, b]))
+    return make_classifier("linear", nn.Sequential(nn.Flatten(), layer), SHAPE).to("cpu", F64)
+
+
+def measure(
+    metric: ImageMetric, classifier: Classifier, images: Images, witnesses: Tensor | None = None
+) -> list[Measurement]:
+    streams = Streams.for_images(1, metric.label, images.ids, images.pixels)
+    classifier = classifier if len(classifier.rows) == len(images) else classifier.metered(len(images))
+    return metric.measure(classifier, images, witnesses, streams)
+
+
+def observe(metric: SetMetric, classifier: Classifier, images: Images, witnesses: Tensor | None = None) -> Observation:
+    streams = Streams.for_set(1, metric.label, images.pixels)
+    classifier = classifier if len(classifier.rows) == len(images) else classifier.metered(len(images))
+    return metric.observe(classifier, images, witnesses, streams, lambda done, total: None)
+
+
+def curve(found: list[Measurement], quantity: str) -> Tensor:
+    """(values of `at`, N)"""
+    return torch.stack([m.values for m in found if m.quantity == quantity])
