@@ -25,12 +25,29 @@ SMALL: dict[str, dict[str, Any]] = {
     "ead": {"steps": 300},
     "autoattack": {"iterations": 20, "queries": 100},
 }
+FAST: dict[str, dict[str, Any]] = {
+    **SMALL,
+    "pgd": {"steps": 10},
+    "auto": {"iterations": 5, "queries": 20},
+    "square": {"queries": 50},
+    "logbarrier": {"outer": 3, "steps": 30},
+    "carlini-wagner": {"steps": 50, "binary_search_steps": 3, "step_size": 0.03},
+    "boundary": {"steps": 100},
+    "hopskipjump": {"steps": 3, "max_queries": 300},
+    "ead": {"steps": 50, "binary_search_steps": 3},
+    "autoattack": {"iterations": 5, "queries": 20},
+}
+"""Cheaper still, for what does not depend on how far an attack gets."""
 BOUNDED = {name for name, attack in ATTACKS.items() if issubclass(attack, FixedBudgetAttack)}
 """The attacks that take a budget."""
 COMPILED = {"brendel-bethge": Norm.L2}
 """numba takes half a minute for each norm of it, in every process: one norm stands for all."""
 CASES = [(name, norm) for name, attack in ATTACKS.items() for norm in attack.norms if COMPILED.get(name, norm) is norm]
 IDS = [f"{name}-{norm.value}" for name, norm in CASES]
+
+
+def fast(name: str, norm: Norm) -> Attack:
+    return make(name, norm, **FAST.get(name, {}))
 
 
 def make(name: str, norm: Norm, **settings: Any) -> Attack:

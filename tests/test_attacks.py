@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacking import BOUNDED, CASES, COMPILED, IDS, make, run, streams
+from attacking import BOUNDED, CASES, COMPILED, IDS, fast, make, run, streams
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.ball import Ball
@@ -91,7 +91,7 @@ def test_an_attack_follows_what_it_says(name: str) -> None:
     """The report compares those that follow gradients with those that do not."""
     classifier, _, _ = affine(0)
     classifier, images = classifier.metered(4), random_images(0, 4, classifier)
-    attack = make(name, COMPILED.get(name, ATTACKS[name].norms[0]))
+    attack = fast(name, COMPILED.get(name, ATTACKS[name].norms[0]))
     radii = images.pixels.new_full((4,), 1e-3) if name in BOUNDED else None
     attack.run(classifier, images, radii, streams(images))
     assert (classifier.meter.backwards > 0).all() == (attack.follows != "outputs")
@@ -99,16 +99,22 @@ def test_an_attack_follows_what_it_says(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "norm"), CASES, ids=IDS)
 def test_batches_and_seeds(name: str, norm: Norm) -> None:
-    """The same seed gives the same pictures; where the attack promises it, an image alone gives the same too."""
+    """The same seed gives the same pictures, and leaves torch's own generator alone; where the attack promises it, an
+    image alone gives the same too."""
     classifier, weight, bias = affine(2)
-    images = random_images(2, 6, classifier).to("cpu", torch.float64)
-    classifier = classifier.to("cpu", torch.float64)
-    attack = make(name, norm)
+    # Numba would be half a minute about another dtype.
+    dtype = torch.float32 if name in COMPILED else torch.float64
+    images = random_images(2, 6, classifier).to("cpu", dtype)
+    classifier = classifier.to("cpu", dtype)
+    attack = fast(name, norm)
     budget = float(np.median(affine_distances(weight, bias, images, norm))) if name in BOUNDED else None
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
     together = run(attack, classifier, images, budget)
+    assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(together, run(attack, classifier, images, budget))
     if attack.batch_independent:
-        for i in range(len(images)):
+        for i in (0, 3, 5):
             alone = run(attack, classifier, images.select(torch.tensor([i])), budget)
             torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-9)
 
@@ -127,19 +133,9 @@ def test_every_image_has_its_own_budget(name: str, norm: Norm) -> None:
     if name in STRONG:
         assert (classifier.predict(found[4:]).argmax(1) != images.labels[4:]).all()
     if attack.batch_independent:
-        for i in range(6):
+        for i in (1, 4):
             alone = run(attack, classifier, images.select(torch.tensor([i])), float(radii[i]))
             torch.testing.assert_close(alone[0], found[i], rtol=0, atol=1e-9)
-
-
-def test_a_random_state_elsewhere_is_left_alone() -> None:
-    classifier, _, _ = affine(2)
-    images = random_images(2, 3, classifier)
-    for name, norm in CASES:
-        torch.manual_seed(7)
-        expected = torch.random.get_rng_state()
-        run(make(name, norm), classifier, images, 0.1 if name in BOUNDED else None)
-        assert torch.equal(torch.random.get_rng_state(), expected), name
 
 
 def test_already_extreme_images_and_unreachable_classes() -> None:
@@ -151,7 +147,7 @@ def test_already_extreme_images_and_unreachable_classes() -> None:
     images = Images(("a", "b"), torch.stack([torch.zeros(1, 8, 8), torch.ones(1, 8, 8)]), torch.zeros(2).long())
     for name, norm in CASES:
         budget = 0.3 if name in BOUNDED else None
-        verdict = judge(classifier, images, run(make(name, norm), classifier, images, budget), norm, budget)
+        verdict = judge(classifier, images, run(fast(name, norm), classifier, images, budget), norm, budget)
         assert not verdict.success.any(), name
 
 
