@@ -124,6 +124,21 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
 
 @app.command()
 @polite
+def leaderboard(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories of the same protocol on the same images.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory to write.")] = Path("leaderboard"),
+    add: Annotated[Path | None, typer.Option(help="A leaderboard.json, or its folder, to stand beside.")] = None,
+) -> None:
+    """Compare audited models: a sortable table with places that say what the images can tell apart."""
+    from robusteval.audit.run import Run
+    from robusteval.reports import leaderboard as boards
+
+    board = boards.leaderboard([Run.open(run) for run in runs], boards.read_board(add) if add else None)
+    out.print(f"Leaderboard: {boards.write_board(board, out_dir)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+@polite
 def verify(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     checkpoint: Annotated[str | None, typer.Option(help="The model, if its file has moved.")] = None,

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
-from base64 import b64encode
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from robusteval.audit.run import Run, atomically
 from robusteval.reports import distances, names, papers, sections
@@ -19,6 +13,7 @@ from robusteval.reports.drawing import save
 from robusteval.reports.figures import plots
 from robusteval.reports.headline import guarantees, headline
 from robusteval.reports.image_table import image_table
+from robusteval.reports.page import render
 from robusteval.reports.summary import summarise
 from robusteval.reports.thumbnails import LIMIT
 
@@ -30,21 +25,14 @@ def write_report(run: Run) -> Path:
     Every name in it is escaped, and a content security policy lets the browser run only the report's own
     script and load only what is embedded.
     """
-    environment = Environment(
-        loader=PackageLoader("robusteval.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["embedded"] = _embedded
-    script = _source("report.js")
     summary, reaches, published = summarise(run), distances.reaches(run), papers.paper_tables([run])
     papers.write_tables(run, published)
     table = distances.frame(reaches)
     atomically(run.path / "tables" / "distances.csv", lambda temporary: table.to_csv(temporary, index=False))
     figures = {section: [(p, save(p, run.path / "figures")) for p in found] for section, found in plots(run).items()}
-    page = environment.get_template("report.html").render(
+    page = render(
+        "report.html",
+        "report.js",
         run=run,
         manifest=run.manifest,
         manifest_text=json.dumps(run.manifest, indent=2, ensure_ascii=False),
@@ -67,30 +55,7 @@ def write_report(run: Run) -> Path:
         images=image_table(run),
         thumbnail_limit=LIMIT,
         names=names,
-        style=Markup(_source("report.css")),
-        script=Markup(script),
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **_datatables(),
     )
     path = run.path / "report.html"
     atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
-
-
-def _source(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
-
-
-def _datatables() -> dict[str, Any]:
-    """The table library that itables bundles for offline use: its module's text, and its style sheet."""
-    import itables.options
-
-    bundle = Path(itables.options.dt_bundle)
-    return {
-        "datatables": bundle.read_text(encoding="utf-8"),
-        "datatables_style": Markup(bundle.with_suffix(".css").read_text(encoding="utf-8")),
-    }
-
-
-def _embedded(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"

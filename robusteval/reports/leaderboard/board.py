@@ -1,0 +1,88 @@
+"""The leaderboard as data: what leaderboard.json holds, validated on the way in and documented by its JSON schema."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+VERSION = 1
+"""Of the format of leaderboard.json."""
+
+
+def _from_json(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def _to_json(value: float) -> float | None:
+    return None if math.isinf(value) else value
+
+
+Number = Annotated[float, BeforeValidator(_from_json), PlainSerializer(_to_json, return_type=float | None)]
+"""A number; null in JSON is infinity (no witness was found), which JSON does not have."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Column(Frozen):
+    """What is compared: in which unit, which way is better, and how it is read."""
+
+    key: str
+    title: str
+    kind: Literal["share", "upper", "lower", "radius", "cost"]
+    """share: of images, an exact or upper number; lower: a share that is at least this; upper: a distance that is at
+    most this; radius: a mean radius that is at least (or estimated) this; cost: evaluations of the model an image."""
+    norm: str | None = None
+    higher_is_better: bool = True
+    note: str = ""
+
+
+class Score(Frozen):
+    """One number of one model with its 95 % interval over images, as shown, and its place.
+
+    `images` are its values image by image, in the order of the board's images, by which models are compared; empty
+    where they are not. `rank` is 1 + the number of models that are significantly better, `rank_last` the number of
+    models minus those significantly worse; `ties` names the models that are not significantly different.
+    """
+
+    value: Number
+    low: Number
+    high: Number
+    shown: str
+    interval: str
+    images: tuple[Number, ...] = ()
+    rank: int | None = None
+    rank_last: int | None = None
+    ties: tuple[str, ...] = ()
+
+
+class Entry(Frozen):
+    """One model: its scores by the key of their column."""
+
+    model: str
+    fingerprint: str
+    architecture: str | None
+    run: str
+    """The run directory that it was read from."""
+    scores: dict[str, Score]
+    flags: tuple[str, ...] = ()
+    """Serious signs of gradient masking: its numbers may flatter it."""
+    transfer: dict[str, dict[str, float]] = {}
+    """Accuracy under transfer attacks: attack at budget -> source -> share of images."""
+
+
+class Board(Frozen):
+    """Models audited with the same protocol on the same images, best first in the first column that ranks them."""
+
+    format: Literal["robusteval leaderboard"] = "robusteval leaderboard"
+    version: Literal[1] = 1
+    robusteval: str
+    data: str
+    data_fingerprint: str
+    images: tuple[str, ...]
+    protocol: dict[str, object]
+    columns: tuple[Column, ...]
+    entries: tuple[Entry, ...]

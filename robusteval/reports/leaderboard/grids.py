@@ -1,0 +1,78 @@
+"""The board as tables of text: the same cells in HTML, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from robusteval.reports import names, show
+from robusteval.reports.leaderboard.board import Board, Column, Score
+from robusteval.reports.sections import Grid
+from robusteval.reports.show import Round
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Accuracy": ("share",),
+    "Distance of the closest witness": ("upper",),
+    "Lower bounds": ("radius",),
+    "Noise": ("lower",),
+    "Cost": ("cost",),
+}
+"""Heading -> the kinds of columns below it."""
+NOTE = (
+    "With 95 % intervals over the images. Places: 1 + the number of models that are significantly better, to the "
+    "number of those that are not significantly worse (exact paired tests on the same images, McNemar's for "
+    "shares, 5 % over all pairs of a column by Holm's correction). Models whose places overlap are not told "
+    "apart by these images."
+)
+
+
+def groups(board: Board) -> dict[str, list[Column]]:
+    """The columns of each group that has any."""
+    found = {title: [c for c in board.columns if c.kind in kinds] for title, kinds in GROUPS.items()}
+    return {title: columns for title, columns in found.items() if columns}
+
+
+def place(score: Score) -> str:
+    """ "1", or "1 to 3" where it is tied; empty where the column is not ranked."""
+    if score.rank is None or score.rank_last is None:
+        return ""
+    return str(score.rank) if score.rank == score.rank_last else f"{score.rank} to {score.rank_last}"
+
+
+def cell(score: Score | None) -> list[str]:
+    """Value, interval, place."""
+    return ["-", "-", ""] if score is None else [score.shown, score.interval, place(score)]
+
+
+def grids(board: Board) -> list[Grid]:
+    """One table a column, models in the order of the board: value, interval, place, and who is tied with it."""
+    found = []
+    for columns in groups(board).values():
+        for column in columns:
+            rows = []
+            for entry in board.entries:
+                score = entry.scores.get(column.key)
+                tied = "; ".join(score.ties) if score and score.ties else "-"
+                rows.append([entry.model, *cell(score), tied])
+            headings = ["Model", "value", "95 % interval", "place", "not significantly different from"]
+            found.append(Grid(column.title, headings, rows, note=column.note, name=column.key))
+    return found
+
+
+def transfer(board: Board) -> list[Grid]:
+    """How accurate each model stays under what was made on the others: one table an attack and budget."""
+    attacks = list(dict.fromkeys(at for entry in board.entries for at in entry.transfer))
+    found = []
+    for at in attacks:
+        attack, norm, budget = at.rsplit(" ", 2)
+        sources = list(dict.fromkeys(s for e in board.entries for s in e.transfer.get(at, {})))
+        rows = [
+            [
+                source,
+                *(
+                    show.percent(e.transfer[at][source], Round.UP) if source in e.transfer.get(at, {}) else "-"
+                    for e in board.entries
+                ),
+            ]
+            for source in sources
+        ]
+        title = f"{names.method(attack.removesuffix(f'-{norm}'))}, {names.NORMS[norm]} {show.budget(float(budget))}"
+        found.append(Grid(title, ["made on", *(e.model for e in board.entries)], rows))
+    return found

@@ -1,0 +1,113 @@
+"""leaderboard.html, .md, .csv, .json, .tex, its figures, its JSON schema and RobustBench's JSON, from a board."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+from pydantic import ValidationError
+
+from robusteval.audit.run import atomically
+from robusteval.errors import UserError
+from robusteval.reports import latex, markdown
+from robusteval.reports.drawing import Plot, save
+from robusteval.reports.leaderboard.board import Board
+from robusteval.reports.leaderboard.figures import plots
+from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, transfer
+from robusteval.reports.leaderboard.robustbench import exports
+from robusteval.reports.page import render
+
+FILE = "leaderboard.json"
+
+
+def read_board(path: Path) -> Board:
+    """A board from its leaderboard.json, or from the folder that holds one. Raises UserError."""
+    path = path / FILE if path.is_dir() else path
+    try:
+        return Board.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"expected a leaderboard to add to in {path}, got: {error.strerror}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[1] if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"expected a leaderboard of robusteval in {path}, got another file (at {first})") from error
+
+
+def write_board(board: Board, folder: Path) -> Path:
+    """Write the board in all its forms into `folder`; return the path of leaderboard.html."""
+    drawn = [(plot, save(plot, folder / "figures")) for plot in plots(board)]
+    texts = {
+        FILE: board.model_dump_json(indent=1),
+        "leaderboard.schema.json": json.dumps(Board.model_json_schema(mode="serialization"), indent=1),
+        "leaderboard.csv": as_frame(board).to_csv(index=False),
+        "leaderboard.md": as_markdown(board),
+        "leaderboard.tex": "\n".join(latex.table(grid) for grid in (*grids(board), *transfer(board))),
+        "leaderboard.html": _html(board, drawn),
+    }
+    for entry in board.entries:
+        model = re.sub(r"[^A-Za-z0-9._-]", "_", entry.model)
+        for threat, export in exports(board, entry).items():
+            texts[f"robustbench/{threat}/{model}.json"] = json.dumps(export, indent=2)
+    for name, text in texts.items():
+        atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+    return folder / "leaderboard.html"
+
+
+def as_frame(board: Board) -> pd.DataFrame:
+    """One row a model and column: the number in full precision and as shown, its interval and its place."""
+    return pd.DataFrame(
+        [
+            {
+                "model": entry.model,
+                "quantity": column.key,
+                "title": column.title,
+                "value": score.value,
+                "low": score.low,
+                "high": score.high,
+                "shown": score.shown,
+                "interval": score.interval,
+                "place": score.rank,
+                "place_last": score.rank_last,
+                "not_significantly_different_from": "; ".join(score.ties),
+            }
+            for entry in board.entries
+            for column in board.columns
+            if (score := entry.scores.get(column.key)) is not None
+        ]
+    ).astype({"place": "Int64", "place_last": "Int64"})
+
+
+def as_markdown(board: Board) -> str:
+    parts = [
+        "# Leaderboard",
+        markdown.escaped(_subject(board)),
+        markdown.escaped(NOTE),
+        *(f"> **{markdown.escaped(e.model)}**: {markdown.escaped(f)}." for e in board.entries for f in e.flags),
+        *(x for g in grids(board) for x in (f"## {g.title}", markdown.table(g), markdown.escaped(g.note))),
+        *(
+            ("## Transfer", "Accuracy of each model (column) under attacks made on another (row).")
+            * bool(transfer(board))
+        ),
+        *(x for g in transfer(board) for x in (f"### {g.title}", markdown.table(g))),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _subject(board: Board) -> str:
+    models = f"{len(board.entries)} models" if len(board.entries) > 1 else "One model"
+    return f"{models} on {len(board.images):,} images of {board.data}, protocol {board.protocol['name']}."
+
+
+def _html(board: Board, drawn: list[tuple[Plot, str]]) -> str:
+    return render(
+        "leaderboard.html",
+        "leaderboard.js",
+        board=board,
+        subject=_subject(board),
+        groups=groups(board),
+        cell=cell,
+        note=NOTE,
+        transfer=transfer(board),
+        drawn=drawn,
+    )
