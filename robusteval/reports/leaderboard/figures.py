@@ -73,25 +73,24 @@ def _trade_offs(board: Board, columns: list[Column]) -> Plot:
     down = -(-len(columns) // across)
 
     def draw(figure: Figure) -> None:
-        from matplotlib.ticker import PercentFormatter
+        from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-        panels = figure.subplots(down, across, squeeze=False, sharex=True).ravel()
+        panels = figure.subplots(down, across, squeeze=False).ravel()
         for panel in panels[len(columns) :]:
             panel.set_axis_off()
         for axes, column in zip(panels, columns, strict=False):
             for row in data[data["against"] == column.title].to_dict("records"):
                 _point(axes, row, models.index(row["model"]))
-            axes.set_title(column.title)
+            axes.set(title=column.title, xlabel="clean accuracy", ylabel="under attack, at most")
             for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
                 axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axes.margins(0.08)
-        figure.supxlabel("clean accuracy", fontsize=9)
-        figure.supylabel("accuracy under attack, at most", fontsize=9)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
     caption = "Each model's accuracy on the images themselves and under attack (at most), with 95 % intervals."
-    height = 0.4 + 2.5 * down + legend_height(models)
+    height = 0.4 + 2.7 * down + legend_height(models)
     return Plot("trade-off", "Clean against robust accuracy", caption, data, draw, height)
 
 

@@ -73,6 +73,7 @@ def transfer(board: Board) -> list[Grid]:
             ]
             for source in sources
         ]
-        title = f"{names.method(attack.removesuffix(f'-{norm}'))}, {names.NORMS[norm]} {show.budget(float(budget))}"
+        method = names.method(attack.removesuffix(f"-{norm}"))
+        title = f"{method}, {names.NORMS[norm]} {show.budget(float(budget))}"
         found.append(Grid(title, ["made on", *(e.model for e in board.entries)], rows))
     return found
