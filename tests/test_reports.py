@@ -9,7 +9,6 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,7 @@ from robusteval.reports.intervals import median, proportion
 from robusteval.reports.markdown import escaped
 from robusteval.reports.show import Round
 from robusteval.reports.terminal import headline_table
-
-CHROMIUM = Path("/usr/bin/chromium")
-COLUMN = """(title) => {
-    const heads = [...document.querySelectorAll('.dt-scroll-head thead tr:last-child th')];
-    const at = heads.findIndex((h) => h.textContent.trim() === title) + 1;
-    return [...document.querySelectorAll(`#images tbody tr td:nth-child(${at})`)].map((c) => c.textContent);
-}"""
+from visiting import Visit
 
 
 @pytest.fixture(scope="module")
@@ -240,52 +233,6 @@ def test_a_run_without_some_methods_is_reported_all_the_same(tmp_path: Path, cer
 
 def test_the_same_run_gives_the_same_report(run: Run, page: str) -> None:
     assert write_report(run).read_text() == page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"the browser tests need Debian's chromium at {CHROMIUM}, which is not installed")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", *quiet]
-        )
-        yield chromium
-        chromium.close()
-
-
-class Visit:
-    """A report open in the browser, with all it said and asked for."""
-
-    def __init__(self, browser: Any, path: Path) -> None:
-        self.tab = browser.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.tab.on("console", lambda message: self.said.append(message.text))
-        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
-        self.tab.on("dialog", self._refuse)
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.goto(path.as_uri())
-        self.tab.wait_for_selector("html[data-ready]", timeout=20_000)
-
-    def _refuse(self, dialog: Any) -> None:
-        self.said.append(f"dialog {dialog.message}")
-        dialog.dismiss()
-
-    def column(self, title: str) -> list[str]:
-        """The shown cells below the first heading of that title."""
-        cells: list[str] = self.tab.evaluate(COLUMN, title)
-        return cells
-
-    def settles(self, title: str, first: str) -> list[str]:
-        """The same once its first cell is `first`: the table sorts and searches a moment after it is asked to."""
-        self.tab.wait_for_function(f"([title, first]) => ({COLUMN})(title)[0] === first", arg=[title, first])
-        return self.column(title)
-
-    def sort(self, title: str) -> None:
-        self.tab.locator(".dt-scroll-head thead tr:last-child th", has_text=title).first.click()
 
 
 def test_the_table_sorts_and_filters_in_a_browser(run: Run, page: str, browser: Any) -> None:

@@ -61,9 +61,9 @@ def joined(boards: Sequence[Board]) -> Board:
     columns: dict[str, Column] = {}
     for board in boards:
         columns |= {c.key: columns.get(c.key, c) for c in board.columns}
-    named = _named(list(entries.values()))
-    placed = _placed(named, list(columns.values()))
-    return first.model_copy(update={"columns": tuple(columns.values()), "entries": tuple(_best_first(placed))})
+    ordered = _best_first(_named(list(entries.values())))
+    placed = _placed(ordered, list(columns.values()))
+    return first.model_copy(update={"columns": tuple(columns.values()), "entries": tuple(placed)})
 
 
 def _check(first: Board, other: Board) -> None:

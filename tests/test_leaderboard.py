@@ -1,0 +1,194 @@
+"""The leaderboard: places by hand and against statsmodels, one set of numbers in every form, and a real browser."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import validate
+from run_fixture import EVIL, Fake, FakeCertificate, build_paper_run
+from statsmodels.stats.contingency_tables import mcnemar
+
+from robusteval.audit.run import Run
+from robusteval.errors import UserError
+from robusteval.reports.leaderboard import Board, leaderboard, read_board, write_board
+from robusteval.reports.leaderboard.ranks import paired, places
+from visiting import Visit
+
+N = 40
+
+
+def model(path: Path, name: str, distances: Sequence[float], protocol: str = "mine") -> Run:
+    """A finished run of N images, each misclassified where its Linf distance is 0."""
+    far = list(distances)
+    run = build_paper_run(
+        path / re.sub(r"\W", "_", name),
+        protocol,
+        [d > 0 for d in far],
+        [Fake("pgd-linf", "pgd", "linf", {"linf": far, "l2": [4 * d for d in far]}, budgets=(0.05, 0.1))],
+        name=name,
+        budgets={"linf": [0.05, 0.1]},
+        certificates=[FakeCertificate("l-bound-l2", [d / 2 if np.isfinite(d) else 1.0 for d in far])],
+        measurements=[("gaussian-noise", "noise_area", 0.0, [min(d, 1.0) for d in far])],
+    )
+    run.manifest["model"]["fingerprint"] = hashlib.sha256(name.encode()).hexdigest()
+    run.write_manifest()
+    return Run.open(run.path)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    """Weak, two strong ones that differ on three images, and one without any failure of distance."""
+    weak = [0.0] * 4 + [0.02] * 20 + [0.07] * 16
+    strong = [0.0] * 2 + [0.03] * 3 + [0.08] * 15 + [np.inf] * 20
+    other = [0.0] * 2 + [0.08] * 3 + [0.08] * 15 + [np.inf] * 20
+    return [model(tmp_path, n, d) for n, d in (("weak", weak), ("strong", strong), (EVIL, other))]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_shares_are_compared_by_mcnemars_exact_test(pairs: list[tuple[bool, bool]]) -> None:
+    a, b = np.array(pairs).T
+    counts = [[int((x & y).sum()) for y in (b, ~b)] for x in (a, ~a)]
+    assert paired(a, b) == pytest.approx(float(mcnemar(counts, exact=True).pvalue))
+
+
+def test_places_are_ties_until_the_images_tell_models_apart() -> None:
+    best, same, worse = np.ones(30), np.r_[np.zeros(3), np.ones(27)], np.r_[np.zeros(20), np.ones(10)]
+    first, second, third = places([best, same, worse])
+    assert (first.first, first.last, first.ties) == (1, 2, (1,))
+    assert (second.first, second.last, second.ties) == (1, 2, (0,))
+    assert (third.first, third.last, third.ties) == (3, 3, ())
+    up = places([best, same, worse], higher_is_better=False)
+    assert [p.first for p in up] == [2, 2, 1]
+
+
+def test_holm_counts_all_pairs() -> None:
+    """Six images for one model: p = 2 * 2^-6 is significant alone, not among six pairs."""
+    one, none = np.r_[np.ones(6), np.zeros(20)], np.zeros(26)
+    assert paired(one, none) == pytest.approx(2 * 0.5**6)
+    assert places([one, none])[0].ties == ()
+    assert places([one, none, none, none])[0].ties == (1, 2, 3)
+
+
+def test_the_board_by_hand(runs: list[Run]) -> None:
+    board = leaderboard(runs)
+    entries = {e.model: e for e in board.entries}
+    assert [e.model for e in board.entries] == [EVIL, "strong", "weak"]
+    clean, near, far = (entries["weak"].scores[k] for k in ("clean", "robust_linf_0.05", "robust_linf_0.1"))
+    assert (clean.value, near.value, far.value) == (0.9, 0.4, 0.0)
+    assert entries["strong"].scores["robust_linf_0.1"].value == 0.5
+    assert (clean.rank, clean.rank_last) == (1, 3)
+    assert clean.ties == (EVIL, "strong")
+    assert (far.rank, far.rank_last, far.ties) == (3, 3, ())
+    assert entries["strong"].scores["robust_linf_0.1"].ties == (EVIL,)
+    assert entries["weak"].scores["worst_case"].value == 0.0
+    assert entries["weak"].scores["median_linf"].shown == "0.02000"
+    assert entries["strong"].scores["median_linf"].value == np.inf
+    assert entries["strong"].scores["mean_linf"].shown in ("0.06450 (20 not found)", "0.06451 (20 not found)")
+    radius = (20 * 0.01 + 16 * 0.035) / N
+    assert entries["weak"].scores["radius_l-bound-l2"].value == pytest.approx(radius)
+    assert entries["weak"].scores["cost"].rank is None
+    for entry in board.entries:
+        for score in entry.scores.values():
+            assert score.low <= score.value <= score.high
+
+
+def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, runs: list[Run]) -> None:
+    other = model(tmp_path, "other", [0.1] * N, protocol="theirs")
+    with pytest.raises(UserError, match=r"same protocol.*weak.*other.*name"):
+        leaderboard([runs[0], other])
+    images = model(tmp_path, "images", [0.1] * N)
+    images.manifest["data"]["fingerprint"] = "e" * 64
+    with pytest.raises(UserError, match=r"same images.*weak.*images.*--limit"):
+        leaderboard([runs[0], images])
+    images.manifest["status"] = "incomplete"
+    with pytest.raises(UserError, match="finished"):
+        leaderboard([images])
+
+
+def test_every_form_holds_the_same_numbers(tmp_path: Path, runs: list[Run]) -> None:
+    board = leaderboard(runs)
+    page = write_board(board, tmp_path / "board").read_text()
+    folder = tmp_path / "board"
+    markdown, tex = (folder / "leaderboard.md").read_text(), (folder / "leaderboard.tex").read_text()
+    data = json.loads((folder / "leaderboard.json").read_text())
+    validate(data, json.loads((folder / "leaderboard.schema.json").read_text()))
+    frame = pd.read_csv(folder / "leaderboard.csv").set_index(["model", "quantity"])
+    for entry, stored in zip(board.entries, data["entries"], strict=True):
+        for key, score in entry.scores.items():
+            assert f'<span class="value">{score.shown}</span><span class="interval">{score.interval}</span>' in page
+            assert re.search(rf"\| +{re.escape(score.shown)} \| +{re.escape(score.interval)} \|", markdown)
+            assert f"{score.shown} & {score.interval} &".replace("%", r"\%") in tex
+            row = frame.loc[(entry.model, key)]
+            assert row["shown"] == score.shown == stored["scores"][key]["shown"]
+            assert row["interval"] == score.interval == stored["scores"][key]["interval"]
+            assert row["value"] == score.value
+            assert stored["scores"][key]["value"] == (None if np.isinf(score.value) else score.value)
+    assert EVIL not in page
+    assert EVIL not in markdown
+    export = json.loads((folder / "robustbench" / "Linf-0.05" / "strong.json").read_text())
+    assert (export["clean_acc"], export["autoattack_acc"], export["eps"]) == ("95.00", "87.50", "0.05")
+
+
+def test_a_board_is_read_back_and_grows(tmp_path: Path, runs: list[Run]) -> None:
+    write_board(leaderboard(runs[:2]), tmp_path / "old")
+    old = read_board(tmp_path / "old")
+    assert old == read_board(tmp_path / "old" / "leaderboard.json") == leaderboard(runs[:2])
+    assert leaderboard(runs[2:], beside=old) == leaderboard(runs)
+    # A model that is there already is replaced.
+    assert leaderboard(runs[:1], beside=old) == old
+
+
+@pytest.mark.parametrize("text", ["{}", "not json", '{"format": "another"}'])
+def test_another_file_is_no_board(tmp_path: Path, text: str) -> None:
+    (tmp_path / "leaderboard.json").write_text(text)
+    with pytest.raises(UserError, match="expected a leaderboard"):
+        read_board(tmp_path)
+    with pytest.raises(UserError, match="expected a leaderboard to add to"):
+        read_board(tmp_path / "nowhere.json")
+
+
+def test_the_command(tmp_path: Path, runs: list[Run]) -> None:
+    def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "robusteval", "leaderboard", *map(str, arguments)]
+        return subprocess.run(line, capture_output=True, text=True)
+
+    done = command(runs[0].path, runs[1].path, "--out", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a" / "leaderboard.html").exists()
+    assert command(runs[2].path, "--add", tmp_path / "a", "--out", tmp_path / "b").returncode == 0
+    assert len(read_board(tmp_path / "b").entries) == 3
+    wrong = command(tmp_path)
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
+    assert "Traceback" not in wrong.stderr
+
+
+def test_the_ranking_sorts_in_a_browser(tmp_path: Path, runs: list[Run], browser: Any) -> None:
+    visit = Visit(browser, write_board(leaderboard(runs), tmp_path / "board"))
+    assert visit.tab.locator("#board tbody th").all_text_contents() == [EVIL, "strong", "weak"]
+    heading = visit.tab.locator(".dt-scroll-head th[data-key='mean_linf']")
+    heading.click()
+    visit.tab.wait_for_function("document.querySelector('#board tbody th').textContent === 'weak'")
+    heading.click()
+    visit.tab.wait_for_function("document.querySelector('#board tbody tr:last-child th').textContent === 'weak'")
+    assert visit.said == []
+    assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]
+    visit.tab.set_viewport_size({"width": 390, "height": 844})
+    assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_boards_are_data(runs: list[Run]) -> None:
+    board = leaderboard(runs)
+    assert Board.model_validate_json(board.model_dump_json()) == board
