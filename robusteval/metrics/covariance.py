@@ -62,7 +62,7 @@ class Covariance(AtWitnesses, SetMetric):
         found = witnesses.flatten(1).isfinite().all(1).nonzero()[:, 0]
         if not len(found):
             raise UnsupportedError(f"expected witnesses of '{self.witnesses}' to measure the covariance of, got none")
-        size = min(classifier.batch_size, max(1, ENTRIES // padded_size(images.shape)))
+        size = max(1, ENTRIES // padded_size(images.shape))
         mean = images.pixels.mean(0, dtype=torch.float64)
         everything = torch.arange(len(images), device=found.device)
         sets: dict[str, tuple[str, Tensor, Read]] = {
@@ -79,10 +79,11 @@ class Covariance(AtWitnesses, SetMetric):
 
 def second_moments(rows: Tensor, read: Read, size: int) -> Tensor:
     """E[x x^T] of pictures as vectors, (D, D) float64, reading `size` at a time."""
-    total = torch.tensor(0.0)
+    d = read(rows[:1]).numel()
+    total = torch.zeros(d, d, dtype=torch.float64, device=rows.device)
     for part in rows.split(size):
         x = read(part).flatten(1)
-        total = total.to(x) + x.T @ x
+        total.addmm_(x.T, x)
     return total / len(rows)
 
 
