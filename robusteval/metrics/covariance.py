@@ -52,8 +52,8 @@ class Covariance(AtWitnesses, SetMetric):
     summary = "second moments of an attack's perturbations by pixel displacement (SGR, section 4.2)"
 
     witnesses: str
-    matrix: NonNegativeInt = 3072
-    """Largest number of pixel values for which the whole matrices are kept: the default holds CIFAR's, 38 MB each."""
+    matrix: NonNegativeInt = 1024
+    """Largest number of pixel values for which the whole matrices are kept: 3072 keeps CIFAR's, of 38 MB each."""
 
     def observe(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step

@@ -74,7 +74,7 @@ def _long_range(stage: Stage, shape: tuple[int, int, int]) -> Plot:
 def _drawn(name: str, title: str, caption: str, panels: dict[str, NDArray[Any]]) -> Plot:
     across = min(len(panels), PANELS + 1)
     down = -(-len(panels) // across)
-    rows = [pd.DataFrame(np.round(m, 4)).assign(matrix=label, row=range(len(m))) for label, m in panels.items()]
+    rows = [pd.DataFrame(np.round(m, 3)).assign(matrix=label, row=range(len(m))) for label, m in panels.items()]
     data = pd.concat(rows, ignore_index=True)
 
     def draw(figure: Figure) -> None:
