@@ -125,3 +125,10 @@ def test_an_attack_that_fools_nobody_stops_neither_audit_nor_report(demo_folder:
     write_report(run)
     assert covariance.plots(run) == [] == softmax_line.plots(run)
     assert covariance.grids(run) == [] == softmax_line.grids(run)
+
+
+def test_matrices_are_drawn_with_a_pixels_channels_side_by_side() -> None:
+    """Of two channels of 2 x 2 pixels, 0 to 3 and 4 to 7, the middle half."""
+    assert covariance._order((2, 2, 2)).tolist() == [1, 5, 2, 6]
+    assert len(covariance._order((3, 32, 32))) == covariance.ENTRIES
+    assert covariance._order((1, 1, 1)).tolist() == [0]
