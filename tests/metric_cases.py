@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
+from robusteval.metrics.covariance import Covariance
+from robusteval.metrics.kernels import Kernels
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import GaussianNoise
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
+from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
 from robusteval.streams import Streams
 
@@ -24,6 +27,9 @@ SMALL: dict[str, Metric] = {
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
+    "covariance": Covariance(witnesses="some-attack"),
+    "softmax-line": SoftmaxLine(witnesses="some-attack", shown=3, points=5),
+    "kernels": Kernels(shown=2, side=16),
 }
 """A cheap setting of each metric; a new one must be added here."""
 

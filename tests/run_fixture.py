@@ -127,7 +127,8 @@ def build_paper_run(
         write_frame(path / "tables" / f"{table}.parquet", tables[table])
     manifest = _manifest(len(ids), certificates=False, metrics=False)
     spent = {"status": "done", "reason": "", "seconds": 1.0, "forwards": 8.0, "backwards": 4.0, "settings": {}}
-    metrics = {m for m, *_ in measurements} - {f.label for f in attacks} - {c.label for c in certificates}
+    measured_by = {m for m, *_ in (*measurements, *statistics)}
+    metrics = measured_by - {f.label for f in attacks} - {c.label for c in certificates}
     manifest["stages"] = [
         manifest["stages"][0],
         *(

@@ -194,6 +194,20 @@ def test_sgr_table_1(tmp_path: Path) -> None:
     # Strength is the root mean square over the 16 values.
     assert found["figure-3"].rows[0] == ["one", "-", "-", "-", "25.0", "-"]
     assert found["figure-4"].rows[0][1:6] == ["75.0", "50.0", "50.0", "50.0", "25.0"]
+    assert found["figure-1"].rows[0] == ["one", "within", "-", "-", "-", "-"]
+    assert found["figure-6"].rows[0] == ["one", "-"]
+
+
+def test_sgr_decay_lengths_and_lines(tmp_path: Path) -> None:
+    measured = [
+        ("covariance-pgd", "decay_length_0_0", 0.0, 1.234),
+        ("covariance-pgd", "data_decay_length_0_0", 0.0, 5.0),
+    ]
+    measured += [("covariance-fgsm", "covariance_0_0", 0.0, 1.0), ("softmax-line", "variation", 5.0, 1.5)]
+    found = tables(build_paper_run(tmp_path, "sgr-2019", CORRECT, [], statistics=measured))
+    assert found["figure-1"].headings == ["Model", "channels", "PGD", "FGSM", "DeepFool", "images"]
+    assert found["figure-1"].rows == [["tiny", "within", "1.23", "-", "-", "5.00"]]
+    assert found["figure-6"].rows == [["tiny", "1.50"]]
 
 
 def test_gradreg_tables(tmp_path: Path) -> None:
@@ -274,8 +288,17 @@ def test_smoothkernel_tables(tmp_path: Path) -> None:
     cells = {name: found[name].rows[0][6] for name in ("table-1", "table-1-0.1", "table-1-0.05")}
     assert cells == {"table-1": "0.250", "table-1-0.1": "0.500", "table-1-0.05": "0.500"}
     assert found["table-1"].rows[0][:3] == ["tiny", "0.750", "-"]
+    assert found["figure-1"].rows == []
     curves = {row[0]: row[2:] for row in found["figure-7"].rows}
     assert curves["C&W"][2:6] == ["0.750", "0.500", "0.250", "0.250"]
+
+
+def test_smoothkernel_figure_1_lists_layers_in_their_order(tmp_path: Path) -> None:
+    measured = [("kernels", "smoothness:b", 1.0, 12.0), ("kernels", "smoothness:a", 2.0, 0.0)]
+    measured += [("kernels", "smoothness_normalised:b", 1.0, 2.5), ("kernels", "high_frequency_share:b", 1.0, 0.71)]
+    measured += [("kernels", "spectrum:b", 0.0, 1.0), ("kernels", "spectrum:b", 0.1, 1.0)]
+    found = tables(build_paper_run(tmp_path, "smoothkernel-2020", CORRECT, [], statistics=measured))
+    assert found["figure-1"].rows == [["tiny", "b", "12", "2.5", "0.710"], ["tiny", "a", "0", "-", "-"]]
 
 
 @pytest.mark.parametrize("protocol", PAPERS)
@@ -305,16 +328,17 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
 
     folder = files("robusteval") / "protocols"
     wanted = {
-        "sgr-2019": {*sgr.WHITE_BOX.values(), sgr.TRANSFER, sgr.FOOL, *(f"lrc-{z}" for z in sgr.ZETAS)},
+        "sgr-2019": {*sgr.WHITE_BOX.values(), sgr.TRANSFER, sgr.FOOL, *(f"lrc-{z}" for z in sgr.ZETAS)}
+        | {*sgr.PERTURBATIONS.values(), sgr.LINE},
         "gradreg-2020": {*gradreg.SMOOTHING},
         "opnorm-2020": {*opnorm.ATTACKS},
         "moments-2020": {*moments.ATTACKS.values()},
-        "smoothkernel-2020": {*smoothkernels.ATTACKS.values()},
+        "smoothkernel-2020": {*smoothkernels.ATTACKS.values(), smoothkernels.KERNELS},
     }
     assert wanted.keys() == PAPERS.keys()
     for name, labels in wanted.items():
         data = tomllib.loads((folder / f"{name}.toml").read_text())
         assert data["name"] == name
-        given = {e.get("name") for kind in ("attacks", "certificates") for e in data.get(kind, [])}
+        given = {e.get("name") for kind in ("attacks", "certificates", "metrics") for e in data.get(kind, [])}
         assert labels <= given, name
         assert re.match(r"\w+ \(\d{4}\): ", data["description"])

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from robusteval.reports.chapters import noise, spectrum
+from robusteval.reports.chapters import covariance, kernels, noise, softmax_line, spectrum
 from robusteval.reports.chapters.base import Chapter
 
-CHAPTERS: tuple[Chapter, ...] = (noise.CHAPTER, spectrum.CHAPTER)
+CHAPTERS: tuple[Chapter, ...] = (
+    noise.CHAPTER,
+    spectrum.CHAPTER,
+    covariance.CHAPTER,
+    softmax_line.CHAPTER,
+    kernels.CHAPTER,
+)

@@ -1,4 +1,4 @@
-"""SmoothKernels (ICLR 2020 submission): table 1, and figures 7, 8 and 9 as tables."""
+"""SmoothKernels (ICLR 2020 submission): table 1, and figures 1, 7, 8 and 9 as tables."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from robusteval.reports import names
-from robusteval.reports.papers.cells import Model, fraction
+from robusteval.reports.chapters.kernels import layers
+from robusteval.reports.papers.cells import NONE, Model, fraction
 from robusteval.reports.sections import Grid
-from robusteval.reports.show import Round, budget, fixed
+from robusteval.reports.show import Round, budget, fixed, significant
 
 ATTACKS = {
     "FGSM": "fgsm",
@@ -20,6 +21,7 @@ ATTACKS = {
     "S&P": "salt-and-pepper",
 }
 """The paper's abbreviation -> label in the protocol."""
+KERNELS = "kernels"
 LIMITS = {"table-1": math.inf, "table-1-0.1": 0.1, "table-1-0.05": 0.05}
 """Linf distance up to which a witness counts: none for the paper's MNIST and FashionMNIST, then its CIFAR10 and
 Restricted ImageNet."""
@@ -31,8 +33,9 @@ CURVES = {
 
 
 def tables(models: Sequence[Model]) -> list[Grid]:
-    """Table 1 without a limit and at the paper's two, then the curves."""
-    return [*(_accuracy(models, name, limit) for name, limit in LIMITS.items()), *(_curve(models, n) for n in CURVES)]
+    """Table 1 without a limit and at the paper's two, figure 1, then the curves."""
+    accuracies = [_accuracy(models, name, limit) for name, limit in LIMITS.items()]
+    return [*accuracies, _kernels(models), *(_curve(models, n) for n in CURVES)]
 
 
 def _accuracy(models: Sequence[Model], name: str, limit: float) -> Grid:
@@ -63,3 +66,20 @@ def _curve(models: Sequence[Model], name: str) -> Grid:
     note = f"Share of images without a witness of the attack within each {names.NORMS[norm]} distance."
     title = name.replace("figure-", "Figure ")
     return Grid(f"{title}, {names.NORMS[norm]}", ["Attack", "Model", *map(budget, budgets)], rows, 2, note, name)
+
+
+def _kernels(models: Sequence[Model]) -> Grid:
+    rows = []
+    for model in models:
+        statistics = model.tables["statistics"]
+        for _, row in layers(statistics[statistics["method"] == KERNELS]).iterrows():
+            numbers = (significant(row[quantity]) for quantity in ("smoothness", "smoothness_normalised"))
+            share = row["high_frequency_share"]
+            rows.append([model.name, str(row["layer"]), *numbers, NONE if math.isnan(share) else fixed(share, 3)])
+    note = (
+        "The penalty R0, that over the sum of squared weights, and the share of the kernels' energy above half the "
+        "Nyquist frequency (0.80 for white kernels). The paper's figure shows kernels, their Fourier magnitude and "
+        "responses as pictures; they are in the report."
+    )
+    headings = ["Model", "Layer", "R0", "R0 / sum of squares", "energy above half Nyquist"]
+    return Grid("Figure 1", headings, rows, text=2, note=note, name="figure-1")
