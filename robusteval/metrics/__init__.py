@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.base import Metric
+from robusteval.metrics.linearity import Linearity
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.operator_norm import OperatorNorm
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.spectrum import JacobianSpectrum
 
-_ALL: tuple[type[Metric], ...] = (GaussianNoise, JacobianSpectrum, GradientMasking, SmoothedPrediction)
+_ALL: tuple[type[Metric], ...] = (
+    GaussianNoise,
+    JacobianSpectrum,
+    OperatorNorm,
+    Linearity,
+    ActivationPatterns,
+    GradientMasking,
+    SmoothedPrediction,
+)
 METRICS: dict[str, type[Metric]] = {metric.name: metric for metric in _ALL}

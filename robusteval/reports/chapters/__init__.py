@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from robusteval.reports.chapters import noise, spectrum
+from robusteval.reports.chapters import activation_patterns, linearity, noise, operator_norm, spectrum
 from robusteval.reports.chapters.base import Chapter
 
-CHAPTERS: tuple[Chapter, ...] = (noise.CHAPTER, spectrum.CHAPTER)
+CHAPTERS: tuple[Chapter, ...] = (
+    noise.CHAPTER,
+    spectrum.CHAPTER,
+    operator_norm.CHAPTER,
+    linearity.CHAPTER,
+    activation_patterns.CHAPTER,
+)
