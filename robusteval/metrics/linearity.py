@@ -29,8 +29,9 @@ class Linearity(AtWitnesses, ImageMetric):
     lies at `witness_distance` (L2); NaN where the attack found none or the witness is the image. As in the paper x + z
     is not clipped: far enough it leaves the box [0, 1], where no image is. A deviation below about 1e-6 of |phi| is
     rounding in float32. Singular values are exact but for rounding up to 64 outputs, and by `largest_singular_value`
-    for more. Costs, for each direction, one forward with a tangent, and for each distance a forward and a Jacobian:
-    a forward and as many backwards as outputs, or some ten steps of two forwards and a backward.
+    for more. Costs a forward and, for each direction, one with a tangent (for few outputs: a Jacobian instead), and
+    at each distance a forward and a Jacobian: a forward and as many backwards as outputs, or for more than 64 some ten
+    steps of two forwards and a backward.
     """
 
     name: ClassVar[str] = "linearity"
@@ -46,8 +47,8 @@ class Linearity(AtWitnesses, ImageMetric):
     ) -> list[Measurement]:
         x = images.pixels
         start = streams.normal(*images.shape)
-        ways = [Norm.L2.scale_to(streams.normal(*images.shape), 1.0) for _ in range(self.samples)]
-        curves = {"random": torch.stack([self._along(classifier, x, z, start) for z in ways]).mean(0)}
+        random = streams.normal(self.samples, *images.shape)
+        curves = {"random": self._along(classifier, x, _unit(random), start)}
         distances = []
         if witnesses is not None:
             size = Norm.L2.size(witnesses - x).double()
@@ -55,8 +56,8 @@ class Linearity(AtWitnesses, ImageMetric):
             distances = [Measurement("witness_distance", 0, torch.where(size > 0, size, torch.nan))]
             curves["adversarial"] = torch.full_like(curves["random"], torch.nan)
             if len(rows):
-                z = Norm.L2.scale_to((witnesses - x)[rows], 1.0)
-                curves["adversarial"][..., rows] = self._along(classifier.select(rows), x[rows], z, start[rows])
+                ways = _unit((witnesses - x)[rows, None])
+                curves["adversarial"][..., rows] = self._along(classifier.select(rows), x[rows], ways, start[rows])
         return distances + [
             Measurement(f"{quantity}_{way}", distance, values)
             for way, both in curves.items()
@@ -64,20 +65,33 @@ class Linearity(AtWitnesses, ImageMetric):
             for distance, values in zip(self.distances, curve, strict=True)
         ]
 
-    def _along(self, classifier: Classifier, pixels: Tensor, z: Tensor, start: Tensor) -> Tensor:
-        """Deviations and largest singular values along unit directions z (N, C, H, W), (2, distances, N) float64."""
+    def _along(self, classifier: Classifier, pixels: Tensor, ways: Tensor, start: Tensor) -> Tensor:
+        """Deviations and largest singular values from pictures (N, C, H, W), the means over their unit directions
+        (N, S, C, H, W), (2, distances, N) float64."""
         f = outputs(classifier, self.of)
         size = max(1, min(classifier.batch_size, ENTRIES // (STEPS * pixels[0].numel())))
         parts = []
-        for x, way, v in zip(pixels.split(size), z.split(size), start.split(size), strict=True):
-            value, slope = pushed(f, x, way)
-            points = [x + d * way for d in self.distances]
+        for x, directions, v in zip(pixels.split(size), ways.split(size), start.split(size), strict=True):
             with torch.no_grad():
-                gone = [f(p) - value - d * slope for p, d in zip(points, self.distances, strict=True)]
-            deviations = torch.stack([Norm.L2.size(g).double() for g in gone])
-            if value.shape[1] <= FEW:
-                values = torch.cat([spectrum(j)[:, 0] for j in jacobians(f, torch.cat(points), size)])
-            else:
-                values = torch.cat([largest_singular_value(f, p, v) for p in points])
-            parts.append(torch.stack([deviations, values.view(len(points), -1)]))
+                value = f(x)
+            few = value.shape[1] <= FEW
+            j = torch.cat(list(jacobians(f, x, size))) if few else None
+            found = torch.zeros(2, len(self.distances), len(x), dtype=torch.float64, device=x.device)
+            for z in directions.unbind(1):
+                slope = pushed(f, x, z)[1] if j is None else (j @ z.flatten(1)[:, :, None])[:, :, 0]
+                points = [x + d * z for d in self.distances]
+                with torch.no_grad():
+                    gone = [f(p) - value - d * slope for p, d in zip(points, self.distances, strict=True)]
+                if few:
+                    values = torch.cat([spectrum(there)[:, 0] for there in jacobians(f, torch.cat(points), size)])
+                else:
+                    values = torch.cat([largest_singular_value(f, p, v) for p in points])
+                found[0] += torch.stack([Norm.L2.size(g) for g in gone])
+                found[1] += values.view(len(points), len(x))
+            parts.append(found / ways.shape[1])
         return torch.cat(parts, dim=2)
+
+
+def _unit(ways: Tensor) -> Tensor:
+    """Directions (N, S, C, H, W) of L2 size 1."""
+    return Norm.L2.scale_to(ways.flatten(0, 1), 1.0).view_as(ways)

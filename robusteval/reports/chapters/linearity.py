@@ -25,9 +25,7 @@ def _deviation(stage: Stage) -> Plot:
 
 
 def _singular_value(stage: Stage) -> Plot:
-    caption = (
-        f"Largest singular value of the Jacobian of the {_what(stage)} at that distance, the mean over the images."
-    )
+    caption = f"Largest singular value of the Jacobian of the {_what(stage)} there, the mean over the images."
     title = f"{stage.title}: largest singular value over distance (OpNorm, figure 4 right)"
     lines = {f"largest_singular_value_{way}": label for way, label in WAYS.items()}
     return bands(stage, "singular-value", title, caption, lines, (DISTANCE, "largest singular value"), _mark(stage))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from robusteval.metrics.operator_norm import quantity
-from robusteval.norms import BALLS, Norm
 from robusteval.reports import names, show
+from robusteval.reports.chapters.operator_norm import BALLS, quantities
 from robusteval.reports.papers.cells import Model, percent
 from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round
@@ -24,37 +23,34 @@ AT_NOISE = {"random": "unchanged_at_noise"}
 
 
 def tables(models: Sequence[Model]) -> list[Grid]:
-    linearity = "By the L2 distance from the image; adversarial is towards the witness of the L2 attack. Mean "
-    linearity += "{} of the penultimate features."
-    patterns = "Mean share of unchanged ReLUs in % by the magnitude of uniform noise, {}."
-    witness = "at the images; adversarial: towards the witness of the L2 attack, as far as that noise reaches"
+    features = "Mean {} of the penultimate features by the L2 distance from the image; adversarial is towards the "
+    features += "witness of the L2 attack."
+    relus = "Mean share of unchanged ReLUs in % by the magnitude of uniform noise, {}."
+    images = "at the images; adversarial: towards the witness of the L2 attack, as far as that noise reaches"
     return [
         _norms(models),
         _accuracy(models),
         _spectrum(models),
         *(_curve(models, label, norm) for label, norm in ATTACKS.items()),
-        _along(
-            models, "Figure 4 (left)", "linearity", DEVIATIONS, linearity.format("deviation from the linearisation")
-        ),
-        _along(models, "Figure 4 (right)", "linearity", LARGEST, linearity.format("largest singular value")),
-        _along(models, "Figure 5 (left)", "activation-patterns", AT_DATA, patterns.format(witness)),
-        _along(models, "Figure 5 (right)", "activation-patterns", AT_NOISE, patterns.format("at uniform noise")),
+        _along(models, "Figure 4 (left)", "linearity", DEVIATIONS, features.format("deviation from linearity")),
+        _along(models, "Figure 4 (right)", "linearity", LARGEST, features.format("largest singular value")),
+        _along(models, "Figure 5 (left)", "activation-patterns", AT_DATA, relus.format(images)),
+        _along(models, "Figure 5 (right)", "activation-patterns", AT_NOISE, relus.format("at uniform noise")),
     ]
 
 
 def _norms(models: Sequence[Model]) -> Grid:
-    rows = [[model.name, names.NORMS[p.value], *(_norm(model, p, q) for q in BALLS)] for model in models for p in BALLS]
+    rows = [[model.name, names.NORMS[p], *(_norm(model, p, q) for q in BALLS)] for model in models for p in BALLS]
     note = (
         "The paper says how each (p, q) operator norm is computed; these are their means over the images, of the "
         "Jacobian of the logits. At least: a lower estimate by the power method."
     )
-    headings = ["Training method", "Domain", *(f"Co-domain {names.NORMS[q.value]}" for q in BALLS)]
+    headings = ["Training method", "Domain", *(f"Co-domain {names.NORMS[q]}" for q in BALLS)]
     return Grid("Table 1", headings, rows, text=2, note=note, name="table-1")
 
 
-def _norm(model: Model, p: Norm, q: Norm) -> str:
-    exact = model.measurement("operator-norm", quantity(p, q))
-    least = model.measurement("operator-norm", f"{quantity(p, q)}_at_least")
+def _norm(model: Model, p: str, q: str) -> str:
+    exact, least = (model.measurement("operator-norm", quantity) for quantity in quantities(p, q))
     return show.significant(exact) if math.isnan(least) else f"at least {show.significant(least)}"
 
 
