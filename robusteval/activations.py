@@ -5,7 +5,7 @@ The operators themselves are watched, below modules, functions, in-place methods
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ def _threshold(threshold: float, *_: Any) -> Sequence[float]:
     return (threshold,)
 
 
-_KINKS: Mapping[Any, Kinks] = {
+_KINKS: dict[Any, Kinks] = {
     _aten.relu: _zero,
     _aten.relu_: _zero,
     _aten.leaky_relu: _zero,
@@ -66,8 +66,14 @@ class _Watch(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.pieces: list[Tensor] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and torch would load its compiler for two seconds to leave this class out of it."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        bends = _KINKS.get(func.overloadpacket, _smooth)(*args[1:])
+        kinks: Kinks = _KINKS.get(func.overloadpacket, _smooth)
+        bends = kinks(*args[1:])
         if bends:
             # Before the call, which may overwrite its input.
             self.pieces.append(torch.stack([args[0] > b for b in bends]).sum(0, dtype=torch.uint8))
@@ -82,7 +88,7 @@ def activation_pattern(classifier: Classifier, pixels: Tensor) -> Tensor:
     threshold, a clamp from below, and hardtanh and relu6, which have a third piece, 2. Raises UnsupportedError where
     the network has none of them, or one whose first dimension is not the batch.
     """
-    with torch.no_grad(), _Watch() as watch:  # type: ignore[no-untyped-call]
+    with torch.no_grad(), _Watch() as watch:
         classifier(pixels)
     if not watch.pieces:
         raise UnsupportedError(f"expected a network with ReLUs to compare activations of, got {classifier.name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_fixture import build_paper_run
 from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,6 +20,7 @@ from robusteval.classifier import Classifier, make_classifier
 from robusteval.errors import UnsupportedError
 from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.base import Measurement
+from robusteval.reports.chapters.activation_patterns import CHAPTER
 
 SHAPE = (1, 2, 2)
 
@@ -114,7 +116,7 @@ def test_without_noise_nothing_changes() -> None:
     assert (curve(found, "unchanged_adversarial")[0, [0, 1, 3, 4]] == 1).all()
 
 
-SAME = {
+SAME: dict[str, Callable[[], nn.Module]] = {
     "module": nn.ReLU,
     "module in place": lambda: nn.ReLU(inplace=True),
     "function": lambda: By(functional.relu),
@@ -126,7 +128,7 @@ SAME = {
     "clamp_min": lambda: By(lambda x: torch.clamp_min(x, 0)),
     "threshold": lambda: nn.Threshold(0.0, 0.0),
 }
-KINDS = {
+KINDS: dict[str, Callable[[], nn.Module]] = {
     "leaky": nn.LeakyReLU,
     "leaky in place": lambda: nn.LeakyReLU(0.2, inplace=True),
     "prelu": nn.PReLU,
@@ -230,3 +232,12 @@ def test_its_cost_is_what_it_says() -> None:
     patterns(classifier, x, x.flip(0), magnitudes=[0.0, 0.1, 0.2], samples=2)
     assert torch.allclose(classifier.meter.forwards, torch.full((4,), 2.0 * (1 + 2 * 3) + 1 + 3, dtype=F64))
     assert (classifier.meter.backwards == 0).all()
+
+
+def test_the_report_has_figure_5(tmp_path: Path) -> None:
+    rows = [("activation-patterns", f"unchanged_at_{at}", 0.1, [0.5, 0.7]) for at in ("data", "noise")]
+    left, right = CHAPTER.plots(build_paper_run(tmp_path, "mine", [True, True], [], measurements=rows))
+    assert "OpNorm, figure 5 left" in left.title
+    assert "OpNorm, figure 5 right" in right.title
+    assert left.data["quantity"].tolist() == ["unchanged_at_data"]
+    assert right.data["mean"].tolist() == pytest.approx([0.6])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from run_fixture import build_paper_run
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels, small_net
@@ -15,6 +17,7 @@ from robusteval.jacobian import outputs
 from robusteval.lanczos import largest_singular_value
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.linearity import FEW, Linearity
+from robusteval.reports.chapters.linearity import CHAPTER
 
 WIDE = 80
 """Features of networks whose whole Jacobian is not computed."""
@@ -162,3 +165,19 @@ def test_pictures_that_converged_leave_the_batch() -> None:
     steps = classifier.meter.backwards
     assert (steps < 32).all()
     assert torch.allclose(classifier.meter.forwards, 2 * steps)
+
+
+# The report
+
+
+def test_the_report_has_figure_4(tmp_path: Path) -> None:
+    rows = [("linearity", "deviation_random", d, [d, 3 * d, math.nan]) for d in (0.0, 1.0)]
+    rows.append(("linearity", "largest_singular_value_adversarial", 0.0, [1.0, 2.0, 3.0]))
+    left, right = CHAPTER.plots(build_paper_run(tmp_path, "mine", [True] * 3, [], measurements=rows))
+    assert "OpNorm, figure 4 left" in left.title
+    assert "OpNorm, figure 4 right" in right.title
+    assert left.data["at"].tolist() == [0.0, 1.0]
+    assert left.data["mean"].tolist() == [0.0, 2.0]
+    assert left.data["standard_error"].tolist() == [0.0, 1.0]
+    assert right.data["mean"].tolist() == [2.0]
+    assert right.data["images"].tolist() == [3]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from run_fixture import build_paper_run
 from torch import Tensor, nn
 
 from metric_cases import F64, images_of, measure, small_net
@@ -15,7 +17,7 @@ from robusteval.attacks.pgd import PGD
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.metrics.operator_norm import FEW, OperatorNorm, by_signs, operator_norm, power_method, quantity
 from robusteval.norms import BALLS, Norm
-from robusteval.reports.chapters.operator_norm import quantities
+from robusteval.reports.chapters.operator_norm import CHAPTER, quantities
 from robusteval.streams import Streams
 
 PAIRS = [(p, q) for p in BALLS for q in BALLS]
@@ -30,7 +32,7 @@ def affine(matrix: Tensor, bias: float = 0.0) -> Classifier:
         layer.bias.copy_(torch.cat([torch.tensor([bias]), torch.zeros(len(matrix) - 1)]))
     network = nn.Sequential(nn.Flatten(), layer).float()
     classifier = make_classifier("affine", network, (1, 2, matrix.shape[1] // 2)).to("cpu", F64)
-    classifier.module.network[1].weight.copy_(matrix)  # type: ignore[index, operator, union-attr]
+    classifier.module.network[1].weight.copy_(matrix)  # type: ignore[index, union-attr]
     return classifier
 
 
@@ -177,3 +179,17 @@ def test_operator_norm_knows_what_is_out_of_reach() -> None:
     out = [(p, q) for p, q in PAIRS if operator_norm(wide, p, q) is None]
     assert out == [(Norm.L2, Norm.L1), (Norm.LINF, Norm.L1), (Norm.LINF, Norm.L2)]
     assert [(p, q) for p, q in PAIRS if operator_norm(narrow, p, q) is None] == [(Norm.LINF, Norm.L2)]
+
+
+def test_the_report_has_the_papers_table(tmp_path: Path) -> None:
+    measured = [
+        ("operator-norm", "operator_norm_2_inf", 0.0, [1.0, 3.0]),
+        ("operator-norm", "operator_norm_inf_1_at_least", 0.0, [4.0, np.nan]),
+    ]
+    (grid,) = CHAPTER.grids(build_paper_run(tmp_path, "mine", [True, True], [], measurements=measured))
+    assert "OpNorm, table 1" in grid.title
+    assert grid.rows == [
+        ["L1", "-", "-", "-"],
+        ["L2", "-", "-", "2 ± 1"],
+        ["Linf", "at least 4 ± 0", "-", "-"],
+    ]

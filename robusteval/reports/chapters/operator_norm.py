@@ -26,7 +26,7 @@ def _norms(stage: Stage) -> Grid:
     def cell(p: str, q: str) -> str:
         for prefix, quantity in zip(("", "at least "), quantities(p, q), strict=True):
             if quantity in found.index:
-                mean, error = found.loc[quantity, ["mean", "standard_error"]]
+                mean, error = (float(found[column][quantity]) for column in ("mean", "standard_error"))
                 return f"{prefix}{show.significant(mean)} ± {show.significant(error)}"
         return "-"
 
