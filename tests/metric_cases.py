@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
+from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.covariance import Covariance
 from robusteval.metrics.kernels import Kernels
+from robusteval.metrics.linearity import Linearity
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.operator_norm import OperatorNorm
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
@@ -25,6 +28,9 @@ F64 = torch.float64
 SMALL: dict[str, Metric] = {
     "gaussian-noise": GaussianNoise(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
+    "operator-norm": OperatorNorm(starts=3),
+    "linearity": Linearity(distances=(0.0, 0.5), samples=2, witnesses="some-attack"),
+    "activation-patterns": ActivationPatterns(magnitudes=(0.0, 0.3), samples=2, witnesses="some-attack"),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
     "covariance": Covariance(witnesses="some-attack"),
@@ -32,6 +38,8 @@ SMALL: dict[str, Metric] = {
     "kernels": Kernels(shown=2, side=16),
 }
 """A cheap setting of each metric; a new one must be added here."""
+ACTIVATIONS: dict[str, type[nn.Module]] = {"activation-patterns": nn.ReLU}
+"""What a metric needs of a small network, where that is not smooth."""
 
 
 def images_of(pixels: Tensor) -> Images:
@@ -43,11 +51,10 @@ def random_pixels(n: int) -> Tensor:
     return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(7)).double()
 
 
-def small_net(width: int = 8, dtype: torch.dtype = F64, batch_size: int = 64) -> Classifier:
+def small_net(width: int = 8, dtype: torch.dtype = F64, batch_size: int = 64, metric: str = "") -> Classifier:
     torch.manual_seed(5)
-    network = nn.Sequential(
-        nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, width), nn.Tanh(), nn.Linear(width, 3)
-    )
+    bend = ACTIVATIONS.get(metric, nn.Tanh)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), bend(), nn.Flatten(), nn.Linear(12, width), bend(), nn.Linear(width, 3))
     classifier = make_classifier("small", network, SHAPE, mean=(0.5, 0.4), std=(0.2, 0.3))
     return replace(classifier.to("cpu", dtype), batch_size=batch_size)
 

@@ -256,7 +256,25 @@ def test_opnorm_tables(tmp_path: Path) -> None:
     attacks = [Fake("pga-l2", "pgd", "l2", {"l2": [0.2, 0.5, INF, 0.0]}, (0.2, 0.5, 1.0))]
     spectrum = [("jacobian-spectrum", "singular_value", 1.0, [4.0, 2.0, 3.0, 3.0])]
     spectrum.append(("jacobian-spectrum", "singular_value_adversarial", 1.0, [5.0, 7.0, np.nan, np.nan]))
-    found = tables(build_paper_run(tmp_path, "opnorm-2020", CORRECT, attacks, measurements=spectrum))
+    norms = [("operator-norm", "operator_norm_1_2", 0.0, [1.0, 2.0, 3.0, 4.0])]
+    norms.append(("operator-norm", "operator_norm_inf_2_at_least", 0.0, [8.0, 8.0, 8.0, 10.0]))
+    lines = [("linearity", "deviation_random", d, [d, 3 * d, 2 * d, 2 * d]) for d in (0.0, 0.5)]
+    lines += [("linearity", "largest_singular_value_adversarial", d, [4.0, np.nan, 5.0, np.nan]) for d in (0.0, 0.5)]
+    lines.append(("linearity", "witness_distance", 0.0, [0.1, np.nan, 0.2, np.nan]))
+    lines += [("activation-patterns", f"unchanged_at_{at}", 0.1, [0.5, 0.6, 0.7, 0.8]) for at in ("data", "noise")]
+    measured = [*spectrum, *norms, *lines]
+    found = tables(build_paper_run(tmp_path, "opnorm-2020", CORRECT, attacks, measurements=measured))
+    assert found["table-1"].headings[1:] == ["Domain", "Co-domain L1", "Co-domain L2", "Co-domain Linf"]
+    assert [row[1:] for row in found["table-1"].rows] == [
+        ["L1", "-", "2.5", "-"],
+        ["L2", "-", "-", "-"],
+        ["Linf", "-", "at least 8.5", "-"],
+    ]
+    assert found["figure-4-left"].headings == ["Training method", "Direction", "0", "0.5"]
+    assert found["figure-4-left"].rows == [["tiny", "random", "0", "1"], ["tiny", "adversarial", "-", "-"]]
+    assert found["figure-4-right"].rows[1] == ["tiny", "adversarial", "4.5", "4.5"]
+    assert found["figure-5-left"].rows == [["tiny", "random", "65.0"], ["tiny", "adversarial", "-"]]
+    assert found["figure-5-right"].rows == [["tiny", "random", "65.0"]]
     assert found["table-2"].rows == [["tiny", "75.0"]]
     assert found["figure-3-l2"].headings == ["Training method", "0", "0.2", "0.5", "1"]
     assert found["figure-3-l2"].rows == [["tiny", "75.0", "50.0", "25.0", "25.0"]]

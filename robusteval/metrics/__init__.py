@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.base import Metric
 from robusteval.metrics.covariance import Covariance
 from robusteval.metrics.kernels import Kernels
+from robusteval.metrics.linearity import Linearity
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.operator_norm import OperatorNorm
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
@@ -19,5 +22,8 @@ _ALL: tuple[type[Metric], ...] = (
     Covariance,
     SoftmaxLine,
     Kernels,
+    OperatorNorm,
+    Linearity,
+    ActivationPatterns,
 )
 METRICS: dict[str, type[Metric]] = {metric.name: metric for metric in _ALL}

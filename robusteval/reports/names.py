@@ -9,6 +9,7 @@ from robusteval.audit.run import Run
 
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
+    "activation-patterns": "Activation patterns",
     "adef": "ADef",
     "apgd": "APGD",
     "auto": "Auto",
@@ -36,10 +37,12 @@ METHODS = {
     "kernels": "Kernels",
     "l-bound": "L-bound",
     "lbfgs": "L-BFGS",
+    "linearity": "Linearity",
     "lipschitz": "Lipschitz margin",
     "logbarrier": "LogBarrier",
     "lrc": "LRC",
     "omega-bound": "omega-bound",
+    "operator-norm": "Operator norms",
     "pgd": "PGD",
     "salt-and-pepper": "Salt and pepper",
     "smoothed-prediction": "Smoothed prediction",

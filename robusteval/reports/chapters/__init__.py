@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from robusteval.reports.chapters import covariance, kernels, noise, softmax_line, spectrum
+from robusteval.reports.chapters import (
+    activation_patterns,
+    covariance,
+    kernels,
+    linearity,
+    noise,
+    operator_norm,
+    softmax_line,
+    spectrum,
+)
 from robusteval.reports.chapters.base import Chapter
 
 CHAPTERS: tuple[Chapter, ...] = (
     noise.CHAPTER,
     spectrum.CHAPTER,
+    operator_norm.CHAPTER,
+    linearity.CHAPTER,
+    activation_patterns.CHAPTER,
     covariance.CHAPTER,
     softmax_line.CHAPTER,
     kernels.CHAPTER,
