@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
+from robusteval.metrics.activation_maximization import ActivationMaximization
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
+from robusteval.metrics.deception import Deception
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import GaussianNoise
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.spectrum import JacobianSpectrum
+from robusteval.metrics.targeted_grid import TargetedGrid
+from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 SHAPE = (2, 4, 4)
@@ -24,6 +28,9 @@ SMALL: dict[str, Metric] = {
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
+    "activation-maximization": ActivationMaximization(steps=20, learning_rate=0.1),
+    "targeted-grid": TargetedGrid(norm=Norm.LINF, budget=0.2, steps=5),
+    "deception": Deception(witnesses="some-attack"),
 }
 """A cheap setting of each metric; a new one must be added here."""
 

@@ -9,6 +9,7 @@ from robusteval.audit.run import Run
 
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
+    "activation-maximization": "What the model sees in each class",
     "adef": "ADef",
     "apgd": "APGD",
     "auto": "Auto",
@@ -19,6 +20,7 @@ METHODS = {
     "clever": "CLEVER",
     "crown": "CROWN",
     "ddn": "DDN",
+    "deception": "Most deceptive examples",
     "deepfool": "DeepFool",
     "ead": "EAD",
     "fab": "FAB",
@@ -45,6 +47,7 @@ METHODS = {
     "smoothing-envelope": "Smoothing envelope",
     "smoothing-sequential": "Sequential smoothing",
     "square": "Square",
+    "targeted-grid": "Targeted attacks, class by class",
     "transfer": "Transfer",
     "uniform-noise": "Uniform noise",
 }

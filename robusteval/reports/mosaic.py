@@ -1,0 +1,104 @@
+"""Small pictures in rows and columns, with titles beside and numbers below them, for figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robusteval.reports.drawing import COLOURS, GRID, INK
+from robusteval.reports.thumbnails import small
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 10
+"""Of more pictures side by side the numbers below them would overlap."""
+MARK = COLOURS[1]
+_WIDTH, _LARGEST = 6.5, 0.95
+"""Inches: of all columns together, and the largest side of a picture."""
+_GAP, _NOTE = 0.07, 0.2
+"""Between pictures, relative to their side; for a line of numbers, in inches."""
+_TITLES, _AXIS = 0.4, 0.2
+"""Inches for the titles of the columns, and for that of their axis."""
+_LONGEST = 16
+"""Letters of a title."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture (C, H, W) in [0, 1], what stands below it, and whether it has a coloured frame."""
+
+    picture: NDArray[Any]
+    note: str = ""
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Rows of tiles (None leaves a place empty) with a title for each row and column, and for the axes."""
+
+    tiles: Sequence[Sequence[Tile | None]]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    row_axis: str = ""
+    column_axis: str = ""
+
+    @property
+    def side(self) -> float:
+        """Of a picture with its gap, inches."""
+        return min(_LARGEST, _WIDTH / len(self.columns))
+
+    @property
+    def tops(self) -> list[float]:
+        """Where each row begins and the last one ends, in sides."""
+        line = _NOTE / self.side
+        return [*accumulate((1 + line * any(t and t.note for t in row) for row in self.tiles), initial=0.0)]
+
+    @property
+    def turned(self) -> bool:
+        """Whether the titles of the columns need more room than a picture is wide."""
+        return max(map(len, map(_short, self.columns)), default=0) * 0.08 > self.side
+
+    @property
+    def height(self) -> float:
+        """Of the figure, inches."""
+        titles = _TITLES + _AXIS * bool(self.column_axis) + 0.6 * self.turned
+        return self.tops[-1] * self.side + titles
+
+    def draw(self, figure: Figure) -> None:
+        from matplotlib.patches import Rectangle
+
+        axes, tops = figure.subplots(), self.tops
+        for row, top in zip(self.tiles, tops, strict=False):
+            for left, tile in enumerate(row):
+                if tile is None:
+                    continue
+                right, bottom = left + 1 - _GAP, top + 1 - _GAP
+                # "none" keeps the pixels as they are in SVG; elsewhere it is the same as "nearest".
+                pixels = np.asarray(small(tile.picture).convert("RGB"))
+                axes.imshow(pixels, extent=(left, right, bottom, top), interpolation="none")
+                line: Any = {"ec": MARK, "lw": 1.8} if tile.marked else {"ec": GRID, "lw": 0.6}
+                axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **line))
+                place: Any = {"ha": "center", "va": "top", "fontsize": 6.5, "color": INK}
+                axes.text((left + right) / 2, bottom + 0.04, tile.note, **place)
+        middle = (1 - _GAP) / 2
+        place = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if self.turned else {}
+        axes.set_xticks([j + middle for j in range(len(self.columns))], list(map(_short, self.columns)), **place)
+        axes.set_yticks([top + middle for top in tops[:-1]], list(map(_short, self.rows)))
+        axes.set(xlabel=self.column_axis, ylabel=self.row_axis, aspect="equal")
+        axes.set_xlim(-_GAP, max(_WIDTH / self.side, len(self.columns)))
+        axes.set_ylim(tops[-1], -_GAP)
+        axes.xaxis.set_label_position("top")
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0, labelsize=8)
+        axes.spines[:].set_visible(False)
+        axes.grid(visible=False)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= _LONGEST else f"{title[: _LONGEST - 1]}…"
