@@ -33,7 +33,7 @@ class ActivationMaximization(SetMetric):
 
     The paper says "projected gradient descent 10000 iterations with learning rate 0.001", read as plain gradient
     steps: sign steps of that size would cross the box ten times. It gives no scale of the noise: here it is
-    N(0.5, sigma^2), cut at the box. A picture that a step leaves as it is is done. At most `steps` forwards and
+    N(0.5, `noise`^2), cut at the box. A picture that a step leaves as it is is done. At most `steps` forwards and
     backwards a class, and a few forwards more.
     """
 
@@ -43,8 +43,8 @@ class ActivationMaximization(SetMetric):
     steps: PositiveInt = 10_000
     learning_rate: PositiveFloat = 0.001
     """Pixel units a unit of the gradient of the logit."""
-    sigma: NonNegativeFloat = 0.25
-    """Standard deviation of the noise, pixel units."""
+    noise: NonNegativeFloat = 0.25
+    """Standard deviation of the noise at the start, pixel units."""
     classes: PositiveInt = 20
     """Of more classes only the first so many are seen."""
 
@@ -58,8 +58,8 @@ class ActivationMaximization(SetMetric):
         statistics: list[Statistic] = []
         pictures: dict[str, Tensor] = {}
         for c, classes in enumerate(chunks):
-            noise = torch.cat([streams.normal(*images.shape) for _ in classes])
-            start = x = (0.5 + self.sigma * noise).clamp(0, 1)
+            drawn = torch.cat([streams.normal(*images.shape) for _ in classes])
+            start = x = (0.5 + self.noise * drawn).clamp(0, 1)
             first = logits = classifier.predict(x).double()
             path[0] += _own(first, classes).sum().cpu()
             for i, (before, after) in enumerate(pairwise(marks), start=1):

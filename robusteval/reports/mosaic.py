@@ -21,17 +21,21 @@ COLUMNS = 10
 MARK = COLOURS[1]
 _WIDTH, _LARGEST = 6.5, 0.95
 """Inches: of all columns together, and the largest side of a picture."""
-_GAP, _NOTE = 0.07, 0.2
-"""Between pictures, relative to their side; for a line of numbers, in inches."""
+_PIXELS = 100
+"""An inch: larger pictures are reduced."""
+_GAP = 0.07
+"""Between pictures, relative to their side."""
+_NOTE, _LINE = 0.08, 0.12
+"""Inches around what stands below a picture, and for each of its lines."""
 _TITLES, _AXIS = 0.4, 0.2
 """Inches for the titles of the columns, and for that of their axis."""
-_LONGEST = 16
+LONGEST = 16
 """Letters of a title."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture (C, H, W) in [0, 1], what stands below it, and whether it has a coloured frame."""
+    """A picture (C, H, W) in [0, 1], what stands below it (lines of text), and whether it has a coloured frame."""
 
     picture: NDArray[Any]
     note: str = ""
@@ -56,13 +60,13 @@ class Mosaic:
     @property
     def tops(self) -> list[float]:
         """Where each row begins and the last one ends, in sides."""
-        line = _NOTE / self.side
-        return [*accumulate((1 + line * any(t and t.note for t in row) for row in self.tiles), initial=0.0)]
+        lines = (max((t.note.count("\n") + 1 for t in row if t and t.note), default=0) for row in self.tiles)
+        return [*accumulate((1 + (_NOTE + _LINE * n) / self.side * (n > 0) for n in lines), initial=0.0)]
 
     @property
     def turned(self) -> bool:
         """Whether the titles of the columns need more room than a picture is wide."""
-        return max(map(len, map(_short, self.columns)), default=0) * 0.08 > self.side
+        return max(map(len, map(short, self.columns)), default=0) * 0.08 > self.side
 
     @property
     def height(self) -> float:
@@ -80,7 +84,7 @@ class Mosaic:
                     continue
                 right, bottom = left + 1 - _GAP, top + 1 - _GAP
                 # "none" keeps the pixels as they are in SVG; elsewhere it is the same as "nearest".
-                pixels = np.asarray(small(tile.picture).convert("RGB"))
+                pixels = np.asarray(small(tile.picture, round(_PIXELS * self.side)).convert("RGB"))
                 axes.imshow(pixels, extent=(left, right, bottom, top), interpolation="none")
                 line: Any = {"ec": MARK, "lw": 1.8} if tile.marked else {"ec": GRID, "lw": 0.6}
                 axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **line))
@@ -88,9 +92,11 @@ class Mosaic:
                 axes.text((left + right) / 2, bottom + 0.04, tile.note, **place)
         middle = (1 - _GAP) / 2
         place = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if self.turned else {}
-        axes.set_xticks([j + middle for j in range(len(self.columns))], list(map(_short, self.columns)), **place)
-        axes.set_yticks([top + middle for top in tops[:-1]], list(map(_short, self.rows)))
-        axes.set(xlabel=self.column_axis, ylabel=self.row_axis, aspect="equal")
+        axes.set_xticks([j + middle for j in range(len(self.columns))], list(map(short, self.columns)), **place)
+        axes.set_yticks([top + middle for top in tops[:-1]], list(map(short, self.rows)))
+        axes.set_xlabel(self.column_axis, loc="left")
+        axes.set_ylabel(self.row_axis, loc="top")
+        axes.set_aspect("equal")
         axes.set_xlim(-_GAP, max(_WIDTH / self.side, len(self.columns)))
         axes.set_ylim(tops[-1], -_GAP)
         axes.xaxis.set_label_position("top")
@@ -100,5 +106,6 @@ class Mosaic:
         axes.grid(visible=False)
 
 
-def _short(title: str) -> str:
-    return title if len(title) <= _LONGEST else f"{title[: _LONGEST - 1]}…"
+def short(title: str, longest: int = LONGEST) -> str:
+    """A title of at most so many letters."""
+    return title if len(title) <= longest else f"{title[: longest - 1]}…"

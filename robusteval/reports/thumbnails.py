@@ -77,12 +77,12 @@ def data_uri(picture: NDArray[np.float32]) -> str:
     return f"data:image/png;base64,{b64encode(data.getvalue()).decode()}"
 
 
-def small(picture: NDArray[np.float32]) -> Image.Image:
-    """A picture (C, H, W) in [0, 1] of at most SIDE pixels a side; grey unless it has three channels."""
+def small(picture: NDArray[np.float32], side: int = SIDE) -> Image.Image:
+    """A picture (C, H, W) in [0, 1], reduced to `side` pixels a side if larger; grey unless it has three channels."""
     channels = picture if len(picture) == 3 else picture.mean(axis=0, keepdims=True)
     levels = np.round(np.clip(np.nan_to_num(channels), 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(levels.transpose(1, 2, 0) if len(levels) == 3 else levels[0])
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     return image
 
 

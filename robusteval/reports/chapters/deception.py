@@ -9,7 +9,7 @@ from robusteval.reports import names
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import Plot
 from robusteval.reports.intervals import mean_share
-from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
+from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.sections import Grid
 from robusteval.reports.show import fixed, percent
 from robusteval.reports.thumbnails import closest
@@ -77,7 +77,7 @@ def _plot(stage: Stage, data: pd.DataFrame, first: int, images: PICTURES, witnes
     shown = data.to_dict("records")
     tiles = [
         [_tile(images, row["image_id"]) for row in shown],
-        [_tile(witnesses, row["image_id"], f"{row['seen'][:8]}, {percent(row['confidence'])}") for row in shown],
+        [_tile(witnesses, row["image_id"], f"{short(row['seen'], 11)}\n{percent(row['confidence'])}") for row in shown],
     ]
     mosaic = Mosaic(tiles, ["image", "witness"], data["original"].tolist(), "", "true class")
     caption = (
