@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from robusteval.audit.run import CLEAN, PICTURES, Run
@@ -59,25 +61,24 @@ def most_deceptive(stage: Stage) -> pd.DataFrame:
     return best.assign(original=best["label"].map(titles.__getitem__), seen=best["wrong"].map(titles.__getitem__))
 
 
+def witnesses(stage: Stage, ids: Collection[str]) -> PICTURES:
+    """By image id, the witnesses that were measured: the closest of the stage's attack, in its own norm."""
+    rows = stage.run.table("witnesses")
+    own = rows[(rows["method"] == stage.settings["witnesses"]) & rows["image_id"].isin(ids)]
+    return closest(stage.run, own["norm"].iloc[0], own) if len(own) else {}
+
+
 def _pictures(stage: Stage) -> list[Plot]:
-    best, run = most_deceptive(stage), stage.run
-    if not len(best):
-        return []
-    attack = stage.settings["witnesses"]
-    rows = run.table("witnesses")
-    own = rows[(rows["method"] == attack) & rows["image_id"].isin(best["image_id"])]
-    images = run.pictures(CLEAN)
-    witnesses = closest(run, own["norm"].iloc[0], own)
-    return [
-        _plot(stage, best.iloc[i : i + COLUMNS], i, images, witnesses) for i in range(0, len(best[:CLASSES]), COLUMNS)
-    ]
+    best = most_deceptive(stage).head(CLASSES)
+    images, found = stage.run.pictures(CLEAN), witnesses(stage, best["image_id"].tolist())
+    return [_plot(stage, best[i : i + COLUMNS], i, images, found) for i in range(0, len(best), COLUMNS)]
 
 
-def _plot(stage: Stage, data: pd.DataFrame, first: int, images: PICTURES, witnesses: PICTURES) -> Plot:
+def _plot(stage: Stage, data: pd.DataFrame, first: int, images: PICTURES, found: PICTURES) -> Plot:
     shown = data.to_dict("records")
     tiles = [
         [_tile(images, row["image_id"]) for row in shown],
-        [_tile(witnesses, row["image_id"], f"{short(row['seen'], 11)}\n{percent(row['confidence'])}") for row in shown],
+        [_tile(found, row["image_id"], f"{short(row['seen'], 11)}\n{percent(row['confidence'])}") for row in shown],
     ]
     mosaic = Mosaic(tiles, ["image", "witness"], data["original"].tolist(), "", "true class")
     caption = (
