@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 COLUMNS = 10
 """Of more pictures side by side the numbers below them would overlap."""
 MARK = COLOURS[1]
-_WIDTH, _LARGEST = 6.5, 0.95
-"""Inches: of all columns together, and the largest side of a picture."""
+_WIDTH, _LETTER, _LARGEST = 7.1, 0.075, 0.95
+"""Inches: of the figure, of a letter of a title, and the largest side of a picture."""
 _PIXELS = 100
 """An inch: larger pictures are reduced."""
 _GAP = 0.07
 """Between pictures, relative to their side."""
 _NOTE, _LINE = 0.08, 0.12
 """Inches around what stands below a picture, and for each of its lines."""
-_TITLES, _AXIS = 0.4, 0.2
+_TITLES, _AXIS = 0.35, 0.2
 """Inches for the titles of the columns, and for that of their axis."""
 LONGEST = 16
 """Letters of a title."""
@@ -53,9 +53,14 @@ class Mosaic:
     column_axis: str = ""
 
     @property
+    def width(self) -> float:
+        """Of all columns together, inches: what the titles of the rows leave."""
+        return _WIDTH - _LETTER * longest(self.rows) - _AXIS * bool(self.row_axis)
+
+    @property
     def side(self) -> float:
         """Of a picture with its gap, inches."""
-        return min(_LARGEST, _WIDTH / len(self.columns))
+        return min(_LARGEST, self.width / len(self.columns))
 
     @property
     def tops(self) -> list[float]:
@@ -66,7 +71,7 @@ class Mosaic:
     @property
     def turned(self) -> bool:
         """Whether the titles of the columns need more room than a picture is wide."""
-        return max(map(len, map(short, self.columns)), default=0) * 0.08 > self.side
+        return _LETTER * longest(self.columns) > self.side
 
     @property
     def height(self) -> float:
@@ -97,7 +102,7 @@ class Mosaic:
         axes.set_xlabel(self.column_axis, loc="left")
         axes.set_ylabel(self.row_axis, loc="top")
         axes.set_aspect("equal")
-        axes.set_xlim(-_GAP, max(_WIDTH / self.side, len(self.columns)))
+        axes.set_xlim(-_GAP, max(self.width / self.side, len(self.columns)))
         axes.set_ylim(tops[-1], -_GAP)
         axes.xaxis.set_label_position("top")
         axes.xaxis.tick_top()
@@ -106,6 +111,11 @@ class Mosaic:
         axes.grid(visible=False)
 
 
-def short(title: str, longest: int = LONGEST) -> str:
+def short(title: str, letters: int = LONGEST) -> str:
     """A title of at most so many letters."""
-    return title if len(title) <= longest else f"{title[: longest - 1]}…"
+    return title if len(title) <= letters else f"{title[: letters - 1]}…"
+
+
+def longest(titles: Sequence[str]) -> int:
+    """Letters of the longest title, as it is shown."""
+    return max(map(len, map(short, titles)), default=0)

@@ -12,7 +12,7 @@ from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import COLOURS, Plot
 from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
 from robusteval.reports.sections import Grid
-from robusteval.reports.show import percent, significant
+from robusteval.reports.show import fixed, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,8 +82,10 @@ def _path(stage: Stage) -> list[Plot]:
 
 
 def _numbers(stage: Stage) -> Grid:
-    table = seen(stage)
-    rows = [[str(row["name"]), *(significant(row[q]) for q in QUANTITIES)] for row in table.to_dict("records")]
+    rows = [
+        [row["name"], *(fixed(row[q], 3) if pd.notna(row[q]) else "-" for q in QUANTITIES)]
+        for row in seen(stage).to_dict("records")
+    ]
     note = (
         "The end is a local maximum at best: a lower bound on the largest logit that pixels in [0, 1] reach. Logits of "
         "two networks have no common scale."

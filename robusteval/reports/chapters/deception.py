@@ -84,9 +84,9 @@ def _plot(stage: Stage, data: pd.DataFrame, first: int, images: PICTURES, found:
     caption = (
         f"For each class the image whose closest witness by {stage.attack} is misclassified with the highest "
         "confidence; below it the class that the model sees and its softmax probability. The paper averages the "
-        "confidence over its models; here it is that of one."
+        "confidence over its models; here it is that of one. Classes without a witness are left out."
     )
-    title = f"{stage.title}: {stage.attack} (SmoothKernels, figures 2 and 38)"
+    title = f"{names.method(stage.entry['method'])}: {stage.attack} (SmoothKernels, figures 2 and 38)"
     name = f"pictures-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
     return Plot(name, title, caption, data, mosaic.draw, mosaic.height)
 

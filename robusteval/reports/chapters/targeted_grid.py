@@ -11,7 +11,7 @@ from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import Plot
 from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
 from robusteval.reports.sections import Grid
-from robusteval.reports.show import budget, percent, significant
+from robusteval.reports.show import DECIMALS, budget, fixed, percent
 
 QUANTITIES = ("reached", "target_probability", "distance")
 
@@ -68,9 +68,11 @@ def _numbers(stage: Stage) -> Grid:
     for way, key in (("from", "source"), ("to", "target")):
         for _, group in pairs(stage).groupby(key, sort=True):
             name = group["original" if key == "source" else "aim"].iloc[0]
-            reached, probability = int(group["reached"].sum()), significant(group["target_probability"].mean())
-            distance = significant(group["distance"].mean())
-            rows.append([f"{way} {name}", f"{reached:,} of {len(group):,}", probability, distance])
+            reached = f"{int(group['reached'].sum()):,} of {len(group):,}"
+            probability, distance = group["target_probability"].mean(), group["distance"].mean()
+            rows.append(
+                [f"{way} {name}", reached, fixed(probability, 3), fixed(distance, DECIMALS[stage.entry["norm"]])]
+            )
     norm = names.NORMS[stage.entry["norm"]]
     headings = ["Attacks", "reached", "mean target probability", f"mean {norm} distance"]
     note = (
