@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
+from robusteval.metrics.activation_maximization import ActivationMaximization
 from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.covariance import Covariance
+from robusteval.metrics.deception import Deception
 from robusteval.metrics.kernels import Kernels
 from robusteval.metrics.linearity import Linearity
 from robusteval.metrics.masking import GradientMasking
@@ -20,6 +22,8 @@ from robusteval.metrics.operator_norm import OperatorNorm
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
+from robusteval.metrics.targeted_grid import TargetedGrid
+from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 SHAPE = (2, 4, 4)
@@ -36,6 +40,9 @@ SMALL: dict[str, Metric] = {
     "covariance": Covariance(witnesses="some-attack"),
     "softmax-line": SoftmaxLine(witnesses="some-attack", shown=3, points=5),
     "kernels": Kernels(shown=2, side=16),
+    "activation-maximization": ActivationMaximization(steps=20, learning_rate=0.1),
+    "targeted-grid": TargetedGrid(norm=Norm.LINF, budget=0.2, steps=5),
+    "deception": Deception(witnesses="some-attack"),
 }
 """A cheap setting of each metric; a new one must be added here."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"activation-patterns": nn.ReLU}

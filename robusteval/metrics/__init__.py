@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from robusteval.metrics.activation_maximization import ActivationMaximization
 from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.base import Metric
 from robusteval.metrics.covariance import Covariance
+from robusteval.metrics.deception import Deception
 from robusteval.metrics.kernels import Kernels
 from robusteval.metrics.linearity import Linearity
 from robusteval.metrics.masking import GradientMasking
@@ -13,6 +15,7 @@ from robusteval.metrics.operator_norm import OperatorNorm
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
+from robusteval.metrics.targeted_grid import TargetedGrid
 
 _ALL: tuple[type[Metric], ...] = (
     GaussianNoise,
@@ -25,5 +28,8 @@ _ALL: tuple[type[Metric], ...] = (
     OperatorNorm,
     Linearity,
     ActivationPatterns,
+    ActivationMaximization,
+    TargetedGrid,
+    Deception,
 )
 METRICS: dict[str, type[Metric]] = {metric.name: metric for metric in _ALL}

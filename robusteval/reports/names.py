@@ -9,6 +9,7 @@ from robusteval.audit.run import Run
 
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
+    "activation-maximization": "Activation maximization",
     "activation-patterns": "Activation patterns",
     "adef": "ADef",
     "apgd": "APGD",
@@ -21,6 +22,7 @@ METHODS = {
     "covariance": "Covariance",
     "crown": "CROWN",
     "ddn": "DDN",
+    "deception": "Deception",
     "deepfool": "DeepFool",
     "ead": "EAD",
     "fab": "FAB",
@@ -51,6 +53,7 @@ METHODS = {
     "smoothing-sequential": "Sequential smoothing",
     "softmax-line": "Softmax along the line",
     "square": "Square",
+    "targeted-grid": "Targeted grid",
     "transfer": "Transfer",
     "uniform-noise": "Uniform noise",
 }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from robusteval.reports.chapters import (
+    activation_maximization,
     activation_patterns,
     covariance,
+    deception,
     kernels,
     linearity,
     noise,
     operator_norm,
     softmax_line,
     spectrum,
+    targeted_grid,
 )
 from robusteval.reports.chapters.base import Chapter
 
@@ -23,4 +26,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     covariance.CHAPTER,
     softmax_line.CHAPTER,
     kernels.CHAPTER,
+    activation_maximization.CHAPTER,
+    targeted_grid.CHAPTER,
+    deception.CHAPTER,
 )
