@@ -11,7 +11,7 @@ from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.masking import GradientMasking
-from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.noise import NoiseRobustness
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.spectrum import JacobianSpectrum
 from robusteval.streams import Streams
@@ -20,7 +20,7 @@ SHAPE = (2, 4, 4)
 F64 = torch.float64
 
 SMALL: dict[str, Metric] = {
-    "gaussian-noise": GaussianNoise(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4),
+    "noise": NoiseRobustness(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4, early_stop=False),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),

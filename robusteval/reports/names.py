@@ -37,6 +37,7 @@ METHODS = {
     "lipschitz": "Lipschitz margin",
     "logbarrier": "LogBarrier",
     "lrc": "LRC",
+    "noise": "Noise",
     "omega-bound": "omega-bound",
     "pgd": "PGD",
     "salt-and-pepper": "Salt and pepper",
@@ -78,6 +79,8 @@ def stage(entry: dict[str, Any]) -> str:
         return "Clean predictions"
     settings = entry.get("settings", {})
     title = method(entry["method"])
+    if "distribution" in settings:
+        title = f"{settings['distribution'].capitalize()} {title.lower()}"
     if entry["method"] == "lrc" and "samples" in settings:
         title = f"{title} worst of {settings['samples']}"
         if settings.get("images"):

@@ -1,9 +1,11 @@
-"""Moments (ICLR 2020 submission): tables 1 and 4."""
+"""Moments (ICLR 2020 submission): tables 1 and 4, and figure 6 as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robusteval.reports import show
+from robusteval.reports.intervals import mean_share
 from robusteval.reports.papers.cells import NONE, Model, counted, percent
 from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round
@@ -12,10 +14,13 @@ ATTACKS = {"PGD": "pgd", "LBF": "lbfgs", "GSM": "fgsm", "AGA": "gaussian", "AUA"
 """The paper's abbreviation in table 4 -> label in the protocol."""
 FEWER = {"PGD": "pgd", "LBFGS": "lbfgs", "FGSM": "fgsm", "DF2": "deepfool"}
 """The same in table 1."""
+NOISE = {"Gaussian": "gaussian-noise", "uniform": "uniform-noise"}
+VARIANTS = {"one sample": "noise_area_single", "each of m samples": "noise_area"}
+"""The two ways of the paper to say that an image keeps its prediction -> the area that measures it."""
 
 
 def tables(models: Sequence[Model]) -> list[Grid]:
-    return [_energies(models, "Table 1", FEWER), _energies(models, "Table 4", ATTACKS)]
+    return [_energies(models, "Table 1", FEWER), _energies(models, "Table 4", ATTACKS), _kept(models)]
 
 
 def _energies(models: Sequence[Model], title: str, attacks: dict[str, str]) -> Grid:
@@ -39,3 +44,20 @@ def _energy(model: Model, label: str) -> str:
     if reach is None:
         return NONE
     return counted(f"{reach.mean_square:.2e}" if reach.mean.n else NONE, reach.failures)
+
+
+def _kept(models: Sequence[Model]) -> Grid:
+    rows = []
+    for model in models:
+        for noise, label in NOISE.items():
+            for variant, quantity in VARIANTS.items():
+                areas = model.measurements(label, quantity)
+                if len(areas):
+                    area = mean_share(areas)
+                    shown = [show.percent(area.value), show.percents(area.low, area.high), f"{area.n:,}"]
+                    rows.append([model.name, noise, variant, *shown])
+    note = (
+        "Area under the curve of predictions kept against the standard deviation of the noise, 30 values in [0, 0.5]."
+    )
+    headings = ["Model", "noise", "kept by", "area", "95 % interval", "images"]
+    return Grid("Figure 6", headings, rows, text=3, note=note, name="figure-6")
