@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
+from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import NoiseRobustness
@@ -21,11 +22,14 @@ F64 = torch.float64
 
 SMALL: dict[str, Metric] = {
     "noise": NoiseRobustness(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4, early_stop=False),
+    "analytic-moments": AnalyticMoments(sigmas=(0.0, 0.02), samples=40),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
 }
 """A cheap setting of each metric; a new one must be added here."""
+RECTIFIED = {"analytic-moments"}
+"""Those that need ReLUs."""
 
 
 def images_of(pixels: Tensor) -> Images:
@@ -37,13 +41,18 @@ def random_pixels(n: int) -> Tensor:
     return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(7)).double()
 
 
-def small_net(width: int = 8, dtype: torch.dtype = F64, batch_size: int = 64) -> Classifier:
+def small_net(
+    width: int = 8, dtype: torch.dtype = F64, batch_size: int = 64, bend: type[nn.Module] = nn.Tanh
+) -> Classifier:
     torch.manual_seed(5)
-    network = nn.Sequential(
-        nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, width), nn.Tanh(), nn.Linear(width, 3)
-    )
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), bend(), nn.Flatten(), nn.Linear(12, width), bend(), nn.Linear(width, 3))
     classifier = make_classifier("small", network, SHAPE, mean=(0.5, 0.4), std=(0.2, 0.3))
     return replace(classifier.to("cpu", dtype), batch_size=batch_size)
+
+
+def net_for(name: str, dtype: torch.dtype = F64, batch_size: int = 64) -> Classifier:
+    """A small network that a metric can measure."""
+    return small_net(dtype=dtype, batch_size=batch_size, bend=nn.ReLU if name in RECTIFIED else nn.Tanh)
 
 
 def linear_net(w: Tensor, b: float) -> Classifier:

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from metric_cases import F64, SHAPE, SMALL, curve, images_of, measure, observe, random_pixels, small_net
+from metric_cases import F64, SHAPE, SMALL, curve, images_of, measure, net_for, observe, random_pixels, small_net
 from robusteval.classifier import make_classifier
 from robusteval.errors import UnsupportedError
 from robusteval.metrics import METRICS
@@ -29,14 +29,14 @@ def test_every_metric_runs(name: str, dtype: torch.dtype) -> None:
     images = images_of(random_pixels(6).to(dtype))
     witnesses = None if metric.witnesses_of is None else 0.9 * images.pixels + 0.1 * random_pixels(6).flip(0).to(dtype)
     if isinstance(metric, SetMetric):
-        seen = observe(metric, small_net(dtype=dtype), images, witnesses)
+        seen = observe(metric, net_for(name, dtype=dtype), images, witnesses)
         assert seen.statistics
         assert all(math.isfinite(s.value) for s in seen.statistics)
         assert len({(s.quantity, s.at) for s in seen.statistics}) == len(seen.statistics)
         found = list(seen.measurements)
     else:
         assert isinstance(metric, ImageMetric)
-        found = measure(metric, small_net(dtype=dtype), images, witnesses)
+        found = measure(metric, net_for(name, dtype=dtype), images, witnesses)
         assert found
     for m in found:
         assert m.values.shape == (6,)
@@ -56,7 +56,7 @@ def test_what_a_set_shows_does_not_depend_on_the_batch_size(name: str) -> None:
     assert isinstance(metric, SetMetric)
     witnesses = (images.pixels + 0.1 * random_pixels(20).flip(0)).clamp(0, 1)
     witnesses[3] = torch.nan
-    base, *others = (observe(metric, small_net(batch_size=size), images, witnesses) for size in (64, 1, 7))
+    base, *others = (observe(metric, net_for(name, batch_size=size), images, witnesses) for size in (64, 1, 7))
     for other in others:
         for ours, theirs in zip(base.statistics, other.statistics, strict=True):
             assert (ours.quantity, ours.at) == (theirs.quantity, theirs.at)
@@ -74,10 +74,10 @@ def test_results_do_not_depend_on_batch_size_order_or_company(name: str) -> None
     assert isinstance(metric, ImageMetric)
     witnesses = images.pixels + 0.1 * random_pixels(20).flip(0)
     witnesses[3] = torch.nan
-    base = measure(metric, small_net(), images, witnesses)
+    base = measure(metric, net_for(name), images, witnesses)
     orders = [torch.arange(20), torch.arange(20), torch.randperm(20), torch.tensor([11])]
     for size, order in zip((1, 7, 64, 64), orders, strict=True):
-        rows = measure(metric, small_net(batch_size=size), images.select(order), witnesses[order])
+        rows = measure(metric, net_for(name, batch_size=size), images.select(order), witnesses[order])
         other = {(m.quantity, m.at): m.values for m in rows}
         assert other.keys() <= {(m.quantity, m.at) for m in base}
         for ours in base:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import Metric
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import NoiseRobustness
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.spectrum import JacobianSpectrum
 
-_ALL: tuple[type[Metric], ...] = (NoiseRobustness, JacobianSpectrum, GradientMasking, SmoothedPrediction)
+_ALL: tuple[type[Metric], ...] = (
+    NoiseRobustness,
+    AnalyticMoments,
+    JacobianSpectrum,
+    GradientMasking,
+    SmoothedPrediction,
+)
 METRICS: dict[str, type[Metric]] = {metric.name: metric for metric in _ALL}

@@ -10,6 +10,7 @@ from robusteval.audit.run import Run
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
     "adef": "ADef",
+    "analytic-moments": "Analytic moments",
     "apgd": "APGD",
     "auto": "Auto",
     "autoattack": "AutoAttack",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robusteval.reports.chapters import noise, spectrum
+from robusteval.reports.chapters import analytic_moments, noise, spectrum
 from robusteval.reports.chapters.base import Chapter
 
-CHAPTERS: tuple[Chapter, ...] = (noise.CHAPTER, spectrum.CHAPTER)
+CHAPTERS: tuple[Chapter, ...] = (noise.CHAPTER, analytic_moments.CHAPTER, spectrum.CHAPTER)
