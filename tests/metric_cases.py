@@ -13,8 +13,10 @@ from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import NoiseRobustness
+from robusteval.metrics.regularity import Regularity
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.spectrum import JacobianSpectrum
+from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 SHAPE = (2, 4, 4)
@@ -24,6 +26,7 @@ SMALL: dict[str, Metric] = {
     "noise": NoiseRobustness(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4, early_stop=False),
     "analytic-moments": AnalyticMoments(sigmas=(0.0, 0.02), samples=40),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
+    "regularity": Regularity(norm=Norm.L2, radii=(0.3, 0.6), samples=3, steps=2),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
 }

@@ -326,6 +326,23 @@ def test_evaluations_are_counted() -> None:
     assert (classifier.meter.backwards == 0).all()
 
 
+def test_a_tie_is_left_open() -> None:
+    """Two classes that see one pixel each have the same expected logit: chance puts one of them first."""
+    network = two_layers(2)
+    first, last = (m for m in network.modules() if isinstance(m, nn.Linear))
+    with torch.no_grad():
+        first.weight.zero_()
+        first.weight[0, 0] = first.weight[1, 1] = 1.0
+        first.bias.zero_()
+        last.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
+        last.bias.copy_(torch.tensor([0.0, 0.0, -9.0, -9.0]))
+    images = images_of(torch.full((30, *SHAPE), 0.5, dtype=F64))
+    metric = AnalyticMoments(sigmas=(0.3,), samples=50)
+    found = {m.quantity: m.values for m in measure(metric, classifier_of(network), images)}
+    assert found["agreement"].isnan().all()
+    assert set(found["monte_carlo_class"].tolist()) == {0.0, 1.0}
+
+
 def test_agreement_is_open_within_the_margins() -> None:
     lead = torch.tensor([[0.0, -2.0, -3.0], [0.0, -2.0, 1.5], [0.0, -0.5, -3.0], [0.0, 0.5, -3.0]])
     own = torch.zeros(4, dtype=torch.int64)

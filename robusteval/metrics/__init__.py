@@ -6,6 +6,7 @@ from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import Metric
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import NoiseRobustness
+from robusteval.metrics.regularity import Regularity
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.spectrum import JacobianSpectrum
 
@@ -13,6 +14,7 @@ _ALL: tuple[type[Metric], ...] = (
     NoiseRobustness,
     AnalyticMoments,
     JacobianSpectrum,
+    Regularity,
     GradientMasking,
     SmoothedPrediction,
 )

@@ -41,6 +41,7 @@ METHODS = {
     "noise": "Noise",
     "omega-bound": "omega-bound",
     "pgd": "PGD",
+    "regularity": "Regularity",
     "salt-and-pepper": "Salt and pepper",
     "smoothed-prediction": "Smoothed prediction",
     "smoothing": "Randomized smoothing",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from robusteval.reports.chapters import analytic_moments, noise, spectrum
+from robusteval.reports.chapters import analytic_moments, noise, regularity, spectrum
 from robusteval.reports.chapters.base import Chapter
 
-CHAPTERS: tuple[Chapter, ...] = (noise.CHAPTER, analytic_moments.CHAPTER, spectrum.CHAPTER)
+CHAPTERS: tuple[Chapter, ...] = (
+    noise.CHAPTER,
+    analytic_moments.CHAPTER,
+    spectrum.CHAPTER,
+    regularity.CHAPTER,
+)
