@@ -11,14 +11,16 @@ from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
 from robusteval.metrics.activation_maximization import ActivationMaximization
 from robusteval.metrics.activation_patterns import ActivationPatterns
+from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.covariance import Covariance
 from robusteval.metrics.deception import Deception
 from robusteval.metrics.kernels import Kernels
 from robusteval.metrics.linearity import Linearity
 from robusteval.metrics.masking import GradientMasking
-from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.noise import NoiseRobustness
 from robusteval.metrics.operator_norm import OperatorNorm
+from robusteval.metrics.regularity import Regularity
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
@@ -30,11 +32,13 @@ SHAPE = (2, 4, 4)
 F64 = torch.float64
 
 SMALL: dict[str, Metric] = {
-    "gaussian-noise": GaussianNoise(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4),
+    "noise": NoiseRobustness(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4, early_stop=False),
+    "analytic-moments": AnalyticMoments(sigmas=(0.0, 0.02), samples=40),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
     "operator-norm": OperatorNorm(starts=3),
     "linearity": Linearity(distances=(0.0, 0.5), samples=2, witnesses="some-attack"),
     "activation-patterns": ActivationPatterns(magnitudes=(0.0, 0.3), samples=2, witnesses="some-attack"),
+    "regularity": Regularity(norm=Norm.L2, radii=(0.3, 0.6), samples=3, steps=2),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
     "covariance": Covariance(witnesses="some-attack"),
@@ -45,7 +49,7 @@ SMALL: dict[str, Metric] = {
     "deception": Deception(witnesses="some-attack"),
 }
 """A cheap setting of each metric; a new one must be added here."""
-ACTIVATIONS: dict[str, type[nn.Module]] = {"activation-patterns": nn.ReLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"activation-patterns": nn.ReLU, "analytic-moments": nn.ReLU}
 """What a metric needs of a small network, where that is not smooth."""
 
 

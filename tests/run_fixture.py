@@ -249,10 +249,9 @@ def _manifest(count: int, certificates: bool, metrics: bool) -> dict[str, Any]:
         stages.append({"name": "l-bound-l2", "method": "l-bound", **kind, **bound})
         stages.append({"name": "smoothing-l2", "method": "smoothing", **kind, **smooth})
     if metrics:
-        stages += [
-            {"name": name, "kind": "metric", "method": name, "norm": None, **method}
-            for name in ("gaussian-noise", "jacobian-spectrum")
-        ]
+        measured = {"kind": "metric", "norm": None, **method}
+        noise = {"name": "gaussian-noise", "method": "noise", "settings": {"distribution": "gaussian"}}
+        stages += [measured | noise, measured | {"name": "jacobian-spectrum", "method": "jacobian-spectrum"}]
     model = {"name": "tiny", "path": "models/a b.safetensors", "arch": "digits-cnn", "mean": None, "std": None}
     return {
         "robusteval": "0.1.0",

@@ -289,13 +289,33 @@ def test_moments_tables(tmp_path: Path) -> None:
         Fake("pgd", "pgd", "linf", {"linf": [0.1, 0.1, 0.1, 0.0], "l2": [0.4, 0.4, 0.4, 0.0]}),
         Fake("lbfgs", "lbfgs", "l2", {"l2": [0.8, INF, 0.8, 0.0]}),
     ]
-    kept = [("gaussian-noise", "noise_area_single", 0.0, [0.5, 1.0, 0.75, 0.75])]
+    kept = [
+        ("gaussian-noise", "noise_area_single", 0.0, [0.5, 1.0, 0.75, 0.75]),
+        ("uniform-noise", "noise_area", 0.0, [0.0, 0.5, np.nan, 1.0]),
+        ("analytic-moments", "agreement", 0.25, [1.0, np.nan, np.nan, 0.0]),
+        ("analytic-moments", "output_error", 0.25, [0.1, 0.2, 0.3, 0.2]),
+        ("analytic-moments", "clean_error", 0.25, [0.4, 0.4, 0.4, 0.8]),
+    ]
     found = tables(build_paper_run(tmp_path, "moments-2020", CORRECT, attacks, measurements=kept))
     # 0.4^2 / 16 on three of four images; 0.8^2 / 16 on two of the three that were found.
     assert found["table-4"].headings == ["Model", "PGD", "LBF", "GSM", "AGA", "AUA", "DF2", "GNR", "ACC"]
     assert found["table-4"].rows[0][1:3] == ["7.50e-03", "2.67e-02 (1 not found)"]
     assert found["table-4"].rows[0][3:] == ["-", "-", "-", "-", "75.0", "75.0"]
     assert found["table-1"].headings == ["Model", "PGD", "LBFGS", "FGSM", "DF2", "GNR", "ACC"]
+    low, high = clopper_pearson(3, 4, 0.025)
+    ours, theirs = found["figure-6"].rows
+    assert ours == [
+        "tiny",
+        "Gaussian",
+        "one sample",
+        "75.0 %",
+        f"{100 * low - 0.05:.1f} to {100 * high + 0.05:.1f} %",
+        "4",
+    ]
+    assert [*theirs[:4], theirs[5]] == ["tiny", "uniform", "each of m samples", "50.0 %", "3"]
+    assert [row[1] for row in found["equation-3"].rows] == ["0.125", "0.25", "0.325", "0.5", "1"]
+    assert found["equation-3"].rows[0][2:] == ["-", "-", "0", "-", "-"]
+    assert found["equation-3"].rows[1][2:] == ["50.0 %", "1.2 to 98.8 %", "2", "0.2", "0.5"]
 
 
 def test_smoothkernel_tables(tmp_path: Path) -> None:

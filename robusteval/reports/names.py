@@ -12,6 +12,7 @@ METHODS = {
     "activation-maximization": "Activation maximization",
     "activation-patterns": "Activation patterns",
     "adef": "ADef",
+    "analytic-moments": "Analytic moments",
     "apgd": "APGD",
     "auto": "Auto",
     "autoattack": "AutoAttack",
@@ -43,9 +44,11 @@ METHODS = {
     "lipschitz": "Lipschitz margin",
     "logbarrier": "LogBarrier",
     "lrc": "LRC",
+    "noise": "Noise",
     "omega-bound": "omega-bound",
     "operator-norm": "Operator norms",
     "pgd": "PGD",
+    "regularity": "Regularity",
     "salt-and-pepper": "Salt and pepper",
     "smoothed-prediction": "Smoothed prediction",
     "smoothing": "Randomized smoothing",
@@ -87,6 +90,8 @@ def stage(entry: dict[str, Any]) -> str:
         return "Clean predictions"
     settings = entry.get("settings", {})
     title = method(entry["method"])
+    if "distribution" in settings:
+        title = f"{settings['distribution'].capitalize()} {title.lower()}"
     if entry["method"] == "lrc" and "samples" in settings:
         title = f"{title} worst of {settings['samples']}"
         if settings.get("images"):

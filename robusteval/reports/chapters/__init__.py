@@ -5,12 +5,14 @@ from __future__ import annotations
 from robusteval.reports.chapters import (
     activation_maximization,
     activation_patterns,
+    analytic_moments,
     covariance,
     deception,
     kernels,
     linearity,
     noise,
     operator_norm,
+    regularity,
     softmax_line,
     spectrum,
     targeted_grid,
@@ -19,10 +21,12 @@ from robusteval.reports.chapters.base import Chapter
 
 CHAPTERS: tuple[Chapter, ...] = (
     noise.CHAPTER,
+    analytic_moments.CHAPTER,
     spectrum.CHAPTER,
     operator_norm.CHAPTER,
     linearity.CHAPTER,
     activation_patterns.CHAPTER,
+    regularity.CHAPTER,
     covariance.CHAPTER,
     softmax_line.CHAPTER,
     kernels.CHAPTER,
