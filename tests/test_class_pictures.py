@@ -4,6 +4,7 @@ networks whose maxima and distances are known exactly; and all three in a real r
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -327,8 +328,8 @@ norm = "l2"
 
 [[metrics]]
 method = "activation-maximization"
-steps = 100
-learning_rate = 0.05
+steps = 40
+learning_rate = 0.1
 
 [[metrics]]
 method = "targeted-grid"
@@ -372,19 +373,19 @@ def test_an_honest_run_verifies_whatever_the_batch(audited: tuple[Run, Classifie
     assert list(verify(audited[0])) == []
 
 
-@pytest.mark.parametrize(("stage", "table"), [("activation-maximization", "statistics"), ("sure", None)])
-def test_a_tampered_number_is_named(
-    audited: tuple[Run, Classifier], tmp_path: Path, stage: str, table: str | None
-) -> None:
-    import shutil
-
+def test_tampered_numbers_are_named(audited: tuple[Run, Classifier], tmp_path: Path) -> None:
     copy = Run.open(shutil.copytree(audited[0].path, tmp_path / "copy"))
-    path = copy.part(stage, "00000", table)
-    frame = read_frame(path)
-    row = int(frame["value"].notna().to_numpy().argmax())
-    frame.loc[row, "value"] = 0.123
-    write_frame(path, frame)
-    assert any(f"stage {stage}, row {row}" in finding for finding in verify(copy))
+    tampered = []
+    for stage, table in (("activation-maximization", "statistics"), ("targeted-grid-l2", "statistics"), ("sure", None)):
+        path = copy.part(stage, "00000", table)
+        frame = read_frame(path)
+        row = int(frame["value"].notna().to_numpy().argmax())
+        frame.loc[row, "value"] = 0.123
+        write_frame(path, frame)
+        tampered.append(f"stage {stage}, row {row}")
+    findings = list(verify(copy))
+    for claim in tampered:
+        assert any(claim in finding for finding in findings)
 
 
 def test_the_report_shows_all_three_under_the_papers_names(audited: tuple[Run, Classifier], tmp_path: Path) -> None:
@@ -401,7 +402,7 @@ def test_the_report_shows_all_three_under_the_papers_names(audited: tuple[Run, C
     assert {name: plot.title for name, plot in found.items()} == titles
     assert "The first 3 of 10 classes" in found["pictures-targeted-grid-l2"].caption
     assert "The first" not in found["pictures-activation-maximization"].caption
-    drawn = {"pictures-activation-maximization": 20, "pictures-targeted-grid-l2": 9, "pictures-sure": 20}
+    drawn = {"pictures-activation-maximization": 20, "pictures-targeted-grid-l2": 9}
     for name, images in drawn.items():
         assert save(found[name], tmp_path).count("<image") == images
     assert found["pictures-activation-maximization"].data["probability"].between(0.9, 1).all()
@@ -445,12 +446,11 @@ def test_the_most_deceptive_pictures_are_what_the_model_is_surest_of(audited: tu
 
 
 def test_a_model_that_is_always_wrong_leaves_the_chapters_empty(demo_folder: Path, tmp_path: Path) -> None:
-    images = read_images("digits", 6)
+    images = read_images("digits", 3)
     run, _ = audit(demo_folder, tmp_path, replace(images, labels=(images.labels + 1) % 10))
     assert set(run.table("measurements")["value"].isna()) <= {True}
     for chapter, plots, grids in zip(MINE, (2, 0, 0), (1, 0, 0), strict=True):
         assert (len(chapter.plots(run)), len(chapter.grids(run))) == (plots, grids)
-    assert list(verify(run)) == []
 
 
 def test_the_papers_tables_have_both_appendices(tmp_path: Path) -> None:
