@@ -9,7 +9,7 @@ from robusteval.audit.run import Run
 
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
-    "activation-maximization": "Activation maximization",
+    "activation-maximization": "What the model sees in each class",
     "activation-patterns": "Activation patterns",
     "adef": "ADef",
     "analytic-moments": "Analytic moments",
@@ -23,7 +23,7 @@ METHODS = {
     "covariance": "Covariance",
     "crown": "CROWN",
     "ddn": "DDN",
-    "deception": "Deception",
+    "deception": "Most deceptive examples",
     "deepfool": "DeepFool",
     "ead": "EAD",
     "fab": "FAB",
@@ -56,7 +56,7 @@ METHODS = {
     "smoothing-sequential": "Sequential smoothing",
     "softmax-line": "Softmax along the line",
     "square": "Square",
-    "targeted-grid": "Targeted grid",
+    "targeted-grid": "Targeted attacks, class by class",
     "transfer": "Transfer",
     "uniform-noise": "Uniform noise",
 }
