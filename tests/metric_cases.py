@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
+from robusteval.metrics.alignment import Alignment
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import GaussianNoise
@@ -20,6 +21,7 @@ SHAPE = (2, 4, 4)
 F64 = torch.float64
 
 SMALL: dict[str, Metric] = {
+    "alignment": Alignment(ranks=5, witnesses="some-attack"),
     "gaussian-noise": GaussianNoise(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),

@@ -242,13 +242,24 @@ def test_opnorm_tables(tmp_path: Path) -> None:
     attacks = [Fake("pga-l2", "pgd", "l2", {"l2": [0.2, 0.5, INF, 0.0]}, (0.2, 0.5, 1.0))]
     spectrum = [("jacobian-spectrum", "singular_value", 1.0, [4.0, 2.0, 3.0, 3.0])]
     spectrum.append(("jacobian-spectrum", "singular_value_adversarial", 1.0, [5.0, 7.0, np.nan, np.nan]))
-    found = tables(build_paper_run(tmp_path, "opnorm-2020", CORRECT, attacks, measurements=spectrum))
+    aligned = [("alignment-pga-linf", "alignment", 2.0, [0.5, 0.25, np.nan, np.nan])]
+    aligned.append(("alignment-pga-linf", "alignment_twin", 1.0, [0.125, np.nan, np.nan, np.nan]))
+    found = tables(build_paper_run(tmp_path, "opnorm-2020", CORRECT, attacks, measurements=[*spectrum, *aligned]))
     assert found["table-2"].rows == [["tiny", "75.0"]]
     assert found["figure-3-l2"].headings == ["Training method", "0", "0.2", "0.5", "1"]
     assert found["figure-3-l2"].rows == [["tiny", "75.0", "50.0", "25.0", "25.0"]]
+    none = ["-"] * 8
     assert found["figure-2"].rows == [
-        ["tiny", "clean", "3", "-", "-", "-", "-", "-"],
-        ["tiny", "adversarial", "6", "-", "-", "-", "-", "-"],
+        ["tiny", "features", "clean", "3", *none],
+        ["tiny", "features", "adversarial", "6", *none],
+        ["tiny", "features", "random weights", "-", *none],
+        ["tiny", "logits", "clean", "-", *none],
+        ["tiny", "logits", "adversarial", "-", *none],
+        ["tiny", "logits", "random weights", "-", *none],
+    ]
+    assert found["figure-2-right"].rows[2:] == [
+        ["tiny", "Linf", "trained", "-", "0.375", *none[1:]],
+        ["tiny", "Linf", "random weights", "0.125", *none],
     ]
 
 
@@ -301,13 +312,14 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
     import tomllib
     from importlib.resources import files
 
+    from robusteval.audit.protocol import parse_protocol
     from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
 
     folder = files("robusteval") / "protocols"
     wanted = {
         "sgr-2019": {*sgr.WHITE_BOX.values(), sgr.TRANSFER, sgr.FOOL, *(f"lrc-{z}" for z in sgr.ZETAS)},
         "gradreg-2020": {*gradreg.SMOOTHING},
-        "opnorm-2020": {*opnorm.ATTACKS},
+        "opnorm-2020": {*opnorm.ATTACKS, *opnorm.MAPS.values(), *opnorm.ALIGNMENTS.values()},
         "moments-2020": {*moments.ATTACKS.values()},
         "smoothkernel-2020": {*smoothkernels.ATTACKS.values()},
     }
@@ -315,6 +327,7 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
     for name, labels in wanted.items():
         data = tomllib.loads((folder / f"{name}.toml").read_text())
         assert data["name"] == name
-        given = {e.get("name") for kind in ("attacks", "certificates") for e in data.get(kind, [])}
+        protocol = parse_protocol(data, name)
+        given = {e.label for kind in (protocol.attacks, protocol.certificates, protocol.metrics) for e in kind}
         assert labels <= given, name
         assert re.match(r"\w+ \(\d{4}\): ", data["description"])

@@ -10,6 +10,7 @@ from robusteval.audit.run import Run
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
     "adef": "ADef",
+    "alignment": "Alignment with singular vectors",
     "apgd": "APGD",
     "auto": "Auto",
     "autoattack": "AutoAttack",
@@ -92,6 +93,8 @@ def stage(entry: dict[str, Any]) -> str:
         title = f"{title}, {settings['target']} target"
     if settings.get("minimum_distance"):
         title = f"{title}, by bisection"
+    if settings.get("of"):
+        title = f"{title} of the {settings['of']}"
     if entry["kind"] == "certificate":
         title = f"{title} ({entry['guarantee']})"
     return f"{title}, {NORMS[entry['norm']]}" if entry.get("norm") else title

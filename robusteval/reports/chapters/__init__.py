@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robusteval.reports.chapters import noise, spectrum
+from robusteval.reports.chapters import alignment, noise, spectrum
 from robusteval.reports.chapters.base import Chapter
 
-CHAPTERS: tuple[Chapter, ...] = (noise.CHAPTER, spectrum.CHAPTER)
+CHAPTERS: tuple[Chapter, ...] = (noise.CHAPTER, spectrum.CHAPTER, alignment.CHAPTER)

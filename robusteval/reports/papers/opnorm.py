@@ -1,4 +1,4 @@
-"""OpNorm (2020): table 2, and figures 2 (left) and 3 as tables."""
+"""OpNorm (2020): table 2, and figures 2 and 3 as tables."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from robusteval.reports.show import Round
 
 ATTACKS = {"pga-l2": "l2", "pga-linf": "linf"}
 """Label in the protocol -> norm."""
-RANKS = (1, 2, 3, 5, 10, 20)
-SPECTRA = {"clean": "singular_value", "adversarial": "singular_value_adversarial"}
+RANKS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
+SPECTRA = {
+    "clean": "singular_value",
+    "adversarial": "singular_value_adversarial",
+    "random weights": "singular_value_twin",
+}
+MAPS = {"features": "jacobian-spectrum", "logits": "jacobian-spectrum-logits"}
+"""Whose Jacobian -> label in the protocol; the paper's is that of the features."""
+ALIGNED = {"trained": "alignment", "random weights": "alignment_twin"}
+ALIGNMENTS = {"L2": "alignment-pga-l2", "Linf": "alignment-pga-linf"}
+"""Norm of the ascent -> label in the protocol."""
 
 
 def tables(models: Sequence[Model]) -> list[Grid]:
     """The paper's table 1 is a theorem's; it has nothing to measure."""
-    return [_accuracy(models), _spectrum(models), *(_curve(models, label, norm) for label, norm in ATTACKS.items())]
+    figure_3 = (_curve(models, label, norm) for label, norm in ATTACKS.items())
+    return [_accuracy(models), _spectrum(models), _alignment(models), *figure_3]
 
 
 def _accuracy(models: Sequence[Model]) -> Grid:
@@ -27,17 +37,38 @@ def _accuracy(models: Sequence[Model]) -> Grid:
 
 def _spectrum(models: Sequence[Model]) -> Grid:
     rows = [
-        [model.name, at, *(show.significant(model.measurement("jacobian-spectrum", quantity, r)) for r in RANKS)]
+        [model.name, of, at, *_by_rank(model, label, quantity)]
         for model in models
+        for of, label in MAPS.items()
         for at, quantity in SPECTRA.items()
     ]
     note = (
-        "Mean singular values of the penultimate features' Jacobian by rank, at the images and at their witnesses. "
-        "Figures 2 (right), 4 and 5 (alignment, linearity, activation patterns) need metrics that no stage measured; "
-        "figure 7 needs training runs."
+        "Mean singular values of the Jacobian by rank: at the images, at their witnesses under ascent in L2, and at "
+        "the images with random weights in place of the trained ones. The paper shows those of the features. "
+        "Figures 4 and 5 (linearity, activation patterns) need metrics that no stage measured; figure 7 needs training "
+        "runs."
     )
-    headings = ["Training method", "at", *(f"rank {r}" for r in RANKS)]
-    return Grid("Figure 2 (left)", headings, rows, text=2, note=note, name="figure-2")
+    headings = ["Training method", "of the", "at", *(f"rank {r}" for r in RANKS)]
+    return Grid("Figure 2 (left)", headings, rows, text=3, note=note, name="figure-2")
+
+
+def _alignment(models: Sequence[Model]) -> Grid:
+    rows = [
+        [model.name, norm, of, *_by_rank(model, label, quantity)]
+        for model in models
+        for norm, label in ALIGNMENTS.items()
+        for of, quantity in ALIGNED.items()
+    ]
+    note = (
+        "Mean magnitude of the cosine between the perturbation of projected gradient ascent and the right singular "
+        "vectors of the penultimate features' Jacobian, of the network and of one with random weights."
+    )
+    headings = ["Training method", "ascent in", "vectors of", *(f"rank {r}" for r in RANKS)]
+    return Grid("Figure 2 (right)", headings, rows, text=3, note=note, name="figure-2-right")
+
+
+def _by_rank(model: Model, label: str, quantity: str) -> list[str]:
+    return [show.significant(model.measurement(label, quantity, r)) for r in RANKS]
 
 
 def _curve(models: Sequence[Model], label: str, norm: str) -> Grid:
