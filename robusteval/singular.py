@@ -13,13 +13,17 @@ from robusteval.jacobian import ENTRIES, Linearised, Map, jacobians, spectrum, s
 from robusteval.streams import Streams
 
 TOLERANCE = 1e-3
-"""Relative accuracy of singular values that are found without the matrix; of their vectors' a tenth."""
+"""Relative accuracy of singular values that are found without the matrix; a tenth of it where vectors are, too."""
 LEADING = 20
 """How many are found of a matrix that does not fit, where all were asked for."""
-PASSES = 30
-"""What a leading value costs at most, about, in backward passes: where all outputs take fewer, the matrix is made."""
-GUARD = 1
-"""Directions iterated beside those asked for: without one, the second largest could pass for the largest."""
+PASSES = 25
+"""What a direction of the iteration costs at most, about, in backward passes: where all outputs take fewer, the matrix
+is made."""
+GUARD = 3
+"""Directions iterated beside those asked for: without them, the second largest could pass for the largest."""
+MARGIN = 8
+"""How far below the accuracy that is asked for the residual must be: of values that lie close together, a basis may
+hold a mixture that seems to be one of them, and the smaller its residual, the less likely that is."""
 BASIS = 6
 """Blocks of directions that the iteration holds; then the better half of what they span goes on."""
 STEPS = 100
@@ -70,8 +74,8 @@ def without_matrix(f: Map, pixels: Tensor, ranks: int | None) -> int:
     fits = outputs * inputs <= ENTRIES
     if fits and ranks is None:
         return 0
-    k = min(ranks or LEADING, outputs, inputs // 4)
-    return k if not fits or PASSES * k < outputs else 0
+    k = min(ranks or LEADING, outputs, inputs // 2 - GUARD)
+    return max(k, 0) if not fits or PASSES * (k + GUARD) < outputs else 0
 
 
 def decompose(j: Tensor) -> Singular:
@@ -91,17 +95,17 @@ def decompose(j: Tensor) -> Singular:
 
 
 def leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float = TOLERANCE) -> Singular:
-    """The k largest singular values at pictures (N, C, H, W), 2 (k + 1) <= D, and their vectors, by products with J
-    and J^T alone: block Krylov iteration of J^T J (Golub and Kahan's, a block of k + 1 directions at a time) with the
+    """The k largest singular values at pictures (N, C, H, W), 2 (k + 3) <= D, and their vectors, by products with J
+    and J^T alone: block Krylov iteration of J^T J (Golub and Kahan's, a block of k + 3 directions at a time) with the
     Rayleigh-Ritz values of the whole basis, restarted from its better half.
 
-    Stops, image by image, when |J^T J v - s^2 v| <= tolerance * s^2 for each pair (s, v), or it is rounding. Then a
-    singular value lies within half the tolerance of s, relative, and s exceeds the one of its rank by rounding only.
-    That it is of that rank rests on the random start: a block of k + 1 directions misses none of the k largest, nor a
-    copy of a repeated one, with probability one, but may be slow to find them. Pairs that do not converge in STEPS
-    blocks, and all behind them, are NaN.
+    Stops, image by image, when |J^T J v - s^2 v| <= tolerance / 8 * s^2 for each pair (s, v), or it is rounding. Then
+    a singular value lies within a sixteenth of the tolerance of s, relative, and s exceeds the one of its rank by
+    rounding only. That it is not one of a lower rank rests on the random start: where more than k + 3 values crowd
+    within a percent, one may be passed over, and s is off by their distance (on matrices made for it, from less than
+    one of 100 starts). Pairs that do not converge in STEPS blocks, and all behind them, are NaN.
 
-    Each block takes k + 1 passes forward and as many back, of the images that have not converged.
+    Each block takes k + 3 passes forward and as many back, of the images that have not converged.
     """
     n, inputs, block = len(pixels), pixels[0].numel(), k + GUARD
     values = torch.full((n, k), torch.nan, dtype=torch.float64, device=pixels.device)
@@ -116,7 +120,7 @@ def leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float =
         squares, mix = squares.flip(1), mix.flip(2).mT
         s2, v = squares[:, :block, None].clamp_min(0), mix[:, :block] @ basis
         residual = line.pull(mix[:, :block] @ images) - s2 * v
-        good = (residual.norm(dim=2, keepdim=True) <= tolerance * s2 + rounding * s2[:, :1])[:, :k]
+        good = (residual.norm(dim=2, keepdim=True) <= tolerance / MARGIN * s2 + rounding * s2[:, :1])[:, :k]
         done = good.all(1)[:, 0] | ~residual.isfinite().all(2).all(1) | (step == STEPS - 1)
         trusted = torch.where(good.cumprod(1) > 0, 1.0, torch.nan)[done]
         values[rows[done]] = (trusted * s2[done, :k].sqrt())[:, :, 0]

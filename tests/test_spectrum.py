@@ -201,18 +201,29 @@ def test_leading_singular_values_of_networks(arch: str) -> None:
     assert ((found.vectors @ full.vectors[:, :6].mT).square().sum(2) > 0.99).all()
 
 
-def test_what_does_not_converge_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_largest_is_not_taken_for_its_neighbours() -> None:
+    """One direction alone that starts nearly orthogonal to the first would pass the second or third for it."""
     torch.manual_seed(2)
-    s = torch.cat([torch.tensor([100.0]), 0.999 ** torch.arange(59)]).double()
+    s = torch.cat([torch.tensor([1, 0.997, 0.994]), torch.full((57,), 0.3)]).double()
     w = orthonormal(60, 60) @ torch.diag(s) @ orthonormal(96, 60).T
-    pixels = torch.rand(3, 2, 6, 8, dtype=F64)
-    monkeypatch.setattr(singular, "STEPS", 3)
+    pixels = torch.rand(400, 2, 6, 8, dtype=F64)
+    found = leading(matrix_map(w), pixels, 1, streams(pixels))
+    assert ((found.values - 1).abs() < 1e-3).all()
+
+
+def test_what_does_not_converge_is_nan_and_so_is_all_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    s = torch.cat([torch.tensor([100.0]), 0.99 ** torch.arange(59)]).double()
+    w = orthonormal(60, 60) @ torch.diag(s) @ orthonormal(96, 60).T
+    pixels = torch.rand(40, 2, 6, 8, dtype=F64)
+    monkeypatch.setattr(singular, "STEPS", 11)
     found = leading(matrix_map(w), pixels, 4, streams(pixels))
-    assert torch.allclose(found.values[:, 0], s[:1].expand(3))
-    assert found.values[:, 3].isnan().all()
     bad = found.values.isnan()
+    assert bad.any(1).float().mean() > 0.5
+    assert not bad.all(1).any()
     assert (bad[:, 1:] >= bad[:, :-1]).all()
     assert (found.vectors.isnan().all(2) == bad).all()
+    assert torch.allclose(found.values[~bad], s[:4].expand(40, 4)[~bad], rtol=1e-3)
 
 
 def test_a_gradient_that_is_not_finite_harms_its_own_image_only() -> None:
@@ -230,7 +241,7 @@ def test_a_gradient_that_is_not_finite_harms_its_own_image_only() -> None:
 
 
 def test_the_matrix_is_made_where_it_fits_and_is_cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, w = torch.rand(2, 2, 6, 8, dtype=F64), torch.randn(90, 96, dtype=F64)
+    pixels, w = torch.rand(2, 2, 6, 8, dtype=F64), torch.randn(130, 96, dtype=F64)
     f = matrix_map(w)
     full = torch.linalg.svdvals(w)
     assert without_matrix(f, pixels, None) == without_matrix(f, pixels, 3) == 0
@@ -238,13 +249,13 @@ def test_the_matrix_is_made_where_it_fits_and_is_cheaper(monkeypatch: pytest.Mon
     assert torch.allclose(singular_values(f, pixels, 3, 10, streams(pixels))[0], full[:3], rtol=1e-12)
     two = singular_values(f, pixels, 2, 10, streams(pixels))
     assert torch.allclose(two, full[:2].expand(2, 2), rtol=1e-3)
-    monkeypatch.setattr(singular, "ENTRIES", 96 * 89)
+    monkeypatch.setattr(singular, "ENTRIES", 96 * 129)
     assert without_matrix(f, pixels, None) == 20
-    assert without_matrix(f, pixels, 50) == 24
+    assert without_matrix(f, pixels, 50) == 45
     every = singular_values(f, pixels, None, 10, streams(pixels))
     assert torch.allclose(every, full[:20].expand(2, 20), rtol=1e-3)
     # As many pictures at a time as fit: here one.
-    monkeypatch.setattr(singular, "ENTRIES", singular.BASIS * 5 * 96)
+    monkeypatch.setattr(singular, "ENTRIES", singular.BASIS * (4 + singular.GUARD) * 96)
     parts = list(singular_vectors(f, pixels, 4, 10, streams(pixels)))
     assert [len(part.values) for part in parts] == [1, 1]
     assert parts[0].resolution == 1e-3
