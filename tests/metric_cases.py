@@ -11,6 +11,7 @@ from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
 from robusteval.metrics.activation_maximization import ActivationMaximization
 from robusteval.metrics.activation_patterns import ActivationPatterns
+from robusteval.metrics.alignment import Alignment
 from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.covariance import Covariance
@@ -34,6 +35,7 @@ F64 = torch.float64
 SMALL: dict[str, Metric] = {
     "noise": NoiseRobustness(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4, early_stop=False),
     "analytic-moments": AnalyticMoments(sigmas=(0.0, 0.02), samples=40),
+    "alignment": Alignment(ranks=5, witnesses="some-attack"),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
     "operator-norm": OperatorNorm(starts=3),
     "linearity": Linearity(distances=(0.0, 0.5), samples=2, witnesses="some-attack"),

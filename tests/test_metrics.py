@@ -7,14 +7,10 @@ import math
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import nn
 
-from metric_cases import F64, SHAPE, SMALL, curve, images_of, measure, observe, random_pixels, small_net
-from robusteval.classifier import make_classifier
-from robusteval.errors import UnsupportedError
+from metric_cases import F64, SMALL, images_of, measure, observe, random_pixels, small_net
 from robusteval.metrics import METRICS
 from robusteval.metrics.base import ImageMetric, SetMetric
-from robusteval.metrics.spectrum import JacobianSpectrum, singular_values
 from robusteval.reports.chapters import CHAPTERS
 
 # Every metric
@@ -100,63 +96,3 @@ def test_results_do_not_depend_on_batch_size_order_or_company(name: str) -> None
 def test_settings_that_make_no_sense_are_refused(name: str, setting: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         METRICS[name].model_validate(setting)
-
-
-# Jacobian spectrum
-
-
-def test_spectrum_of_a_linear_map_is_that_of_its_matrix() -> None:
-    torch.manual_seed(3)
-    body = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.Flatten(), nn.Linear(48, 10))
-    network = nn.Sequential(body, nn.Linear(10, 3))
-    classifier = make_classifier("linear", network, SHAPE, mean=(0.1, 0.2), std=(0.5, 0.25)).to("cpu", F64)
-    with torch.no_grad():
-        basis = torch.eye(32, dtype=F64).view(32, *SHAPE)
-        matrix = body(basis / torch.tensor([0.5, 0.25], dtype=F64).view(1, 2, 1, 1)) - body(
-            torch.zeros(1, *SHAPE, dtype=F64)
-        )
-    expected = torch.linalg.svdvals(matrix)
-    found = curve(measure(JacobianSpectrum(ranks=None), classifier, images_of(random_pixels(4))), "singular_value")
-    assert found.shape == (10, 4)
-    assert torch.allclose(found, expected[:, None].expand(10, 4), rtol=1e-9)
-
-
-@pytest.mark.parametrize("width", [8, 40])
-def test_spectrum_matches_the_jacobian_of_autograd(width: int) -> None:
-    """Fewer features than pixels, and more."""
-    classifier, pixels = small_net(width), random_pixels(5)
-    found = singular_values(classifier, pixels)
-    for x, values in zip(pixels, found, strict=True):
-        j = torch.autograd.functional.jacobian(lambda v: classifier.features(v[None])[0], x).flatten(1)
-        expected = torch.linalg.svdvals(j)
-        assert values.shape == expected.shape
-        assert (values - expected).abs().max() < 1e-7 * expected[0]
-
-
-def test_spectrum_keeps_the_ranks_asked_for_and_counts_its_cost() -> None:
-    classifier = small_net(8).metered(5)
-    found = measure(JacobianSpectrum(ranks=3), classifier, images_of(random_pixels(5)))
-    assert [(m.quantity, m.at) for m in found] == [("singular_value", r) for r in (1, 2, 3)]
-    assert torch.allclose(classifier.meter.forwards, torch.ones(5, dtype=F64))
-    assert torch.allclose(classifier.meter.backwards, torch.full((5,), 8.0, dtype=F64))
-
-
-def test_spectrum_at_witnesses_is_nan_where_there_is_none() -> None:
-    metric, images = JacobianSpectrum(ranks=None, witnesses="pgd-linf"), images_of(random_pixels(4))
-    assert metric.witnesses_of == "pgd-linf"
-    witnesses = random_pixels(4).flip(0)
-    witnesses[2] = torch.nan
-    found = curve(measure(metric, small_net(), images, witnesses), "singular_value_adversarial")
-    assert found[:, 2].isnan().all()
-    rest = torch.tensor([0, 1, 3])
-    assert torch.allclose(found[:, rest].T, singular_values(small_net(), witnesses[rest]))
-    none = measure(metric, small_net(), images, torch.full_like(witnesses, torch.nan))
-    assert curve(none, "singular_value_adversarial").isnan().all()
-    assert curve(none, "singular_value").isfinite().all()
-
-
-def test_a_network_without_a_linear_layer_is_unsupported() -> None:
-    network = nn.Sequential(nn.Conv2d(2, 3, 4), nn.Flatten())
-    classifier = make_classifier("conv", network, SHAPE).to("cpu", F64)
-    with pytest.raises(UnsupportedError, match=r"torch\.nn\.Linear"):
-        measure(JacobianSpectrum(), classifier, images_of(random_pixels(2)))

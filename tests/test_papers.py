@@ -262,7 +262,9 @@ def test_opnorm_tables(tmp_path: Path) -> None:
     lines += [("linearity", "largest_singular_value_adversarial", d, [4.0, np.nan, 5.0, np.nan]) for d in (0.0, 0.5)]
     lines.append(("linearity", "witness_distance", 0.0, [0.1, np.nan, 0.2, np.nan]))
     lines += [("activation-patterns", f"unchanged_at_{at}", 0.1, [0.5, 0.6, 0.7, 0.8]) for at in ("data", "noise")]
-    measured = [*spectrum, *norms, *lines]
+    aligned = [("alignment-pga-linf", "alignment", 2.0, [0.5, 0.25, np.nan, np.nan])]
+    aligned.append(("alignment-pga-linf", "alignment_twin", 1.0, [0.125, np.nan, np.nan, np.nan]))
+    measured = [*spectrum, *aligned, *norms, *lines]
     found = tables(build_paper_run(tmp_path, "opnorm-2020", CORRECT, attacks, measurements=measured))
     assert found["table-1"].headings[1:] == ["Domain", "Co-domain L1", "Co-domain L2", "Co-domain Linf"]
     assert [row[1:] for row in found["table-1"].rows] == [
@@ -278,9 +280,18 @@ def test_opnorm_tables(tmp_path: Path) -> None:
     assert found["table-2"].rows == [["tiny", "75.0"]]
     assert found["figure-3-l2"].headings == ["Training method", "0", "0.2", "0.5", "1"]
     assert found["figure-3-l2"].rows == [["tiny", "75.0", "50.0", "25.0", "25.0"]]
+    none = ["-"] * 8
     assert found["figure-2"].rows == [
-        ["tiny", "clean", "3", "-", "-", "-", "-", "-"],
-        ["tiny", "adversarial", "6", "-", "-", "-", "-", "-"],
+        ["tiny", "features", "clean", "3", *none],
+        ["tiny", "features", "adversarial", "6", *none],
+        ["tiny", "features", "random weights", "-", *none],
+        ["tiny", "logits", "clean", "-", *none],
+        ["tiny", "logits", "adversarial", "-", *none],
+        ["tiny", "logits", "random weights", "-", *none],
+    ]
+    assert found["figure-2-right"].rows[2:] == [
+        ["tiny", "Linf", "trained", "-", "0.375", *none[1:]],
+        ["tiny", "Linf", "random weights", "0.125", *none],
     ]
 
 
@@ -362,6 +373,7 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
     import tomllib
     from importlib.resources import files
 
+    from robusteval.audit.protocol import parse_protocol
     from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
 
     folder = files("robusteval") / "protocols"
@@ -369,7 +381,7 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
         "sgr-2019": {*sgr.WHITE_BOX.values(), sgr.TRANSFER, sgr.FOOL, *(f"lrc-{z}" for z in sgr.ZETAS)}
         | {*sgr.PERTURBATIONS.values(), sgr.LINE},
         "gradreg-2020": {*gradreg.SMOOTHING},
-        "opnorm-2020": {*opnorm.ATTACKS},
+        "opnorm-2020": {*opnorm.ATTACKS, *opnorm.MAPS.values(), *opnorm.ALIGNMENTS.values()},
         "moments-2020": {*moments.ATTACKS.values()},
         "smoothkernel-2020": {*smoothkernels.ATTACKS.values(), smoothkernels.KERNELS},
     }
@@ -377,6 +389,7 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
     for name, labels in wanted.items():
         data = tomllib.loads((folder / f"{name}.toml").read_text())
         assert data["name"] == name
-        given = {e.get("name") for kind in ("attacks", "certificates", "metrics") for e in data.get(kind, [])}
+        protocol = parse_protocol(data, name)
+        given = {e.label for kind in (protocol.attacks, protocol.certificates, protocol.metrics) for e in kind}
         assert labels <= given, name
         assert re.match(r"\w+ \(\d{4}\): ", data["description"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robusteval.metrics.activation_maximization import ActivationMaximization
 from robusteval.metrics.activation_patterns import ActivationPatterns
+from robusteval.metrics.alignment import Alignment
 from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import Metric
 from robusteval.metrics.covariance import Covariance
@@ -24,6 +25,7 @@ _ALL: tuple[type[Metric], ...] = (
     AnalyticMoments,
     SmoothedPrediction,
     JacobianSpectrum,
+    Alignment,
     OperatorNorm,
     Linearity,
     ActivationPatterns,

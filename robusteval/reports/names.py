@@ -12,6 +12,7 @@ METHODS = {
     "activation-maximization": "What the model sees in each class",
     "activation-patterns": "Activation patterns",
     "adef": "ADef",
+    "alignment": "Alignment with singular vectors",
     "analytic-moments": "Analytic moments",
     "apgd": "APGD",
     "auto": "Auto",
@@ -106,6 +107,8 @@ def stage(entry: dict[str, Any]) -> str:
         title = f"{title}, {settings['target']} target"
     if settings.get("minimum_distance"):
         title = f"{title}, by bisection"
+    if settings.get("of"):
+        title = f"{title} of the {settings['of']}"
     if entry["kind"] == "certificate":
         title = f"{title} ({entry['guarantee']})"
     return f"{title}, {NORMS[entry['norm']]}" if entry.get("norm") else title

@@ -5,6 +5,7 @@ from __future__ import annotations
 from robusteval.reports.chapters import (
     activation_maximization,
     activation_patterns,
+    alignment,
     analytic_moments,
     covariance,
     deception,
@@ -23,6 +24,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     noise.CHAPTER,
     analytic_moments.CHAPTER,
     spectrum.CHAPTER,
+    alignment.CHAPTER,
     operator_norm.CHAPTER,
     linearity.CHAPTER,
     activation_patterns.CHAPTER,

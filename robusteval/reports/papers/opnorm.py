@@ -1,4 +1,4 @@
-"""OpNorm (2020): tables 1 and 2, and figures 2 (left), 3, 4 and 5 as tables."""
+"""OpNorm (2020): tables 1 and 2, and figures 2 to 5 as tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,17 @@ from robusteval.reports.show import Round
 
 ATTACKS = {"pga-l2": "l2", "pga-linf": "linf"}
 """Label in the protocol -> norm."""
-RANKS = (1, 2, 3, 5, 10, 20)
-SPECTRA = {"clean": "singular_value", "adversarial": "singular_value_adversarial"}
+RANKS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
+SPECTRA = {
+    "clean": "singular_value",
+    "adversarial": "singular_value_adversarial",
+    "random weights": "singular_value_twin",
+}
+MAPS = {"features": "jacobian-spectrum", "logits": "jacobian-spectrum-logits"}
+"""Whose Jacobian -> label in the protocol; the paper's is that of the features."""
+ALIGNED = {"trained": "alignment", "random weights": "alignment_twin"}
+ALIGNMENTS = {"L2": "alignment-pga-l2", "Linf": "alignment-pga-linf"}
+"""Norm of the ascent -> label in the protocol."""
 
 DEVIATIONS = {"random": "deviation_random", "adversarial": "deviation_adversarial"}
 LARGEST = {"random": "largest_singular_value_random", "adversarial": "largest_singular_value_adversarial"}
@@ -31,6 +40,7 @@ def tables(models: Sequence[Model]) -> list[Grid]:
         _norms(models),
         _accuracy(models),
         _spectrum(models),
+        _alignment(models),
         *(_curve(models, label, norm) for label, norm in ATTACKS.items()),
         _along(models, "Figure 4 (left)", "linearity", DEVIATIONS, features.format("deviation from linearity")),
         _along(models, "Figure 4 (right)", "linearity", LARGEST, features.format("largest singular value")),
@@ -61,16 +71,37 @@ def _accuracy(models: Sequence[Model]) -> Grid:
 
 def _spectrum(models: Sequence[Model]) -> Grid:
     rows = [
-        [model.name, at, *(show.significant(model.measurement("jacobian-spectrum", quantity, r)) for r in RANKS)]
+        [model.name, of, at, *_by_rank(model, label, quantity)]
         for model in models
+        for of, label in MAPS.items()
         for at, quantity in SPECTRA.items()
     ]
     note = (
-        "Mean singular values of the penultimate features' Jacobian by rank, at the images and at their witnesses. "
-        "Figure 2 (right), alignment, needs a metric that no stage measured; figure 7 needs training runs."
+        "Mean singular values of the Jacobian by rank: at the images, at their witnesses under ascent in L2, and at "
+        "the images with random weights in place of the trained ones. The paper shows those of the features. "
+        "Figure 7 needs training runs."
     )
-    headings = ["Training method", "at", *(f"rank {r}" for r in RANKS)]
-    return Grid("Figure 2 (left)", headings, rows, text=2, note=note, name="figure-2")
+    headings = ["Training method", "of the", "at", *(f"rank {r}" for r in RANKS)]
+    return Grid("Figure 2 (left)", headings, rows, text=3, note=note, name="figure-2")
+
+
+def _alignment(models: Sequence[Model]) -> Grid:
+    rows = [
+        [model.name, norm, of, *_by_rank(model, label, quantity)]
+        for model in models
+        for norm, label in ALIGNMENTS.items()
+        for of, quantity in ALIGNED.items()
+    ]
+    note = (
+        "Mean magnitude of the cosine between the perturbation of projected gradient ascent and the right singular "
+        "vectors of the penultimate features' Jacobian, of the network and of one with random weights."
+    )
+    headings = ["Training method", "ascent in", "vectors of", *(f"rank {r}" for r in RANKS)]
+    return Grid("Figure 2 (right)", headings, rows, text=3, note=note, name="figure-2-right")
+
+
+def _by_rank(model: Model, label: str, quantity: str) -> list[str]:
+    return [show.significant(model.measurement(label, quantity, r)) for r in RANKS]
 
 
 def _curve(models: Sequence[Model], label: str, norm: str) -> Grid:
