@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad, grad
+from torch.autograd import grad
 
 from robusteval.classifier import Classifier
 from robusteval.errors import UnsupportedError
@@ -52,23 +52,6 @@ def jacobians(f: Map, pixels: Tensor, batch_size: int) -> Iterator[Tensor]:
     if len(pixels):
         size = max(1, min(batch_size, ENTRIES // (width(f, pixels) * pixels[0].numel())))
         yield from (jacobian(f, part) for part in pixels.split(size))
-
-
-def pushed(f: Map, pixels: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """f(x) (N, F) and J v (N, F) for directions v (N, C, H, W), in one pass forward."""
-    with torch.no_grad(), forward_ad.dual_level():
-        value, tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(pixels.detach(), directions)))
-        # A constant map has no tangent at all.
-        return value, torch.zeros_like(value) if tangent is None else tangent
-
-
-def pulled(f: Map, pixels: Tensor, weights: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """f(x) (N, F) and J^T u (N, C, H, W) for the weights u (N, F) that the values are given, in one pass back."""
-    with torch.enable_grad():
-        x = pixels.detach().requires_grad_()
-        value = f(x)
-        (gradient,) = grad(value, x, weights(value.detach()))
-    return value.detach(), gradient
 
 
 class Linearised:

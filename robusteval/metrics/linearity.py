@@ -10,14 +10,11 @@ from torch import Tensor
 
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.jacobian import ENTRIES, Of, jacobians, outputs, pushed, spectrum
-from robusteval.lanczos import STEPS, largest_singular_value
+from robusteval.jacobian import Linearised, Of, outputs
 from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
 from robusteval.norms import Norm
+from robusteval.singular import singular_values
 from robusteval.streams import Streams
-
-FEW = 64
-"""Up to so many outputs the whole Jacobian costs less than its largest singular value alone."""
 
 
 class Linearity(AtWitnesses, ImageMetric):
@@ -26,12 +23,12 @@ class Linearity(AtWitnesses, ImageMetric):
 
     OpNorm section 5.4, figure 4; phi are the penultimate features (or the logits). `deviation_adversarial` and
     `largest_singular_value_adversarial` are the same towards the closest witness of the attack `witnesses`, which
-    lies at `witness_distance` (L2); NaN where the attack found none or the witness is the image. As in the paper x + z
-    is not clipped: far enough it leaves the box [0, 1], where no image is. A deviation below about 1e-6 of |phi| is
-    rounding in float32. Singular values are exact but for rounding up to 64 outputs, and by `largest_singular_value`
-    for more. Costs a forward and, for each direction, one with a tangent (for few outputs: a Jacobian instead), and
-    at each distance a forward and a Jacobian: a forward and as many backwards as outputs, or for more than 64 some ten
-    steps of two forwards and a backward.
+    lies at `witness_distance` (L2); NaN where the attack found none or the witness is the image. x + z is not clipped
+    (the paper does not say): far enough it leaves the box [0, 1], where no image is. A deviation below about 1e-6 of
+    |phi| is rounding in float32. Singular values are those of robusteval/singular.py: exact but for rounding up to 100
+    outputs, to 1e-3 for more. Costs a forward and a backward, one more pass for each direction, and at each distance on
+    it a forward and the largest singular value: a forward and as many backwards as outputs, or for more than 100 at
+    most about as many passes as that.
     """
 
     name: ClassVar[str] = "linearity"
@@ -46,9 +43,7 @@ class Linearity(AtWitnesses, ImageMetric):
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
         x = images.pixels
-        start = streams.normal(*images.shape)
-        random = streams.normal(self.samples, *images.shape)
-        curves = {"random": self._along(classifier, x, _unit(random), start)}
+        curves = {"random": self._along(classifier, x, _unit(streams.normal(self.samples, *images.shape)), streams)}
         distances = []
         if witnesses is not None:
             size = Norm.L2.size(witnesses - x).double()
@@ -57,7 +52,8 @@ class Linearity(AtWitnesses, ImageMetric):
             curves["adversarial"] = torch.full_like(curves["random"], torch.nan)
             if len(rows):
                 ways = _unit((witnesses - x)[rows, None])
-                curves["adversarial"][..., rows] = self._along(classifier.select(rows), x[rows], ways, start[rows])
+                found = self._along(classifier.select(rows), x[rows], ways, streams.select(rows))
+                curves["adversarial"][..., rows] = found
         return distances + [
             Measurement(f"{quantity}_{way}", distance, values)
             for way, both in curves.items()
@@ -65,31 +61,22 @@ class Linearity(AtWitnesses, ImageMetric):
             for distance, values in zip(self.distances, curve, strict=True)
         ]
 
-    def _along(self, classifier: Classifier, pixels: Tensor, ways: Tensor, start: Tensor) -> Tensor:
+    def _along(self, classifier: Classifier, pixels: Tensor, ways: Tensor, streams: Streams) -> Tensor:
         """Deviations and largest singular values from pictures (N, C, H, W), the means over their unit directions
         (N, S, C, H, W), (2, distances, N) float64."""
-        f = outputs(classifier, self.of)
-        size = max(1, min(classifier.batch_size, ENTRIES // (STEPS * pixels[0].numel())))
-        parts = []
-        for x, directions, v in zip(pixels.split(size), ways.split(size), start.split(size), strict=True):
-            with torch.no_grad():
-                value = f(x)
-            few = value.shape[1] <= FEW
-            j = torch.cat(list(jacobians(f, x, size))) if few else None
-            found = torch.zeros(2, len(self.distances), len(x), dtype=torch.float64, device=x.device)
-            for z in directions.unbind(1):
-                slope = pushed(f, x, z)[1] if j is None else (j @ z.flatten(1)[:, :, None])[:, :, 0]
-                points = [x + d * z for d in self.distances]
-                with torch.no_grad():
-                    gone = [f(p) - value - d * slope for p, d in zip(points, self.distances, strict=True)]
-                if few:
-                    values = torch.cat([spectrum(there)[:, 0] for there in jacobians(f, torch.cat(points), size)])
-                else:
-                    values = torch.cat([largest_singular_value(f, p, v) for p in points])
-                found[0] += torch.stack([Norm.L2.size(g) for g in gone])
-                found[1] += values.view(len(points), len(x))
-            parts.append(found / ways.shape[1])
-        return torch.cat(parts, dim=2)
+        f, size = outputs(classifier, self.of), classifier.batch_size
+        found = torch.zeros(2, len(self.distances), len(pixels), dtype=torch.float64, device=pixels.device)
+        for rows in torch.arange(len(pixels), device=pixels.device).split(size):
+            x, directions, own = pixels[rows], ways[rows], streams.select(rows)
+            line = Linearised(f, x)
+            slopes = line.push(directions.flatten(2))
+            for z, slope in zip(directions.unbind(1), slopes.unbind(1), strict=True):
+                for k, d in enumerate(self.distances):
+                    with torch.no_grad():
+                        gone = f(x + d * z) - line.value.detach() - d * slope
+                    found[0, k, rows] += Norm.L2.size(gone)
+                    found[1, k, rows] += singular_values(f, x + d * z, 1, size, own)[:, 0]
+        return found / ways.shape[1]
 
 
 def _unit(ways: Tensor) -> Tensor:
