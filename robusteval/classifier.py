@@ -146,8 +146,15 @@ class Classifier:
     def _booked(self, output: Tensor) -> Tensor:
         meter, rows, evaluated = self.meter, self.rows, len(output)
         meter.add(meter.forwards, rows, evaluated)
+
+        def backward(gradient: Tensor) -> None:
+            meter.add(meter.backwards, rows, evaluated)
+            if gradient.requires_grad:
+                # A pass back through the backward pass goes forward through the layers: J v out of J^T u.
+                gradient.register_hook(lambda _: meter.add(meter.forwards, rows, evaluated))
+
         if output.requires_grad:
-            output.register_hook(lambda _: meter.add(meter.backwards, rows, evaluated))
+            output.register_hook(backward)
         return output
 
 

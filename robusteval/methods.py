@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Self
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveFloat, model_validator
 
 from robusteval.norms import BALLS, Norm
 
@@ -32,6 +33,18 @@ class Statistic:
 
 Step = Callable[[int, int], None]
 """Called with (done, total) to move a progress bar."""
+
+
+def number(value: object) -> object:
+    """A fraction such as "8/255", as everywhere in protocols."""
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except ZeroDivisionError:
+        raise ValueError("expected a number or a fraction such as '8/255'") from None
+
+
+Radius = Annotated[PositiveFloat, BeforeValidator(number)]
+"""A radius in pixel units, a number or a fraction."""
 
 
 class Method(BaseModel):

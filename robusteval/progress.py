@@ -48,7 +48,9 @@ class Bars:
         if self._interrupted:
             raise KeyboardInterrupt
         if self._task is not None:
-            self._bars.advance(self._task, done)
+            # A stage that moved its bar by itself may end it twice.
+            bar = self._bars.tasks[self._task]
+            self._bars.update(self._task, completed=min(bar.completed + done, bar.total or 0))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True

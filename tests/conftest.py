@@ -87,7 +87,7 @@ n = 100
 delta = 0.2
 
 [[metrics]]
-method = "gaussian-noise"
+method = "noise"
 sigmas = [0.1, 0.3]
 samples = 5
 

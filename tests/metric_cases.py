@@ -9,23 +9,50 @@ from torch import Tensor, nn
 
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
+from robusteval.metrics.activation_maximization import ActivationMaximization
+from robusteval.metrics.activation_patterns import ActivationPatterns
+from robusteval.metrics.alignment import Alignment
+from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
+from robusteval.metrics.covariance import Covariance
+from robusteval.metrics.deception import Deception
+from robusteval.metrics.kernels import Kernels
+from robusteval.metrics.linearity import Linearity
 from robusteval.metrics.masking import GradientMasking
-from robusteval.metrics.noise import GaussianNoise
+from robusteval.metrics.noise import NoiseRobustness
+from robusteval.metrics.operator_norm import OperatorNorm
+from robusteval.metrics.regularity import Regularity
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
+from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
+from robusteval.metrics.targeted_grid import TargetedGrid
+from robusteval.norms import Norm
 from robusteval.streams import Streams
 
 SHAPE = (2, 4, 4)
 F64 = torch.float64
 
 SMALL: dict[str, Metric] = {
-    "gaussian-noise": GaussianNoise(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4),
+    "noise": NoiseRobustness(sigmas=(0.0, 0.05, 0.2, 0.5), samples=4, early_stop=False),
+    "analytic-moments": AnalyticMoments(sigmas=(0.0, 0.02), samples=40),
+    "alignment": Alignment(ranks=5, witnesses="some-attack"),
     "jacobian-spectrum": JacobianSpectrum(ranks=5, witnesses="some-attack"),
+    "operator-norm": OperatorNorm(starts=3),
+    "linearity": Linearity(distances=(0.0, 0.5), samples=2, witnesses="some-attack"),
+    "activation-patterns": ActivationPatterns(magnitudes=(0.0, 0.3), samples=2, witnesses="some-attack"),
+    "regularity": Regularity(norm=Norm.L2, radii=(0.3, 0.6), samples=3, steps=2),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
+    "covariance": Covariance(witnesses="some-attack"),
+    "softmax-line": SoftmaxLine(witnesses="some-attack", shown=3, points=5),
+    "kernels": Kernels(shown=2, side=16),
+    "activation-maximization": ActivationMaximization(steps=20, learning_rate=0.1),
+    "targeted-grid": TargetedGrid(norm=Norm.LINF, budget=0.2, steps=5),
+    "deception": Deception(witnesses="some-attack"),
 }
 """A cheap setting of each metric; a new one must be added here."""
+ACTIVATIONS: dict[str, type[nn.Module]] = {"activation-patterns": nn.ReLU, "analytic-moments": nn.ReLU}
+"""What a metric needs of a small network, where that is not smooth."""
 
 
 def images_of(pixels: Tensor) -> Images:
@@ -37,11 +64,10 @@ def random_pixels(n: int) -> Tensor:
     return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(7)).double()
 
 
-def small_net(width: int = 8, dtype: torch.dtype = F64, batch_size: int = 64) -> Classifier:
+def small_net(width: int = 8, dtype: torch.dtype = F64, batch_size: int = 64, metric: str = "") -> Classifier:
     torch.manual_seed(5)
-    network = nn.Sequential(
-        nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, width), nn.Tanh(), nn.Linear(width, 3)
-    )
+    bend = ACTIVATIONS.get(metric, nn.Tanh)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), bend(), nn.Flatten(), nn.Linear(12, width), bend(), nn.Linear(width, 3))
     classifier = make_classifier("small", network, SHAPE, mean=(0.5, 0.4), std=(0.2, 0.3))
     return replace(classifier.to("cpu", dtype), batch_size=batch_size)
 

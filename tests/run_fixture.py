@@ -127,7 +127,8 @@ def build_paper_run(
         write_frame(path / "tables" / f"{table}.parquet", tables[table])
     manifest = _manifest(len(ids), certificates=False, metrics=False)
     spent = {"status": "done", "reason": "", "seconds": 1.0, "forwards": 8.0, "backwards": 4.0, "settings": {}}
-    metrics = {m for m, *_ in measurements} - {f.label for f in attacks} - {c.label for c in certificates}
+    measured_by = {m for m, *_ in (*measurements, *statistics)}
+    metrics = measured_by - {f.label for f in attacks} - {c.label for c in certificates}
     manifest["stages"] = [
         manifest["stages"][0],
         *(
@@ -248,10 +249,9 @@ def _manifest(count: int, certificates: bool, metrics: bool) -> dict[str, Any]:
         stages.append({"name": "l-bound-l2", "method": "l-bound", **kind, **bound})
         stages.append({"name": "smoothing-l2", "method": "smoothing", **kind, **smooth})
     if metrics:
-        stages += [
-            {"name": name, "kind": "metric", "method": name, "norm": None, **method}
-            for name in ("gaussian-noise", "jacobian-spectrum")
-        ]
+        measured = {"kind": "metric", "norm": None, **method}
+        noise = {"name": "gaussian-noise", "method": "noise", "settings": {"distribution": "gaussian"}}
+        stages += [measured | noise, measured | {"name": "jacobian-spectrum", "method": "jacobian-spectrum"}]
     model = {"name": "tiny", "path": "models/a b.safetensors", "arch": "digits-cnn", "mean": None, "std": None}
     return {
         "robusteval": "0.1.0",

@@ -62,7 +62,7 @@ def test_list(what: str) -> None:
     known = {
         "attacks": "pgd",
         "certificates": "smoothing",
-        "metrics": "gaussian-noise",
+        "metrics": "jacobian-spectrum",
         "architectures": "resnet18",
         "protocols": "standard-linf",
         "data": "digits",

@@ -194,6 +194,20 @@ def test_sgr_table_1(tmp_path: Path) -> None:
     # Strength is the root mean square over the 16 values.
     assert found["figure-3"].rows[0] == ["one", "-", "-", "-", "25.0", "-"]
     assert found["figure-4"].rows[0][1:6] == ["75.0", "50.0", "50.0", "50.0", "25.0"]
+    assert found["figure-1"].rows[0] == ["one", "within", "-", "-", "-", "-"]
+    assert found["figure-6"].rows[0] == ["one", "-"]
+
+
+def test_sgr_decay_lengths_and_lines(tmp_path: Path) -> None:
+    measured = [
+        ("covariance-pgd", "decay_length_0_0", 0.0, 1.234),
+        ("covariance-pgd", "data_decay_length_0_0", 0.0, 5.0),
+    ]
+    measured += [("covariance-fgsm", "covariance_0_0", 0.0, 1.0), ("softmax-line", "variation", 5.0, 1.5)]
+    found = tables(build_paper_run(tmp_path, "sgr-2019", CORRECT, [], statistics=measured))
+    assert found["figure-1"].headings == ["Model", "channels", "PGD", "FGSM", "DeepFool", "images"]
+    assert found["figure-1"].rows == [["tiny", "within", "1.23", "-", "-", "5.00"]]
+    assert found["figure-6"].rows == [["tiny", "1.50"]]
 
 
 def test_gradreg_tables(tmp_path: Path) -> None:
@@ -242,13 +256,42 @@ def test_opnorm_tables(tmp_path: Path) -> None:
     attacks = [Fake("pga-l2", "pgd", "l2", {"l2": [0.2, 0.5, INF, 0.0]}, (0.2, 0.5, 1.0))]
     spectrum = [("jacobian-spectrum", "singular_value", 1.0, [4.0, 2.0, 3.0, 3.0])]
     spectrum.append(("jacobian-spectrum", "singular_value_adversarial", 1.0, [5.0, 7.0, np.nan, np.nan]))
-    found = tables(build_paper_run(tmp_path, "opnorm-2020", CORRECT, attacks, measurements=spectrum))
+    norms = [("operator-norm", "operator_norm_1_2", 0.0, [1.0, 2.0, 3.0, 4.0])]
+    norms.append(("operator-norm", "operator_norm_inf_2_at_least", 0.0, [8.0, 8.0, 8.0, 10.0]))
+    lines = [("linearity", "deviation_random", d, [d, 3 * d, 2 * d, 2 * d]) for d in (0.0, 0.5)]
+    lines += [("linearity", "largest_singular_value_adversarial", d, [4.0, np.nan, 5.0, np.nan]) for d in (0.0, 0.5)]
+    lines.append(("linearity", "witness_distance", 0.0, [0.1, np.nan, 0.2, np.nan]))
+    lines += [("activation-patterns", f"unchanged_at_{at}", 0.1, [0.5, 0.6, 0.7, 0.8]) for at in ("data", "noise")]
+    aligned = [("alignment-pga-linf", "alignment", 2.0, [0.5, 0.25, np.nan, np.nan])]
+    aligned.append(("alignment-pga-linf", "alignment_twin", 1.0, [0.125, np.nan, np.nan, np.nan]))
+    measured = [*spectrum, *aligned, *norms, *lines]
+    found = tables(build_paper_run(tmp_path, "opnorm-2020", CORRECT, attacks, measurements=measured))
+    assert found["table-1"].headings[1:] == ["Domain", "Co-domain L1", "Co-domain L2", "Co-domain Linf"]
+    assert [row[1:] for row in found["table-1"].rows] == [
+        ["L1", "-", "2.5", "-"],
+        ["L2", "-", "-", "-"],
+        ["Linf", "-", "at least 8.5", "-"],
+    ]
+    assert found["figure-4-left"].headings == ["Training method", "Direction", "0", "0.5"]
+    assert found["figure-4-left"].rows == [["tiny", "random", "0", "1"], ["tiny", "adversarial", "-", "-"]]
+    assert found["figure-4-right"].rows[1] == ["tiny", "adversarial", "4.5", "4.5"]
+    assert found["figure-5-left"].rows == [["tiny", "random", "65.0"], ["tiny", "adversarial", "-"]]
+    assert found["figure-5-right"].rows == [["tiny", "random", "65.0"]]
     assert found["table-2"].rows == [["tiny", "75.0"]]
     assert found["figure-3-l2"].headings == ["Training method", "0", "0.2", "0.5", "1"]
     assert found["figure-3-l2"].rows == [["tiny", "75.0", "50.0", "25.0", "25.0"]]
+    none = ["-"] * 8
     assert found["figure-2"].rows == [
-        ["tiny", "clean", "3", "-", "-", "-", "-", "-"],
-        ["tiny", "adversarial", "6", "-", "-", "-", "-", "-"],
+        ["tiny", "features", "clean", "3", *none],
+        ["tiny", "features", "adversarial", "6", *none],
+        ["tiny", "features", "random weights", "-", *none],
+        ["tiny", "logits", "clean", "-", *none],
+        ["tiny", "logits", "adversarial", "-", *none],
+        ["tiny", "logits", "random weights", "-", *none],
+    ]
+    assert found["figure-2-right"].rows[2:] == [
+        ["tiny", "Linf", "trained", "-", "0.375", *none[1:]],
+        ["tiny", "Linf", "random weights", "0.125", *none],
     ]
 
 
@@ -257,13 +300,33 @@ def test_moments_tables(tmp_path: Path) -> None:
         Fake("pgd", "pgd", "linf", {"linf": [0.1, 0.1, 0.1, 0.0], "l2": [0.4, 0.4, 0.4, 0.0]}),
         Fake("lbfgs", "lbfgs", "l2", {"l2": [0.8, INF, 0.8, 0.0]}),
     ]
-    kept = [("gaussian-noise", "noise_area_single", 0.0, [0.5, 1.0, 0.75, 0.75])]
+    kept = [
+        ("gaussian-noise", "noise_area_single", 0.0, [0.5, 1.0, 0.75, 0.75]),
+        ("uniform-noise", "noise_area", 0.0, [0.0, 0.5, np.nan, 1.0]),
+        ("analytic-moments", "agreement", 0.25, [1.0, np.nan, np.nan, 0.0]),
+        ("analytic-moments", "output_error", 0.25, [0.1, 0.2, 0.3, 0.2]),
+        ("analytic-moments", "clean_error", 0.25, [0.4, 0.4, 0.4, 0.8]),
+    ]
     found = tables(build_paper_run(tmp_path, "moments-2020", CORRECT, attacks, measurements=kept))
     # 0.4^2 / 16 on three of four images; 0.8^2 / 16 on two of the three that were found.
     assert found["table-4"].headings == ["Model", "PGD", "LBF", "GSM", "AGA", "AUA", "DF2", "GNR", "ACC"]
     assert found["table-4"].rows[0][1:3] == ["7.50e-03", "2.67e-02 (1 not found)"]
     assert found["table-4"].rows[0][3:] == ["-", "-", "-", "-", "75.0", "75.0"]
     assert found["table-1"].headings == ["Model", "PGD", "LBFGS", "FGSM", "DF2", "GNR", "ACC"]
+    low, high = clopper_pearson(3, 4, 0.025)
+    ours, theirs = found["figure-6"].rows
+    assert ours == [
+        "tiny",
+        "Gaussian",
+        "one sample",
+        "75.0 %",
+        f"{100 * low - 0.05:.1f} to {100 * high + 0.05:.1f} %",
+        "4",
+    ]
+    assert [*theirs[:4], theirs[5]] == ["tiny", "uniform", "each of m samples", "50.0 %", "3"]
+    assert [row[1] for row in found["equation-3"].rows] == ["0.125", "0.25", "0.325", "0.5", "1"]
+    assert found["equation-3"].rows[0][2:] == ["-", "-", "0", "-", "-"]
+    assert found["equation-3"].rows[1][2:] == ["50.0 %", "1.2 to 98.8 %", "2", "0.2", "0.5"]
 
 
 def test_smoothkernel_tables(tmp_path: Path) -> None:
@@ -274,8 +337,17 @@ def test_smoothkernel_tables(tmp_path: Path) -> None:
     cells = {name: found[name].rows[0][6] for name in ("table-1", "table-1-0.1", "table-1-0.05")}
     assert cells == {"table-1": "0.250", "table-1-0.1": "0.500", "table-1-0.05": "0.500"}
     assert found["table-1"].rows[0][:3] == ["tiny", "0.750", "-"]
+    assert found["figure-1"].rows == []
     curves = {row[0]: row[2:] for row in found["figure-7"].rows}
     assert curves["C&W"][2:6] == ["0.750", "0.500", "0.250", "0.250"]
+
+
+def test_smoothkernel_figure_1_lists_layers_in_their_order(tmp_path: Path) -> None:
+    measured = [("kernels", "smoothness:b", 1.0, 12.0), ("kernels", "smoothness:a", 2.0, 0.0)]
+    measured += [("kernels", "smoothness_normalised:b", 1.0, 2.5), ("kernels", "high_frequency_share:b", 1.0, 0.71)]
+    measured += [("kernels", "spectrum:b", 0.0, 1.0), ("kernels", "spectrum:b", 0.1, 1.0)]
+    found = tables(build_paper_run(tmp_path, "smoothkernel-2020", CORRECT, [], statistics=measured))
+    assert found["figure-1"].rows == [["tiny", "b", "12", "2.5", "0.710"], ["tiny", "a", "0", "-", "-"]]
 
 
 @pytest.mark.parametrize("protocol", PAPERS)
@@ -301,20 +373,23 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
     import tomllib
     from importlib.resources import files
 
+    from robusteval.audit.protocol import parse_protocol
     from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
 
     folder = files("robusteval") / "protocols"
     wanted = {
-        "sgr-2019": {*sgr.WHITE_BOX.values(), sgr.TRANSFER, sgr.FOOL, *(f"lrc-{z}" for z in sgr.ZETAS)},
+        "sgr-2019": {*sgr.WHITE_BOX.values(), sgr.TRANSFER, sgr.FOOL, *(f"lrc-{z}" for z in sgr.ZETAS)}
+        | {*sgr.PERTURBATIONS.values(), sgr.LINE},
         "gradreg-2020": {*gradreg.SMOOTHING},
-        "opnorm-2020": {*opnorm.ATTACKS},
+        "opnorm-2020": {*opnorm.ATTACKS, *opnorm.MAPS.values(), *opnorm.ALIGNMENTS.values()},
         "moments-2020": {*moments.ATTACKS.values()},
-        "smoothkernel-2020": {*smoothkernels.ATTACKS.values()},
+        "smoothkernel-2020": {*smoothkernels.ATTACKS.values(), smoothkernels.KERNELS},
     }
     assert wanted.keys() == PAPERS.keys()
     for name, labels in wanted.items():
         data = tomllib.loads((folder / f"{name}.toml").read_text())
         assert data["name"] == name
-        given = {e.get("name") for kind in ("attacks", "certificates") for e in data.get(kind, [])}
+        protocol = parse_protocol(data, name)
+        given = {e.label for kind in (protocol.attacks, protocol.certificates, protocol.metrics) for e in kind}
         assert labels <= given, name
         assert re.match(r"\w+ \(\d{4}\): ", data["description"])

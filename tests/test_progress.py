@@ -23,6 +23,15 @@ def test_an_interrupt_that_a_library_swallows_comes_back_at_the_next_step() -> N
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_bar_ends_at_its_total() -> None:
+    shown = io.StringIO()
+    with Bars(Console(file=shown, width=100)) as bars:
+        bars.stage("one", 2, 10)
+        for _ in range(3):
+            bars.advance(4)
+    assert "10/10" in shown.getvalue()
+
+
 def test_another_handler_stays_in_charge() -> None:
     seen = []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))

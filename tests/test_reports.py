@@ -224,7 +224,7 @@ def test_a_run_without_some_methods_is_reported_all_the_same(tmp_path: Path, cer
     page, markdown = write_report(run).read_text(), write_markdown(run).read_text()
     for section, present in (
         ("certificates", certificates),
-        ("gaussian-noise", metrics),
+        ("noise", metrics),
         ("jacobian-spectrum", metrics),
     ):
         assert (f'<section id="{section}">' in page) == present

@@ -20,10 +20,11 @@ from robusteval.certify.base import Certificate, Radii
 from robusteval.certify.smoothing import Smoothing
 from robusteval.certify.smoothing_envelope import SmoothingEnvelope
 from robusteval.certify.smoothing_sequential import SmoothingSequential
-from robusteval.certify.votes import BLOCK, votes
+from robusteval.certify.votes import votes
 from robusteval.classifier import Classifier, make_classifier
 from robusteval.images import Images
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
+from robusteval.noisy import BLOCK
 from robusteval.streams import Streams
 
 RARE = 1e-6

@@ -152,7 +152,7 @@ class Session:
             return lambda shard: certificate(self.context, stage, shard.images, state)
         if isinstance(stage.method, SetMetric):
             return lambda shard: set_metric(
-                self.context, stage, shard.images, self._witnesses(stage, self.shards), self._step(stage.name)
+                self.context, stage, shard.images, self._witnesses(stage, self.shards), self._within(len(shard.images))
             )
         return lambda shard: metric(self.context, stage, shard.images, self._witnesses(stage, (shard,)))
 
@@ -196,7 +196,7 @@ class Session:
         path = self.run.part(stage.name, "set", "statistics")
         if not path.exists():
             start = time.perf_counter()
-            part = prepare(self.context, stage, self.images, self._step(f"{stage.name}, preparing"))
+            part = prepare(self.context, stage, self.images, self._preparing(stage))
             note = {
                 "seconds": time.perf_counter() - start,
                 "forwards": part.forwards,
@@ -205,14 +205,25 @@ class Session:
             write_frame(path, part.rows, note)
         return read_frame(path)
 
-    def _step(self, title: str) -> Step:
-        """A progress bar of its own for what is learnt from the whole set."""
+    def _within(self, images: int) -> Step:
+        """Moves the bar of a stage that is one shard, which counts images, by the share of its work."""
+        shown = 0
+
+        def step(done: int, total: int) -> None:
+            nonlocal shown
+            self.progress.advance(images * done // total - shown)
+            shown = images * done // total
+
+        return step
+
+    def _preparing(self, stage: Stage) -> Step:
+        """A progress bar of its own for what a certificate learns from the whole set."""
         shown = 0
 
         def step(done: int, total: int) -> None:
             nonlocal shown
             if shown == 0:
-                self.progress.stage(title, 0, total)
+                self.progress.stage(f"{stage.name}, preparing", 0, total)
             self.progress.advance(done - shown)
             shown = done
 

@@ -192,10 +192,10 @@ def set_metric(context: Context, stage: Stage, images: Images, witnesses: Tensor
     classifier = context.classifier.metered(len(images))
     streams = Streams.for_set(context.seed, stage.name, images.pixels)
     seen = method.observe(classifier, images, witnesses, streams, step)
-    rows = _measurements(stage, images, [(m.quantity, m.at, m.values) for m in seen.measurements])
+    rows = _measurements(stage, images, [(m.quantity, m.at, m.values) for m in seen.measurements], missing=False)
     pictures = {name: _array(picture) for name, picture in seen.pictures.items()}
     others = {"statistics": _statistics(stage, seen.statistics)}
-    return Part(rows.dropna(ignore_index=True), others, pictures, *_cost(classifier))
+    return Part(rows, others, pictures, *_cost(classifier))
 
 
 def closest_pictures(rows: pd.DataFrame, pictures: PICTURES, images: Images) -> Tensor:
@@ -212,15 +212,19 @@ def closest_pictures(rows: pd.DataFrame, pictures: PICTURES, images: Images) -> 
     return result
 
 
-def _measurements(stage: Stage, images: Images, found: Sequence[tuple[str, float, Tensor]]) -> pd.DataFrame:
-    n = len(images)
+def _measurements(
+    stage: Stage, images: Images, found: Sequence[tuple[str, float, Tensor]], missing: bool = True
+) -> pd.DataFrame:
+    """One row for each quantity and image, without those that are NaN unless `missing`."""
+    values = np.stack([_array(v.double()) for _, _, v in found]) if found else np.empty((0, len(images)))
+    rows, columns = np.nonzero(missing | ~np.isnan(values))
     return MEASUREMENTS.frame(
         {
-            "image_id": list(images.ids) * len(found),
+            "image_id": np.array(images.ids, dtype=object)[columns],
             "method": stage.name,
-            "quantity": np.repeat([quantity for quantity, _, _ in found], n),
-            "at": np.repeat([at for _, at, _ in found], n),
-            "value": np.concatenate([_array(values.double()) for _, _, values in found] or [np.empty(0)]),
+            "quantity": np.array([quantity for quantity, _, _ in found], dtype=object)[rows],
+            "at": np.array([at for _, at, _ in found], dtype=float)[rows],
+            "value": values[rows, columns],
         }
     )
 

@@ -13,9 +13,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from robusteval.binomial import anytime_lower, anytime_radius, anytime_upper, gaussian_radius
 from robusteval.certify.base import Radii, State
 from robusteval.certify.smoothed import SmoothedOnce
-from robusteval.certify.votes import BLOCK, votes
+from robusteval.certify.votes import votes
 from robusteval.classifier import Classifier
 from robusteval.images import Images
+from robusteval.noisy import BLOCK
 from robusteval.streams import Streams
 
 Counts = NDArray[np.int64]

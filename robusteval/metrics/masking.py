@@ -9,7 +9,6 @@ with a second evaluation of the same picture, the only surrogate that a model ha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Annotated, ClassVar
 
 import torch
@@ -23,7 +22,7 @@ from robusteval.attacks.losses import Goal, Loss
 from robusteval.attacks.pgd import PGD
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.methods import NormedMethod
+from robusteval.methods import NormedMethod, number
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.norms import Norm, column, flat
 from robusteval.streams import Streams
@@ -35,14 +34,6 @@ SLACK = 1e-5
 """Losses closer than this, relative to their whole range, are equal: rounding decides nothing."""
 INTERRUPTED = ("does not require grad", "not have been used in the graph", "call numpy() on Tensor")
 """What torch says of a model that is not differentiable."""
-
-
-def _number(value: object) -> object:
-    """A fraction such as "8/255", as everywhere in protocols."""
-    try:
-        return float(Fraction(value)) if isinstance(value, str) else value
-    except ZeroDivisionError:
-        raise ValueError("expected a number or a fraction such as '8/255'") from None
 
 
 class GradientMasking(NormedMethod, ImageMetric):
@@ -58,7 +49,7 @@ class GradientMasking(NormedMethod, ImageMetric):
     norms = tuple(RADII)
 
     norm: Norm = Norm.LINF
-    budget: Annotated[PositiveFloat | None, BeforeValidator(_number)] = None
+    budget: Annotated[PositiveFloat | None, BeforeValidator(number)] = None
     """Radius of the probing attacks, pixel units; 8/255 in Linf and 0.5 in L2 unless given."""
     steps: PositiveInt = 40
     """Of an ascent; one of them is repeated with four times as many."""

@@ -1,9 +1,9 @@
-"""Gaussian noise robustness: up to which noise does the prediction stay what it was?"""
+"""Noise robustness: up to which noise does the prediction stay what it was?"""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -15,60 +15,88 @@ from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.norms import Norm
 from robusteval.streams import Streams
 
+Distribution = Literal["gaussian", "uniform"]
 
-class GaussianNoise(ImageMetric):
-    """Whether noise N(0, sigma^2 I) leaves the clean prediction (not the label) as it is.
 
-    Moments section 4. At each sigma: `kept` is 1 if none of `samples` noisy copies changed the prediction, else
-    0; `kept_single` is the same of a single copy with noise of size exactly sigma * sqrt(n), n the number of
-    pixel values, which is nearly the mean size of the noise. `noise_area` and `noise_area_single`, at 0, are
-    their means over the sigmas. The noise is not clipped to [0, 1], as in eq. 4. Sigma 0 keeps by definition
-    and costs nothing. An image leaves a sigma at its first change: up to 1 + samples forwards a sigma.
+class NoiseRobustness(ImageMetric):
+    """Whether noise of standard deviation sigma leaves the clean prediction (not the label) as it is.
+
+    Moments section 4, for noise that is independent in each pixel: N(0, sigma^2), or uniform in sqrt(3) [-sigma,
+    sigma]. At each sigma: `kept` is 1 if none of `samples` noisy copies changed the prediction, else 0; `kept_single`
+    is the same of a single copy with noise scaled to the size sigma * sqrt(n), n the number of pixel values: the noise
+    of mean energy. `noise_area` and `noise_area_single`, at 0, are their means over the sigmas.
+
+    An image leaves a sigma at its first change. Without `early_stop` all samples are drawn, and `kept_probability` is
+    the share that kept the prediction: an unbiased estimate of the probability q of eq. 4, with standard error
+    sqrt(q (1 - q) / samples); `noise_area_probability` is its mean.
+
+    The noise is not clipped to [0, 1], as in eq. 4. Sigma 0 keeps by definition and costs nothing; any other takes at
+    most 1 + samples forwards.
     """
 
-    name: ClassVar[str] = "gaussian-noise"
-    summary: ClassVar[str] = "share of Gaussian noise levels that keep the prediction (Moments, section 4)"
+    name: ClassVar[str] = "noise"
+    summary: ClassVar[str] = "share of noise levels that keep the prediction, Gaussian or uniform (Moments, section 4)"
 
+    distribution: Distribution = "gaussian"
     sigmas: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 58 for i in range(30))
     """Standard deviations in pixel units; by default the paper's 30 values evenly in [0, 0.5]."""
     samples: PositiveInt = 10
     """m of the paper, which does not say its value."""
+    early_stop: bool = True
+    """Whether an image is left alone at a sigma once its prediction changed."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.distribution}-{self.name}"
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
         clean = classifier.predict(images.pixels).argmax(1)
         single = torch.stack([self._single(classifier, images.pixels, clean, streams, s) for s in self.sigmas])
-        kept = torch.stack([self._all(classifier, images.pixels, clean, streams, s) for s in self.sigmas])
-        curves = {"kept": kept.double(), "kept_single": single.double()}
-        areas = {"noise_area": curves["kept"].mean(0), "noise_area_single": curves["kept_single"].mean(0)}
+        count = torch.stack([self._count(classifier, images.pixels, clean, streams, s) for s in self.sigmas])
+        curves = {"kept": (count == self.samples).double(), "kept_single": single.double()}
+        if not self.early_stop:
+            curves["kept_probability"] = count.double() / self.samples
         return [
             *(
                 Measurement(quantity, sigma, values)
                 for quantity, curve in curves.items()
                 for sigma, values in zip(self.sigmas, curve, strict=True)
             ),
-            *(Measurement(quantity, 0, values) for quantity, values in areas.items()),
+            *(
+                Measurement(quantity.replace("kept", "noise_area"), 0, curve.mean(0))
+                for quantity, curve in curves.items()
+            ),
         ]
 
     def _single(self, classifier: Classifier, pixels: Tensor, clean: Tensor, streams: Streams, sigma: float) -> Tensor:
         """Whether one noise of size sigma * sqrt(n) keeps the prediction, (N,) bool."""
         if sigma == 0:
             return torch.ones_like(clean, dtype=torch.bool)
-        noise = Norm.L2.scale_to(streams.normal(*pixels.shape[1:]), sigma * math.sqrt(pixels[0].numel()))
+        size = sigma * math.sqrt(pixels[0].numel())
+        noise = Norm.L2.scale_to(unit_noise(self.distribution, streams, *pixels.shape[1:]), size)
         return classifier.predict(pixels + noise).argmax(1) == clean
 
-    def _all(self, classifier: Classifier, pixels: Tensor, clean: Tensor, streams: Streams, sigma: float) -> Tensor:
-        """Whether every one of `samples` noises keeps the prediction, (N,) bool.
+    def _count(self, classifier: Classifier, pixels: Tensor, clean: Tensor, streams: Streams, sigma: float) -> Tensor:
+        """How many of `samples` noises keep the prediction, (N,) int64; with `early_stop` those before the first that
+        does not.
 
         What an image draws depends on its own predictions only, so dropping the others changes nothing.
         """
-        kept = torch.ones_like(clean, dtype=torch.bool)
-        for _ in range(self.samples if sigma > 0 else 0):
-            rows = kept.nonzero()[:, 0]
+        if sigma == 0:
+            return torch.full_like(clean, self.samples)
+        count = torch.zeros_like(clean)
+        for drawn in range(self.samples):
+            rows = ((count == drawn) | (not self.early_stop)).nonzero()[:, 0]
             if not len(rows):
                 break
-            noise = sigma * streams.select(rows).normal(*pixels.shape[1:])
+            noise = sigma * unit_noise(self.distribution, streams.select(rows), *pixels.shape[1:])
             predicted = classifier.select(rows).predict(pixels[rows] + noise).argmax(1)
-            kept[rows] = predicted == clean[rows]
-        return kept
+            count[rows] += predicted == clean[rows]
+        return count
+
+
+def unit_noise(distribution: Distribution, streams: Streams, *shape: int) -> Tensor:
+    """Independent draws of mean 0 and variance 1, (N, *shape)."""
+    return streams.normal(*shape) if distribution == "gaussian" else math.sqrt(3) * (2 * streams.uniform(*shape) - 1)

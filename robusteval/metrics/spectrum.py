@@ -5,52 +5,66 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.jacobian import Map, jacobians, outputs, spectrum
+from robusteval.jacobian import Of, outputs
 from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
+from robusteval.singular import singular_values
 from robusteval.streams import Streams
+from robusteval.twin import random_twin
 
 
 class JacobianSpectrum(AtWitnesses, ImageMetric):
-    """`singular_value` at rank 1, 2, ...: how much the features stretch small changes of the pixels.
+    """`singular_value` at rank 1, 2, ...: how much features or logits stretch small changes of the pixels.
 
-    OpNorm section 5.2: the spectrum of J, the Jacobian (features, pixels) of phi^{L-1}, what the last linear
-    layer takes. The largest is the local (2, 2) operator norm. Units: feature units per pixel unit.
-    `singular_value_adversarial` is the same at the closest witness of the attack `witnesses`, NaN where it found
-    none. Values are roots of the eigenvalues of the smaller of J J^T and J^T J in float64: those below about
-    1e-7 of the largest are rounding. One forward and as many backwards as there are features, a picture.
+    OpNorm section 5.2: the spectrum of J, the Jacobian (outputs, pixels) of phi^{L-1}, what the last linear layer
+    takes, or of the logits. The largest is the local (2, 2) operator norm. Units: output units per pixel unit.
+    `singular_value_adversarial` is the same at the closest witness of the attack `witnesses`, NaN where it found none;
+    `singular_value_twin` that of the same network with random weights, at the image.
+
+    One forward and as many backwards as there are outputs, a picture; values are roots of the eigenvalues of the
+    smaller of J J^T and J^T J in float64, those below about 1e-7 of the largest are rounding. Where J does not fit, or
+    where `ranks` take far fewer passes, they come from products with J and J^T (`singular.leading`) to 1e-3, NaN from
+    the first rank on that did not converge.
     """
 
     name: ClassVar[str] = "jacobian-spectrum"
-    summary: ClassVar[str] = "singular values of the penultimate features' Jacobian (OpNorm, section 5.2)"
+    summary: ClassVar[str] = "singular values of the Jacobian of features or logits (OpNorm, section 5.2)"
 
+    of: Of = "features"
     ranks: PositiveInt | None = 20
     """How many of the largest singular values are kept; None for all."""
+    twin: bool = True
+    """Whether the network with random weights is measured, too."""
+    twin_seed: NonNegativeInt = 0
+    """What its weights are drawn from."""
+
+    @property
+    def label(self) -> str:
+        return self.name if self.of == "features" else f"{self.name}-{self.of}"
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
-        clean = singular_values(classifier, images.pixels)[:, : self.ranks]
-        spectra = {"singular_value": clean}
+        spectra = {"singular_value": self._values(classifier, images.pixels, streams)}
         if witnesses is not None:
             found = witnesses.flatten(1).isfinite().all(1).nonzero()[:, 0]
-            adversarial = torch.full_like(clean, torch.nan)
+            adversarial = torch.full_like(spectra["singular_value"], torch.nan)
             if len(found):
-                values = singular_values(classifier.select(found), witnesses[found])
-                adversarial[found] = values[:, : self.ranks]
+                adversarial[found] = self._values(classifier.select(found), witnesses[found], streams.select(found))
             spectra["singular_value_adversarial"] = adversarial
+        if self.twin:
+            random = random_twin(classifier, self.twin_seed)
+            spectra["singular_value_twin"] = self._values(random, images.pixels, streams)
         return [
             Measurement(quantity, rank, values)
             for quantity, spectrum in spectra.items()
             for rank, values in enumerate(spectrum.T, start=1)
         ]
 
-
-def singular_values(classifier: Classifier, pixels: Tensor) -> Tensor:
-    """All singular values at pictures (N, C, H, W), descending, (N, min(features, pixels)) float64."""
-    f: Map = outputs(classifier, "features")
-    return torch.cat([spectrum(j) for j in jacobians(f, pixels, classifier.batch_size)])
+    def _values(self, classifier: Classifier, pixels: Tensor, streams: Streams) -> Tensor:
+        """The largest `ranks` at pictures (N, C, H, W), descending, (N, k) float64."""
+        return singular_values(outputs(classifier, self.of), pixels, self.ranks, classifier.batch_size, streams)

@@ -90,7 +90,7 @@ def save(plot: Plot, folder: Path) -> str:
 
 def style(i: int) -> tuple[str, str]:
     """Colour and dashes of the i-th line: no two of the first 28 alike."""
-    return COLOURS[i % len(COLOURS)], DASHES[(i // len(COLOURS) + i) % len(DASHES)]
+    return COLOURS[i % len(COLOURS)], DASHES[(i // len(COLOURS) + i % len(COLOURS)) % len(DASHES)]
 
 
 def share_axis(axes: Axes) -> None:

@@ -9,7 +9,11 @@ from robusteval.audit.run import Run
 
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
+    "activation-maximization": "What the model sees in each class",
+    "activation-patterns": "Activation patterns",
     "adef": "ADef",
+    "alignment": "Alignment with singular vectors",
+    "analytic-moments": "Analytic moments",
     "apgd": "APGD",
     "auto": "Auto",
     "autoattack": "AutoAttack",
@@ -17,8 +21,10 @@ METHODS = {
     "brendel-bethge": "Brendel-Bethge",
     "carlini-wagner": "Carlini-Wagner",
     "clever": "CLEVER",
+    "covariance": "Covariance",
     "crown": "CROWN",
     "ddn": "DDN",
+    "deception": "Most deceptive examples",
     "deepfool": "DeepFool",
     "ead": "EAD",
     "fab": "FAB",
@@ -32,19 +38,26 @@ METHODS = {
     "hopskipjump": "HopSkipJump",
     "ibp": "IBP",
     "jacobian-spectrum": "Jacobian spectrum",
+    "kernels": "Kernels",
     "l-bound": "L-bound",
     "lbfgs": "L-BFGS",
+    "linearity": "Linearity",
     "lipschitz": "Lipschitz margin",
     "logbarrier": "LogBarrier",
     "lrc": "LRC",
+    "noise": "Noise",
     "omega-bound": "omega-bound",
+    "operator-norm": "Operator norms",
     "pgd": "PGD",
+    "regularity": "Regularity",
     "salt-and-pepper": "Salt and pepper",
     "smoothed-prediction": "Smoothed prediction",
     "smoothing": "Randomized smoothing",
     "smoothing-envelope": "Smoothing envelope",
     "smoothing-sequential": "Sequential smoothing",
+    "softmax-line": "Softmax along the line",
     "square": "Square",
+    "targeted-grid": "Targeted attacks, class by class",
     "transfer": "Transfer",
     "uniform-noise": "Uniform noise",
 }
@@ -78,6 +91,8 @@ def stage(entry: dict[str, Any]) -> str:
         return "Clean predictions"
     settings = entry.get("settings", {})
     title = method(entry["method"])
+    if "distribution" in settings:
+        title = f"{settings['distribution'].capitalize()} {title.lower()}"
     if entry["method"] == "lrc" and "samples" in settings:
         title = f"{title} worst of {settings['samples']}"
         if settings.get("images"):
@@ -92,6 +107,8 @@ def stage(entry: dict[str, Any]) -> str:
         title = f"{title}, {settings['target']} target"
     if settings.get("minimum_distance"):
         title = f"{title}, by bisection"
+    if settings.get("of"):
+        title = f"{title} of the {settings['of']}"
     if entry["kind"] == "certificate":
         title = f"{title} ({entry['guarantee']})"
     return f"{title}, {NORMS[entry['norm']]}" if entry.get("norm") else title

@@ -33,7 +33,8 @@ def thumbnails(run: Run, norm: str) -> dict[str, Thumbnails]:
     """By image id, for the first LIMIT images. The witness is the closest in `norm` of all attacks."""
     ids = run.table("images")["image_id"].head(LIMIT).tolist()
     images = run.pictures(CLEAN)
-    witnesses = _closest(run, norm, set(ids))
+    rows = run.table("witnesses")
+    witnesses = closest(run, norm, rows[rows["image_id"].isin(ids)])
     found = {}
     for image_id in ids:
         image, witness = images.get(image_id), witnesses.get(image_id)
@@ -46,10 +47,10 @@ def thumbnails(run: Run, norm: str) -> dict[str, Thumbnails]:
     return found
 
 
-def _closest(run: Run, norm: str, ids: set[str]) -> PICTURES:
-    """The picture of the closest witness of each image, reading the evidence of one attack at a time."""
-    rows = run.table("witnesses")
-    rows = rows[rows["success"] & rows["image_id"].isin(ids) & (rows["l0"] > 0)]
+def closest(run: Run, norm: str, rows: pd.DataFrame) -> PICTURES:
+    """By image id, the picture of its closest witness in `norm` among `rows` of the table of witnesses, reading the
+    evidence of one attack at a time. An image that is its own witness has none."""
+    rows = rows[rows["success"] & (rows["l0"] > 0)]
     rows = rows.sort_values(norm, kind="stable").drop_duplicates("image_id")
     wanted: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for stage, image_id, budget in zip(rows["method"], rows["image_id"], rows["budget"], strict=True):
@@ -70,14 +71,19 @@ def rescaled(perturbation: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def data_uri(picture: NDArray[np.float32]) -> str:
-    """A picture (C, H, W) in [0, 1] as a PNG; grey unless it has three channels."""
+    """A picture (C, H, W) in [0, 1] as a PNG."""
+    data = io.BytesIO()
+    small(picture).save(data, format="png")
+    return f"data:image/png;base64,{b64encode(data.getvalue()).decode()}"
+
+
+def small(picture: NDArray[np.float32], side: int = SIDE) -> Image.Image:
+    """A picture (C, H, W) in [0, 1], reduced to `side` pixels a side if larger; grey unless it has three channels."""
     channels = picture if len(picture) == 3 else picture.mean(axis=0, keepdims=True)
     levels = np.round(np.clip(np.nan_to_num(channels), 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(levels.transpose(1, 2, 0) if len(levels) == 3 else levels[0])
-    image.thumbnail((SIDE, SIDE))
-    data = io.BytesIO()
-    image.save(data, format="png")
-    return f"data:image/png;base64,{b64encode(data.getvalue()).decode()}"
+    image.thumbnail((side, side))
+    return image
 
 
 def main_norm(budgets: dict[str, list[float]], rows: pd.DataFrame) -> str:

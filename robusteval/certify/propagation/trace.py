@@ -36,6 +36,23 @@ def trace(classifier: Classifier) -> Graph:
 
     Raises UnsupportedError that names the layer where there is one that bounds cannot pass through.
     """
+    program, example = traced(classifier)
+    reader = Reader(program)
+    with example.device:
+        for node in program.graph.nodes:
+            reader.read(node)
+    # A backward pass in float32 is up to nine times as fast on a CPU; on a GPU it might take Winograd's algorithm.
+    fast = classifier.dtype != torch.float64 and example.device.type == "cpu"
+    graph = Graph(reader.used(), classifier.dtype, torch.float32 if fast else torch.float64)
+    _check(graph, classifier, example)
+    return graph
+
+
+def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
+    """The program of a classifier, with the shapes that its values have for the pictures (2, C, H, W) beside it.
+
+    Raises UnsupportedError where torch.fx cannot trace it.
+    """
     try:
         program = fx.symbolic_trace(classifier.module)
         like = next((b for b in classifier.module.buffers()), torch.zeros(()))
@@ -46,18 +63,10 @@ def trace(classifier: Classifier) -> Graph:
         raise
     except Exception as error:
         raise UnsupportedError(
-            f"expected a network that torch.fx can trace for bound propagation, got {classifier.name}: "
+            f"expected a network that torch.fx can trace, got {classifier.name}: "
             f"{(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error
-    reader = _Reader(program)
-    with example.device:
-        for node in program.graph.nodes:
-            reader.read(node)
-    # A backward pass in float32 is up to nine times as fast on a CPU; on a GPU it might take Winograd's algorithm.
-    fast = classifier.dtype != torch.float64 and example.device.type == "cpu"
-    graph = Graph(reader.used(), classifier.dtype, torch.float32 if fast else torch.float64)
-    _check(graph, classifier, example)
-    return graph
+    return program, example
 
 
 def _check(graph: Graph, classifier: Classifier, like: Tensor) -> None:
@@ -73,7 +82,7 @@ def _check(graph: Graph, classifier: Classifier, like: Tensor) -> None:
         )
 
 
-class _Reader:
+class Reader:
     """Turns the nodes of a traced program into layers, one after the other."""
 
     def __init__(self, program: fx.GraphModule) -> None:

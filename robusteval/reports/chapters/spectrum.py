@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from robusteval.audit.run import Run
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
-from robusteval.reports.drawing import COLOURS, Plot
+from robusteval.reports.chapters.ranks import curves, table
+from robusteval.reports.drawing import Plot, legend
+from robusteval.reports.sections import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SPECTRA = {"singular_value": "at the images", "singular_value_adversarial": "at their witnesses"}
+SPECTRA = {
+    "singular_value": "at the images",
+    "singular_value_adversarial": "at their witnesses",
+    "singular_value_twin": "of random weights",
+}
+TRAINED = {q: label for q, label in SPECTRA.items() if q != "singular_value_twin"}
+FLOOR = 1e-5
+"""Where the logarithmic axis ends, of the largest value: single precision leaves nothing of what is smaller."""
 
 
 def plots(run: Run) -> list[Plot]:
     return [_spectrum(stage) for stage in stages(run, "jacobian-spectrum") if len(stage.measurements)]
 
 
+def grids(run: Run) -> list[Grid]:
+    return [_table(stage) for stage in stages(run, "jacobian-spectrum") if len(stage.measurements)]
+
+
 def _spectrum(stage: Stage) -> Plot:
     data = means(stage.measurements, SPECTRA).rename(columns={"at": "rank"})
 
     def draw(figure: Figure) -> None:
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-        axes = figure.subplots()
-        for i, (quantity, label) in enumerate(SPECTRA.items()):
-            curve = data[data["quantity"] == quantity]
-            if len(curve):
-                bars: Any = {"yerr": curve["standard_error"], "capsize": 2, "elinewidth": 1}
-                line: Any = {"fmt": "os"[i] + "-", "ms": 3.5, "lw": 1.4, "color": COLOURS[i], "label": label}
-                axes.errorbar(curve["rank"], curve["mean"], **line, **bars)
-        axes.set(xlabel="rank", ylabel="singular value", ylim=(0, None))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(loc="outside lower center", ncols=2)
+        left, right = figure.subplots(1, 2)
+        curves(left, data, TRAINED)
+        left.set(ylim=(0, None), ylabel=f"singular value ({_of(stage)} per pixel unit)")
+        curves(right, data, SPECTRA)
+        top = float(data["mean"].max()) or 1.0
+        right.set(yscale="log", ylim=(FLOOR * top, 2 * top), ylabel="the same, logarithmic")
+        right.yaxis.set_major_locator(LogLocator(numticks=8))
+        right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        legend(figure, right)
 
     caption = (
-        "How much the penultimate features stretch small changes of the pixels: mean singular value of their "
-        "Jacobian, with its standard error over the images."
+        f"How much the {_of(stage)} stretch small changes of the pixels: mean singular value of their Jacobian, with "
+        "its standard error over the images as a band. Random weights: the same network before any training, whose "
+        "scale is another; compare how the curves fall."
     )
     return Plot(f"spectrum-{stage.label}", f"{stage.title} (OpNorm, figure 2 left)", caption, data, draw)
 
 
-CHAPTER = Chapter("jacobian-spectrum", "Spectrum", plots)
+def _table(stage: Stage) -> Grid:
+    data = means(stage.measurements, SPECTRA).rename(columns={"at": "rank"})
+    note = "Mean over the images with its standard error. Rank 1 is the local L2 operator norm."
+    return table(f"{stage.title}: singular values", data, SPECTRA, "Jacobian", note)
+
+
+def _of(stage: Stage) -> str:
+    return {"logits": "logits"}.get(stage.settings.get("of", ""), "features")
+
+
+CHAPTER = Chapter("jacobian-spectrum", "Spectrum", plots, grids)

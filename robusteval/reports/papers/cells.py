@@ -110,16 +110,21 @@ class Model:
 
     def statistic(self, label: str, quantity: str, at: float = 0.0) -> float:
         """A number over the whole set; NaN where there is none."""
-        return self._mean("statistics", label, quantity, at)
+        return float(self._finite("statistics", label, quantity, at).mean())
 
     def measurement(self, label: str, quantity: str, at: float = 0.0) -> float:
         """The mean over the images of what a metric measured; NaN where there is nothing."""
-        return self._mean("measurements", label, quantity, at)
+        return float(self.measurements(label, quantity, at).mean())
 
-    def _mean(self, name: str, label: str, quantity: str, at: float) -> float:
+    def measurements(self, label: str, quantity: str, at: float = 0.0) -> pd.Series[float]:
+        """The finite values of what a metric measured, over the images."""
+        return self._finite("measurements", label, quantity, at)
+
+    def _finite(self, name: str, label: str, quantity: str, at: float) -> pd.Series[float]:
         table = self.tables[name]
         rows = table[(table["method"] == label) & (table["quantity"] == quantity) & np.isclose(table["at"], at)]
-        return float(rows["value"][np.isfinite(rows["value"])].mean())
+        finite: pd.Series[float] = rows["value"][np.isfinite(rows["value"])]
+        return finite
 
 
 def csv_text(grid: Grid) -> str:

@@ -1,14 +1,18 @@
-"""SmoothKernels (ICLR 2020 submission): table 1, and figures 7, 8 and 9 as tables."""
+"""SmoothKernels (ICLR 2020 submission): table 1, figures 1, 7, 8 and 9 as tables, and the numbers behind the pictures
+of appendices C and D."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import pandas as pd
+
 from robusteval.reports import names
-from robusteval.reports.papers.cells import Model, fraction
+from robusteval.reports.chapters.kernels import layers
+from robusteval.reports.papers.cells import NONE, Model, fraction
 from robusteval.reports.sections import Grid
-from robusteval.reports.show import Round, budget, fixed
+from robusteval.reports.show import Round, budget, fixed, significant
 
 ATTACKS = {
     "FGSM": "fgsm",
@@ -20,6 +24,7 @@ ATTACKS = {
     "S&P": "salt-and-pepper",
 }
 """The paper's abbreviation -> label in the protocol."""
+KERNELS = "kernels"
 LIMITS = {"table-1": math.inf, "table-1-0.1": 0.1, "table-1-0.05": 0.05}
 """Linf distance up to which a witness counts: none for the paper's MNIST and FashionMNIST, then its CIFAR10 and
 Restricted ImageNet."""
@@ -30,9 +35,20 @@ CURVES = {
 }
 
 
+TARGETED = "targeted-grid"
+DECEPTIONS = {"FGSM": "deception-fgsm", "ADef": "deception-adef"}
+"""The attack -> label in the protocol of the confidence at its witnesses."""
+
+
 def tables(models: Sequence[Model]) -> list[Grid]:
-    """Table 1 without a limit and at the paper's two, then the curves."""
-    return [*(_accuracy(models, name, limit) for name, limit in LIMITS.items()), *(_curve(models, n) for n in CURVES)]
+    """Table 1 without a limit and at the paper's two, figure 1, the curves, then appendices C and D."""
+    return [
+        *(_accuracy(models, name, limit) for name, limit in LIMITS.items()),
+        _kernels(models),
+        *(_curve(models, n) for n in CURVES),
+        _targeted(models),
+        _deception(models),
+    ]
 
 
 def _accuracy(models: Sequence[Model], name: str, limit: float) -> Grid:
@@ -63,3 +79,57 @@ def _curve(models: Sequence[Model], name: str) -> Grid:
     note = f"Share of images without a witness of the attack within each {names.NORMS[norm]} distance."
     title = name.replace("figure-", "Figure ")
     return Grid(f"{title}, {names.NORMS[norm]}", ["Attack", "Model", *map(budget, budgets)], rows, 2, note, name)
+
+
+def _kernels(models: Sequence[Model]) -> Grid:
+    rows = []
+    for model in models:
+        statistics = model.tables["statistics"]
+        for _, row in layers(statistics[statistics["method"] == KERNELS]).iterrows():
+            numbers = (significant(row[quantity]) for quantity in ("smoothness", "smoothness_normalised"))
+            share = row["high_frequency_share"]
+            rows.append([model.name, str(row["layer"]), *numbers, NONE if math.isnan(share) else fixed(share, 3)])
+    note = (
+        "The penalty R0, that over the sum of squared weights, and the share of the kernels' energy above half the "
+        "Nyquist frequency (0.80 for white kernels). The paper's figure shows kernels, their Fourier magnitude and "
+        "responses as pictures; they are in the report."
+    )
+    headings = ["Model", "Layer", "R0", "R0 / sum of squares", "energy above half Nyquist"]
+    return Grid("Figure 1", headings, rows, text=2, note=note, name="figure-1")
+
+
+def _targeted(models: Sequence[Model]) -> Grid:
+    rows = []
+    for model in models:
+        reached, probability = (_targets(model, q) for q in ("reached", "target_probability"))
+        share = f"{int(reached.sum()):,} of {len(reached):,}" if len(reached) else NONE
+        rows.append([model.name, share, _nearest(float(probability.mean()))])
+    note = (
+        "One image of each class, attacked towards each other class; the pictures are among the figures of this run. "
+        "The paper shows them alone, without its budget."
+    )
+    headings = ["Model", "targets reached", "mean probability of the target"]
+    return Grid("Figures 10 to 37, targeted attacks", headings, rows, note=note, name="figure-10")
+
+
+def _targets(model: Model, quantity: str) -> pd.Series[float]:
+    table = model.tables["statistics"]
+    found: pd.Series[float] = table.loc[(table["method"] == TARGETED) & (table["quantity"] == quantity), "value"]
+    return found
+
+
+def _deception(models: Sequence[Model]) -> Grid:
+    rows = [
+        [model.name, *(_nearest(model.measurement(label, "deceptive_confidence")) for label in DECEPTIONS.values())]
+        for model in models
+    ]
+    note = (
+        "Mean softmax probability of the wrong class predicted at the closest witness, over the images with one; the "
+        "most deceptive witness of each class is among the figures of this run."
+    )
+    title = "Figures 2, 38 and 39, confidence in the wrong class"
+    return Grid(title, ["Model", *DECEPTIONS], rows, note=note, name="figure-38")
+
+
+def _nearest(value: float) -> str:
+    return NONE if math.isnan(value) else fixed(value, 3)

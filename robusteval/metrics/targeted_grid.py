@@ -1,0 +1,89 @@
+"""Targeted attacks from every class to every other one: what has to change for the model to see it.
+
+SmoothKernels appendix C (figures 10 to 37). The paper says only that it takes advantage of the gradient; here the
+attack is APGD (Croce & Hein 2020) on the target's log-probability, over all of its steps, from the image itself.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from robusteval.attacks.apgd import climb
+from robusteval.attacks.ball import Ball
+from robusteval.attacks.losses import Goal, Loss
+from robusteval.classifier import Classifier
+from robusteval.images import Images
+from robusteval.methods import NormedMethod, Radius, Statistic, Step
+from robusteval.metrics.base import Observation, SetMetric
+from robusteval.norms import Norm
+from robusteval.streams import Streams
+
+
+class TargetedGrid(NormedMethod, SetMetric):
+    """One correctly classified image of each class, the first by id, attacked towards each other class.
+
+    Each picture is the one of the highest target probability seen on `steps` steps within `budget` in `norm`. Kept at
+    source * K + target, K the number of classes: `reached` is 1 if the target is predicted, else 0;
+    `target_probability`; `distance` in `norm`, pixel units. `sources` counts the classes that have a correctly
+    classified image; the others have no numbers. Pictures: `<source>-<target>`, of which `<source>-<source>` is the
+    image. That a class is reached is proven by its picture; that it is not says only that this attack failed. One
+    image a class says nothing about the others of that class.
+
+    Costs a forward for each image, and `steps` + 2 forwards and `steps` backwards a pair.
+    """
+
+    name: ClassVar[str] = "targeted-grid"
+    summary: ClassVar[str] = "an image of each class attacked towards each other (SmoothKernels, appendix C)"
+
+    budget: Radius
+    steps: PositiveInt = 40
+    classes: PositiveInt = 20
+    """Of more classes only the first so many are sources and targets."""
+
+    def observe(
+        self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step
+    ) -> Observation:
+        k = classifier.num_classes
+        sources, rows = first_correct(classifier, images, min(self.classes, k))
+        statistics = [Statistic("sources", 0, len(sources))]
+        pictures = {f"{s}-{s}": images.pixels[row] for s, row in zip(sources.tolist(), rows.tolist(), strict=True)}
+        every = torch.arange(min(self.classes, k), device=rows.device)
+        pairs = torch.cartesian_prod(torch.arange(len(sources), device=rows.device), every)
+        pairs = pairs[sources[pairs[:, 0]] != pairs[:, 1]]
+        for chunk in pairs.split(classifier.batch_size) if len(pairs) else ():
+            start, origin, target = images.pixels[rows[chunk[:, 0]]], sources[chunk[:, 0]], chunk[:, 1]
+            found = towards(classifier, start, origin, target, self.norm, self.budget, self.steps)
+            logits = classifier.predict(found).double()
+            seen = {
+                "reached": logits.argmax(1) == target,
+                "target_probability": logits.softmax(1).gather(1, target[:, None])[:, 0],
+                "distance": self.norm.size((found - start).double()),
+            }
+            for i, (s, t) in enumerate(zip(origin.tolist(), target.tolist(), strict=True)):
+                statistics += [Statistic(quantity, s * k + t, float(values[i])) for quantity, values in seen.items()]
+                pictures[f"{s}-{t}"] = found[i]
+            step(len(pictures) - len(sources), len(pairs))
+        return Observation(statistics, pictures=pictures)
+
+
+def first_correct(classifier: Classifier, images: Images, classes: int) -> tuple[Tensor, Tensor]:
+    """The classes below `classes` that have a correctly classified image, ascending, and the first such image of
+    each: two (S,) of integers."""
+    correct = classifier.predict(images.pixels).argmax(1) == images.labels
+    hits = correct & (images.labels == torch.arange(classes, device=images.labels.device)[:, None])
+    sources = hits.any(1).nonzero()[:, 0]
+    return sources, hits[sources].int().argmax(1)
+
+
+def towards(
+    classifier: Classifier, start: Tensor, labels: Tensor, targets: Tensor, norm: Norm, budget: float, steps: int
+) -> Tensor:
+    """Pictures (N, C, H, W) in the balls of `budget` around `start`, those of the highest probability of the `targets`
+    (N,) that the ascent saw."""
+    ball = Ball.around(start, norm, budget)
+    goal = Goal(Loss.CROSS_ENTROPY, labels, targets)
+    return climb(classifier, ball, goal, ball.centers, steps, leave=False)[0]

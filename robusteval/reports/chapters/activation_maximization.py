@@ -1,0 +1,96 @@
+"""Pictures that excite each class most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from robusteval.audit.run import Run
+from robusteval.reports import names
+from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.drawing import COLOURS, Plot
+from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
+from robusteval.reports.sections import Grid
+from robusteval.reports.show import fixed, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+QUANTITIES = ("logit_start", "logit", "probability")
+
+
+def plots(run: Run) -> list[Plot]:
+    return [plot for stage in stages(run, "activation-maximization") for plot in (*_pictures(stage), *_path(stage))]
+
+
+def grids(run: Run) -> list[Grid]:
+    return [_numbers(stage) for stage in stages(run, "activation-maximization")]
+
+
+def seen(stage: Stage) -> pd.DataFrame:
+    """Columns class, name and the QUANTITIES, a row for each class that was seen."""
+    rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
+    table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
+    titles = names.classes(stage.run)
+    classes = [k for k in range(len(titles)) if f"class-{k}" in stage.pictures]
+    table = table.reindex([float(k) for k in classes])
+    table.insert(0, "class", classes)
+    table.insert(1, "name", [titles[k] for k in classes])
+    return table.reset_index(drop=True)
+
+
+def _pictures(stage: Stage) -> list[Plot]:
+    table, pictures, found = seen(stage), stage.pictures, []
+    for first in range(0, len(table), COLUMNS):
+        data = table.iloc[first : first + COLUMNS].reset_index(drop=True)
+        classes, probabilities = data["class"].tolist(), data["probability"].tolist()
+        starts = [Tile(pictures[f"start-{k}"]) for k in classes]
+        ends = [
+            Tile(pictures[f"class-{k}"], percent(p) if pd.notna(p) else "-")
+            for k, p in zip(classes, probabilities, strict=True)
+        ]
+        mosaic = Mosaic([starts, ends], ["noise", "maximised"], data["name"].tolist())
+        caption = (
+            f"Gaussian noise, and the same after {stage.settings.get('steps', 0):,} projected steps up the logit of "
+            "the class; below it the softmax probability of the class." + left_out(stage, len(table))
+        )
+        title = f"{stage.title} (SmoothKernels, figure 3)"
+        name = f"pictures-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
+        found.append(Plot(name, title, caption, data, mosaic.draw, mosaic.height))
+    return found
+
+
+def left_out(stage: Stage, shown: int) -> str:
+    """What a caption says where not all classes are in the figure."""
+    total = len(names.classes(stage.run))
+    return f" The first {shown} of {total:,} classes were looked at." if shown < total else ""
+
+
+def _path(stage: Stage) -> list[Plot]:
+    data = stage.statistics[stage.statistics["quantity"] == "mean_logit"][["at", "value"]]
+    data = data.rename(columns={"at": "steps", "value": "mean_logit"})
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot(data["steps"], data["mean_logit"], "o-", ms=3.5, lw=1.6, color=COLOURS[0])
+        axes.set(xlabel="steps", ylabel="logit, mean over the classes")
+
+    caption = "Whether the ascent was done: a line that still rises at its end asks for more steps."
+    title = f"{stage.title}: the logit on the way"
+    return [Plot(f"path-{stage.label}", title, caption, data, draw, 2.4)] if len(data) else []
+
+
+def _numbers(stage: Stage) -> Grid:
+    rows = [
+        [row["name"], *(fixed(row[q], 3) if pd.notna(row[q]) else "-" for q in QUANTITIES)]
+        for row in seen(stage).to_dict("records")
+    ]
+    note = (
+        "The end is a local maximum at best: a lower bound on the largest logit that pixels in [0, 1] reach. Logits of "
+        "two networks have no common scale."
+    )
+    return Grid(stage.title, ["Class", "logit of the noise", "logit at the end", "probability"], rows, note=note)
+
+
+CHAPTER = Chapter("activation-maximization", "What the model sees", plots, grids)

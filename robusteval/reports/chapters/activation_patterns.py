@@ -1,0 +1,37 @@
+"""Unchanged activations against the magnitude of the noise, at the images and at uniform noise."""
+
+from __future__ import annotations
+
+from robusteval.audit.run import Run
+from robusteval.reports.chapters.bands import bands
+from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.drawing import Plot
+
+DATA = {"unchanged_at_data": "uniform noise", "unchanged_adversarial": "towards the witness, as far"}
+NOISE = {"unchanged_at_noise": "uniform noise"}
+AXES = ("magnitude of the noise: uniform in plus or minus this (pixels in [0, 1])", "ReLUs unchanged")
+
+
+def plots(run: Run) -> list[Plot]:
+    measured = [stage for stage in stages(run, "activation-patterns") if len(stage.measurements)]
+    return [plot for stage in measured for plot in (_at_data(stage), _at_noise(stage))]
+
+
+def _at_data(stage: Stage) -> Plot:
+    caption = "Share of the ReLUs on the same side of their kink at the image and with noise on it."
+    mark = None
+    if stage.settings.get("witnesses"):
+        caption += " Towards the witness the step is as long in L2 as the noise is on average (root mean square)."
+        mark = ("witness_magnitude", f"median witness of {stage.attack}")
+    figure = "figure 5 left and figure 9" if mark else "figure 5 left"
+    title = f"{stage.title} around the images (OpNorm, {figure})"
+    return bands(stage, "patterns-data", title, caption, DATA, AXES, mark, shares=True)
+
+
+def _at_noise(stage: Stage) -> Plot:
+    caption = "The same around points drawn uniformly from all pictures, far from the data."
+    title = f"{stage.title} around noise (OpNorm, figure 5 right)"
+    return bands(stage, "patterns-noise", title, caption, NOISE, AXES, shares=True)
+
+
+CHAPTER = Chapter("activation-patterns", "Activation patterns", plots)

@@ -1,0 +1,83 @@
+"""Mean cosine of adversarial perturbations with the singular vectors of the Jacobian, against their rank."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from robusteval.audit.run import Run
+from robusteval.reports import show
+from robusteval.reports.chapters.base import Chapter, Stage, means, stages
+from robusteval.reports.chapters.ranks import curves, table
+from robusteval.reports.drawing import FAINT, Plot, legend
+from robusteval.reports.sections import Grid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ALIGNED = {"alignment": "of the network", "alignment_twin": "of random weights"}
+ENOUGH = 0.5
+"""A rank is drawn if so large a share of the images has a singular vector there: the rest is a few odd images."""
+
+
+def plots(run: Run) -> list[Plot]:
+    return [_alignment(stage) for stage in _measured(run)]
+
+
+def grids(run: Run) -> list[Grid]:
+    return [_table(stage) for stage in _measured(run)]
+
+
+def chance(dimensions: int) -> float:
+    """The mean |cosine| of a direction at random with any fixed one: Gamma(D / 2) / (sqrt(pi) Gamma((D + 1) / 2))."""
+    return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
+
+
+def _measured(run: Run) -> list[Stage]:
+    return [stage for stage in stages(run, "alignment") if len(stage.measurements)]
+
+
+def _alignment(stage: Stage) -> Plot:
+    data, expected = _data(stage), _chance(stage)
+    shown = data[data["images"] >= ENOUGH * data["images"].max()]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        curves(axes, shown, ALIGNED)
+        axes.axhline(expected, color=FAINT, ls=":", lw=1.4, label="a direction at random")
+        axes.set(ylabel="|cosine| with the singular vector", ylim=(0, None))
+        legend(figure, axes)
+
+    caption = (
+        f"Along which singular vectors of the Jacobian at an image does the perturbation of {stage.attack} point? Mean "
+        "magnitude of the cosine, with its standard error over the images as a band. A direction at random would have "
+        f"{show.significant(expected)} on average. Ranks at which most images have no singular value above zero are in "
+        "the data only."
+    )
+    return Plot(f"alignment-{stage.label}", f"{_title(stage)} (OpNorm, figure 2 right)", caption, data, draw)
+
+
+def _table(stage: Stage) -> Grid:
+    note = (
+        "Mean over the images with its standard error, of the magnitude of the cosine; a direction at random has "
+        f"{show.significant(_chance(stage))} on average."
+    )
+    return table(_title(stage), _data(stage), ALIGNED, "Singular vectors", note)
+
+
+def _title(stage: Stage) -> str:
+    vectors = "logits" if stage.settings.get("of") == "logits" else "features"
+    return f"Perturbations of {stage.attack}, and the singular vectors of the {vectors}"
+
+
+def _data(stage: Stage) -> pd.DataFrame:
+    return means(stage.measurements, ALIGNED).rename(columns={"at": "rank"})
+
+
+def _chance(stage: Stage) -> float:
+    return chance(math.prod(stage.run.manifest["model"]["input_shape"]))
+
+
+CHAPTER = Chapter("alignment", "Alignment", plots, grids)

@@ -1,0 +1,121 @@
+"""The analytic expected output under noise: its class and its error against Monte Carlo."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from robusteval.audit.run import Run
+from robusteval.reports import show
+from robusteval.reports.chapters.base import Chapter, Stage, means, stages
+from robusteval.reports.drawing import COLOURS, DASHES, MARKERS, Plot, legend, legend_height, share_axis
+from robusteval.reports.intervals import proportion
+from robusteval.reports.sections import Grid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AGREES = {"agreement": "analytic expected output", "clean_agreement": "output of the image itself"}
+ERRORS = {
+    "output_error": "analytic expected output",
+    "clean_error": "output of the image itself",
+    "output_uncertainty": "Monte Carlo output alone",
+    "mean_error": "exact mean after the first ReLU",
+    "mean_uncertainty": "Monte Carlo alone after the ReLU",
+}
+COLUMNS = ["output_error", "clean_error", "output_uncertainty", "mean_error", "deviation_error"]
+
+
+def plots(run: Run) -> list[Plot]:
+    return [_surrogate(stage) for stage in stages(run, "analytic-moments") if len(stage.measurements)]
+
+
+def grids(run: Run) -> list[Grid]:
+    rows = []
+    for stage in stages(run, "analytic-moments"):
+        shares = agreements(stage).set_index(["quantity", "sigma"])
+        errors = means(stage.measurements, COLUMNS).set_index(["quantity", "at"])["mean"]
+        for sigma in sorted(stage.measurements["at"].unique()):
+            own, clean = (shares.loc[quantity, sigma] for quantity in AGREES)
+            told = [show.percent(own["share"]), show.percents(own["low"], own["high"]), show.percent(clean["share"])]
+            rows.append(
+                [
+                    stage.title,
+                    f"{sigma:g}",
+                    *(told if own["images"] else ["-", "-", "-"]),
+                    f"{int(own['open']):,}",
+                    *(show.significant(float(errors.get((quantity, sigma), math.nan))) for quantity in COLUMNS),
+                ]
+            )
+    headings = ["Stage", "sigma", "same class as Monte Carlo", "95 % interval", "clean class the same", "left open"]
+    headings += [
+        "error of the output",
+        "of the clean output",
+        "of Monte Carlo",
+        "mean after ReLU",
+        "deviation after ReLU",
+    ]
+    note = (
+        "Expected logits under Gaussian noise by one pass of the mean after the first ReLU (eq. 3), against Monte "
+        "Carlo. Errors are relative, in L2, and means over the images. Left open: images whose noisy copies do not "
+        "tell whether the classes are the same; the shares are of the others. Mean and deviation after the ReLU are "
+        "exact by theorem 1: what they differ by is the error of Monte Carlo."
+    )
+    return [Grid("Analytic expected output (Moments, theorem 1 and eq. 3)", headings, rows, note=note)] if rows else []
+
+
+def agreements(stage: Stage) -> pd.DataFrame:
+    """Columns quantity, sigma, share, low, high, images, open: of the images of which Monte Carlo tells whether the
+    class of its mean is that of the expected output, the share where it is, and where it is the clean prediction."""
+    rows = stage.measurements[stage.measurements["quantity"].isin(["monte_carlo_class", "agreement"])]
+    wide = rows.pivot(index=["at", "image_id"], columns="quantity", values="value").reset_index()
+    wide = wide.reindex(columns=["at", "image_id", "monte_carlo_class", "agreement"])
+    predicted = stage.run.table("images").set_index("image_id")["predicted"]
+    wide["clean_agreement"] = wide["image_id"].map(predicted) == wide["monte_carlo_class"]
+    found = []
+    for sigma, group in wide.groupby("at"):
+        told = group[group["agreement"].notna()]
+        for quantity in AGREES:
+            # Of no images nothing is known.
+            share = proportion(told[quantity]) if len(told) else None
+            numbers = (share.value, share.low, share.high) if share else (math.nan, 0.0, 1.0)
+            found.append((quantity, sigma, *numbers, len(told), len(group) - len(told)))
+    return pd.DataFrame(found, columns=["quantity", "sigma", "share", "low", "high", "images", "open"])
+
+
+def _surrogate(stage: Stage) -> Plot:
+    shares = agreements(stage)
+    errors = means(stage.measurements, ERRORS).rename(columns={"at": "sigma"})
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        for i, quantity in enumerate(AGREES):
+            curve = shares[(shares["quantity"] == quantity) & (shares["images"] > 0)]
+            left.fill_between(curve["sigma"], curve["low"], curve["high"], color=COLOURS[i], alpha=0.15, lw=0)
+            left.plot(curve["sigma"], curve["share"], MARKERS[i] + DASHES[i], ms=3.5, lw=1.4, color=COLOURS[i])
+        for i, (quantity, label) in enumerate(ERRORS.items()):
+            curve = errors[errors["quantity"] == quantity]
+            dashes = ":" if quantity.endswith("uncertainty") else DASHES[i % 3]
+            line: Any = {"fmt": MARKERS[i] + dashes, "ms": 3.5, "lw": 1.4, "color": COLOURS[i], "label": label}
+            right.errorbar(curve["sigma"], curve["mean"], yerr=curve["standard_error"], capsize=2, **line)
+        share_axis(left)
+        left.set(
+            xlabel="sigma (pixels in [0, 1])", ylabel="images of the same class", title="Class, against Monte Carlo"
+        )
+        right.set(xlabel="sigma (pixels in [0, 1])", ylabel="relative L2 error", ylim=(0, None), title="Error")
+        legend(figure, right)
+
+    caption = (
+        "How well one pass of the analytic mean after the first ReLU stands for the expected output under Gaussian "
+        "noise: share of images whose class is that of the Monte Carlo mean, with its 95 % band, and relative errors "
+        "against it, means with standard errors. The image itself is the surrogate to beat; dotted is what Monte Carlo "
+        "alone is off by."
+    )
+    data = pd.concat([shares, errors], ignore_index=True)
+    title = f"{stage.title}: expected output under noise (Moments, theorem 1)"
+    return Plot(f"moments-{stage.label}", title, caption, data, draw, height=3.4 + legend_height(ERRORS.values()))
+
+
+CHAPTER = Chapter("analytic-moments", "Analytic moments", plots, grids)

@@ -1,0 +1,98 @@
+"""The witness of each class whose wrong prediction is the most confident."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pandas as pd
+
+from robusteval.audit.run import CLEAN, PICTURES, Run
+from robusteval.reports import names
+from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.drawing import Plot
+from robusteval.reports.intervals import mean_share
+from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile, short
+from robusteval.reports.sections import Grid
+from robusteval.reports.show import fixed, percent
+from robusteval.reports.thumbnails import closest
+
+CLASSES = 20
+"""Of more classes only the first so many that have a witness are drawn."""
+
+
+def plots(run: Run) -> list[Plot]:
+    return [plot for stage in stages(run, "deception") for plot in _pictures(stage)]
+
+
+def grids(run: Run) -> list[Grid]:
+    """The mean confidence of all witnesses, a row for each attack."""
+    rows = []
+    for stage in stages(run, "deception"):
+        table = deceptive(stage)
+        if len(table):
+            middle, highest = mean_share(table["confidence"]), fixed(table["confidence"].max(), 3)
+            interval = f"{fixed(middle.low, 3)} to {fixed(middle.high, 3)}"
+            rows.append([stage.attack, fixed(middle.value, 3), interval, highest, f"{len(table):,}"])
+    headings = ["Attack", "mean confidence", "95 % interval", "highest", "witnesses"]
+    note = (
+        "Softmax probability of the wrong class that the model predicts at the closest witness. An attack that "
+        "searches the closest one ends at the boundary, where two classes share the probability."
+    )
+    return [Grid("Confidence of the wrong prediction", headings, rows, note=note)] if rows else []
+
+
+def deceptive(stage: Stage) -> pd.DataFrame:
+    """Columns image_id, label, wrong (numbers of classes), confidence: a row for each image with a witness."""
+    rows = stage.measurements
+    table = rows.pivot_table(index="image_id", columns="quantity", values="value")
+    table = table.reindex(columns=["deceptive_class", "deceptive_confidence"]).dropna()
+    table = table.rename(columns={"deceptive_class": "wrong", "deceptive_confidence": "confidence"}).reset_index()
+    labels = stage.run.table("images").set_index("image_id")["label"]
+    table.insert(1, "label", table["image_id"].map(labels))
+    return table.astype({"wrong": int}).rename_axis(columns=None)
+
+
+def most_deceptive(stage: Stage) -> pd.DataFrame:
+    """The row of `deceptive` with the highest confidence for each label, the first by id among equals; and the names
+    of both classes."""
+    table = deceptive(stage).sort_values(["label", "confidence"], ascending=[True, False], kind="stable")
+    titles = names.classes(stage.run)
+    best = table.drop_duplicates("label").reset_index(drop=True)
+    return best.assign(original=best["label"].map(titles.__getitem__), seen=best["wrong"].map(titles.__getitem__))
+
+
+def witnesses(stage: Stage, ids: Collection[str]) -> PICTURES:
+    """By image id, the witnesses that were measured: the closest of the stage's attack, in its own norm."""
+    rows = stage.run.table("witnesses")
+    own = rows[(rows["method"] == stage.settings["witnesses"]) & rows["image_id"].isin(ids)]
+    return closest(stage.run, own["norm"].iloc[0], own) if len(own) else {}
+
+
+def _pictures(stage: Stage) -> list[Plot]:
+    best = most_deceptive(stage).head(CLASSES)
+    images, found = stage.run.pictures(CLEAN), witnesses(stage, best["image_id"].tolist())
+    return [_plot(stage, best[i : i + COLUMNS], i, images, found) for i in range(0, len(best), COLUMNS)]
+
+
+def _plot(stage: Stage, data: pd.DataFrame, first: int, images: PICTURES, found: PICTURES) -> Plot:
+    shown = data.to_dict("records")
+    tiles = [
+        [_tile(images, row["image_id"]) for row in shown],
+        [_tile(found, row["image_id"], f"{short(row['seen'], 11)}\n{percent(row['confidence'])}") for row in shown],
+    ]
+    mosaic = Mosaic(tiles, ["image", "witness"], data["original"].tolist(), "", "true class")
+    caption = (
+        f"For each class the image whose closest witness by {stage.attack} is misclassified with the highest "
+        "confidence; below it the class that the model sees and its softmax probability. The paper averages the "
+        "confidence over its models; here it is that of one. Classes without a witness are left out."
+    )
+    title = f"{names.method(stage.entry['method'])}: {stage.attack} (SmoothKernels, figures 2 and 38)"
+    name = f"pictures-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
+    return Plot(name, title, caption, data, mosaic.draw, mosaic.height)
+
+
+def _tile(pictures: PICTURES, image_id: str, note: str = "") -> Tile | None:
+    return Tile(pictures[image_id], note) if image_id in pictures else None
+
+
+CHAPTER = Chapter("deception", "Deception", plots, grids)

@@ -1,0 +1,85 @@
+"""An image of each class attacked towards each other class."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from robusteval.audit.run import Run
+from robusteval.reports import names
+from robusteval.reports.chapters.activation_maximization import left_out
+from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.drawing import Plot
+from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
+from robusteval.reports.sections import Grid
+from robusteval.reports.show import DECIMALS, budget, fixed, percent
+
+QUANTITIES = ("reached", "target_probability", "distance")
+
+
+def plots(run: Run) -> list[Plot]:
+    return [_grid(stage) for stage in stages(run, "targeted-grid") if len(pairs(stage))]
+
+
+def grids(run: Run) -> list[Grid]:
+    return [_numbers(stage) for stage in stages(run, "targeted-grid") if len(pairs(stage))]
+
+
+def pairs(stage: Stage) -> pd.DataFrame:
+    """Columns source, target (numbers), original, aim (names) and the QUANTITIES, a row for each attack."""
+    titles = names.classes(stage.run)
+    rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
+    table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
+    table = table.reset_index().rename(columns={"at": "pair"})
+    source, target = table["pair"].astype(int) // len(titles), table["pair"].astype(int) % len(titles)
+    both = {"source": source, "target": target, "original": source.map(titles.__getitem__)}
+    both |= {"aim": target.map(titles.__getitem__)}
+    return pd.concat([pd.DataFrame(both), table.drop(columns="pair")], axis=1).rename_axis(columns=None)
+
+
+def _grid(stage: Stage) -> Plot:
+    data, pictures, titles = pairs(stage), stage.pictures, names.classes(stage.run)
+    shown = range(min(len(titles), stage.settings["classes"]))
+    by_pair = {(row["source"], row["target"]): row for row in data.to_dict("records")}
+    wide = len(shown) > COLUMNS
+
+    def tile(source: int, target: int) -> Tile | None:
+        picture, row = pictures.get(f"{source}-{target}"), by_pair.get((source, target))
+        if picture is None:
+            return None
+        if row is None:
+            return Tile(picture)
+        return Tile(picture, "" if wide else percent(row["target_probability"]), row["reached"] != 1)
+
+    chosen = [titles[k] for k in shown]
+    tiles = [[tile(s, t) for s in shown] for t in shown]
+    mosaic = Mosaic(tiles, chosen, chosen, "target class", "original class")
+    numbers = "" if wide else " Below each picture the probability of its target."
+    caption = (
+        "The first correctly classified image of each class (on the diagonal) attacked towards each other class within "
+        f"an {names.NORMS[stage.entry['norm']]} distance of {budget(stage.settings['budget'])}; framed where the model "
+        f"does not see the target. An empty column has no such image.{numbers}{left_out(stage, len(shown))}"
+    )
+    title = f"{stage.title} (SmoothKernels, figure 10)"
+    return Plot(f"pictures-{stage.label}", title, caption, data, mosaic.draw, mosaic.height)
+
+
+def _numbers(stage: Stage) -> Grid:
+    rows = []
+    for way, key in (("from", "source"), ("to", "target")):
+        for _, group in pairs(stage).groupby(key, sort=True):
+            name = group["original" if key == "source" else "aim"].iloc[0]
+            reached = f"{int(group['reached'].sum()):,} of {len(group):,}"
+            probability, distance = group["target_probability"].mean(), group["distance"].mean()
+            rows.append(
+                [f"{way} {name}", reached, fixed(probability, 3), fixed(distance, DECIMALS[stage.entry["norm"]])]
+            )
+    norm = names.NORMS[stage.entry["norm"]]
+    headings = ["Attacks", "reached", "mean target probability", f"mean {norm} distance"]
+    note = (
+        "A class that was reached is proven by its picture; one that was not is a failure of this attack only. With "
+        "one image a class the numbers describe these images, not their classes."
+    )
+    return Grid(stage.title, headings, rows, note=note)
+
+
+CHAPTER = Chapter("targeted-grid", "Targeted attacks", plots, grids)
