@@ -15,6 +15,7 @@ from rich.console import Console
 from robusteval.errors import RefutedError, UserError
 
 if TYPE_CHECKING:
+    from robusteval.audit.protocol import Protocol as AuditProtocol
     from robusteval.audit.run import Run
     from robusteval.classifier import Classifier
     from robusteval.images import Images
@@ -67,25 +68,34 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[str, typer.Option(help="auto measures which is fastest.")]
 
 
+Checkpoints = Annotated[
+    list[str], typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file; or several of them.")
+]
+Data = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
+Arch = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
+Protocol = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
+DType = Annotated[str, typer.Option(help="float32 or float64.")]
+Mean = Annotated[str | None, typer.Option(help="Normalisation, one value a channel: 0.49,0.48,0.45")]
+Std = Annotated[str | None, typer.Option(help="Normalisation, one value a channel.")]
+
+
 @app.command()
 @polite
 def audit(
-    checkpoints: Annotated[
-        list[str], typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file; or several of them.")
-    ],
-    data: Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")],
+    checkpoints: Checkpoints,
+    data: Data,
     out_dir: Out,
-    arch: Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")] = None,
-    protocol: Annotated[str, typer.Option(help="NAME, or a FILE.toml.")] = "quick",
+    arch: Arch = None,
+    protocol: Protocol = "quick",
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    dtype: DType = "float32",
     batch_size: BatchSize = "auto",
     source: Annotated[list[str] | None, typer.Option(help="Checkpoint to transfer attacks from; repeatable.")] = None,
     source_arch: Annotated[str | None, typer.Option(help="Architecture of the sources, if not --arch.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Normalisation, one value a channel: 0.49,0.48,0.45")] = None,
-    std: Annotated[str | None, typer.Option(help="Normalisation, one value a channel.")] = None,
+    mean: Mean = None,
+    std: Std = None,
 ) -> None:
     """Bracket the minimum adversarial distance of each image, from below and from above, and write a report.
 
@@ -111,6 +121,47 @@ def audit(
         batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
         limit=limit,
     )
+
+
+@app.command()
+@polite
+def certify(
+    checkpoints: Checkpoints,
+    data: Data,
+    out_dir: Out,
+    arch: Arch = None,
+    protocol: Protocol = "certify",
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    batch_size: BatchSize = "auto",
+    mean: Mean = None,
+    std: Std = None,
+) -> None:
+    """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
+    what they guarantee and what they do not."""
+    from robusteval.audit.protocol import certificates_only, read_protocol
+    from robusteval.checkpoints import open_checkpoint
+    from robusteval.datasets import read_images
+    from robusteval.reports.certification import write_certification
+
+    images = read_images(data, limit)
+    shape, normalisation = images.shape, {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
+    models = [open_checkpoint(c, arch, input_shape=shape, **normalisation) for c in checkpoints]
+    runs = _audit(
+        models,
+        images,
+        certificates_only(read_protocol(protocol)),
+        out_dir,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
+        limit=limit,
+    )
+    for run in runs:
+        out.print(f"Certification: {write_certification(run)}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -180,7 +231,7 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
 @polite
 def demo(
     out_dir: Out = Path("runs/demo"),
-    protocol: Annotated[str, typer.Option(help="NAME, or a FILE.toml.")] = "quick",
+    protocol: Protocol = "quick",
     limit: Limit = 50,
     seed: Seed = 0,
 ) -> None:
@@ -200,7 +251,9 @@ def main() -> None:
     app()
 
 
-def _audit(models: list[Classifier], images: Images, protocol: str, folder: Path, **options: Any) -> None:
+def _audit(
+    models: list[Classifier], images: Images, protocol: str | AuditProtocol, folder: Path, **options: Any
+) -> list[Run]:
     """Run the protocol under progress bars and report on every run."""
     from robusteval.audit.together import audit_together
     from robusteval.progress import Bars
@@ -215,6 +268,7 @@ def _audit(models: list[Classifier], images: Images, protocol: str, folder: Path
         _report(run)
     if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
         out.print(f"Transfer matrix: {written}", soft_wrap=True, highlight=False)
+    return runs
 
 
 def _report(run: Run) -> None:

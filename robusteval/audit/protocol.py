@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
@@ -67,6 +67,16 @@ class Protocol:
             "certificates": entries(self.certificates),
             "metrics": entries(self.metrics),
         } | ({} if self.calibration is None else {"calibration": self.calibration.model_dump()})
+
+
+def certificates_only(protocol: Protocol) -> Protocol:
+    """The same protocol without its attacks and metrics. Raises UserError if it has no certificate."""
+    if not protocol.certificates:
+        raise UserError(f"expected a certificate in the protocol {protocol.name}, got none")
+    if not (protocol.attacks or protocol.metrics):
+        return protocol
+    name = f"{protocol.name}, certificates only"
+    return replace(protocol, name=name, attacks=(), metrics=(), calibration=None)
 
 
 def available_protocols() -> dict[str, Path]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 
 def render(template: str, script: str, **values: object) -> str:
-    """A template of reports/templates with a script of the same folder.
+    """A template of reports/templates with a script of the same folder, which finds the table library loaded.
 
     Every value is escaped, and a content security policy lets the browser run only that script and the table library
     beside it, and load only what is embedded.
@@ -25,7 +25,7 @@ def render(template: str, script: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["embedded"] = _embedded
-    text = _source(script)
+    text = _source("datatables.js") + _source(script)
     return environment.get_template(template).render(
         style=Markup(_source("report.css")),
         script=Markup(text),

@@ -1,9 +1,4 @@
-// Makes the ranking sortable: the library lies in the page, nothing is fetched.
-const text = JSON.parse(document.getElementById("datatables").textContent);
-const library = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-const { default: DataTable, set_or_remove_dark_class: followColourScheme } = await import(library);
-URL.revokeObjectURL(library);
-followColourScheme();
+// The ranking, sortable.
 new DataTable("#board", {
   order: [],
   paging: false,

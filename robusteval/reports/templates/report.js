@@ -1,30 +1,7 @@
-// Shows the per-image table: data and library lie in the page, nothing is fetched.
-const parsed = (id) => JSON.parse(document.getElementById(id).textContent);
-const library = URL.createObjectURL(new Blob([parsed("datatables")], { type: "text/javascript" }));
-const { default: DataTable, set_or_remove_dark_class: followColourScheme } = await import(library);
-URL.revokeObjectURL(library);
-followColourScheme();
-
-const { columns, rows, facts } = parsed("image-data");
-const table = new DataTable("#images", {
-  data: rows,
-  columns: columns.map((column, i) => ({
-    data: i,
-    type: column.kind === "number" ? "num" : "string",
-    className: `${column.kind} ${column.edge ? "edge" : ""}`,
-    orderable: column.kind !== "picture",
-    searchable: column.kind !== "picture",
-    render: (cell, use) => (use === "display" ? cell[0] : cell[1]),
-  })),
-  deferRender: true,
-  order: [],
-  pageLength: 25,
-  lengthMenu: [10, 25, 100, 500],
-  scrollX: true,
-  autoWidth: false,
-  language: { search: "Search", lengthMenu: "_MENU_ a page", info: "_START_ to _END_ of _TOTAL_ images",
-              infoFiltered: "(of _MAX_)", infoEmpty: "no images", zeroRecords: "No image fits these filters." },
-});
+// The per-image table and its filters.
+const data = parsed("image-data");
+const { facts } = data;
+const table = new DataTable("#images", shownCells(data));
 
 const chosen = (id) => document.getElementById(id).value;
 const shown = { all: () => true, wrong: (f) => f.wrong, standing: (f) => f.standing, contradiction: (f) => f.contradiction };

@@ -1,0 +1,3 @@
+// The per-image table.
+new DataTable("#images", shownCells(parsed("image-data")));
+document.documentElement.dataset.ready = "yes";

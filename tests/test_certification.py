@@ -1,0 +1,115 @@
+"""The certification report: what it says of each kind of bound, its numbers, the command, and a real browser."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, build_run
+
+from robusteval.audit.protocol import certificates_only, parse_protocol, read_protocol
+from robusteval.audit.run import Run
+from robusteval.errors import UserError
+from robusteval.reports.certification import per_image, shares, statements, write_certification
+from visiting import Visit
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return build_run(tmp_path_factory.mktemp("certified"))
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> str:
+    return write_certification(run).read_text()
+
+
+def test_each_kind_says_what_it_is(run: Run) -> None:
+    estimate, confidence = statements(run)
+    assert (estimate.kind, confidence.kind) == ("estimate", "confidence")
+    assert "guarantees nothing" in estimate.says
+    assert "an estimate" in estimate.says.lower()
+    assert "probability of at most 0.001" in confidence.says
+    assert "smooth(f, 0.25)" in confidence.says
+    assert "without that noise" in confidence.leaves_open
+    assert estimate.covers == "7 of 8 images have a radius above 0; their median radius is 0.3000."
+
+
+def test_a_proof_is_said_to_be_one(tmp_path: Path) -> None:
+    run = build_run(tmp_path)
+    entry = next(s for s in run.stages("certificate") if s["name"] == "l-bound-l2")
+    entry |= {"method": "crown", "guarantee": "proof"}
+    proof = next(iter(statements(run)))
+    assert "mathematical proof" in proof.says
+    assert "within L2 distance r" in proof.says
+
+
+def test_radii_image_by_image(run: Run, page: str) -> None:
+    table = per_image(run).set_index("image_id")
+    assert table.index.tolist() == IDS
+    assert table["L-bound (estimate), L2"].tolist() == L_BOUND
+    smoothed = table["Randomized smoothing, sigma 0.25 (confidence), L2"].tolist()
+    # The last image is misclassified, the fourth abstained.
+    assert smoothed == [*SMOOTHING[:-1], 0.0]
+    stored = pd.read_csv(run.path / "tables" / "certification.csv").set_index("image_id")
+    pd.testing.assert_frame_equal(stored, table, check_dtype=False)
+    assert "0.2512" in page
+    assert "0.2513" not in page
+
+
+def test_certified_accuracy_rounds_down(run: Run) -> None:
+    rows = {(row[0], row[3]): row[4] for row in shares(run).rows}
+    assert rows["L-bound (estimate), L2", "L2 0.5"] == "37.5 %"
+    assert rows["Randomized smoothing, sigma 0.25 (confidence), L2", "L2 0.5"] == "62.5 %"
+
+
+def test_names_stay_text(page: str) -> None:
+    assert EVIL not in page
+    assert html.escape(EVIL) in page or "\\u003cscript\\u003e" in page
+
+
+def test_a_run_without_certificates_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected a run with a certificate"):
+        write_certification(build_run(tmp_path, certificates=False))
+
+
+def test_a_protocol_keeps_its_certificates_alone() -> None:
+    quick = read_protocol("quick")
+    kept = certificates_only(quick)
+    assert (kept.certificates, kept.attacks, kept.metrics, kept.calibration) == (quick.certificates, (), (), None)
+    assert kept.name == "quick, certificates only"
+    assert certificates_only(read_protocol("certify")).name == "certify"
+    bare = parse_protocol({"metrics": [{"method": "noise"}]}, "mine.toml")
+    with pytest.raises(UserError, match="expected a certificate in the protocol mine"):
+        certificates_only(bare)
+
+
+def test_the_command(tmp_path: Path, standard: Path) -> None:
+    protocol = tmp_path / "small.toml"
+    protocol.write_text('[budgets]\nlinf = ["2/255"]\n[[certificates]]\nmethod = "ibp"\nnorm = "linf"\n')
+    command = [sys.executable, "-m", "robusteval", "certify", str(standard), "--arch", "digits-cnn", "--data", "digits"]
+    command += ["--limit", "20", "--protocol", str(protocol), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Certification: .*certification\.html", done.stdout)
+    text = (tmp_path / "run" / "certification.html").read_text()
+    assert "mathematical proof" in text
+    assert Run.open(tmp_path / "run").stages("attack") == []
+
+
+def test_it_opens_in_a_browser(run: Run, page: str, browser: Any) -> None:
+    visit = Visit(browser, run.path / "certification.html")
+    assert visit.column("Name") == IDS
+    visit.sort("L-bound (estimate), L2")
+    ascending = visit.settles("L-bound (estimate), L2", "0.0000")
+    assert [float(x) for x in ascending] == sorted(map(float, ascending))
+    assert visit.said == []
+    assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]
+    visit.tab.set_viewport_size({"width": 390, "height": 844})
+    assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 390
