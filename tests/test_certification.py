@@ -90,10 +90,20 @@ def test_a_protocol_keeps_its_certificates_alone() -> None:
         certificates_only(bare)
 
 
-def test_the_command(tmp_path: Path, standard: Path) -> None:
+def test_the_command(tmp_path: Path, demo_folder: Path) -> None:
     protocol = tmp_path / "small.toml"
     protocol.write_text('[budgets]\nlinf = ["2/255"]\n[[certificates]]\nmethod = "ibp"\nnorm = "linf"\n')
-    command = [sys.executable, "-m", "robusteval", "certify", str(standard), "--arch", "digits-cnn", "--data", "digits"]
+    command = [
+        sys.executable,
+        "-m",
+        "robusteval",
+        "certify",
+        str(demo_folder / "digits-standard.safetensors"),
+        "--arch",
+        "digits-cnn",
+        "--data",
+        "digits",
+    ]
     command += ["--limit", "20", "--protocol", str(protocol), "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
