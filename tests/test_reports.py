@@ -261,6 +261,25 @@ def test_the_table_sorts_and_filters_in_a_browser(run: Run, page: str, browser: 
     assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]
 
 
+def test_a_name_opens_the_details_of_its_image(run: Run, page: str, browser: Any) -> None:
+    visit = Visit(browser, run.path / "report.html")
+    visit.tab.locator("#images button.open").first.click()
+    shown = visit.tab.locator("#details")
+    assert shown.locator("h2").text_content() == IDS[0]
+    assert shown.locator("img").count() == 3
+    facts = dict(zip(shown.locator("dt").all_text_contents(), shown.locator("dd").all_text_contents(), strict=True))
+    assert facts["Class"] == EVIL
+    assert facts["Witness at"] == visit.column("Witness at")[0]
+    visit.tab.keyboard.press("Escape")
+    assert not shown.is_visible()
+    # The last name is markup, and stays text.
+    visit.tab.locator("#images button.open").last.click()
+    assert shown.locator("h2").text_content() == IDS[-1]
+    shown.locator(".close").click()
+    assert not shown.is_visible()
+    assert visit.said == []
+
+
 def test_it_fits_a_phone(run: Run, page: str, browser: Any) -> None:
     visit = Visit(browser, run.path / "report.html")
     visit.tab.set_viewport_size({"width": 390, "height": 844})

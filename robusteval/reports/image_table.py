@@ -54,7 +54,8 @@ class ImageTable:
         """What the script in the page reads; `edge` opens a new group of columns."""
         before = [None, *(c.group for c in self.columns)]
         columns = [
-            {"kind": c.kind, "edge": left not in (None, c.group)} for left, c in zip(before, self.columns, strict=False)
+            {"kind": c.kind, "edge": left not in (None, c.group), "title": c.title, "group": c.group}
+            for left, c in zip(before, self.columns, strict=False)
         ]
         return {"columns": columns, "rows": self.rows, "facts": self.facts}
 
@@ -79,7 +80,7 @@ def image_table(run: Run) -> ImageTable:
     rows, facts = [], []
     for bound in bounds.to_dict("records"):
         row = _pictures(pictures.get(bound["image_id"], Thumbnails()))
-        row += [_text(bound["image_id"]), _text(classes[bound["label"]]), _prediction(bound, classes)]
+        row += [_opens(bound["image_id"]), _text(classes[bound["label"]]), _prediction(bound, classes)]
         by = {}
         for n in order:
             for kind in best[n]:
@@ -131,6 +132,11 @@ def _pictures(shown: Thumbnails) -> list[Cell]:
 
 def _text(text: str) -> Cell:
     return escape(text), text
+
+
+def _opens(name: str) -> Cell:
+    """A name that opens the details of its image."""
+    return Markup('<button type="button" class="open">{}</button>').format(name), name
 
 
 def _number(value: float, shown: str) -> Cell:

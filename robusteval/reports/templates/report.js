@@ -14,4 +14,39 @@ table.search.fixed("filters", (text, row, i) => {
 for (const id of ["filter-show", "filter-class", "filter-by"]) {
   document.getElementById(id).addEventListener("change", () => table.draw());
 }
+// All that is known of one image, with its pictures enlarged.
+const details = document.getElementById("details");
+const open = (cells) => {
+  const pictures = details.querySelector(".pictures");
+  const facts = details.querySelector("dl");
+  pictures.replaceChildren();
+  facts.replaceChildren();
+  let group = "";
+  data.columns.forEach(({ kind, title, group: own }, i) => {
+    if (kind === "picture") {
+      if (cells[i][0]) {
+        const figure = pictures.appendChild(document.createElement("figure"));
+        // Cells are escaped when the page is made.
+        figure.innerHTML = cells[i][0];
+        figure.appendChild(document.createElement("figcaption")).textContent = title;
+      }
+      return;
+    }
+    if (title === "Name") {
+      details.querySelector("h2").textContent = cells[i][1];
+      return;
+    }
+    if (own && own !== group) facts.appendChild(document.createElement("h3")).textContent = own;
+    group = own;
+    facts.appendChild(document.createElement("dt")).textContent = title;
+    facts.appendChild(document.createElement("dd")).innerHTML = cells[i][0] || "-";
+  });
+  details.showModal();
+};
+document.getElementById("images").addEventListener("click", (event) => {
+  if (event.target.closest("button.open")) open(table.row(event.target.closest("tr")).data());
+});
+details.addEventListener("click", (event) => {
+  if (event.target === details || event.target.closest(".close")) details.close();
+});
 document.documentElement.dataset.ready = "yes";
