@@ -204,7 +204,14 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_continues(
     out = tmp_path / "run"
     options = {"limit": 200, "batch-size": 2, "protocol": protocol_file}
     command = [sys.executable, "-m", "robusteval", *map(str, audit_arguments(standard, out, **options))]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    # A job in the background of a shell ignores Ctrl-C, and so would whatever the tests start.
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while len(list(out.glob("parts/pgd-*/*.parquet"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.002)
