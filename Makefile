@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(BIN)/robusteval demo --out runs/demo
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2
 
 check: lint test
 

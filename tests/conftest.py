@@ -18,14 +18,6 @@ settings.register_profile("robusteval", deadline=None)
 settings.load_profile("robusteval")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What numba has to compile is compiled in one process."""
-    for item in items:
-        if "brendel" in item.nodeid or "already_extreme" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("numba"))
-
-
 PROTOCOL = """
 name = "small"
 description = "Own methods only, in small settings"

@@ -102,11 +102,16 @@ def test_another_seed_draws_other_numbers(
 
 
 def command(demo: Path, protocol: Path, out: Path) -> list[str]:
-    return [
-        *(sys.executable, "-m", "robusteval", "audit", str(demo / "digits-standard.safetensors")),
-        *("--arch", "digits-cnn", "--data", "digits", "--protocol", str(protocol), "--limit", str(COUNT)),
-        *("--out", str(out), "--batch-size", "4", "--source", str(demo / "digits-pgd-linf.safetensors")),
-    ]
+    """A process that makes a run and writes no report."""
+    source = (
+        "import sys; from robusteval import open_checkpoint, read_images, run_audit\n"
+        "model, source, protocol, out = sys.argv[1:]\n"
+        f"images = read_images('digits', {COUNT})\n"
+        "models = [open_checkpoint(p, 'digits-cnn', input_shape=images.shape) for p in (model, source)]\n"
+        "run_audit(models[0], images, protocol, out, sources=models[1:], batch_size=4)\n"
+    )
+    models = (demo / "digits-standard.safetensors", demo / "digits-pgd-linf.safetensors")
+    return [sys.executable, "-c", source, *map(str, models), str(protocol), str(out)]
 
 
 @pytest.mark.slow
