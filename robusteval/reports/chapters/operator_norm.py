@@ -38,7 +38,7 @@ def _norms(stage: Stage) -> Grid:
         "reach."
     )
     headings = ["Pixels move by 1 in", *(f"{what} move in {names.NORMS[q]} by" for q in BALLS)]
-    return Grid(f"{stage.title} of the Jacobian (OpNorm, table 1)", headings, rows, note=note)
+    return Grid(f"Operator norms of the Jacobian of the {what} (OpNorm, table 1)", headings, rows, note=note)
 
 
 CHAPTER = Chapter("operator-norm", "Operator norms", nothing, grids)
