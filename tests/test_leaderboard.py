@@ -124,13 +124,14 @@ def test_every_form_holds_the_same_numbers(tmp_path: Path, runs: list[Run]) -> N
     markdown, tex = (folder / "leaderboard.md").read_text(), (folder / "leaderboard.tex").read_text()
     data = json.loads((folder / "leaderboard.json").read_text())
     validate(data, json.loads((folder / "leaderboard.schema.json").read_text()))
-    frame = pd.read_csv(folder / "leaderboard.csv").set_index(["model", "quantity"])
+    rows: list[dict[Any, Any]] = pd.read_csv(folder / "leaderboard.csv").to_dict("records")
+    found = {(row["model"], row["quantity"]): row for row in rows}
     for entry, stored in zip(board.entries, data["entries"], strict=True):
         for key, score in entry.scores.items():
             assert f'<span class="value">{score.shown}</span><span class="interval">{score.interval}</span>' in page
             assert re.search(rf"\| +{re.escape(score.shown)} \| +{re.escape(score.interval)} \|", markdown)
             assert f"{score.shown} & {score.interval} &".replace("%", r"\%") in tex
-            row = frame.loc[(entry.model, key)]
+            row = found[entry.model, key]
             assert row["shown"] == score.shown == stored["scores"][key]["shown"]
             assert row["interval"] == score.interval == stored["scores"][key]["interval"]
             assert row["value"] == score.value

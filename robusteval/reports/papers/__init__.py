@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robusteval.audit.run import Run, atomically
+from robusteval.reports import latex
 from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
 from robusteval.reports.papers.cells import Model, csv_text
 from robusteval.reports.sections import Grid
@@ -38,8 +39,8 @@ def title(run: Run) -> str:
 
 
 def write_tables(run: Run, grids: Sequence[Grid]) -> None:
-    """Write each as tables/paper-<protocol>-<table>.csv into a run."""
+    """Write each as tables/paper-<protocol>-<table>.csv, and as .tex with booktabs, into a run."""
     for grid in grids:
-        text = csv_text(grid)
-        path = run.path / "tables" / f"paper-{run.manifest['protocol']['name']}-{grid.name}.csv"
-        atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        for suffix, text in (("csv", csv_text(grid)), ("tex", latex.table(grid))):
+            path = run.path / "tables" / f"paper-{run.manifest['protocol']['name']}-{grid.name}.{suffix}"
+            atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))  # type: ignore[misc]
