@@ -102,19 +102,15 @@ def audit(
     Several checkpoints are audited side by side, each into a directory of its own name, with the others as sources of
     its transfer attacks; the matrix of sources and targets is written beside them.
     """
-    from robusteval.checkpoints import open_checkpoint
     from robusteval.datasets import read_images
 
     images = read_images(data, limit)
-    shape, normalisation = images.shape, {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
-    models = [open_checkpoint(c, arch, input_shape=shape, **normalisation) for c in checkpoints]
-    sources = [open_checkpoint(s, source_arch or arch, input_shape=shape, **normalisation) for s in source or []]
     _audit(
-        models,
+        _opened(checkpoints, arch, images, mean, std),
         images,
         protocol,
         out_dir,
-        sources=sources,
+        sources=_opened(source or [], source_arch or arch, images, mean, std),
         seed=seed,
         device=device,
         dtype=dtype,
@@ -142,15 +138,12 @@ def certify(
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
     from robusteval.audit.protocol import certificates_only, read_protocol
-    from robusteval.checkpoints import open_checkpoint
     from robusteval.datasets import read_images
     from robusteval.reports.certification import write_certification
 
     images = read_images(data, limit)
-    shape, normalisation = images.shape, {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
-    models = [open_checkpoint(c, arch, input_shape=shape, **normalisation) for c in checkpoints]
     runs = _audit(
-        models,
+        _opened(checkpoints, arch, images, mean, std),
         images,
         certificates_only(read_protocol(protocol)),
         out_dir,
@@ -249,6 +242,14 @@ def demo(
 def main() -> None:
     """The console script."""
     app()
+
+
+def _opened(paths: list[str], arch: str | None, images: Images, mean: str | None, std: str | None) -> list[Classifier]:
+    """Checkpoint files as classifiers of pictures like these."""
+    from robusteval.checkpoints import open_checkpoint
+
+    normalisation = {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
+    return [open_checkpoint(path, arch, input_shape=images.shape, **normalisation) for path in paths]
 
 
 def _audit(
