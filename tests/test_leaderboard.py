@@ -81,6 +81,17 @@ def test_holm_counts_all_pairs() -> None:
     assert places([one, none, none, none])[0].ties == (1, 2, 3)
 
 
+def test_no_difference_in_a_column_is_false_by_more_than_five_percent() -> None:
+    """Two neighbours differ on six images each (p = 0.03), the ends on twelve: a control of the false discovery rate
+    would tell all three apart, Holm's of the familywise error only the ends."""
+    last = np.zeros(20)
+    middle, first = last.copy(), last.copy()
+    middle[:6], first[:12] = 1, 1
+    a, b, c = places([first, middle, last])
+    assert (a.ties, b.ties, c.ties) == ((1,), (0, 2), (1,))
+    assert [(p.first, p.last) for p in (a, b, c)] == [(1, 2), (1, 3), (2, 3)]
+
+
 def test_the_board_by_hand(runs: list[Run]) -> None:
     board = leaderboard(runs)
     entries = {e.model: e for e in board.entries}
