@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, build_run
+from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run
 
 from robusteval.audit.protocol import certificates_only, parse_protocol, read_protocol
 from robusteval.audit.run import Run
@@ -63,7 +63,10 @@ def test_radii_image_by_image(run: Run, page: str) -> None:
     assert "0.2513" not in page
 
 
-def test_certified_accuracy_rounds_down(run: Run) -> None:
+def test_certified_accuracy_rounds_down(run: Run, tmp_path: Path) -> None:
+    bound = FakeCertificate("l-bound-l2", [0.6, 0.6, 0.1])
+    thirds = build_paper_run(tmp_path, "mine", [True] * 3, [], budgets={"l2": [0.5]}, certificates=[bound])
+    assert [row[4] for row in shares(thirds).rows] == ["66.6 %"]
     rows = {(row[0], row[3]): row[4] for row in shares(run).rows}
     assert rows["L-bound (estimate), L2", "L2 0.5"] == "37.5 %"
     assert rows["Randomized smoothing, sigma 0.25 (confidence), L2", "L2 0.5"] == "62.5 %"

@@ -115,6 +115,21 @@ def test_the_board_by_hand(runs: list[Run]) -> None:
             assert score.low <= score.value <= score.high
 
 
+def test_accuracy_under_attack_is_rounded_up(tmp_path: Path) -> None:
+    """One of three stands: 33.33 %."""
+    (entry,) = leaderboard([model(tmp_path, "third", [0.02, 0.07, 0.2])]).entries
+    assert entry.scores["robust_linf_0.1"].shown == entry.scores["worst_case"].shown == "33.4 %"
+
+
+def test_a_model_audited_again_is_taken_from_its_last_run(tmp_path: Path) -> None:
+    first, last = (model(tmp_path / name, "same", [far] * N) for name, far in (("a", 0.02), ("b", 0.2)))
+    for runs in ([first, last], [last, first]):
+        (entry,) = leaderboard(runs).entries
+        assert entry.run == str(runs[-1].path)
+    (entry,) = leaderboard([last], beside=leaderboard([first])).entries
+    assert entry.scores["worst_case"].value == 1.0
+
+
 def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, runs: list[Run]) -> None:
     other = model(tmp_path, "other", [0.1] * N, protocol="theirs")
     with pytest.raises(UserError, match=r"same protocol.*weak.*other.*name"):
