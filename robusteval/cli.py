@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
@@ -13,6 +12,8 @@ import typer
 from rich.console import Console
 
 from robusteval.errors import RefutedError, UserError
+from robusteval.listing import Listing, listed
+from robusteval.options import Arch, BatchSize, Checkpoints, Data, Device, DType, Limit, Mean, Out, Protocol, Seed, Std
 
 if TYPE_CHECKING:
     from robusteval.audit.protocol import Protocol as AuditProtocol
@@ -52,33 +53,6 @@ app = typer.Typer(
 )
 
 
-class Listing(StrEnum):
-    attacks = "attacks"
-    certificates = "certificates"
-    metrics = "metrics"
-    architectures = "architectures"
-    protocols = "protocols"
-    data = "data"
-
-
-Out = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
-Limit = Annotated[int | None, typer.Option(help="Use only the first N images.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random stream.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-BatchSize = Annotated[str, typer.Option(help="auto measures which is fastest.")]
-
-
-Checkpoints = Annotated[
-    list[str], typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file; or several of them.")
-]
-Data = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
-Arch = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
-Protocol = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
-DType = Annotated[str, typer.Option(help="float32 or float64.")]
-Mean = Annotated[str | None, typer.Option(help="Normalisation, one value a channel: 0.49,0.48,0.45")]
-Std = Annotated[str | None, typer.Option(help="Normalisation, one value a channel.")]
-
-
 @app.command()
 @polite
 def audit(
@@ -114,7 +88,7 @@ def audit(
         seed=seed,
         device=device,
         dtype=dtype,
-        batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
+        batch_size=_whole(batch_size),
         limit=limit,
     )
 
@@ -150,7 +124,7 @@ def certify(
         seed=seed,
         device=device,
         dtype=dtype,
-        batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
+        batch_size=_whole(batch_size),
         limit=limit,
     )
     for run in runs:
@@ -215,7 +189,7 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
     from rich.table import Table
 
     table = Table("name", "what it is", box=None, pad_edge=False)
-    for name, summary in _listing(what):
+    for name, summary in listed(what):
         table.add_row(name, summary)
     out.print(table)
 
@@ -229,13 +203,11 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Audit the small checkpoints that come with robusteval on real digits."""
-    from robusteval.checkpoints import open_checkpoint
     from robusteval.datasets import read_images
 
     images = read_images("digits", limit)
-    folder = Path(__file__).parent / "demo"
-    paths = sorted(folder.glob("*.safetensors"))
-    models = [open_checkpoint(str(path), "digits-cnn", input_shape=images.shape) for path in paths]
+    paths = sorted((Path(__file__).parent / "demo").glob("*.safetensors"))
+    models = _opened([str(path) for path in paths], "digits-cnn", images, None, None)
     _audit(models, images, protocol, out_dir, seed=seed, limit=limit)
 
 
@@ -281,32 +253,9 @@ def _report(run: Run) -> None:
     out.print(f"Report: {write_report(run)}", soft_wrap=True, highlight=False)
 
 
-def _listing(what: Listing) -> list[tuple[str, str]]:
-    match what:
-        case Listing.attacks:
-            from robusteval.attacks import ATTACKS
-
-            return [(name, m.summary) for name, m in ATTACKS.items()]
-        case Listing.certificates:
-            from robusteval.certify import CERTIFICATES
-
-            return [(name, m.summary) for name, m in CERTIFICATES.items()]
-        case Listing.metrics:
-            from robusteval.metrics import METRICS
-
-            return [(name, m.summary) for name, m in METRICS.items()]
-        case Listing.architectures:
-            from robusteval.architectures import ARCHITECTURES
-
-            return [(name, a.summary) for name, a in ARCHITECTURES.items()]
-        case Listing.protocols:
-            from robusteval.audit.protocol import available_protocols, read_protocol
-
-            return [(name, read_protocol(name).description) for name in available_protocols()]
-        case Listing.data:
-            from robusteval.datasets import DATASETS
-
-            return [(name, d.summary) for name, d in DATASETS.items()]
+def _whole(text: str) -> int | str:
+    """A number, or the word as it is."""
+    return int(text) if text.isdecimal() else text
 
 
 def _floats(text: str | None, option: str) -> tuple[float, ...] | None:

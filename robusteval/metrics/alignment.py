@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.jacobian import Of, outputs
-from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
+from robusteval.jacobian import outputs
+from robusteval.metrics.base import Measurement
+from robusteval.metrics.twinned import Twinned
 from robusteval.singular import Singular, singular_vectors
 from robusteval.streams import Streams
-from robusteval.twin import random_twin
 
 
-class Alignment(AtWitnesses, ImageMetric):
+class Alignment(Twinned):
     """`alignment` at rank r: |cosine| between an adversarial perturbation and v_r, the r-th right singular vector of
     the Jacobian of the features (or logits) at the image; `alignment_twin` with those of the network with random
     weights, at the same image.
@@ -39,13 +38,6 @@ class Alignment(AtWitnesses, ImageMetric):
 
     witnesses: str
     """The label of the attack in the protocol whose perturbations are measured."""
-    of: Of = "features"
-    ranks: PositiveInt | None = 20
-    """How many of the leading singular vectors are kept; None for all."""
-    twin: bool = True
-    """Whether the vectors of the network with random weights are measured, too."""
-    twin_seed: NonNegativeInt = 0
-    """What its weights are drawn from."""
 
     @property
     def label(self) -> str:
@@ -60,11 +52,8 @@ class Alignment(AtWitnesses, ImageMetric):
         rows = (perturbations.isfinite().all(1) & (perturbations != 0).any(1)).nonzero()[:, 0]
         if not len(rows):
             return []
-        networks = {"alignment": classifier}
-        if self.twin:
-            networks["alignment_twin"] = random_twin(classifier, self.twin_seed)
         measured = []
-        for quantity, network in networks.items():
+        for quantity, network in self.networks(classifier, "alignment").items():
             found = self._cosines(network.select(rows), images.pixels[rows], perturbations[rows], streams.select(rows))
             cosines = found.new_full((len(images), found.shape[1]), torch.nan)
             cosines[rows] = found

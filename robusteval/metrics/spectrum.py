@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from robusteval.classifier import Classifier
 from robusteval.images import Images
-from robusteval.jacobian import Of, outputs
-from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
+from robusteval.jacobian import outputs
+from robusteval.metrics.base import Measurement
+from robusteval.metrics.twinned import Twinned
 from robusteval.singular import singular_values
 from robusteval.streams import Streams
-from robusteval.twin import random_twin
 
 
-class JacobianSpectrum(AtWitnesses, ImageMetric):
+class JacobianSpectrum(Twinned):
     """`singular_value` at rank 1, 2, ...: how much features or logits stretch small changes of the pixels.
 
     OpNorm section 5.2: the spectrum of J, the Jacobian (outputs, pixels) of phi^{L-1}, what the last linear layer
@@ -34,14 +33,6 @@ class JacobianSpectrum(AtWitnesses, ImageMetric):
     name: ClassVar[str] = "jacobian-spectrum"
     summary: ClassVar[str] = "singular values of the Jacobian of features or logits (OpNorm, section 5.2)"
 
-    of: Of = "features"
-    ranks: PositiveInt | None = 20
-    """How many of the largest singular values are kept; None for all."""
-    twin: bool = True
-    """Whether the network with random weights is measured, too."""
-    twin_seed: NonNegativeInt = 0
-    """What its weights are drawn from."""
-
     @property
     def label(self) -> str:
         return self.name if self.of == "features" else f"{self.name}-{self.of}"
@@ -49,16 +40,16 @@ class JacobianSpectrum(AtWitnesses, ImageMetric):
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
-        spectra = {"singular_value": self._values(classifier, images.pixels, streams)}
+        spectra = {
+            quantity: self._values(network, images.pixels, streams)
+            for quantity, network in self.networks(classifier, "singular_value").items()
+        }
         if witnesses is not None:
             found = witnesses.flatten(1).isfinite().all(1).nonzero()[:, 0]
             adversarial = torch.full_like(spectra["singular_value"], torch.nan)
             if len(found):
                 adversarial[found] = self._values(classifier.select(found), witnesses[found], streams.select(found))
             spectra["singular_value_adversarial"] = adversarial
-        if self.twin:
-            random = random_twin(classifier, self.twin_seed)
-            spectra["singular_value_twin"] = self._values(random, images.pixels, streams)
         return [
             Measurement(quantity, rank, values)
             for quantity, spectrum in spectra.items()
