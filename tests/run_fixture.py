@@ -32,8 +32,9 @@ CALIBRATED |= {"tested": [3], "violated_before": [1], "violated_after": [0]}
 SMOOTHING = [0.6, 0.5, 0.4, 0.0, 0.7, 0.8, 0.9, 0.9]
 
 
-def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, copies: int = 1) -> Run:
-    """Write the run into `path`; `copies` repeats the images without their pictures."""
+def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, copies: int = 1, side: int = 4) -> Run:
+    """Write the run into `path`; `copies` repeats the images, each with pictures of `side` x `side` pixels, of which
+    the first five of every eight have a witness."""
     ids = IDS + [f"copy-{i}" for i in range(N * (copies - 1))]
     images = _images(ids)
     tables = {
@@ -48,16 +49,21 @@ def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, co
     for name in TABLES:
         write_frame(path / "tables" / f"{name}.parquet", tables[name])
     run = Run(path, _manifest(len(ids), certificates, metrics))
-    pixels = {i: np.full((1, 4, 4), 0.1 * (k + 1), np.float32) for k, i in enumerate(IDS)}
+    ramp = np.linspace(0, 0.15, side * side, dtype=np.float32).reshape(1, side, side)
+    pixels = {i: ramp + np.float32(0.1 * (k % N + 1)) for k, i in enumerate(ids)}
     write_pictures(run.picture_file(CLEAN, "00000"), pixels)
     write_pictures(
         run.picture_file("deepfool-l2", "00000"),
-        {picture_key(i, np.nan): pixels[i] + np.float32(0.05) for i in IDS[:5]},
+        {picture_key(i, np.nan): pixels[i] + np.float32(0.05) for k, i in enumerate(ids) if k % N < 5},
     )
     write_pictures(
         run.picture_file("pgd-linf", "00000"),
         # Once each, under the smallest budget that the witness serves.
-        {picture_key(i, min(b for b, hits in PGD.items() if hits[k])): pixels[i] for k, i in enumerate(IDS[:3])},
+        {
+            picture_key(i, min(b for b, hits in PGD.items() if hits[k % N])): pixels[i]
+            for k, i in enumerate(ids)
+            if k % N < 3
+        },
     )
     run.write_manifest()
     return run

@@ -207,9 +207,9 @@ def test_the_ranking_sorts_in_a_browser(tmp_path: Path, runs: list[Run], browser
     assert visit.tab.locator("#board tbody th").all_text_contents() == [EVIL, "strong", "weak"]
     heading = visit.tab.locator(".dt-scroll-head th[data-key='mean_linf']")
     heading.click()
-    visit.tab.wait_for_function("document.querySelector('#board tbody th').textContent === 'weak'")
+    visit.tab.wait_for_function("() => document.querySelector('#board tbody th').textContent === 'weak'")
     heading.click()
-    visit.tab.wait_for_function("document.querySelector('#board tbody tr:last-child th').textContent === 'weak'")
+    visit.tab.wait_for_function("() => document.querySelector('#board tbody tr:last-child th').textContent === 'weak'")
     assert visit.said == []
     assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]
     visit.tab.set_viewport_size({"width": 390, "height": 844})

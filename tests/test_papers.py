@@ -17,9 +17,9 @@ from robusteval.audit.run import Run
 from robusteval.reports import accuracy_curve, paper_tables, write_markdown, write_report
 from robusteval.reports.curves import area, curve
 from robusteval.reports.distances import reaches, stage_wins, wins
+from robusteval.reports.grid import Grid
 from robusteval.reports.intervals import clopper_pearson, mean, mean_share
 from robusteval.reports.papers import PAPERS
-from robusteval.reports.sections import Grid
 
 INF = math.inf
 CORRECT = [True, True, True, False]
@@ -123,11 +123,12 @@ def test_failures_are_counted_and_shown(distances: Run) -> None:
 
 def test_the_closest_attack_wins_an_image(distances: Run) -> None:
     counts = wins(distances)
-    assert counts.columns.tolist() == ["l0", "l2", "linf"]
-    rows = dict(zip(counts.index, counts.to_numpy().tolist(), strict=True))
-    assert rows["DeepFool, L2"][1:] == [2, 1]
-    assert rows["PGD, Linf"][1:] == [1, 2]
-    assert rows["the image itself"] == [1, 1, 1]
+    # The norms of the protocol's budgets first.
+    assert counts.columns.tolist() == ["l2", "l0", "linf"]
+    rows = dict(zip(counts.index, counts[["l2", "linf"]].to_numpy().tolist(), strict=True))
+    assert rows["DeepFool, L2"] == [2, 1]
+    assert rows["PGD, Linf"] == [1, 2]
+    assert rows["the image itself"] == [1, 1]
 
 
 def test_the_stage_that_broke_an_image_counts_once(distances: Run) -> None:

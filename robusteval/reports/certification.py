@@ -16,10 +16,10 @@ from robusteval.errors import UserError
 from robusteval.reports import names, show
 from robusteval.reports.drawing import save
 from robusteval.reports.figures import coverage
+from robusteval.reports.grid import Grid
 from robusteval.reports.image_table import FAR
 from robusteval.reports.intervals import proportion
 from robusteval.reports.page import render
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round
 from robusteval.reports.summary import covered
 

@@ -84,7 +84,7 @@ def norms(run: Run) -> list[str]:
     """The norms that an attack of the run searches in or that its protocol has budgets in."""
     entries = done(run)
     wanted = {e["norm"] for e in entries} | ({*run.manifest["protocol"]["budgets"]} if entries else set())
-    return [n for n in names.NORMS if n in wanted]
+    return [n for n in names.norms(run) if n in wanted]
 
 
 def limits(run: Run, norm: str) -> list[float]:

@@ -99,7 +99,7 @@ def _extended(line: pd.DataFrame, end: float) -> pd.DataFrame:
 def brackets(run: Run) -> list[Plot]:
     """Per norm: the closest witness of each image and its lower bounds, images ordered by the former."""
     bounds, titles, found = run.bounds(), names.stages(run), []
-    for norm in names.NORMS:
+    for norm in names.norms(run):
         lowers = {
             f"lower_{s['name']}": titles[s["name"]]
             for s in run.stages("certificate")
@@ -156,7 +156,7 @@ def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str]) -> Plot:
 def coverage(run: Run) -> list[Plot]:
     """Per norm: the share of images that each certificate covers, against the radius."""
     titles, images, table, found = names.stages(run), run.table("images"), run.table("certificates"), []
-    for norm in names.NORMS:
+    for norm in names.norms(run):
         lines = {
             titles[s["name"]]: certified_accuracy(table[table["method"] == s["name"]], images)
             for s in run.stages("certificate")

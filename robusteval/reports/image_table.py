@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -17,6 +18,7 @@ Cell = tuple[str, str | float]
 """What is shown (safe HTML), and what is sorted and searched by."""
 BEST = {"proof": "Proven", "confidence": "Smoothed model certified"}
 """The kinds of lower bounds of which the table shows the largest only, and what it is called."""
+PICTURES = ("Image", "Witness", "Added")
 FAR = 1e300
 """Sorts as infinity, which JSON does not have."""
 
@@ -33,6 +35,8 @@ class Column:
 class ImageTable:
     columns: list[Column]
     rows: list[list[Cell]]
+    pictures: list[tuple[str, str, str]]
+    """Of each row, as data URIs: drawn only while the row is looked at."""
     facts: list[dict[str, Any]]
     """Of each row, what the filters above the table ask for."""
     classes: list[str]
@@ -42,19 +46,18 @@ class ImageTable:
 
     def groups(self) -> list[tuple[str, int]]:
         """The heading over neighbouring columns, and how many it spans."""
-        found: list[tuple[str, int]] = []
-        for column in self.columns:
-            if found and found[-1][0] == column.group:
-                found[-1] = (column.group, found[-1][1] + 1)
-            else:
-                found.append((column.group, 1))
-        return found
+        return [(title, len([*columns])) for title, columns in groupby(self.columns, key=lambda c: c.group)]
+
+    def beside(self, group: str) -> bool:
+        """Whether columns are left out where there is no room: those of other norms than the main one."""
+        return group not in ("", self.norm)
 
     def as_json(self) -> dict[str, Any]:
         """What the script in the page reads; `edge` opens a new group of columns."""
         before = [None, *(c.group for c in self.columns)]
         columns = [
             {"kind": c.kind, "edge": left not in (None, c.group), "title": c.title, "group": c.group}
+            | {"beside": self.beside(c.group)}
             for left, c in zip(before, self.columns, strict=False)
         ]
         return {"columns": columns, "rows": self.rows, "facts": self.facts}
@@ -68,28 +71,30 @@ def image_table(run: Run) -> ImageTable:
     pictures = thumbnails(run, norm)
     lowers, best = _estimates(run), {n: [kind for kind in BEST if _holds(run, kind, n)] for n in names.NORMS}
     order = [norm, *(n for n in names.NORMS if n != norm and (lowers[n] or best[n] or _attacked(run, n)))]
-    columns = [Column(title, "", "picture") for title in ("Image", "Witness", "Added")]
+    columns = [Column(title, "", "picture") for title in PICTURES]
     columns += [Column("Name", "", "text"), Column("Class", "", "text"), Column("Predicted", "", "text")]
     for n in order:
         for kind in best[n]:
             columns += [Column(BEST[kind], names.NORMS[n], "number"), Column("by", names.NORMS[n], "text")]
-        columns += [Column(names.bare(titles[s], n), names.NORMS[n], "number") for s in lowers[n]]
         columns += [Column("Witness at", names.NORMS[n], "number"), Column("Found by", names.NORMS[n], "text")]
+        columns += [Column(names.bare(titles[s], n), names.NORMS[n], "number") for s in lowers[n]]
     columns.append(Column("Contradictions", "", "text"))
 
-    rows, facts = [], []
+    rows, shown, facts = [], [], []
     for bound in bounds.to_dict("records"):
-        row = _pictures(pictures.get(bound["image_id"], Thumbnails()))
+        own = pictures.get(bound["image_id"], Thumbnails())
+        shown.append((own.image, own.witness, own.perturbation))
+        row: list[Cell] = [("", "")] * len(PICTURES)
         row += [_opens(bound["image_id"]), _text(classes[bound["label"]]), _prediction(bound, classes)]
         by = {}
         for n in order:
             for kind in best[n]:
                 radius, source = bound[f"{kind}_{n}"], bound[f"{kind}_{n}_method"]
-                row += [_number(radius, show.lower(radius, n)), _text(titles.get(source, source))]
-            row += [_number(bound[f"lower_{s}"], show.lower(bound[f"lower_{s}"], n)) for s in lowers[n]]
+                row += [_number(radius, show.lower(radius, n)), _text(names.bare(titles.get(source, source), n))]
             method = bound[f"upper_{n}_method"]
-            by[n] = names.CLEAN if method == "clean" else titles.get(method, method)
+            by[n] = names.CLEAN if method == "clean" else names.bare(titles.get(method, method), n)
             row += [_number(bound[f"upper_{n}"], show.upper(bound[f"upper_{n}"], n)), _text(by[n])]
+            row += [_number(bound[f"lower_{s}"], show.lower(bound[f"lower_{s}"], n)) for s in lowers[n]]
         against = [titles.get(m, m) for m in bound["contradictions"].split("; ") if m]
         row.append(_text("; ".join(against)))
         rows.append(row)
@@ -103,7 +108,7 @@ def image_table(run: Run) -> ImageTable:
             }
         )
     present = sorted({f["label"] for f in facts}, key=classes.index)
-    return ImageTable(columns, rows, facts, present, sorted({f["by"] for f in facts} - {""}), names.NORMS[norm])
+    return ImageTable(columns, rows, shown, facts, present, sorted({f["by"] for f in facts} - {""}), names.NORMS[norm])
 
 
 def _estimates(run: Run) -> dict[str, list[str]]:
@@ -123,11 +128,6 @@ def _certificates(run: Run, kind: str) -> list[dict[str, Any]]:
 
 def _attacked(run: Run, norm: str) -> bool:
     return any(s["norm"] == norm and s["status"] == "done" for s in run.stages("attack"))
-
-
-def _pictures(shown: Thumbnails) -> list[Cell]:
-    uris = (("image", shown.image), ("witness", shown.witness), ("what was added", shown.perturbation))
-    return [(Markup('<img src="{}" alt="{}">').format(uri, name) if uri else "", "") for name, uri in uris]
 
 
 def _text(text: str) -> Cell:

@@ -4,58 +4,48 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from robusteval.audit.run import Run, atomically
-from robusteval.reports import distances, papers, sections
-from robusteval.reports.chapters import CHAPTERS
-from robusteval.reports.headline import guarantees, headline
-from robusteval.reports.sections import Grid
+from robusteval.reports import provenance, verdict
+from robusteval.reports.contents import VERDICT, contents
+from robusteval.reports.grid import Grid
 from robusteval.reports.summary import summarise
 
 
 def write_markdown(run: Run) -> Path:
     """Write report.md into a finished run; return its path. Names are escaped: no HTML, no markup."""
     summary = summarise(run)
-    lines = [[x.quantity, x.at, x.value, x.interval, str(x.n)] for x in headline(summary)]
-    top = Grid("", ["Quantity", "at", "value", "95 % interval", "images"], lines, text=2)
-    lower, published = sections.certificates(run), papers.paper_tables([run])
-    held = sections.calibration(summary)
-    far = sections.distances(run, distances.reaches(run))
+    first, *sections = contents(run, summary)
+    assert first.key == VERDICT
     parts = [
         f"# Robustness of {escaped(summary.model)}",
-        escaped(sections.verdict(summary)),
-        table(top),
-        *(escaped(text) for text in guarantees(summary)),
+        escaped(verdict.verdict(summary)),
         *(
             f"> **{escaped(f.title)}.** {escaped(f.evidence)} {escaped(f.threshold)} {escaped(f.mitigation)}"
             for f in summary.flags
         ),
-        *(f"> {escaped(note)}" for note in sections.notes(summary)),
-        "Fooled is the share of correctly classified images for which the attack found a witness within the budget.",
-        *(part for grid in sections.attacks(summary) for part in (f"## {grid.title}", table(grid))),
-        *(part for grid in far for part in (f"## {grid.title}", table(grid), escaped(grid.note))),
-        *((f"## {papers.title(run)}",) if published else ()),
-        *(part for grid in published for part in (f"### {grid.title}", table(grid), escaped(grid.note))),
-        *((f"## {lower.title}", table(lower)) if lower else ()),
-        *((f"### {held.title}", table(held), escaped(held.note)) if held else ()),
-        *(
-            part
-            for chapter in CHAPTERS
-            for grid in chapter.grids(run)
-            for part in (f"## {grid.title}", table(grid), escaped(grid.note))
-        ),
-        "## Cost",
-        table(sections.costs(summary)),
+        *(f"> {escaped(note)}" for note in verdict.notes(summary)),
+        *tables(first.grids),
+        "\n".join(f"- {escaped(text)}" for text in verdict.reading(summary)),
+        *(part for s in sections if s.grids for part in (f"## {escaped(s.title)}", escaped(s.note), *tables(s.grids))),
         "## How it was made",
-        "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in sections.facts(run)),
+        "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in provenance.facts(run)),
         fenced(shlex.join(run.manifest["command"])) if run.manifest["command"] else "",
     ]
     path = run.path / "report.md"
     text = "\n\n".join(part for part in parts if part) + "\n"
     atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path
+
+
+def tables(grids: Sequence[Grid]) -> Iterator[str]:
+    """Each with its title above and its note below."""
+    for grid in grids:
+        yield f"### {escaped(grid.title)}"
+        yield table(grid)
+        yield escaped(grid.note)
 
 
 def escaped(text: str) -> str:

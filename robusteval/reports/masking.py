@@ -99,7 +99,7 @@ class _Attacked:
                     p, text = _paired(
                         self.fooled(other, budget), self._list(other), self.fooled(white, budget), self._list(white)
                     )
-                    tried.append((p, f"At {_at(norm, budget)}, {text}."))
+                    tried.append((p, f"At {names.at(norm, budget)}, {text}."))
             lost = [(p, text) for p, text in tried if p <= masking.SIGNIFICANT / len(tried)]
             if lost:
                 more = f" The same at {len(lost) - 1} more of {len(tried)} budgets." if len(lost) > 1 else ""
@@ -249,7 +249,3 @@ def _count(p: Proportion) -> str:
 
 def _images(n: int) -> str:
     return f"{n:,} image" if n == 1 else f"{n:,} images"
-
-
-def _at(norm: str, budget: float) -> str:
-    return f"{names.NORMS[norm]} {show.budget(budget)}"

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from robusteval.audit.run import Run
+from robusteval.reports import show
 
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
 METHODS = {
@@ -121,9 +122,19 @@ def stages(run: Run) -> dict[str, str]:
     return {name: f"{title} [{name}]" if often[title] > 1 else title for name, title in found.items()}
 
 
+def norms(run: Run) -> list[str]:
+    """All norms, those in which the protocol has budgets first, in its order."""
+    return list(dict.fromkeys([*run.manifest["protocol"]["budgets"], *NORMS]))
+
+
 def axis(norm: str) -> str:
     """What an axis of distances says."""
     return "L0 distance (pixel values changed)" if norm == "l0" else f"{NORMS[norm]} distance (pixels in [0, 1])"
+
+
+def at(norm: str, budget: float) -> str:
+    """Linf 8/255."""
+    return f"{NORMS[norm]} {show.budget(budget)}"
 
 
 def bare(title: str, norm: str) -> str:

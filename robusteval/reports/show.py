@@ -75,3 +75,7 @@ def count(value: float) -> str:
 
 def seconds(value: float) -> str:
     return f"{value:,.1f} s"
+
+
+def images(n: int) -> str:
+    return f"{n:,} image" if n == 1 else f"{n:,} images"

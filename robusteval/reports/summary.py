@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,8 @@ from robusteval.audit.run import Run
 from robusteval.reports import masking, names
 from robusteval.reports.curves import closest
 from robusteval.reports.intervals import Median, Proportion, median, proportion, share
+from robusteval.reports.standing import Budgets, Standing, Width, standings, widths
 from robusteval.tables import BUDGET_TOLERANCE
-
-Budgets = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Cost:
     forwards: float
     backwards: float
     seconds: float
+    outside: float | None
+    """Share of the seconds that was not spent inside a model; None where that was not measured."""
     successes: tuple[Success, ...]
     median: Median | None
     """Of the witnesses of a minimum-distance attack."""
@@ -100,8 +102,12 @@ class Summary:
     complete: bool
     n: int
     clean: Proportion
+    norms: tuple[str, ...]
+    """In the order in which they are shown."""
     robust: tuple[Robust, ...]
     distances: tuple[Distance, ...]
+    standings: tuple[Standing, ...]
+    widths: tuple[Width, ...]
     certified: tuple[Certified, ...]
     calibrated: tuple[Calibrated, ...]
     guarantees: frozenset[str]
@@ -138,7 +144,10 @@ def summarise(run: Run) -> Summary:
             for budget in sorted(values)
             if attacked
         ),
-        distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in names.NORMS if n in attacked),
+        distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in names.norms(run) if n in attacked),
+        standings=standings(bounds, budgets),
+        norms=tuple(names.norms(run)),
+        widths=widths(bounds, names.norms(run)) if attacked else (),
         certified=_certified(run, images, budgets),
         calibrated=_calibrated(run),
         guarantees=frozenset(s["guarantee"] for s in run.stages("certificate") if s["status"] == "done"),
@@ -184,7 +193,7 @@ def _certified(run: Run, images: pd.DataFrame, budgets: Budgets) -> tuple[Certif
     )
 
 
-def _radii(entry: dict[str, Any], budgets: list[float]) -> list[float]:
+def _radii(entry: dict[str, Any], budgets: Sequence[float]) -> list[float]:
     """The budgets that a certificate can speak of, and the radius in question of one that looks no further."""
     limit = entry["settings"].get("radius")
     return sorted({*budgets} if limit is None else {*(b for b in budgets if b <= limit), limit})
@@ -231,8 +240,15 @@ def _costs(run: Run, images: pd.DataFrame, witnesses: pd.DataFrame, budgets: Bud
                 forwards=entry.get("forwards", 0.0),
                 backwards=entry.get("backwards", 0.0),
                 seconds=entry.get("seconds", 0.0),
+                outside=_outside(entry),
                 successes=successes,
                 median=middle,
             )
         )
     return tuple(found)
+
+
+def _outside(entry: dict[str, Any]) -> float | None:
+    if not entry.get("seconds") or "model_seconds" not in entry:
+        return None
+    return max(0.0, 1.0 - float(entry["model_seconds"]) / float(entry["seconds"]))

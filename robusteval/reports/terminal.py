@@ -6,6 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from robusteval.reports import show
 from robusteval.reports.headline import headline
 from robusteval.reports.summary import Summary
 
@@ -20,8 +21,10 @@ def headline_table(summary: Summary) -> Table:
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     for line in headline(summary):
-        table.add_row(escape(line.quantity), line.at, line.value, line.interval)
-    said = [f"{summary.contradictions:,} images contradict a lower bound"] if summary.contradictions else []
+        table.add_row(escape(line.quantity), line.at, line.shown, line.interval)
+    said = []
+    if summary.contradictions:
+        said.append(f"A lower bound lies above a witness on {show.images(summary.contradictions)}")
     said += [escape(flag.title) for flag in summary.flags if flag.severity == "serious"]
     if said:
         table.caption = f"{'; '.join(said)}: see the report"

@@ -10,8 +10,8 @@ from robusteval.audit.run import Run
 from robusteval.reports import names
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import COLOURS, Plot
+from robusteval.reports.grid import Grid
 from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import fixed, percent
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from robusteval.reports import show
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
 from robusteval.reports.chapters.ranks import curves, table
 from robusteval.reports.drawing import FAINT, Plot, legend
-from robusteval.reports.sections import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

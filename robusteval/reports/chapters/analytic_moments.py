@@ -11,8 +11,8 @@ from robusteval.audit.run import Run
 from robusteval.reports import show
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
 from robusteval.reports.drawing import COLOURS, DASHES, MARKERS, Plot, legend, legend_height, share_axis
+from robusteval.reports.grid import Grid
 from robusteval.reports.intervals import proportion
-from robusteval.reports.sections import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

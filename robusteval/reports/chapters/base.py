@@ -13,7 +13,7 @@ import pandas as pd
 from robusteval.audit.run import PICTURES, Run
 from robusteval.reports import names
 from robusteval.reports.drawing import Plot
-from robusteval.reports.sections import Grid
+from robusteval.reports.grid import Grid
 
 
 def nothing(run: Run) -> list[Any]:

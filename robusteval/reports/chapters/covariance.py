@@ -13,7 +13,7 @@ from robusteval.audit.run import Run
 from robusteval.reports import show
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import COLOURS, FAINT, INK, Plot, legend, legend_height, style
-from robusteval.reports.sections import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,9 @@ from robusteval.audit.run import CLEAN, PICTURES, Run
 from robusteval.reports import names
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import Plot
+from robusteval.reports.grid import Grid
 from robusteval.reports.intervals import mean_share
 from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile, short
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import fixed, percent
 from robusteval.reports.thumbnails import closest
 
@@ -65,7 +65,9 @@ def witnesses(stage: Stage, ids: Collection[str]) -> PICTURES:
     """By image id, the witnesses that were measured: the closest of the stage's attack, in its own norm."""
     rows = stage.run.table("witnesses")
     own = rows[(rows["method"] == stage.settings["witnesses"]) & rows["image_id"].isin(ids)]
-    return closest(stage.run, own["norm"].iloc[0], own) if len(own) else {}
+    if own.empty:
+        return {}
+    return {i: witness for i, _, witness in closest(stage.run, own["norm"].iloc[0], own) if witness is not None}
 
 
 def _pictures(stage: Stage) -> list[Plot]:

@@ -12,7 +12,7 @@ from robusteval.audit.run import CLEAN, Run
 from robusteval.reports import show
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import FAINT, Plot, legend, legend_height, style
-from robusteval.reports.sections import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ from robusteval.audit.run import Run
 from robusteval.reports import show
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import COLOURS, MARKERS, Plot, share_axis
+from robusteval.reports.grid import Grid
 from robusteval.reports.intervals import Mean, Proportion, mean_share, proportion
-from robusteval.reports.sections import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from robusteval.audit.run import Run
 from robusteval.reports import names, show
 from robusteval.reports.chapters.base import Chapter, Stage, means, nothing, stages
-from robusteval.reports.sections import Grid
+from robusteval.reports.grid import Grid
 
 BALLS = ("l1", "l2", "linf")
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from robusteval.reports import show
 from robusteval.reports.drawing import COLOURS, DASHES
-from robusteval.reports.sections import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from robusteval.audit.run import Run
 from robusteval.reports import show
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
+from robusteval.reports.grid import Grid
 from robusteval.reports.intervals import mean
 from robusteval.reports.names import NORMS
-from robusteval.reports.sections import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

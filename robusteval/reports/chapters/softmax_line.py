@@ -11,7 +11,7 @@ from robusteval.audit.run import Run
 from robusteval.reports import names, show
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import FAINT, Plot, legend_height, share_axis, style
-from robusteval.reports.sections import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from robusteval.audit.run import Run
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
 from robusteval.reports.chapters.ranks import curves, table
 from robusteval.reports.drawing import Plot, legend
-from robusteval.reports.sections import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,8 @@ from robusteval.reports import names
 from robusteval.reports.chapters.activation_maximization import left_out
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.drawing import Plot
+from robusteval.reports.grid import Grid
 from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import DECIMALS, budget, fixed, percent
 
 QUANTITIES = ("reached", "target_probability", "distance")

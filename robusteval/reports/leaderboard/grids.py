@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from robusteval.reports import names, show
+from robusteval.reports.grid import Grid
 from robusteval.reports.leaderboard.board import Board, Column, Score
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round
 
 GROUPS: dict[str, tuple[str, ...]] = {

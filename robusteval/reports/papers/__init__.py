@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robusteval.audit.run import Run, atomically
-from robusteval.reports import latex
+from robusteval.audit.run import Run
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
-from robusteval.reports.papers.cells import Model, csv_text
-from robusteval.reports.sections import Grid
+from robusteval.reports.papers.cells import Model
 
 PAPERS = {
     "sgr-2019": ("SGR (2019)", sgr.tables),
@@ -36,11 +35,3 @@ def paper_tables(runs: Sequence[Run]) -> list[Grid]:
 def title(run: Run) -> str:
     """The heading over a run's paper tables."""
     return f"Tables of {PAPERS[run.manifest['protocol']['name']][0]}"
-
-
-def write_tables(run: Run, grids: Sequence[Grid]) -> None:
-    """Write each as tables/paper-<protocol>-<table>.csv, and as .tex with booktabs, into a run."""
-    for grid in grids:
-        for suffix, text in (("csv", csv_text(grid)), ("tex", latex.table(grid))):
-            path = run.path / "tables" / f"paper-{run.manifest['protocol']['name']}-{grid.name}.{suffix}"
-            atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))  # type: ignore[misc]

@@ -6,8 +6,6 @@ errors up: no cell claims too much.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ from robusteval.audit.run import Run
 from robusteval.reports import show
 from robusteval.reports.curves import Distances, curve
 from robusteval.reports.distances import Reach, reaches, tried
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round
 from robusteval.reports.summary import covered
 
@@ -125,13 +122,6 @@ class Model:
         rows = table[(table["method"] == label) & (table["quantity"] == quantity) & np.isclose(table["at"], at)]
         finite: pd.Series[float] = rows["value"][np.isfinite(rows["value"])]
         return finite
-
-
-def csv_text(grid: Grid) -> str:
-    """Headings and rows, as shown."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([grid.headings, *grid.rows])
-    return text.getvalue()
 
 
 def percent(share: float, rounding: Round = Round.UP) -> str:

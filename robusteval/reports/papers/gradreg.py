@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from robusteval.reports import show
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import NONE, Model, counted, percent
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round
 
 LINF = (2 / 255, 8 / 255)

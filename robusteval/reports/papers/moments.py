@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robusteval.reports import show
+from robusteval.reports.grid import Grid
 from robusteval.reports.intervals import mean_share, proportion
 from robusteval.reports.papers.cells import NONE, Model, counted, percent
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round
 
 ATTACKS = {"PGD": "pgd", "LBF": "lbfgs", "GSM": "fgsm", "AGA": "gaussian", "AUA": "uniform", "DF2": "deepfool"}

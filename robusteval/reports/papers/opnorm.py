@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from robusteval.reports import names, show
 from robusteval.reports.chapters.operator_norm import BALLS, quantities
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import Model, percent
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round
 
 ATTACKS = {"pga-l2": "l2", "pga-linf": "linf"}

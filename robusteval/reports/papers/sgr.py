@@ -8,8 +8,8 @@ from itertools import combinations
 
 from robusteval.reports.curves import area, curve
 from robusteval.reports.distances import tried
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import NONE, Model, counted, percent
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round, fixed
 
 WHITE_BOX = {"RAND": "rand", "PGD": "pgd", "T-PGD": "t-pgd"}

@@ -10,8 +10,8 @@ import pandas as pd
 
 from robusteval.reports import names
 from robusteval.reports.chapters.kernels import layers
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import NONE, Model, fraction
-from robusteval.reports.sections import Grid
 from robusteval.reports.show import Round, budget, fixed, significant
 
 ATTACKS = {

@@ -1,5 +1,5 @@
 // The per-image table and its filters.
-const data = parsed("image-data");
+const data = { ...parsed("image-data"), pictures: parsed("pictures") };
 const { facts } = data;
 const table = new DataTable("#images", shownCells(data));
 
@@ -16,7 +16,8 @@ for (const id of ["filter-show", "filter-class", "filter-by"]) {
 }
 // All that is known of one image, with its pictures enlarged.
 const details = document.getElementById("details");
-const open = (cells) => {
+const open = (row) => {
+  const cells = row.data();
   const pictures = details.querySelector(".pictures");
   const facts = details.querySelector("dl");
   pictures.replaceChildren();
@@ -24,10 +25,10 @@ const open = (cells) => {
   let group = "";
   data.columns.forEach(({ kind, title, group: own }, i) => {
     if (kind === "picture") {
-      if (cells[i][0]) {
+      const source = data.pictures[row.index()][i];
+      if (source) {
         const figure = pictures.appendChild(document.createElement("figure"));
-        // Cells are escaped when the page is made.
-        figure.innerHTML = cells[i][0];
+        figure.innerHTML = picture(source, title);
         figure.appendChild(document.createElement("figcaption")).textContent = title;
       }
       return;
@@ -39,12 +40,13 @@ const open = (cells) => {
     if (own && own !== group) facts.appendChild(document.createElement("h3")).textContent = own;
     group = own;
     facts.appendChild(document.createElement("dt")).textContent = title;
+    // Cells are escaped when the page is made.
     facts.appendChild(document.createElement("dd")).innerHTML = cells[i][0] || "-";
   });
   details.showModal();
 };
 document.getElementById("images").addEventListener("click", (event) => {
-  if (event.target.closest("button.open")) open(table.row(event.target.closest("tr")).data());
+  if (event.target.closest("button.open")) open(table.row(event.target.closest("tr")));
 });
 details.addEventListener("click", (event) => {
   if (event.target === details || event.target.closest(".close")) details.close();

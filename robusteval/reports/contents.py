@@ -1,0 +1,47 @@
+"""What a report contains, in its order: the same sections, figures and tables in every form of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robusteval.audit.run import Run
+from robusteval.reports import attack_tables, bound_tables, distances, papers, provenance
+from robusteval.reports.chapters import CHAPTERS
+from robusteval.reports.drawing import Plot
+from robusteval.reports.figures import plots
+from robusteval.reports.grid import Grid
+from robusteval.reports.headline import headline_grid
+from robusteval.reports.standing import standing_plot
+from robusteval.reports.summary import Summary
+
+VERDICT, IMAGES = "verdict", "table"
+"""Sections that a form may lay out in its own way: the first, and the place of the table of images."""
+
+
+@dataclass(frozen=True)
+class Section:
+    key: str
+    title: str
+    plots: Sequence[Plot] = ()
+    grids: Sequence[Grid] = ()
+    note: str = ""
+
+
+def contents(run: Run, summary: Summary) -> list[Section]:
+    """The sections of a report that have anything in them, from the verdict to what it all took."""
+    drawn, published = plots(run), papers.paper_tables([run])
+    attacks, bounds = attack_tables.attacks(summary), bound_tables.certificates(run)
+    fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
+    found = [
+        Section(VERDICT, "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
+        Section("brackets", "Brackets", drawn["brackets"]),
+        Section("curves", "Attacks", drawn["curves"], attacks, fooled if attacks else ""),
+        Section(IMAGES, "Images"),
+        Section("distances", "Distances", (), attack_tables.distances(run, distances.reaches(run))),
+        Section("certificates", "Lower bounds", drawn["certificates"], [*bounds, *bound_tables.calibration(summary)]),
+        *(Section(c.method, c.title, drawn[c.method], c.grids(run)) for c in CHAPTERS),
+        Section("paper", papers.title(run) if published else "", (), published),
+        Section("cost", "Cost", (), [provenance.costs(summary)]),
+    ]
+    return [s for s in found if s.plots or s.grids or s.key == IMAGES]
