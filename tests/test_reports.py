@@ -29,11 +29,12 @@ from scipy.stats import beta, binom
 from robusteval.audit.run import CLEAN, Run, write_frame
 from robusteval.reports import names, show, summarise, write_markdown, write_report
 from robusteval.reports.headline import headline
-from robusteval.reports.intervals import median, proportion
+from robusteval.reports.intervals import median, proportion, share
 from robusteval.reports.markdown import escaped
 from robusteval.reports.provenance import costs
 from robusteval.reports.show import Round
 from robusteval.reports.standing import Standing, Width, standings, widths
+from robusteval.reports.summary import Robust
 from robusteval.reports.terminal import headline_table
 from robusteval.reports.verdict import verdict
 from visiting import Visit
@@ -216,6 +217,9 @@ def test_standings_and_widths_by_hand() -> None:
         ("linf", 0.2, 1, 2, 2, 1),
         ("l0", 2, 0, 3, 2, 1),
     ]
+    # Where a witness refutes a proof, the witness counts.
+    refuted = bounds.assign(proof_linf=0.2)
+    assert [(s.proven, s.broken) for s in standings(refuted, {"linf": [0.15]})] == [(3, 2)]
     (width,) = widths(bounds, ["l0", "l2", "linf"])
     # 0.05 0.0501 0.3 0.4 infinity, over the images that are right.
     assert (width.norm, width.median.n) == ("linf", 5)
@@ -232,6 +236,11 @@ def test_the_verdict_says_what_is_proven_and_how_wide_the_brackets_are(run: Run)
     proofs = dataclasses.replace(summary, guarantees=frozenset({"proof"}), standings=proven, widths=(width,))
     assert "Proven to stay right are at least 12.5 % at Linf 0.2." in verdict(proofs)
     assert "The median gap between proof and closest witness is 0.20000 in Linf." in verdict(proofs)
+    third = tuple(dataclasses.replace(c, share=share(1, 3)) for c in summary.certified)
+    assert "is certified on at least 33.3 % at" in verdict(dataclasses.replace(summary, certified=third))
+    assert "falls to at most 66.7 % under" in verdict(
+        dataclasses.replace(summary, robust=(Robust("l2", 1.0, share(2, 3)),))
+    )
     nothing = dataclasses.replace(proofs, standings=proven[2:], widths=())
     assert "Nothing is proven at these budgets." in verdict(nothing)
 
@@ -432,6 +441,9 @@ def test_few_images_are_shown_exactly(run: Run, page: str) -> None:
     pictures = json.loads(re.search(r'id="pictures">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
     shown = np.asarray(Image.open(io.BytesIO(b64decode(pictures[3][0].split(",")[1])))) / 255
     assert np.abs(shown - run.pictures(CLEAN)[IDS[3]][0]).max() <= 0.5 / 255 + 1e-6
+    # What was added made every pixel brighter, by the same amount.
+    added = np.asarray(Image.open(io.BytesIO(b64decode(pictures[3][2].split(",")[1]))))
+    assert added.min() == 255
 
 
 def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(run: Run, page: str) -> None:
