@@ -52,8 +52,7 @@ def closest(run: Run, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Pict
     """Each image of a run with its id and its closest witness in `norm` among `rows` of the table of witnesses; None
     where there is none: an image that is its own witness has none, and a run may have been stripped of its pictures.
     One shard is in memory at a time."""
-    rows = rows[rows["success"] & (rows["l0"] > 0)]
-    rows = rows.sort_values(norm, kind="stable").drop_duplicates("image_id")
+    rows = rows[rows["success"]].sort_values(norm, kind="stable").drop_duplicates("image_id")
     wanted = {i: (s, b) for s, i, b in zip(rows["method"], rows["image_id"], rows["budget"], strict=True)}
     budgets = {entry["name"]: entry["budgets"] for entry in run.stages("attack")}
     for path in sorted((run.path / "witnesses" / CLEAN).glob("*.safetensors")):
