@@ -363,6 +363,7 @@ def test_a_name_opens_the_details_of_its_image(run: Run, page: str, browser: Any
     # The last name is markup, and stays text.
     visit.tab.locator("#images button.open").last.click()
     assert shown.locator("h2").text_content() == IDS[-1]
+    assert shown.locator("img").count() == 1
     shown.locator(".close").click()
     assert not shown.is_visible()
     assert visit.said == []
@@ -456,6 +457,12 @@ def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(ru
     before, after = lines["Estimate above a witness, L-bound"], lines["The same, calibrated at 25.0 %"]
     assert (before.at, before.shown, before.n) == ("L2", "33.4 %", 3)
     assert (after.shown, after.n) == ("0.0 %", 3)
+    # Of several, the one that is most often wrong.
+    summary = summarise(run)
+    (own,) = summary.calibrated
+    better = dataclasses.replace(own, title="CLEVER (estimate), L2", before=proportion([False] * 3))
+    lines = {x.quantity: x for x in headline(dataclasses.replace(summary, calibrated=(better, own, better)))}
+    assert lines["Estimate most often above a witness, L-bound"].shown == "33.4 %"
     assert "split-conformal" in html.unescape(page)
     assert "0.7961" in page
 
