@@ -116,7 +116,7 @@ def through_all(model: Classifier) -> None:
 
 def of_two_calls(model: Classifier) -> None:
     leaf, x = upstream()
-    one, other = (slow(model(slow(x, OUTSIDE)), OUTSIDE) for _ in range(2))
+    one, other = (slow(model(x), OUTSIDE) for _ in range(2))
     grad((one + other).sum(), leaf)
 
 
@@ -212,7 +212,7 @@ def test_timing_changes_no_number() -> None:
     layouts: list[tuple[int, ...]] = []
     model.module.register_forward_pre_hook(lambda _, inputs: layouts.append(inputs[0].stride()))
     for layout in (torch.contiguous_format, torch.channels_last):
-        x = pixels().contiguous(memory_format=layout).requires_grad_()
+        x = torch.empty(2, *SHAPE, memory_format=layout).requires_grad_()
         model(x)
         assert layouts[-1] == x.stride(), "kernels are chosen by it"
 
@@ -236,6 +236,18 @@ def test_a_layer_that_lets_no_gradient_through_is_left_to_say_so() -> None:
     x = pixels().requires_grad_()
     (found,) = grad(model(x).sum(), x, allow_unused=True)
     assert found is None
+
+
+def test_a_stop_without_a_start_adds_nothing() -> None:
+    watch = Stopwatch()
+    watch.stop()
+    watch.start(torch.device("cpu"))
+    nap(FORWARD, INSIDE)
+    watch.stop()
+    seconds = watch.seconds
+    nap(FORWARD, OUTSIDE)
+    watch.stop()
+    assert FORWARD <= seconds == watch.seconds
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
