@@ -1,4 +1,4 @@
-"""Classifier: pixels in [0, 1] -> logits, in eval mode, with frozen parameters, counting its evaluations."""
+"""Classifier: pixels in [0, 1] -> logits, in eval mode, with frozen parameters, counting and timing its evaluations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.errors import UnsupportedError, UserError
+from robusteval.stopwatch import Stopwatch
 
 
 class Preprocessed(nn.Module):
@@ -31,18 +32,19 @@ class Preprocessed(nn.Module):
 
 
 class Meter:
-    """Image evaluations, forward and backward, of each of n images."""
+    """Image evaluations, forward and backward, of each of n images, and the time spent in the passes of them all."""
 
     def __init__(self, n: int) -> None:
         self.forwards = torch.zeros(n, dtype=torch.float64)
         self.backwards = torch.zeros(n, dtype=torch.float64)
+        self.stopwatch = Stopwatch()
 
     @staticmethod
     def add(counts: Tensor, rows: Tensor, evaluated: int) -> None:
         """Book `evaluated` pictures to `rows`, the same number to each: exact when all were evaluated equally
         often; a library that drops images by itself is shared out evenly."""
         if len(rows):
-            counts[rows] += evaluated / len(rows)
+            counts.numpy()[rows.numpy()] += evaluated / len(rows)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Classifier:
     """A trained model under audit.
 
     Calling it takes pixels (M, C, H, W) in [0, 1] and gives logits (M, num_classes), differentiable with
-    respect to the pixels. Every call is booked in the meter, in equal parts to the images of this view.
+    respect to the pixels. Every call is booked in the meter, in equal parts to the images of this view, and every pass
+    is timed there: from the pixels to the output, back, and back through that.
     """
 
     name: str
@@ -76,8 +79,7 @@ class Classifier:
     rows: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self._booked(self.module(pixels))
-        return logits
+        return self._booked(self.module, pixels)
 
     def predict(self, pixels: Tensor) -> Tensor:
         """Logits (M, K) without gradients, evaluated in batches of at most `batch_size`."""
@@ -115,12 +117,16 @@ class Classifier:
                 f"expected a network that ends in torch.nn.Linear to read features from, got {self.name}"
             )
         seen: list[Tensor] = []
+
+        def taken(pixels: Tensor) -> Tensor:
+            self.module(pixels)
+            return seen[-1].flatten(1)
+
         hook = layers[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            self.module(pixels)
+            return self._booked(taken, pixels)
         finally:
             hook.remove()
-        return self._booked(seen[-1].flatten(1))
 
     def metered(self, n: int) -> Classifier:
         """The same model with a fresh meter for n images."""
@@ -143,18 +149,40 @@ class Classifier:
         gradients and logits stay in the type of the pictures."""
         return replace(self, module=_Reduced(self.module, dtype))
 
-    def _booked(self, output: Tensor) -> Tensor:
-        meter, rows, evaluated = self.meter, self.rows, len(output)
+    def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+        meter, rows, device = self.meter, self.rows, pixels.device
+        # An alias of its own: its gradient is where this call's pass back ends, whatever else is done with the pixels.
+        own = pixels[...] if torch.is_grad_enabled() and pixels.requires_grad else pixels
+        meter.stopwatch.start(device)
+        output = network(own)
+        meter.stopwatch.stop()
+        evaluated = len(output)
         meter.add(meter.forwards, rows, evaluated)
 
-        def backward(gradient: Tensor) -> None:
+        # A pass back through the backward pass goes forward through the layers: J v out of J^T u.
+        def back_begins(gradient: Tensor) -> None:
             meter.add(meter.backwards, rows, evaluated)
             if gradient.requires_grad:
-                # A pass back through the backward pass goes forward through the layers: J v out of J^T u.
-                gradient.register_hook(lambda _: meter.add(meter.forwards, rows, evaluated))
+                gradient.register_hook(through_ends)
+            meter.stopwatch.start(device)
+
+        def back_ends(gradient: Tensor | None) -> None:
+            meter.stopwatch.stop()
+            # A layer that lets no gradient through may give none at all.
+            if gradient is not None and gradient.requires_grad:
+                gradient.register_hook(through_begins)
+
+        def through_begins(_: Tensor) -> None:
+            meter.stopwatch.start(device)
+
+        def through_ends(_: Tensor) -> None:
+            meter.stopwatch.stop()
+            meter.add(meter.forwards, rows, evaluated)
 
         if output.requires_grad:
-            output.register_hook(backward)
+            output.register_hook(back_begins)
+            if own is not pixels:
+                own.register_hook(back_ends)
         return output
 
 

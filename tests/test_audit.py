@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
-from robusteval.audit.run import CLEAN, read_frame, read_pictures, write_frame, write_pictures
+from robusteval.audit.run import CLEAN, read_frame, read_note, read_pictures, write_frame, write_pictures
 from robusteval.images import Images
 from robusteval.tables import TABLES
 
@@ -75,6 +75,13 @@ def test_robust_accuracy_falls_with_the_budget(run: Run) -> None:
     rates = rows[rows["method"] == "pgd-linf"].groupby("budget")["success"].mean()
     assert rates.is_monotonic_increasing
     assert rates.iloc[-1] >= 0.5
+
+
+def test_every_stage_and_what_it_learns_from_the_set_takes_time_inside_the_model(run: Run) -> None:
+    for stage in run.manifest["stages"]:
+        assert 0 < stage["model_seconds"] <= stage["seconds"], stage["name"]
+    learned = [read_note(run.part(name, "set", "statistics")) for name in ("l-bound-l2", "omega-bound-linf")]
+    assert all(0 < note["model_seconds"] <= note["seconds"] for note in learned)
 
 
 @pytest.mark.parametrize("batch_size", [1, 64])

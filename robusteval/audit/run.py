@@ -31,6 +31,9 @@ from robusteval.tables import TABLES
 MANIFEST = "manifest.json"
 CLEAN = "clean"
 PICTURES = dict[str, np.ndarray[Any, Any]]
+COSTS = ("seconds", "model_seconds", "forwards", "backwards")
+"""Of a part or a stage: wall time; how much of it passes of a model took, the judge's among them; image evaluations,
+the judge's not among them."""
 
 
 def picture_key(image_id: str, budget: float) -> str:
@@ -133,9 +136,9 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 def read_note(path: Path) -> dict[str, float]:
-    """Seconds, forward and backward evaluations behind a part; zero where it has no note."""
+    """What a part cost, by the names of COSTS; zero where nothing is noted."""
     note = json.loads(pq.read_schema(path).metadata.get(b"robusteval", b"{}"))
-    return {key: float(note.get(key, 0.0)) for key in ("seconds", "forwards", "backwards")}
+    return {key: float(note.get(key, 0.0)) for key in COSTS}
 
 
 def write_pictures(path: Path, pictures: PICTURES) -> None:

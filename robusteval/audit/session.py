@@ -19,6 +19,7 @@ from robusteval.audit.protocol import Protocol as AuditProtocol
 from robusteval.audit.protocol import read_protocol
 from robusteval.audit.run import (
     CLEAN,
+    COSTS,
     Run,
     checksum,
     read_frame,
@@ -171,7 +172,7 @@ class Session:
         for entry in manifest["stages"]:
             parts = sorted((self.run.path / "parts" / entry["name"]).glob("*.parquet"))
             notes = [read_note(p) for p in parts]
-            entry |= {k: sum(n[k] for n in notes) for k in ("seconds", "forwards", "backwards")}
+            entry |= {k: sum(n[k] for n in notes) for k in COSTS}
         write_tables(self.run)
         manifest["evidence"] = {str(p.relative_to(self.run.path)): checksum(p) for p in self.run.evidence()}
         manifest["status"] = "complete"
@@ -184,8 +185,7 @@ class Session:
             write_pictures(self.run.picture_file(stage.name, shard), part.pictures)
         for table, rows in part.others.items():
             write_frame(self.run.part(stage.name, shard, table), rows)
-        note = {"seconds": seconds, "forwards": part.forwards, "backwards": part.backwards}
-        write_frame(self.run.part(stage.name, shard), part.rows, note)
+        write_frame(self.run.part(stage.name, shard), part.rows, part.note(seconds))
 
     def correct(self, shard: Shard) -> torch.Tensor:
         """Which images of a shard the model classifies correctly, (N,) bool, from the clean stage."""
@@ -197,12 +197,7 @@ class Session:
         if not path.exists():
             start = time.perf_counter()
             part = prepare(self.context, stage, self.images, self._preparing(stage))
-            note = {
-                "seconds": time.perf_counter() - start,
-                "forwards": part.forwards,
-                "backwards": part.backwards,
-            }
-            write_frame(path, part.rows, note)
+            write_frame(path, part.rows, part.note(time.perf_counter() - start))
         return read_frame(path)
 
     def _within(self, images: int) -> Step:

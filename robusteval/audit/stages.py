@@ -43,6 +43,16 @@ class Part:
     pictures: PICTURES = field(default_factory=dict)
     forwards: float = 0.0
     backwards: float = 0.0
+    model_seconds: float = 0.0
+
+    def note(self, seconds: float) -> dict[str, float]:
+        """What is noted of its cost, given the wall time that it took."""
+        return {
+            "seconds": seconds,
+            "model_seconds": self.model_seconds,
+            "forwards": self.forwards,
+            "backwards": self.backwards,
+        }
 
 
 def clean(context: Context, images: Images) -> Part:
@@ -72,7 +82,7 @@ def attack(context: Context, stage: Stage, images: Images, correct: Tensor) -> P
 
     A witness at one budget serves the larger ones, and a failure at one stands for the smaller ones, so that the
     budgets of an image are searched by bisection: O(log) attacks instead of one a budget. Its picture is kept once,
-    under the smallest budget that it serves.
+    under the smallest budget that it serves. The judge's evaluations are timed with the attack's, not counted.
     """
     method = stage.method
     assert isinstance(method, Attack)
@@ -84,6 +94,7 @@ def attack(context: Context, stage: Stage, images: Images, correct: Tensor) -> P
     grid = np.array([np.nan if b is None else b for b in stage.budgets])
     radii = torch.tensor(grid, device=images.pixels.device)
     costs = torch.zeros(2, len(grid), len(images), dtype=torch.float64)
+    searching = 0.0
     measured: list[pd.DataFrame] = []
     best = images.pixels.clone()
     failed = torch.full_like(images.labels, -1)
@@ -94,6 +105,7 @@ def attack(context: Context, stage: Stage, images: Images, correct: Tensor) -> P
         given = radii[at].to(best) if method.fixed_budget else None
         found = method.run(view, chosen, given, streams.select(rows))
         costs[:, at.cpu(), rows.cpu()] += torch.stack([view.meter.forwards, view.meter.backwards])[:, rows.cpu()]
+        searching += view.meter.stopwatch.seconds
         measured.append(_measured(stage, chosen, found.measurements, np.nan_to_num(grid[at.cpu()])))
         verdict = judge(target, chosen, found.pictures, method.norm, given)
         won = rows[verdict.success]
@@ -109,7 +121,7 @@ def attack(context: Context, stage: Stage, images: Images, correct: Tensor) -> P
         for i in (correct & verdict.success).nonzero()[:, 0].tolist()
     }
     others = pd.concat(measured, ignore_index=True).dropna() if measured else pd.DataFrame()
-    cost = costs.sum((1, 2)).tolist()
+    cost = (*costs.sum((1, 2)).tolist(), searching + target.meter.stopwatch.seconds)
     return Part(pd.concat(frames, ignore_index=True), {"measurements": others} if len(others) else {}, pictures, *cost)
 
 
@@ -242,5 +254,6 @@ def _statistics(stage: Stage, found: Sequence[Statistic]) -> pd.DataFrame:
     return STATISTICS.frame({"method": stage.name, **columns})
 
 
-def _cost(classifier: Classifier) -> tuple[float, float]:
-    return float(classifier.meter.forwards.sum()), float(classifier.meter.backwards.sum())
+def _cost(classifier: Classifier) -> tuple[float, float, float]:
+    meter = classifier.meter
+    return float(meter.forwards.sum()), float(meter.backwards.sum()), meter.stopwatch.seconds
