@@ -334,6 +334,7 @@ def test_the_table_sorts_and_filters_in_a_browser(run: Run, page: str, browser: 
     assert finite == sorted(finite)
     visit.sort("Witness at")
     assert visit.settles("Witness at", "none found")[-1] == "0.00000"
+    assert visit.column("Found by")[-1] == "the image itself"
     visit.tab.select_option("#filter-show", "wrong")
     assert visit.settles("Name", IDS[-1]) == [IDS[-1]]
     visit.tab.select_option("#filter-show", "contradiction")
@@ -383,7 +384,7 @@ def test_it_fits_a_printed_page(run: Run, page: str, browser: Any) -> None:
     assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 680
     assert visit.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert visit.tab.locator(".dt-scroll-body thead th", has_text="Witness at").first.bounding_box()["height"] > 8
-    assert not visit.tab.locator("nav, .filters, .dt-paging").filter(visible=True).count()
+    assert not visit.tab.locator("nav, .filters, .dt-paging, .beside").filter(visible=True).count()
 
 
 def test_the_data_of_a_figure_comes_out_of_the_page(run: Run, page: str, browser: Any) -> None:
