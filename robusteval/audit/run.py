@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,14 @@ class Run:
         return cls(path, manifest)
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the tables of tables.py, as the audit wrote it."""
+        """One of the tables of tables.py, as the audit wrote it; the caller's own copy."""
         path = self.path / "tables" / f"{name}.parquet"
         if name not in TABLES:
             raise UserError(f"expected a table in {', '.join(TABLES)}, got '{name}'")
         if not path.exists():
             raise UserError(f"expected a finished run, got no {path}; the same audit command continues it")
-        return read_frame(path)
+        status = path.stat()
+        return _kept(path, status.st_ino, status.st_mtime_ns, status.st_size).copy()
 
     def bounds(self) -> pd.DataFrame:
         """The per-image bound table: one row an image."""
@@ -130,6 +132,12 @@ def read_frame(path: Path) -> pd.DataFrame:
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"expected a readable table in {path}, got: {str(error).splitlines()[0]}") from error
     return frame
+
+
+@lru_cache(maxsize=len(TABLES))
+def _kept(path: Path, *version: int) -> pd.DataFrame:
+    """A table for all who ask for it, one after the other: those of one run, as long as their files are the same."""
+    return read_frame(path)
 
 
 def read_note(path: Path) -> dict[str, float]:
