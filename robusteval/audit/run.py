@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from robusteval.errors import UserError
 from robusteval.tables import TABLES
 
 MANIFEST = "manifest.json"
+FORMAT = 1
+"""Of the manifest: another number wherever what a reader needs of it changes."""
 CLEAN = "clean"
 PICTURES = dict[str, np.ndarray[Any, Any]]
 
@@ -58,6 +61,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
+        """The run in a directory. Raises UserError where there is none, or one with a manifest of another format."""
         path = Path(path)
         try:
             manifest = json.loads((path / MANIFEST).read_text())
@@ -65,6 +69,7 @@ class Run:
             raise UserError(f"expected a run directory with {MANIFEST} in it, got {path}") from None
         except (OSError, ValueError) as error:
             raise UserError(f"expected a readable {path / MANIFEST}, got: {error}") from error
+        _check_format(path, manifest)
         return cls(path, manifest)
 
     def table(self, name: str) -> pd.DataFrame:
@@ -107,6 +112,16 @@ class Run:
         """Every file that the tables rest on."""
         for folder in ("parts", "witnesses"):
             yield from sorted(p for p in (self.path / folder).rglob("*") if p.suffix != ".tmp" and p.is_file())
+
+
+def _check_format(path: Path, manifest: Any) -> None:
+    found = manifest if isinstance(manifest, dict) else {}
+    if found.get("format") != FORMAT:
+        theirs = f"robusteval {found.get('robusteval', 'unknown')} (format {found.get('format', 'none')})"
+        raise UserError(
+            f"expected a run of robusteval {version('robusteval')} (manifest format {FORMAT}), got {path} of {theirs}; "
+            "audit the model again"
+        )
 
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
