@@ -12,7 +12,7 @@ import pandas as pd
 
 from robusteval.attacks import ATTACKS
 from robusteval.audit.bracket import bracket
-from robusteval.audit.run import CLEAN, Run, picture_key, write_frame, write_pictures
+from robusteval.audit.run import CLEAN, FORMAT, Run, picture_key, write_frame, write_pictures
 from robusteval.tables import CALIBRATION, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
 
 EVIL = "<script>alert(1)</script>"
@@ -261,6 +261,7 @@ def _manifest(count: int, certificates: bool, metrics: bool) -> dict[str, Any]:
     model = {"name": "tiny", "path": "models/a b.safetensors", "arch": "digits-cnn", "mean": None, "std": None}
     return {
         "robusteval": "0.1.0",
+        "format": FORMAT,
         "command": ["robusteval", "audit", "models/a b.safetensors", "--out", "runs/tiny"],
         "status": "complete",
         "seed": 0,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.audit.protocol import Protocol
-from robusteval.audit.run import MANIFEST, Run
+from robusteval.audit.run import FORMAT, MANIFEST, Run
 from robusteval.classifier import Classifier
 from robusteval.errors import UserError
 from robusteval.images import Images
@@ -46,6 +46,7 @@ def manifest(
     """The manifest of a run that has not begun."""
     return {
         "robusteval": version("robusteval"),
+        "format": FORMAT,
         "command": list(command),
         "status": "incomplete",
         "seed": seed,

@@ -15,6 +15,8 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from robusteval.errors import UserError
 from robusteval.tables import TABLES
 
 MANIFEST = "manifest.json"
+FORMAT = 1
+"""Of the manifest: another number wherever what a reader needs of it changes."""
 CLEAN = "clean"
 PICTURES = dict[str, np.ndarray[Any, Any]]
 COSTS = ("seconds", "model_seconds", "forwards", "backwards")
@@ -60,6 +64,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
+        """The run in a directory. Raises UserError where there is none, or one with a manifest of another format."""
         path = Path(path)
         try:
             manifest = json.loads((path / MANIFEST).read_text())
@@ -67,16 +72,18 @@ class Run:
             raise UserError(f"expected a run directory with {MANIFEST} in it, got {path}") from None
         except (OSError, ValueError) as error:
             raise UserError(f"expected a readable {path / MANIFEST}, got: {error}") from error
+        _check_format(path, manifest)
         return cls(path, manifest)
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the tables of tables.py, as the audit wrote it."""
+        """One of the tables of tables.py, as the audit wrote it; the caller's own copy."""
         path = self.path / "tables" / f"{name}.parquet"
         if name not in TABLES:
             raise UserError(f"expected a table in {', '.join(TABLES)}, got '{name}'")
         if not path.exists():
             raise UserError(f"expected a finished run, got no {path}; the same audit command continues it")
-        return read_frame(path)
+        status = path.stat()
+        return _kept(path, status.st_ino, status.st_mtime_ns, status.st_size).copy()
 
     def bounds(self) -> pd.DataFrame:
         """The per-image bound table: one row an image."""
@@ -110,6 +117,16 @@ class Run:
             yield from sorted(p for p in (self.path / folder).rglob("*") if p.suffix != ".tmp" and p.is_file())
 
 
+def _check_format(path: Path, manifest: Any) -> None:
+    found = manifest if isinstance(manifest, dict) else {}
+    if found.get("format") != FORMAT:
+        theirs = f"robusteval {found.get('robusteval', 'unknown')} (format {found.get('format', 'none')})"
+        raise UserError(
+            f"expected a run of robusteval {version('robusteval')} (manifest format {FORMAT}), got {path} of {theirs}; "
+            "audit the model again"
+        )
+
+
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside `path`, then rename: nobody ever sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +150,12 @@ def read_frame(path: Path) -> pd.DataFrame:
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"expected a readable table in {path}, got: {str(error).splitlines()[0]}") from error
     return frame
+
+
+@lru_cache(maxsize=len(TABLES))
+def _kept(path: Path, *version: int) -> pd.DataFrame:
+    """A table for all who ask for it, one after the other: those of one run, as long as their files are the same."""
+    return read_frame(path)
 
 
 def read_note(path: Path) -> dict[str, float]:

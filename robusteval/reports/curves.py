@@ -31,22 +31,25 @@ class Distances:
     def __init__(self, run: Run) -> None:
         witnesses, self._bounds = run.table("witnesses"), run.bounds()
         self.ids = self._bounds["image_id"]
-        found = witnesses[witnesses["success"]]
-        self._closest = found.groupby(["method", "image_id"])[list(NORMS)].min()
+        found = witnesses[witnesses["success"]].groupby(["method", "image_id"])[list(NORMS)].min()
+        self._closest = {
+            str(stage): rows.droplevel("method").reindex(self.ids).fillna(np.inf)
+            for stage, rows in found.groupby("method")
+        }
 
     def of(self, norm: str, stage: str | None = None) -> NDArray[np.float64]:
         """The distance of the closest witness of one attack, or of all, image by image in the order of the bounds: 0
         for a misclassified image, infinite where none was found."""
         if stage is None:
             return np.asarray(self._bounds[f"upper_{norm}"], dtype=np.float64)
-        if stage not in self._closest.index.get_level_values(0):
+        if stage not in self._closest:
             return np.full(len(self.ids), np.inf)
-        return np.asarray(self._closest.loc[stage][norm].reindex(self.ids).fillna(np.inf), dtype=np.float64)
+        return np.asarray(self._closest[stage][norm], dtype=np.float64)
 
 
 def closest(witnesses: pd.DataFrame, stage: str, norm: str, ids: pd.Series[str]) -> pd.Series[float]:
     """The distance of the closest witness of one attack, by image; infinite where it found none."""
-    found = witnesses[(witnesses["method"] == stage) & witnesses["success"]]
+    found = witnesses.loc[(witnesses["method"] == stage) & witnesses["success"], ["image_id", norm]]
     return found.groupby("image_id")[norm].min().reindex(ids).fillna(np.inf)
 
 

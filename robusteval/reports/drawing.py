@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from robusteval.audit.run import atomically
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 INK, FAINT, GRID = "#1f2329", "#6b7280", "#d5d9df"
 _DARK = {INK: "#e6e8eb", FAINT: "#9aa3af", GRID: "#3a4048", "#0072b2": "#4aa3df", "#8c6d31": "#b8965a"}
 _PAPER = "#ffffff"
+_DPI = 160
+"""Of the PNG; the layout is that of the SVG."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31")
 """Okabe and Ito's palette, told apart by colour-blind readers, without its black and yellow."""
 DASHES = ("-", "--", "-.", ":")
@@ -31,6 +35,7 @@ _STYLE: Any = {
     "axes.facecolor": _PAPER,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # else matplotlib looks for a free place at each drawing; none of our titles needs it
     "axes.labelsize": 9,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -72,16 +77,22 @@ def save(plot: Plot, folder: Path) -> str:
     """Write <name>.svg, .png and .csv; return the SVG in a form that follows the reader's colour scheme."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
+    svg, png = io.StringIO(), io.BytesIO()
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(plot.width, plot.height))
-        FigureCanvasAgg(figure)
         plot.draw(figure)
-        svg, png = io.StringIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.set_layout_engine("none")
-        figure.savefig(png, format="png", dpi=160)
+        # Each canvas draws once; figure.savefig draws twice for each format.
+        vector: Any = FigureCanvasSVG(figure)
+        vector.print_svg(svg, metadata={"Date": None})
+        figure.set(layout_engine="none", dpi=_DPI)
+        raster: Any = FigureCanvasAgg(figure)
+        raster.draw()
+    # Without the alpha channel, which is full, and with a fast compression: half the time, the same size.
+    picture = Image.fromarray(np.asarray(raster.buffer_rgba())).convert("RGB")
+    picture.save(png, "png", dpi=(_DPI, _DPI), compress_level=3)
     atomically(folder / f"{plot.name}.svg", lambda path: path.write_text(svg.getvalue()))
     atomically(folder / f"{plot.name}.png", lambda path: path.write_bytes(png.getvalue()))
     atomically(folder / f"{plot.name}.csv", lambda path: plot.data.to_csv(path, index=False))

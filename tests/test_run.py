@@ -1,0 +1,65 @@
+"""The run directory read back: another format of the manifest is refused, a table is read once and the caller's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from run_fixture import build_run
+from typer.testing import CliRunner
+
+from robusteval.audit import run as run_directory
+from robusteval.audit.run import FORMAT, MANIFEST, Run, write_frame
+from robusteval.cli import app
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return build_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        ({"robusteval": "0.0.9", "stages": []}, "of robusteval 0.0.9 (format none)"),
+        ({"robusteval": "0.0.9", "format": FORMAT + 1}, f"of robusteval 0.0.9 (format {FORMAT + 1})"),
+        ([], "of robusteval unknown (format none)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["report", "verify", "leaderboard"])
+def test_a_manifest_of_another_format_is_refused_in_one_line(
+    run: Run, command: str, manifest: object, words: str
+) -> None:
+    (run.path / MANIFEST).write_text(json.dumps(manifest))
+    done = CliRunner().invoke(app, [command, str(run.path)])
+    assert done.exit_code == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: expected a run of robusteval ")
+    assert f"(manifest format {FORMAT}), got {run.path} {words}; audit the model again" in line
+
+
+def test_a_table_is_read_once_until_its_file_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    read = run_directory.read_frame
+
+    def counted(path: Path) -> pd.DataFrame:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(run_directory, "read_frame", counted)
+    table = run.table("images")
+    pd.testing.assert_frame_equal(Run.open(run.path).table("images"), table)
+    assert len(reads) == 1
+    write_frame(run.path / "tables" / "images.parquet", table.assign(correct=~table["correct"]))
+    assert (run.table("images")["correct"] != table["correct"]).all()
+
+
+def test_a_table_belongs_to_who_asked_for_it(run: Run) -> None:
+    table = run.table("certificates")
+    table.loc[:, "radius"] = -1.0
+    table["more"] = 0
+    again = run.table("certificates")
+    assert (again["radius"] >= 0).all()
+    assert "more" not in again
