@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(BIN)/robusteval demo --out runs/demo
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: lint test
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from robusteval.errors import UserError
     from robusteval.images import Images
     from robusteval.norms import Norm
-    from robusteval.reports import summarise, write_markdown, write_report
+    from robusteval.reports import summarise, write_report
 
 # Idle OpenMP threads that spin while another process wants their core make torch up to 70 times slower (measured on
 # two shared cores). This takes effect where torch is not loaded yet; the user's own setting stands.
@@ -44,7 +44,6 @@ _HOMES = {
     "run_audit": "audit.session",
     "summarise": "reports",
     "verify": "audit.verify",
-    "write_markdown": "reports",
     "write_report": "reports",
 }
 """Where each public name lives: looked up when it is first used, so that importing the package loads no torch."""
@@ -62,7 +61,6 @@ __all__ = [
     "run_audit",
     "summarise",
     "verify",
-    "write_markdown",
     "write_report",
 ]
 

@@ -245,11 +245,10 @@ def _audit(
 
 
 def _report(run: Run) -> None:
-    from robusteval.reports import summarise, write_markdown, write_report
+    from robusteval.reports import summarise, write_report
     from robusteval.reports.terminal import headline_table
 
     out.print(headline_table(summarise(run)))
-    write_markdown(run)
     out.print(f"Report: {write_report(run)}", soft_wrap=True, highlight=False)
 
 

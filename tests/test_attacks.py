@@ -86,15 +86,6 @@ def test_a_relu_network_solved_by_enumeration(name: str) -> None:
         assert (verdict.linf.numpy() >= np.array(exact) * (1 - 1e-5)).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "norm"), COMPILED.items())
-def test_what_numba_compiles_is_held_to_the_same(name: str, norm: Norm) -> None:
-    """In one process, which compiles it once."""
-    test_no_witness_is_closer_than_the_exact_distance(name, norm, 0)
-    test_an_attack_follows_what_it_says(name)
-    test_batches_and_seeds(name, norm)
-
-
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in COMPILED])
 def test_an_attack_follows_what_it_says(name: str) -> None:
     """The report compares those that follow gradients with those that do not."""

@@ -214,7 +214,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_continues(
     standard: Path, protocol_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    options = {"limit": 40, "batch-size": 2, "protocol": protocol_file}
+    options = {"limit": 12, "batch-size": 2, "protocol": protocol_file}
     command = [sys.executable, "-m", "robusteval", *map(str, audit_arguments(standard, out, **options))]
     # A job in the background of a shell ignores Ctrl-C, and so would whatever the tests start.
     process = subprocess.Popen(

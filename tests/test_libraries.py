@@ -20,7 +20,6 @@ from robusteval.attacks.base import Attack
 from robusteval.attacks.foolbox_attacks import (
     EAD,
     Boundary,
-    BrendelBethge,
     CarliniWagner,
     FoolboxDDN,
     FoolboxDeepFool,
@@ -259,17 +258,6 @@ def test_deepfool_of_foolbox_ignores_targets() -> None:
     bare = library().PyTorchModel(model.module, bounds=(0, 1))
     found = library().attacks.L2DeepFoolAttack(steps=50).run(bare, images.pixels, criterion)
     assert (model.predict(found).argmax(1) != targets).any()
-
-
-def test_brendel_bethge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without numba it is refused, and says how to get it."""
-    model, images = bump()
-    attack = BrendelBethge(norm=Norm.L2, steps=8, trust_region=0.02)
-    assert wrong(model, images, run(attack, model, images)) == [True, False, True]
-    inside = sys.modules["foolbox.attacks.brendel_bethge"]
-    monkeypatch.setattr(inside, "NUMBA_IMPORT_ERROR", ImportError("no numba"))
-    with pytest.raises(UnsupportedError, match=r"robusteval\[numba\]"):
-        run(attack, model, images)
 
 
 # The state of the process.

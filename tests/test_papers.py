@@ -14,7 +14,7 @@ from run_fixture import Fake, FakeCertificate, build_paper_run
 from scipy import stats
 
 from robusteval.audit.run import Run
-from robusteval.reports import accuracy_curve, paper_tables, write_markdown, write_report
+from robusteval.reports import accuracy_curve, paper_tables, write_report
 from robusteval.reports.curves import area, curve
 from robusteval.reports.distances import reaches, stage_wins, wins
 from robusteval.reports.grid import Grid
@@ -137,7 +137,8 @@ def test_the_stage_that_broke_an_image_counts_once(distances: Run) -> None:
 
 
 def test_a_report_shows_distances_in_every_norm_asked_for(distances: Run) -> None:
-    page, text = write_report(distances).read_text(), write_markdown(distances).read_text()
+    report = write_report(distances)
+    page, text = report.read_text(), report.with_suffix(".md").read_text()
     assert {p.stem for p in (distances.path / "figures").glob("curves-*.csv")} == {
         "curves-l0",
         "curves-l2",
@@ -354,7 +355,8 @@ def test_smoothkernel_figure_1_lists_layers_in_their_order(tmp_path: Path) -> No
 @pytest.mark.parametrize("protocol", PAPERS)
 def test_a_run_in_which_nothing_worked_still_has_its_tables(tmp_path: Path, protocol: str) -> None:
     run = build_paper_run(tmp_path, protocol, CORRECT, [])
-    page, text = write_report(run).read_text(), write_markdown(run).read_text()
+    report = write_report(run)
+    page, text = report.read_text(), report.with_suffix(".md").read_text()
     assert f"Tables of {PAPERS[protocol][0]}" in page
     assert f"## Tables of {PAPERS[protocol][0]}" in text
     for grid in paper_tables([run]):

@@ -22,7 +22,7 @@ from robusteval.errors import UnsupportedError
 from robusteval.jacobian import Linearised, jacobian, jacobians, outputs, spectrum
 from robusteval.metrics.alignment import Alignment, cosines
 from robusteval.metrics.spectrum import JacobianSpectrum
-from robusteval.reports import write_markdown, write_report
+from robusteval.reports import write_report
 from robusteval.reports.chapters.alignment import chance
 from robusteval.singular import Singular, decompose, leading, singular_values, singular_vectors, without_matrix
 from robusteval.streams import Streams
@@ -445,7 +445,8 @@ def test_the_report_shows_figure_2(tmp_path: Path) -> None:
     run = build_paper_run(tmp_path, "opnorm-2020", [True] * 4, attacks, measurements=rows)
     for entry in run.stages("metric"):
         entry["settings"] = {"of": "features", "witnesses": "pga-l2"}
-    page, text = write_report(run).read_text(), write_markdown(run).read_text()
+    report = write_report(run)
+    page, text = report.read_text(), report.with_suffix(".md").read_text()
     assert "Jacobian spectrum of the features (OpNorm, figure 2 left)" in page
     assert "Perturbations of PGD, L2, and the singular vectors of the features (OpNorm, figure 2 right)" in page
     # 1.5, 1 and 2: mean 1.5, standard error sqrt(1/4) / sqrt(3).

@@ -9,18 +9,12 @@ from robusteval.reports.curves import accuracy_curve
 from robusteval.reports.papers import paper_tables
 from robusteval.reports.summary import Summary, summarise
 
-__all__ = ["Summary", "accuracy_curve", "paper_tables", "summarise", "write_markdown", "write_report"]
+__all__ = ["Summary", "accuracy_curve", "paper_tables", "summarise", "write_report"]
 
 
 def write_report(run: Run) -> Path:
-    """Write report.html and figures/ into a finished run; return the report's path."""
-    from robusteval.reports import html
+    """Write report.html, report.md, report.json, figures/ and the tables of the report into a finished run; return the
+    path of report.html."""
+    from robusteval.reports import write
 
-    return html.write_report(run)
-
-
-def write_markdown(run: Run) -> Path:
-    """Write report.md into a finished run; return its path."""
-    from robusteval.reports import markdown
-
-    return markdown.write_markdown(run)
+    return write.write_report(run)

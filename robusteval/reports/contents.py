@@ -13,7 +13,7 @@ from robusteval.reports.figures import plots
 from robusteval.reports.grid import Grid
 from robusteval.reports.headline import headline_grid
 from robusteval.reports.standing import standing_plot
-from robusteval.reports.summary import Summary
+from robusteval.reports.summary import Summary, summarise
 
 VERDICT, IMAGES = "verdict", "table"
 """Sections that a form may lay out in its own way: the first, and the place of the table of images."""
@@ -28,8 +28,18 @@ class Section:
     note: str = ""
 
 
-def contents(run: Run, summary: Summary) -> list[Section]:
-    """The sections of a report that have anything in them, from the verdict to what it all took."""
+@dataclass(frozen=True)
+class Contents:
+    """A finished run, its numbers, and the sections that have anything in them, from the verdict to the cost."""
+
+    run: Run
+    summary: Summary
+    sections: Sequence[Section]
+
+
+def contents(run: Run) -> Contents:
+    """All that a report says, before it takes a form."""
+    summary = summarise(run)
     drawn, published = plots(run), papers.paper_tables([run])
     attacks, bounds = attack_tables.attacks(summary), bound_tables.certificates(run)
     fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
@@ -44,4 +54,4 @@ def contents(run: Run, summary: Summary) -> list[Section]:
         Section("paper", papers.title(run) if published else "", (), published),
         Section("cost", "Cost", (), [provenance.costs(summary)]),
     ]
-    return [s for s in found if s.plots or s.grids or s.key == IMAGES]
+    return Contents(run, summary, [s for s in found if s.plots or s.grids or s.key == IMAGES])

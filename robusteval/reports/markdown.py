@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from robusteval.audit.run import Run, atomically
 from robusteval.reports import provenance, verdict
-from robusteval.reports.contents import VERDICT, contents
+from robusteval.reports.contents import VERDICT, Contents
 from robusteval.reports.grid import Grid
-from robusteval.reports.summary import summarise
 
 
-def write_markdown(run: Run) -> Path:
-    """Write report.md into a finished run; return its path. Names are escaped: no HTML, no markup."""
-    summary = summarise(run)
-    first, *sections = contents(run, summary)
+def as_markdown(report: Contents) -> str:
+    """The report without its figures. Names are escaped: no HTML, no markup."""
+    run, summary = report.run, report.summary
+    first, *sections = report.sections
     assert first.key == VERDICT
     parts = [
         f"# Robustness of {escaped(summary.model)}",
@@ -34,10 +31,7 @@ def write_markdown(run: Run) -> Path:
         "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in provenance.facts(run)),
         fenced(shlex.join(run.manifest["command"])) if run.manifest["command"] else "",
     ]
-    path = run.path / "report.md"
-    text = "\n\n".join(part for part in parts if part) + "\n"
-    atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return path
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def tables(grids: Sequence[Grid]) -> Iterator[str]:

@@ -1,0 +1,23 @@
+"""All forms of a report, written into the run that it is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robusteval.audit.run import Run, atomically
+from robusteval.reports.contents import contents
+from robusteval.reports.drawing import save
+from robusteval.reports.exports import exports
+from robusteval.reports.html import as_html
+from robusteval.reports.markdown import as_markdown
+
+
+def write_report(run: Run) -> Path:
+    """Write report.html, report.md, report.json, figures/ (SVG, PNG and CSV) and the tables of the report into a
+    finished run; return the path of report.html."""
+    report = contents(run)
+    drawn = {plot.name: save(plot, run.path / "figures") for section in report.sections for plot in section.plots}
+    texts = {"report.html": as_html(report, drawn), "report.md": as_markdown(report), **exports(report)}
+    for name, text in texts.items():
+        atomically(run.path / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+    return run.path / "report.html"

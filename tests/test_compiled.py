@@ -1,0 +1,30 @@
+"""What numba compiles, for half a minute in every process: one test, so that it is done once."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import test_attacks
+import test_libraries
+
+from attacking import COMPILED
+from robusteval.attacks.foolbox_attacks import BrendelBethge
+from robusteval.errors import UnsupportedError
+from robusteval.norms import Norm
+
+
+@pytest.mark.slow
+def test_brendel_bethge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is held to what the others are held to. Without numba it is refused, and says how to get it."""
+    for name, norm in COMPILED.items():
+        test_attacks.test_no_witness_is_closer_than_the_exact_distance(name, norm, 0)
+        test_attacks.test_an_attack_follows_what_it_says(name)
+        test_attacks.test_batches_and_seeds(name, norm)
+    model, images = test_libraries.bump()
+    attack = BrendelBethge(norm=Norm.L2, steps=8, trust_region=0.02)
+    found = test_libraries.run(attack, model, images)
+    assert test_libraries.wrong(model, images, found) == [True, False, True]
+    monkeypatch.setattr(sys.modules["foolbox.attacks.brendel_bethge"], "NUMBA_IMPORT_ERROR", ImportError("no numba"))
+    with pytest.raises(UnsupportedError, match=r"robusteval\[numba\]"):
+        test_libraries.run(attack, model, images)
