@@ -245,11 +245,14 @@ def _audit(
 
 
 def _report(run: Run) -> None:
+    from robusteval.progress import Bars
     from robusteval.reports import summarise, write_report
     from robusteval.reports.terminal import headline_table
 
     out.print(headline_table(summarise(run)))
-    out.print(f"Report: {write_report(run)}", soft_wrap=True, highlight=False)
+    with Bars(err) as bars:
+        path = write_report(run, bars)
+    out.print(f"Report: {path}", soft_wrap=True, highlight=False)
 
 
 def _whole(text: str) -> int | str:

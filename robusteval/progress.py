@@ -1,38 +1,50 @@
-"""Progress bars on a terminal: one a stage, with an estimate of the time left."""
+"""What long work tells while it runs, and its bars on a terminal: one a stage, with an estimate of the time left."""
 
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Protocol
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+
+class Progress(Protocol):
+    """What an audit, a verification and a report tell while they run."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """A stage begins, with `done` of `total` (images, batches of a preparation, figures) already there."""
+
+    def advance(self, done: int) -> None:
+        """So many more are there."""
+
+
+class Silent:
+    """No progress shown."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        pass
+
+    def advance(self, done: int) -> None:
+        pass
 
 
 class Bars:
-    """The progress of an audit (robusteval.audit.session.Progress), drawn by rich."""
+    """Progress, drawn by rich."""
 
     def __init__(self, console: Console) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=24),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
             console=console,
         )
-        self._task: TaskID | None = None
+        self._task: progress.TaskID | None = None
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """A stage begins, with `done` of `total` (images, or batches of a preparation) already there."""
         self._task = self._bars.add_task(name, total=total, completed=done)
 
     def advance(self, done: int) -> None:

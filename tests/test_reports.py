@@ -320,8 +320,23 @@ def test_a_run_without_some_methods_is_reported_all_the_same(tmp_path: Path, cer
     assert ("## Lower bounds" in markdown) == certificates
 
 
-def test_the_same_run_gives_the_same_report(run: Run, page: str) -> None:
-    assert write_report(run).read_text() == page
+class Told:
+    """What a report tells while it is made."""
+
+    def __init__(self) -> None:
+        self.said: list[str | int] = []
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        self.said += [name, done, total]
+
+    def advance(self, done: int) -> None:
+        self.said.append(done)
+
+
+def test_the_same_run_gives_the_same_report_and_says_how_far_it_is(run: Run, page: str) -> None:
+    told, figures = Told(), page.count("data:image/svg+xml")
+    assert write_report(run, told).read_text() == page
+    assert told.said == ["figures", 0, figures, *[1] * figures]
 
 
 def test_the_table_sorts_and_filters_in_a_browser(run: Run, page: str, browser: Any) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -48,23 +48,7 @@ from robusteval.errors import RefutedError, UnsupportedError, UserError
 from robusteval.images import Images
 from robusteval.methods import Guarantee, Step
 from robusteval.metrics.base import Metric, SetMetric
-
-
-class Progress(Protocol):
-    """What an audit tells while it runs."""
-
-    def stage(self, name: str, done: int, total: int) -> None: ...
-    def advance(self, done: int) -> None: ...
-
-
-class Silent:
-    """No progress shown."""
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        pass
-
-    def advance(self, done: int) -> None:
-        pass
+from robusteval.progress import Progress, Silent
 
 
 def run_audit(

@@ -15,13 +15,14 @@ from robusteval.audit.judge import judge
 from robusteval.audit.plan import Shard, Stage, plan
 from robusteval.audit.protocol import parse_protocol
 from robusteval.audit.run import CLEAN, Run, checksum, read_frame, read_pictures, witness_picture
-from robusteval.audit.session import Progress, Session, Silent
+from robusteval.audit.session import Session
 from robusteval.audit.stages import Context
 from robusteval.audit.tabulate import bounds_csv, build_tables
 from robusteval.checkpoints import open_checkpoint
 from robusteval.classifier import Classifier
 from robusteval.errors import UserError
 from robusteval.images import Images
+from robusteval.progress import Progress, Silent
 
 _KEYS = ("image_id", "method", "quantity", "at", "budget")
 _EXACT = 1e-12

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robusteval.audit.run import Run
+from robusteval.progress import Progress
 from robusteval.reports.curves import accuracy_curve
 from robusteval.reports.papers import paper_tables
 from robusteval.reports.summary import Summary, summarise
@@ -12,9 +13,9 @@ from robusteval.reports.summary import Summary, summarise
 __all__ = ["Summary", "accuracy_curve", "paper_tables", "summarise", "write_report"]
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run, progress: Progress | None = None) -> Path:
     """Write report.html, report.md, report.json, figures/ and the tables of the report into a finished run; return the
     path of report.html."""
     from robusteval.reports import write
 
-    return write.write_report(run)
+    return write.write_report(run, progress)

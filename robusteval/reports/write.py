@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robusteval.audit.run import Run, atomically
+from robusteval.progress import Progress, Silent
 from robusteval.reports.contents import contents
 from robusteval.reports.drawing import save
 from robusteval.reports.exports import exports
@@ -12,11 +13,16 @@ from robusteval.reports.html import as_html
 from robusteval.reports.markdown import as_markdown
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run, progress: Progress | None = None) -> Path:
     """Write report.html, report.md, report.json, figures/ (SVG, PNG and CSV) and the tables of the report into a
     finished run; return the path of report.html."""
     report = contents(run)
-    drawn = {plot.name: save(plot, run.path / "figures") for section in report.sections for plot in section.plots}
+    plots = [plot for section in report.sections for plot in section.plots]
+    drawn, told = {}, progress or Silent()
+    told.stage("figures", 0, len(plots))
+    for plot in plots:
+        drawn[plot.name] = save(plot, run.path / "figures")
+        told.advance(1)
     texts = {"report.html": as_html(report, drawn), "report.md": as_markdown(report), **exports(report)}
     for name, text in texts.items():
         atomically(run.path / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
