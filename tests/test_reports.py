@@ -181,7 +181,7 @@ def test_every_table_has_the_same_cells_in_every_form(run: Run, page: str, markd
     folder = run.path / "tables" / "report"
     in_latex = {k: v for path in folder.glob("*.tex") for k, v in forms.in_latex(path.read_text()).items()}
     in_csv = [list(csv.reader(path.open(encoding="utf-8"))) for path in folder.glob("*.csv")]
-    assert {"Headline", "Attacks in L2", "Lower bounds", "Cost of each method"} < in_html.keys()
+    assert {"Headline", "Attacks in L2", "Radii of the lower bounds", "Cost of each method"} < in_html.keys()
     assert in_html == in_markdown == in_json == in_latex
     assert sorted(in_csv) == sorted(in_html.values())
     # In full precision too, where a program reads the headline.

@@ -37,7 +37,7 @@ def certificates(run: Run) -> list[Grid]:
             ]
         )
     headings = ["Lower bound", "speaks of", "guarantee", "fit", "median radius", "95 % interval", "radius above 0"]
-    return [Grid("Lower bounds", headings, rows, text=4)] if rows else []
+    return [Grid("Radii of the lower bounds", headings, rows, text=4)] if rows else []
 
 
 def calibration(summary: Summary) -> list[Grid]:
