@@ -28,10 +28,10 @@ from scipy.stats import beta, binom
 
 from robusteval.audit.run import CLEAN, Run, write_frame
 from robusteval.reports import names, show, summarise, write_report
+from robusteval.reports.costs import cost_table
 from robusteval.reports.headline import headline
 from robusteval.reports.intervals import median, proportion, share
 from robusteval.reports.markdown import escaped
-from robusteval.reports.provenance import costs
 from robusteval.reports.show import Round
 from robusteval.reports.standing import Standing, Width, standings, widths
 from robusteval.reports.summary import Robust
@@ -250,7 +250,7 @@ def test_the_share_of_time_outside_the_model(run: Run) -> None:
     pgd, deepfool = (next(s for s in manifest["stages"] if s["name"] == n) for n in ("pgd-linf", "deepfool-l2"))
     pgd |= {"seconds": 2.0, "model_seconds": 1.5}
     deepfool |= {"seconds": 0.0, "model_seconds": 0.0}
-    rows = {row[0]: row[-1] for row in costs(summarise(Run(run.path, manifest))).rows}
+    rows = {row[0]: row[-1] for row in cost_table(summarise(Run(run.path, manifest)).costs, N).rows}
     assert (rows["PGD, Linf"], rows["DeepFool, L2"]) == ("25.0 %", "-")
 
 

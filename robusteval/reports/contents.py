@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robusteval.audit.run import Run
-from robusteval.reports import attack_tables, bound_tables, distances, papers, provenance
+from robusteval.reports import attack_tables, bound_tables, distances, papers
 from robusteval.reports.chapters import CHAPTERS
+from robusteval.reports.costs import cost_table
 from robusteval.reports.drawing import Plot
 from robusteval.reports.figures import plots
 from robusteval.reports.grid import Grid
@@ -52,6 +53,6 @@ def contents(run: Run) -> Contents:
         Section("certificates", "Lower bounds", drawn["certificates"], [*bounds, *bound_tables.calibration(summary)]),
         *(Section(c.method, c.title, drawn[c.method], c.grids(run)) for c in CHAPTERS),
         Section("paper", papers.title(run) if published else "", (), published),
-        Section("cost", "Cost", (), [provenance.costs(summary)]),
+        Section("cost", "Cost", (), [cost_table(summary.costs, summary.n)]),
     ]
     return Contents(run, summary, [s for s in found if s.plots or s.grids or s.key == IMAGES])

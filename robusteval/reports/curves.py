@@ -53,6 +53,11 @@ def closest(witnesses: pd.DataFrame, stage: str, norm: str, ids: pd.Series[str])
     return found.groupby("image_id")[norm].min().reindex(ids).fillna(np.inf)
 
 
+def within(distances: pd.Series[float], budget: float) -> pd.Series[bool]:
+    """Which witnesses lie within a budget."""
+    return distances <= budget * (1 + BUDGET_TOLERANCE)
+
+
 def curve(distances: ArrayLike, budgets: Sequence[float] | None = None) -> pd.DataFrame:
     """The share of `distances` (n,) above each budget; without budgets, above 0 and every finite distance."""
     ordered = np.sort(np.asarray(distances, dtype=np.float64))

@@ -1,4 +1,4 @@
-"""How a run was made, and what each of its stages took."""
+"""How a run was made, in words."""
 
 from __future__ import annotations
 
@@ -6,33 +6,6 @@ from typing import Any
 
 from robusteval.audit.run import Run
 from robusteval.reports import names, show
-from robusteval.reports.grid import Grid
-from robusteval.reports.summary import Summary
-
-
-def costs(summary: Summary) -> Grid:
-    """What each stage took."""
-    total = sum(c.seconds for c in summary.costs) or 1.0
-    rows = [
-        [
-            c.title,
-            c.kind,
-            show.count(c.forwards / summary.n),
-            show.count(c.backwards / summary.n),
-            show.seconds(c.seconds),
-            show.percent(c.seconds / total),
-            "-" if c.outside is None else show.percent(c.outside),
-        ]
-        for c in summary.costs
-        if c.available
-    ]
-    headings = ["Method", "kind", "forwards an image", "backwards an image", "time", "share of time"]
-    note = (
-        "Evaluations of the model an image, forward and backward, averaged over all images. Outside the model: the "
-        "share of a method's time that went neither into a forward nor into a backward pass, its own overhead; all of "
-        "it where a proof is carried through the layers."
-    )
-    return Grid("Cost of each method", [*headings, "outside the model"], rows, text=2, note=note)
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

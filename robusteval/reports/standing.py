@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from robusteval.reports import names, show
+from robusteval.reports.curves import within
 from robusteval.reports.drawing import FAINT, GRID, INK, Plot
 from robusteval.reports.intervals import Median, median
 from robusteval.reports.show import Round
-from robusteval.tables import BALLS, BUDGET_TOLERANCE
+from robusteval.tables import BALLS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,10 +59,9 @@ def standings(bounds: pd.DataFrame, budgets: Budgets) -> tuple[Standing, ...]:
     wrong = ~bounds["correct"].to_numpy(bool)
     found = []
     for norm, values in budgets.items():
-        upper = bounds[f"upper_{norm}"].to_numpy()
         proof = bounds[f"proof_{norm}"].to_numpy() if norm in BALLS else np.zeros(len(bounds))
         for budget in sorted(values):
-            broken = ~wrong & (upper <= budget * (1 + BUDGET_TOLERANCE))
+            broken = ~wrong & within(bounds[f"upper_{norm}"], budget).to_numpy()
             proven = ~wrong & ~broken & (proof >= budget)
             rest = ~wrong & ~broken & ~proven
             found.append(Standing(norm, budget, *(int(x.sum()) for x in (proven, rest, broken, wrong))))

@@ -12,10 +12,10 @@ import pandas as pd
 
 from robusteval.audit.run import Run
 from robusteval.reports import masking, names
-from robusteval.reports.curves import closest
+from robusteval.reports.costs import Cost, costs
+from robusteval.reports.curves import within
 from robusteval.reports.intervals import Median, Proportion, median, proportion, share
 from robusteval.reports.standing import Budgets, Standing, Width, standings, widths
-from robusteval.tables import BUDGET_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -62,36 +62,6 @@ class Calibrated:
     factor: float
     before: Proportion
     after: Proportion
-
-
-@dataclass(frozen=True)
-class Success:
-    """Share of the correctly classified images that one attack fooled within `budget`."""
-
-    budget: float
-    share: Proportion
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One stage: what it took, in evaluations of one image (summed over the images) and in seconds, and what
-    an attack achieved in its own norm."""
-
-    name: str
-    title: str
-    kind: str
-    norm: str | None
-    available: bool
-    reason: str
-    batch_independent: bool
-    forwards: float
-    backwards: float
-    seconds: float
-    outside: float | None
-    """Share of the seconds that was not spent inside a model; None where that was not measured."""
-    successes: tuple[Success, ...]
-    median: Median | None
-    """Of the witnesses of a minimum-distance attack."""
 
 
 @dataclass(frozen=True)
@@ -151,16 +121,11 @@ def summarise(run: Run) -> Summary:
         certified=_certified(run, images, budgets),
         calibrated=_calibrated(run),
         guarantees=frozenset(s["guarantee"] for s in run.stages("certificate") if s["status"] == "done"),
-        costs=_costs(run, images, witnesses, budgets),
+        costs=costs(run, images, witnesses),
         contradictions=int((bounds["contradictions"] != "").sum()),
         contradicted=_contradicted(run, bounds),
         flags=tuple(masking.flags(run)),
     )
-
-
-def within(distances: pd.Series[float], budget: float) -> pd.Series[bool]:
-    """Which witnesses lie within a budget."""
-    return distances <= budget * (1 + BUDGET_TOLERANCE)
 
 
 def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:
@@ -214,41 +179,3 @@ def _calibrated(run: Run) -> tuple[Calibrated, ...]:
         for row in run.table("calibration").to_dict("records")
         if row["tested"]
     )
-
-
-def _costs(run: Run, images: pd.DataFrame, witnesses: pd.DataFrame, budgets: Budgets) -> tuple[Cost, ...]:
-    titles, found = names.stages(run), []
-    ids, right = images["image_id"], images.loc[images["correct"], "image_id"]
-    for entry in run.stages():
-        name, done, norm = entry["name"], entry["status"] == "done", entry.get("norm") or ""
-        successes: tuple[Success, ...] = ()
-        middle = None
-        if entry["kind"] == "attack" and done:
-            distances = closest(witnesses, name, norm, right)
-            at = sorted({*budgets.get(norm, []), *entry["budgets"]})
-            successes = tuple(Success(b, proportion(within(distances, b))) for b in at if len(right))
-            middle = None if entry["fixed_budget"] else median(closest(witnesses, name, norm, ids))
-        found.append(
-            Cost(
-                name=name,
-                title=titles[name],
-                kind=entry["kind"],
-                norm=norm or None,
-                available=done,
-                reason=entry.get("reason", ""),
-                batch_independent=entry.get("batch_independent", True),
-                forwards=entry.get("forwards", 0.0),
-                backwards=entry.get("backwards", 0.0),
-                seconds=entry.get("seconds", 0.0),
-                outside=_outside(entry),
-                successes=successes,
-                median=middle,
-            )
-        )
-    return tuple(found)
-
-
-def _outside(entry: dict[str, Any]) -> float | None:
-    if not entry.get("seconds") or "model_seconds" not in entry:
-        return None
-    return max(0.0, 1.0 - float(entry["model_seconds"]) / float(entry["seconds"]))

@@ -9,10 +9,9 @@ import pandas as pd
 
 from robusteval.audit.run import Run, atomically
 from robusteval.reports import names, show
-from robusteval.reports.curves import closest
+from robusteval.reports.curves import closest, within
 from robusteval.reports.intervals import proportion
 from robusteval.reports.show import Round
-from robusteval.reports.summary import within
 
 
 def transfer_matrix(runs: Sequence[Run]) -> pd.DataFrame:

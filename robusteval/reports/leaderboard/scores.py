@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from robusteval.audit.run import Run
 from robusteval.reports import names, show
+from robusteval.reports.curves import within
 from robusteval.reports.intervals import mean, mean_share, median, proportion
 from robusteval.reports.leaderboard.board import Column, Score
 from robusteval.reports.show import Round
-from robusteval.reports.summary import covered, within
+from robusteval.reports.summary import covered
 
 Values = NDArray[np.float64]
 
