@@ -33,7 +33,7 @@ def verdict(summary: Summary) -> str:
     if widths := [w for w in summary.widths if math.isfinite(w.median.value)]:
         gaps = [f"{show.upper(w.median.value, w.norm)} in {names.NORMS[w.norm]}" for w in widths]
         said.append(f"The median gap between proof and closest witness is {_and(gaps)}.")
-    if attacked:
+    if attacked and summary.clean.count:
         signs = len(summary.flags)
         said.append(f"Signs of gradient masking: {signs}, below." if signs else "No sign of gradient masking was seen.")
     return " ".join(said)
