@@ -214,6 +214,13 @@ def test_the_ranking_sorts_in_a_browser(tmp_path: Path, runs: list[Run], browser
     assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]
     visit.tab.set_viewport_size({"width": 390, "height": 844})
     assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    visit.tab.set_viewport_size({"width": 680, "height": 1000})
+    visit.tab.emulate_media(media="print")
+    assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 680
+    printed = visit.tab.locator(".dt-scroll-body thead th").filter(visible=True).all_text_contents()
+    assert any("Robust accuracy" in text for text in printed)
+    assert not any("radius" in text for text in printed)
+    assert "leaderboard.csv has all columns" in visit.tab.locator(".printed").inner_text()
 
 
 def test_boards_are_data(runs: list[Run]) -> None:

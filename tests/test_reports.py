@@ -405,6 +405,8 @@ def test_it_fits_a_printed_page(run: Run, page: str, browser: Any) -> None:
     assert visit.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert visit.tab.locator(".dt-scroll-body thead th", has_text="Witness at").first.bounding_box()["height"] > 8
     assert not visit.tab.locator("nav, .filters, .dt-paging, .beside").filter(visible=True).count()
+    for kept in (".verdict", "figcaption", ".printed", ".faint"):
+        assert visit.tab.locator(kept).first.is_visible(), kept
 
 
 def test_the_data_of_a_figure_comes_out_of_the_page(run: Run, page: str, browser: Any) -> None:

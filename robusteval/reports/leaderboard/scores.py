@@ -41,7 +41,7 @@ def scores(run: Run) -> Iterator[tuple[Column, Score]]:
             Column(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
             _share(np.all(standing, axis=0), Round.UP),
         )
-    for norm in (n for n in names.NORMS if n in attacked):
+    for norm in (n for n in names.norms(run) if n in attacked):
         yield from _distances(bounds[f"upper_{norm}"].to_numpy(dtype=np.float64), norm)
     yield from _radii(run)
     yield from _noise(run)
