@@ -221,6 +221,9 @@ def test_standings_and_widths_by_hand() -> None:
     refuted = bounds.assign(proof_linf=0.2)
     assert [(s.proven, s.broken) for s in standings(refuted, {"linf": [0.15]})] == [(3, 2)]
     (width,) = widths(bounds, ["l0", "l2", "linf"])
+    # An infinite proof without a witness leaves nothing open: 0 0.05 0.0501 0.3 0.4.
+    closed = bounds.assign(proof_linf=[0.1, 0.05, 0.0, math.inf, 0.0999, 0.0])
+    assert widths(closed, ["linf"])[0].median.value == pytest.approx(0.0501)
     # 0.05 0.0501 0.3 0.4 infinity, over the images that are right.
     assert (width.norm, width.median.n) == ("linf", 5)
     assert width.median.value == pytest.approx(0.3)
@@ -445,9 +448,9 @@ def test_ten_thousand_images_open_and_stay_responsive(large: Run, browser: Any) 
     assert visit.settles("Name", "copy-7777") == ["copy-7777"]
     # Half a second on a desk; a shared machine may pause.
     assert time.perf_counter() - start < 10
-    visit.tab.locator("#images button.open").first.click()
-    drawn = visit.tab.evaluate("[...document.images].filter((i) => i.closest('#images')).map((i) => i.naturalWidth)")
-    assert drawn == [8, 8, 8][: len(drawn)]
+    visit.tab.wait_for_function("() => [...document.querySelectorAll('#images img')].every((i) => i.complete)")
+    drawn = visit.tab.evaluate("[...document.querySelectorAll('#images img')].map((i) => i.naturalWidth)")
+    assert drawn == [8, 8, 8]
     assert visit.said == []
 
 

@@ -56,7 +56,6 @@ def write_certification(run: Run) -> Path:
     page = render(
         "certification.html",
         "certification.js",
-        run=run,
         manifest=run.manifest,
         statements=found,
         not_guaranteed=NOT_GUARANTEED,

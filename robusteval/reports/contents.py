@@ -16,8 +16,8 @@ from robusteval.reports.headline import headline_grid
 from robusteval.reports.standing import standing_plot
 from robusteval.reports.summary import Summary, summarise
 
-VERDICT, IMAGES = "verdict", "table"
-"""Sections that a form may lay out in its own way: the first, and the place of the table of images."""
+IMAGES = "table"
+"""The section that is only a place: where the page has its table of images."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Contents:
-    """A finished run, its numbers, and the sections that have anything in them, from the verdict to the cost."""
+    """A finished run, its numbers, and the sections that have anything in them: first the verdict, last the cost."""
 
     run: Run
     summary: Summary
@@ -45,7 +45,7 @@ def contents(run: Run) -> Contents:
     attacks, bounds = attack_tables.attacks(summary), bound_tables.certificates(run)
     fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
     found = [
-        Section(VERDICT, "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
+        Section("verdict", "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
         Section("brackets", "Brackets", drawn["brackets"]),
         Section("curves", "Attacks", drawn["curves"], attacks, fooled if attacks else ""),
         Section(IMAGES, "Images"),

@@ -45,7 +45,7 @@ def as_json(report: Contents) -> dict[str, Any]:
             {key: None if isinstance(v, float) and math.isinf(v) else v for key, v in vars(line).items()}
             for line in headline(summary)
         ],
-        "masking": [{k: v for k, v in vars(flag).items() if k != "title"} for flag in summary.flags],
+        "masking": [vars(flag) for flag in summary.flags],
         "notes": verdict.notes(summary),
         "tables": [
             {"section": s.title, "title": g.title, "headings": g.headings, "rows": g.rows, "note": g.note}

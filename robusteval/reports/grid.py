@@ -1,4 +1,4 @@
-"""Grid: a table as text, and its files."""
+"""Grid: a table as text, and that as CSV."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import json
 import shlex
 from collections.abc import Mapping
 
-from robusteval.reports import names, provenance, verdict
-from robusteval.reports.contents import IMAGES, VERDICT, Contents
+from robusteval.reports import provenance, verdict
+from robusteval.reports.contents import IMAGES, Contents
 from robusteval.reports.image_table import image_table
 from robusteval.reports.page import render
 
@@ -19,10 +19,10 @@ def as_html(report: Contents, drawn: Mapping[str, str]) -> str:
     script and load only what is embedded.
     """
     run, summary = report.run, report.summary
+    top, *sections = report.sections
     return render(
         "report.html",
         "report.js",
-        run=run,
         manifest=run.manifest,
         manifest_text=json.dumps(run.manifest, indent=2, ensure_ascii=False),
         command=shlex.join(run.manifest["command"]),
@@ -31,10 +31,9 @@ def as_html(report: Contents, drawn: Mapping[str, str]) -> str:
         verdict=verdict.verdict(summary),
         notes=verdict.notes(summary),
         facts=provenance.facts(run),
-        first=VERDICT,
         images_at=IMAGES,
-        sections=report.sections,
+        top=top,
+        sections=sections,
         drawn=drawn,
         images=image_table(run),
-        names=names,
     )

@@ -70,7 +70,7 @@ def image_table(run: Run) -> ImageTable:
     norm = main_norm(run.manifest["protocol"]["budgets"], run.table("witnesses"))
     pictures = thumbnails(run, norm)
     lowers, best = _estimates(run), {n: [kind for kind in BEST if _holds(run, kind, n)] for n in names.NORMS}
-    order = [norm, *(n for n in names.NORMS if n != norm and (lowers[n] or best[n] or _attacked(run, n)))]
+    order = [norm, *(n for n in names.norms(run) if n != norm and (lowers[n] or best[n] or _attacked(run, n)))]
     columns = [Column(title, "", "picture") for title in PICTURES]
     columns += [Column("Name", "", "text"), Column("Class", "", "text"), Column("Predicted", "", "text")]
     for n in order:

@@ -7,15 +7,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from robusteval.reports import provenance, verdict
-from robusteval.reports.contents import VERDICT, Contents
+from robusteval.reports.contents import Contents
 from robusteval.reports.grid import Grid
 
 
 def as_markdown(report: Contents) -> str:
     """The report without its figures. Names are escaped: no HTML, no markup."""
     run, summary = report.run, report.summary
-    first, *sections = report.sections
-    assert first.key == VERDICT
+    top, *sections = report.sections
     parts = [
         f"# Robustness of {escaped(summary.model)}",
         escaped(verdict.verdict(summary)),
@@ -24,7 +23,7 @@ def as_markdown(report: Contents) -> str:
             for f in summary.flags
         ),
         *(f"> {escaped(note)}" for note in verdict.notes(summary)),
-        *tables(first.grids),
+        *tables(top.grids),
         "\n".join(f"- {escaped(text)}" for text in verdict.reading(summary)),
         *(part for s in sections if s.grids for part in (f"## {escaped(s.title)}", escaped(s.note), *tables(s.grids))),
         "## How it was made",

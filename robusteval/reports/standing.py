@@ -69,10 +69,11 @@ def standings(bounds: pd.DataFrame, budgets: Budgets) -> tuple[Standing, ...]:
 
 
 def widths(bounds: pd.DataFrame, norms: Sequence[str]) -> tuple[Width, ...]:
-    """In each of `norms` in which anything is proven."""
+    """In each of `norms` in which anything is proven. An image with an infinite radius and no witness has a bracket of
+    width 0: nothing can turn it."""
     right = bounds[bounds["correct"]]
     return tuple(
-        Width(norm, median(right[f"upper_{norm}"] - right[f"proof_{norm}"]))
+        Width(norm, median((right[f"upper_{norm}"] - right[f"proof_{norm}"]).fillna(0.0)))
         for norm in norms
         if norm in BALLS and (right[f"proof_{norm}"] > 0).any()
     )
@@ -84,7 +85,7 @@ def standing_plot(found: Sequence[Standing]) -> list[Plot]:
         return []
     counts = pd.DataFrame([vars(s) for s in found])
     n = int(counts[list(PARTS)].iloc[0].sum())
-    labels = [f"{names.NORMS[s.norm]} {show.budget(s.budget)}" for s in found]
+    labels = [names.at(s.norm, s.budget) for s in found]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()

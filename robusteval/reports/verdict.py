@@ -16,15 +16,11 @@ def verdict(summary: Summary) -> str:
     n, data, clean = show.images(summary.n), summary.data, show.percent(summary.clean.value)
     said = [f"{summary.model} classifies {clean} of {n} of {data} correctly."]
     if attacked := {r.norm: r for r in summary.robust}.values():
-        shares = [
-            f"at most {show.percent(r.share.value, Round.UP)} under {names.at(r.norm, r.budget)}" for r in attacked
-        ]
+        shares = [f"at most {show.percent(r.share.value, Round.UP)} under {_at(r)}" for r in attacked]
         said.append(f"Under attack that falls to {_and(shares)}.")
     if "proof" in summary.guarantees and summary.standings:
         proven = {s.norm: s for s in summary.standings if s.proven}.values()
-        shares = [
-            f"at least {show.percent(s.proven / summary.n, Round.DOWN)} at {names.at(s.norm, s.budget)}" for s in proven
-        ]
+        shares = [f"at least {show.percent(s.proven / summary.n, Round.DOWN)} at {_at(s)}" for s in proven]
         said.append(f"Proven to stay right are {_and(shares)}." if shares else "Nothing is proven at these budgets.")
     if smoothed := [c for c in summary.certified if c.kind == "confidence" and c.share.count]:
         best = max(smoothed, key=lambda c: (c.share.count, c.budget))
