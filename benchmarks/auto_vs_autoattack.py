@@ -17,8 +17,8 @@ import torch
 
 from measuring import arguments, correct_images, measure, open_model, trainable
 from robusteval.attacks.auto import Auto
-from robusteval.attacks.autoattack import AutoAttack
-from robusteval.norms import Norm
+from robusteval.attacks.external.autoattack import AutoAttack
+from robusteval.core.norms import Norm
 
 LIMIT = 0.7
 
@@ -49,7 +49,7 @@ def main() -> None:
                 spent, theirs = spent + own.seconds, theirs + other.seconds
                 weaker += own.fooled < other.fooled
                 print(
-                    f"| {Path(path).stem} | {norm.title} | {budget:g} | {1 - own.fooled:.3f} | {1 - other.fooled:.3f} "
+                    f"| {Path(path).stem} | {norm.symbol} | {budget:g} | {1 - own.fooled:.3f} | {1 - other.fooled:.3f} "
                     f"| {own.seconds:.1f} | {other.seconds:.1f} | {own.seconds / other.seconds:.2f} "
                     f"| {own.evaluations:.0f} | {other.evaluations:.0f} |",
                     flush=True,

@@ -22,11 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from measuring import arguments, correct_images, open_model, trainable
-from robusteval.certify.clever import Clever
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.certify.extreme_value.clever import Clever
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 RADII = {Norm.L2: 2.0, Norm.LINF: 0.25}
 Score = Callable[[int], NDArray[np.float64]]
@@ -105,13 +105,13 @@ def main() -> None:
             spread = table.std(axis=0) / table.mean(axis=0)
             rows[name] = seconds, spread.mean()
             print(
-                f"| {norm.title} | {name} | {seconds:.2f} | {table.mean():.4f} | {spread.mean():.4f} "
+                f"| {norm.symbol} | {name} | {seconds:.2f} | {table.mean():.4f} | {spread.mean():.4f} "
                 f"| {spread.max():.4f} |",
                 flush=True,
             )
         faster = rows["toolbox"][0] / rows["robusteval"][0]
         narrower = rows["robusteval"][1] / rows["toolbox"][1]
-        print(f"{norm.title}: {faster:.1f} times faster, spread {narrower:.2f} of the toolbox's")
+        print(f"{norm.symbol}: {faster:.1f} times faster, spread {narrower:.2f} of the toolbox's")
         won &= faster >= 5 and rows["robusteval"][1] < rows["toolbox"][1]
     sys.exit(not won)
 

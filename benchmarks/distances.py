@@ -19,7 +19,7 @@ import torch
 from measuring import Outcome, arguments, correct_images, measure, open_model
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
-from robusteval.norms import Norm
+from robusteval.core.norms import Norm
 
 
 def own(norm: Norm) -> list[tuple[str, Attack]]:
@@ -83,7 +83,7 @@ def main() -> None:
             for label, outcome in mine.items():
                 found = outcome.distances[np.isfinite(outcome.distances)]
                 print(
-                    f"# {Path(path).stem} {norm.title} {label}: mean {found.mean():.4f}, {1 - outcome.fooled:.3f} "
+                    f"# {Path(path).stem} {norm.symbol} {label}: mean {found.mean():.4f}, {1 - outcome.fooled:.3f} "
                     f"failed, {outcome.evaluations:.0f} evaluations, {outcome.seconds:.1f} s",
                     flush=True,
                 )
@@ -95,7 +95,7 @@ def main() -> None:
                 theirs, ours = compare(rival, mine[name]) if name else (float("nan"), float("nan"))
                 beaten += not ours <= theirs
                 print(
-                    f"| {Path(path).stem} | {norm.title} | {label} | {theirs:.4f} | {1 - rival.fooled:.3f} "
+                    f"| {Path(path).stem} | {norm.symbol} | {label} | {theirs:.4f} | {1 - rival.fooled:.3f} "
                     f"| {rival.evaluations:.0f} | {rival.seconds:.1f} | {name} "
                     f"({mine[name].evaluations if name else 0:.0f}, {mine[name].seconds if name else 0:.1f} s) "
                     f"| {ours:.4f} | {1 - mine[name].fooled if name else 1:.3f} |",

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from robusteval.architectures import ARCHITECTURES
 from robusteval.audit.hardware import best_batch_size
-from robusteval.classifier import Classifier, Preprocessed, make_classifier
-from robusteval.jacobian import Map, jacobian, jacobians, outputs, spectrum
-from robusteval.singular import decompose, leading
-from robusteval.streams import Streams
+from robusteval.core.streams import Streams
+from robusteval.models.architectures import ARCHITECTURES
+from robusteval.models.classifier import Classifier, Preprocessed, make_classifier
+from robusteval.numerics.jacobian import Map, jacobian, jacobians, outputs, spectrum
+from robusteval.numerics.singular import decompose, leading
 
 LIMIT = 1.1
 SIZES = (1, 4, 8, 16, 32, 64)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from robusteval import open_checkpoint, read_images
 from robusteval.attacks.base import Attack
-from robusteval.audit.judge import judge
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.attacks.judge import judge
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 BATCH = 100
 

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from robusteval import open_checkpoint, read_images
-from robusteval.architectures import ARCHITECTURES
 from robusteval.attacks.pgd import PGD
 from robusteval.audit.hardware import best_batch_size, choose_device, describe
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.architectures import ARCHITECTURES
+from robusteval.models.classifier import Classifier, make_classifier
 
 LIMIT = 1.15
 

@@ -18,10 +18,10 @@ from measuring import BATCH, arguments, open_model
 from robusteval import read_images
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 RADII = {Norm.LINF: (0.005, 0.01, 0.02, 0.05), Norm.L2: (0.05, 0.1, 0.2, 0.5), Norm.L1: (0.5, 1.0, 2.0, 5.0)}
 

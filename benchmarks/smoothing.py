@@ -26,11 +26,11 @@ from measuring import arguments, open_model, trainable
 from robusteval import read_images
 from robusteval.audit.hardware import best_batch_size
 from robusteval.certify.base import Certificate, Radii
-from robusteval.certify.smoothing import Smoothing
-from robusteval.certify.smoothing_sequential import SmoothingSequential
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.streams import Streams
+from robusteval.certify.smoothing.fixed import Smoothing
+from robusteval.certify.smoothing.sequential import SmoothingSequential
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 LIMIT, SAVING = 1.1, 10.0
 

@@ -19,14 +19,14 @@ import torch
 
 from measuring import Outcome, arguments, clocked, correct_images, measure, open_model, trainable
 from robusteval.attacks import ATTACKS
-from robusteval.attacks.foolbox_bridge import library
-from robusteval.attacks.libraries import guarded
+from robusteval.attacks.external.foolbox_bridge import library
+from robusteval.attacks.external.libraries import guarded
 from robusteval.attacks.lrc import LRC
 from robusteval.attacks.pgd import PGD
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
 
 
 def foolbox_pgd(classifier: Classifier, images: Images, norm: Norm, budget: float, steps: int, step: float) -> Outcome:
@@ -121,12 +121,12 @@ def main() -> None:
                     )
                     for _ in range(options.repeats)
                 ]
-                show(f"PGD-40 on {name}{what}, {norm.title} {radius:g}", turns)
+                show(f"PGD-40 on {name}{what}, {norm.symbol} {radius:g}", turns)
             own, theirs = ATTACKS["deepfool"](norm=norm), ATTACKS["foolbox-deepfool"](norm=norm)
             pairs = [
                 (measure(own, classifier, images), measure(theirs, classifier, images)) for _ in range(options.repeats)
             ]
-            show(f"DeepFool on {name}, {norm.title}", pairs)
+            show(f"DeepFool on {name}, {norm.symbol}", pairs)
         bfloat16(name, classifier, images, budget)
 
 

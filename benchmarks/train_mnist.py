@@ -22,16 +22,16 @@ import torch
 from torch import Tensor
 
 from robusteval import UserError, open_checkpoint, read_images
-from robusteval.architectures import build_network
 from robusteval.attacks.pgd import PGD
-from robusteval.classifier import Classifier
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
 from robusteval.defenses.adversarial import PGDTraining
 from robusteval.defenses.base import Defense
 from robusteval.defenses.standard import Standard
 from robusteval.defenses.train import TrainingSettings, save, train
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.models.architectures import build_network
+from robusteval.models.classifier import Classifier
 
 SPLIT_SEED = 20181
 HELD_OUT = 2000
@@ -117,7 +117,7 @@ def main() -> None:
         print(f"{name}: accuracy on {len(held_out)} held-out images {right.float().mean():.4f}")
         for norm, budget in ((Norm.LINF, 0.05), (Norm.LINF, 0.1), (Norm.L2, 1.0)):
             share = survivors(classifier, attacked, norm, budget).float().mean()
-            print(f"  PGD-20 {norm.title} {budget:g}: accuracy {share:.3f} on {len(attacked)} images", flush=True)
+            print(f"  PGD-20 {norm.symbol} {budget:g}: accuracy {share:.3f} on {len(attacked)} images", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,33 +16,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robusteval.audit.protocol import read_protocol
-    from robusteval.audit.run import Run
     from robusteval.audit.session import run_audit
     from robusteval.audit.verify import verify
-    from robusteval.checkpoints import open_checkpoint
-    from robusteval.classifier import Classifier, make_classifier
-    from robusteval.datasets import read_images
-    from robusteval.errors import UserError
-    from robusteval.images import Images
-    from robusteval.norms import Norm
+    from robusteval.core.errors import UserError
+    from robusteval.core.images import Images
+    from robusteval.core.norms import Norm
+    from robusteval.data import read_images
+    from robusteval.models.checkpoints import open_checkpoint
+    from robusteval.models.classifier import Classifier, make_classifier
     from robusteval.reports import summarise, write_report
+    from robusteval.results.run import Run
 
 # Idle OpenMP threads that spin while another process wants their core make torch up to 70 times slower (measured on
 # two shared cores). This takes effect where torch is not loaded yet; the user's own setting stands.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
-    "Classifier": "classifier",
-    "Images": "images",
-    "Norm": "norms",
-    "Run": "audit.run",
-    "UserError": "errors",
-    "make_classifier": "classifier",
-    "open_checkpoint": "checkpoints",
-    "read_images": "datasets",
+    "Classifier": "models.classifier",
+    "Images": "core.images",
+    "Norm": "core.norms",
+    "Run": "results.run",
+    "UserError": "core.errors",
+    "make_classifier": "models.classifier",
+    "open_checkpoint": "models.checkpoints",
+    "read_images": "data",
     "read_protocol": "audit.protocol",
     "run_audit": "audit.session",
-    "summarise": "reports",
+    "summarise": "analysis.summary",
     "verify": "audit.verify",
     "write_report": "reports",
 }

@@ -1,5 +1,5 @@
 """python -m robusteval."""
 
-from robusteval.cli import main
+from robusteval.cli.app import main
 
 main()

@@ -8,10 +8,10 @@ import torch
 
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack, FixedBudgetAttack
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 SMALL: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 40, "step": 0.1, "restarts": 3, "loss": "margin"},

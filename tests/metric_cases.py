@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
 from robusteval.metrics.activation_maximization import ActivationMaximization
 from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.alignment import Alignment
@@ -16,9 +17,9 @@ from robusteval.metrics.analytic_moments import AnalyticMoments
 from robusteval.metrics.base import ImageMetric, Measurement, Metric, Observation, SetMetric
 from robusteval.metrics.covariance import Covariance
 from robusteval.metrics.deception import Deception
+from robusteval.metrics.gradient_masking import GradientMasking
 from robusteval.metrics.kernels import Kernels
 from robusteval.metrics.linearity import Linearity
-from robusteval.metrics.masking import GradientMasking
 from robusteval.metrics.noise import NoiseRobustness
 from robusteval.metrics.operator_norm import OperatorNorm
 from robusteval.metrics.regularity import Regularity
@@ -26,8 +27,7 @@ from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
 from robusteval.metrics.targeted_grid import TargetedGrid
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
 
 SHAPE = (2, 4, 4)
 F64 = torch.float64

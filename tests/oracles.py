@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, linprog
 from torch import nn
 
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.models.classifier import Classifier, make_classifier
 
 Floats = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robusteval.certify import CERTIFICATES
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
 
 SHAPE = (2, 8, 8)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from robusteval.attacks import ATTACKS
-from robusteval.audit.bracket import bracket
-from robusteval.audit.run import CLEAN, FORMAT, Run, picture_key, write_frame, write_pictures
-from robusteval.tables import CALIBRATION, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
+from robusteval.results.bracket import bracket
+from robusteval.results.run import CLEAN, FORMAT, Run, picture_key, write_frame, write_pictures
+from robusteval.results.tables import CALIBRATION, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = [EVIL, "a|b", "two"]

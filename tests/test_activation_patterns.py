@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metric_cases import F64, curve, images_of, measure, random_pixels, small_net
-from robusteval.activations import activation_pattern
-from robusteval.checkpoints import open_checkpoint
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError
+from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.activation_patterns import ActivationPatterns
+from robusteval.metrics.activations import activation_pattern
 from robusteval.metrics.base import Measurement
+from robusteval.models.checkpoints import open_checkpoint
+from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters.activation_patterns import CHAPTER
 
 SHAPE = (1, 2, 2)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError
-from robusteval.first_relu import first_relu
+from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.analytic_moments import AnalyticMoments, agreement, rectified, relative, sampled
+from robusteval.metrics.first_relu import first_relu
+from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters import analytic_moments as chapter
 
 MEAN, STD = (0.4, 0.6), (0.5, 0.25)

@@ -15,14 +15,14 @@ from torch.nn import functional
 
 from attacking import run, streams
 from oracles import affine, random_images
-from robusteval.attacks.active import keep
-from robusteval.attacks.ball import Ball
-from robusteval.attacks.losses import Goal, Loss, dlr, margin
 from robusteval.attacks.pgd import PGD
-from robusteval.attacks.targets import Target, choose, likeliest
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.losses import Goal, Loss, dlr, margin
+from robusteval.attacks.search.targets import Target, choose, likeliest
 from robusteval.attacks.transfer import Transfer
-from robusteval.errors import UnsupportedError
-from robusteval.norms import BALLS, Norm
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.norms import BALLS, Norm
 
 LOGITS = torch.tensor([[3.0, 1.0, 0.5, -1.0], [0.0, 2.0, 5.0, 1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1])

@@ -11,17 +11,17 @@ import torch
 
 from attacking import BOUNDED, CASES, make, run, streams
 from oracles import affine, affine_distances, random_images
-from robusteval.attacks.autoattack import AutoAttack
 from robusteval.attacks.base import Attack
 from robusteval.attacks.deepfool import DeepFool
+from robusteval.attacks.external.autoattack import AutoAttack
 from robusteval.attacks.fgsm import FGSM
-from robusteval.attacks.losses import Loss
+from robusteval.attacks.judge import judge
 from robusteval.attacks.pgd import PGD
+from robusteval.attacks.search.losses import Loss
 from robusteval.attacks.transfer import Transfer
-from robusteval.audit.judge import judge
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
+from robusteval.models.classifier import Classifier, make_classifier
 
 FIXED = [(name, norm) for name, norm in CASES if name in BOUNDED]
 

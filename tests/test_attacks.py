@@ -11,13 +11,13 @@ import torch
 from attacking import BOUNDED, CASES, COMPILED, IDS, fast, make, run, streams
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks import ATTACKS
-from robusteval.attacks.ball import Ball
 from robusteval.attacks.deepfool import DeepFool
+from robusteval.attacks.judge import judge
 from robusteval.attacks.pgd import PGD
-from robusteval.audit.judge import judge
-from robusteval.errors import UnsupportedError
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm
+from robusteval.attacks.search.ball import Ball
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
 
 FACTORS = {
     "adef": (math.inf, math.inf),

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
-from robusteval.audit.run import CLEAN, read_frame, read_note, read_pictures, write_frame, write_pictures
-from robusteval.images import Images
-from robusteval.tables import TABLES
+from robusteval.core.images import Images
+from robusteval.results.run import CLEAN, read_frame, read_note, read_pictures, write_frame, write_pictures
+from robusteval.results.tables import TABLES
 
 COUNT = 20
 
@@ -176,8 +176,8 @@ def test_a_tampered_table_value_is_named(copy: Run, name: str) -> None:
 
 @pytest.mark.parametrize("stage", ["clean", "pgd-linf", "smoothing-l2", "l-bound-l2", "gaussian-noise"])
 def test_a_tampered_part_is_named_even_when_its_tables_follow(copy: Run, stage: str) -> None:
-    from robusteval.audit.run import checksum
-    from robusteval.audit.tabulate import write_tables
+    from robusteval.results.run import checksum
+    from robusteval.results.tabulate import write_tables
 
     path = copy.part(stage, "00001")
     frame = read_frame(path)
@@ -241,8 +241,8 @@ from typing import ClassVar
 import torch
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate, Radii
-from robusteval.cli import main
-from robusteval.methods import Guarantee
+from robusteval.cli.app import main
+from robusteval.core.methods import Guarantee
 
 class Lie(Certificate):
     name: ClassVar[str] = "lie"
@@ -254,7 +254,7 @@ class Lie(Certificate):
         predicted = classifier.predict(images.pixels).argmax(1)
         return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool))
 
-CERTIFICATES["lie"] = Lie
+CERTIFICATES.builtin["lie"] = "__main__:Lie"
 main()
 """
 REFUTED = """

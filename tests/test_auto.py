@@ -13,18 +13,18 @@ from scipy.optimize import brentq
 
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks.apgd import APGD, Pace, climb, start
-from robusteval.attacks.apgd_l1 import SparsePace, project
 from robusteval.attacks.auto import Auto
-from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Attack, Candidates
 from robusteval.attacks.fab import FAB
-from robusteval.attacks.losses import Goal, Loss
-from robusteval.attacks.near_miss import second_look
-from robusteval.audit.judge import judge
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm
-from robusteval.streams import Streams
+from robusteval.attacks.judge import judge
+from robusteval.attacks.search.apgd_l1 import SparsePace, project
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.attacks.search.near_miss import second_look
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 SMALL: dict[str, Any] = {"iterations": 25, "queries": 30}
 

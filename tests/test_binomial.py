@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, multinomial
 from statsmodels.stats.proportion import proportion_confint
 
-from robusteval.binomial import (
+from robusteval.numerics.binomial import (
     anytime_lower,
     anytime_radius,
     anytime_upper,

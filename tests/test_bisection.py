@@ -10,12 +10,12 @@ from attacking import BOUNDED, make, run, streams
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
+from robusteval.attacks.judge import judge
 from robusteval.attacks.pgd import PGD
-from robusteval.audit.judge import judge
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm, column
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class Ray(FixedBudgetAttack):

@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from robusteval.audit.bracket import bracket, refuted_proofs
-from robusteval.tables import BOUNDS, CERTIFICATES, IMAGES, WITNESSES
+from robusteval.results.bracket import bracket, refuted_proofs
+from robusteval.results.tables import BOUNDS, CERTIFICATES, IMAGES, WITNESSES
 
 
 def images() -> pd.DataFrame:

@@ -12,21 +12,22 @@ import torch
 
 from attacking import streams
 from oracles import affine, affine_distances, random_images
+from robusteval.analysis.transfer import transfer_matrix
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
 from robusteval.attacks.deepfool import DeepFool
 from robusteval.audit.plan import Stage
 from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.run import Run, picture_key, witness_picture
 from robusteval.audit.session import run_audit
 from robusteval.audit.stages import Context, attack
 from robusteval.audit.together import audit_together
 from robusteval.audit.verify import verify
-from robusteval.classifier import Classifier
-from robusteval.errors import UserError
-from robusteval.images import Images
-from robusteval.norms import Norm, column
-from robusteval.reports.transfer_matrix import as_markdown, transfer_matrix, write_transfer_matrix
-from robusteval.streams import Streams
+from robusteval.core.errors import UserError
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
+from robusteval.reports.formats.transfer import as_markdown, write_transfer_matrix
+from robusteval.results.run import Run, picture_key, witness_picture
 
 GRID = [0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2]
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from robusteval.audit.bracket import bracket
-from robusteval.audit.calibrate import Calibration, calibrate, conformal_factor, split
 from robusteval.audit.protocol import parse_protocol
-from robusteval.errors import UserError
-from robusteval.tables import CERTIFICATES, IMAGES, WITNESSES
+from robusteval.core.errors import UserError
+from robusteval.results.bracket import bracket
+from robusteval.results.calibrate import Calibration, calibrate, conformal_factor, split
+from robusteval.results.tables import CERTIFICATES, IMAGES, WITNESSES
 
 
 def tables(distances: Any, estimates: Any, correct: Any = True, **other: Any) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -14,9 +14,9 @@ import pytest
 from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run
 
 from robusteval.audit.protocol import certificates_only, parse_protocol, read_protocol
-from robusteval.audit.run import Run
-from robusteval.errors import UserError
-from robusteval.reports.certification import per_image, shares, statements, write_certification
+from robusteval.core.errors import UserError
+from robusteval.reports.certification.page import per_image, shares, statements, write_certification
+from robusteval.results.run import Run
 from visiting import Visit
 
 

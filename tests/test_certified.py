@@ -12,8 +12,8 @@ import pytest
 from run_fixture import build_run
 from scipy.stats import beta
 
-from robusteval.errors import UserError
-from robusteval.reports.certified import certified_accuracy, certified_curve
+from robusteval.analysis.coverage import certified_accuracy, certified_curve
+from robusteval.core.errors import UserError
 
 IMAGES = pd.DataFrame({"image_id": list("abcdef"), "label": [0, 1, 2, 0, 1, 2]})
 ROWS = pd.DataFrame(
@@ -61,5 +61,5 @@ def test_the_curve_of_a_run_is_that_of_its_tables(tmp_path: Path) -> None:
 
 
 def test_the_curve_needs_no_torch() -> None:
-    probe = "import sys, robusteval.reports.certified, robusteval.binomial; sys.exit('torch' in sys.modules)"
+    probe = "import sys, robusteval.analysis.coverage, robusteval.numerics.binomial; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0

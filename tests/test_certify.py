@@ -20,22 +20,22 @@ from torch import Tensor, nn
 
 from oracles import affine, affine_distances
 from oracles import random_images as oracle_images
-from robusteval.binomial import certified_radius
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate, Radii, State
-from robusteval.certify.departure import Tangent, farthest
-from robusteval.certify.gev import Fit, fit
-from robusteval.certify.goodness import standard_errors
-from robusteval.certify.l_bound import LBound
-from robusteval.certify.loss import margin_loss, slopes
-from robusteval.certify.omega_bound import GRIDS, OmegaBound
-from robusteval.certify.smoothing import Smoothing
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError
-from robusteval.images import Images
-from robusteval.methods import Guarantee, Statistic
-from robusteval.norms import BALLS, Norm
-from robusteval.streams import Streams
+from robusteval.certify.extreme_value.departure import Tangent, farthest
+from robusteval.certify.extreme_value.gev import Fit, fit
+from robusteval.certify.extreme_value.goodness import standard_errors
+from robusteval.certify.extreme_value.l_bound import LBound
+from robusteval.certify.extreme_value.loss import margin_loss, slopes
+from robusteval.certify.extreme_value.omega_bound import GRIDS, OmegaBound
+from robusteval.certify.smoothing.fixed import Smoothing
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
+from robusteval.core.methods import Guarantee, Statistic
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.numerics.binomial import certified_radius
 
 SHAPE = (1, 4, 4)
 F64 = torch.float64

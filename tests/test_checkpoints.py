@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from robusteval.architectures import ARCHITECTURES, build_network
-from robusteval.checkpoints import open_checkpoint
-from robusteval.datasets import read_images
-from robusteval.errors import UserError
+from robusteval.core.errors import UserError
+from robusteval.data import read_images
+from robusteval.models.architectures import ARCHITECTURES, build_network
+from robusteval.models.checkpoints import open_checkpoint
 
 SHAPE = (1, 8, 8)
 Save = Callable[[nn.Module, Path], None]

@@ -20,19 +20,19 @@ from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, obse
 from oracles import affine, affine_distances, random_images
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
 from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.run import read_frame, write_frame
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
 from robusteval.metrics.activation_maximization import PARTS, ActivationMaximization
 from robusteval.metrics.base import Observation
 from robusteval.metrics.deception import Deception
 from robusteval.metrics.targeted_grid import TargetedGrid
-from robusteval.norms import BALLS, Norm
+from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports import paper_tables
 from robusteval.reports.chapters import activation_maximization, deception, targeted_grid
 from robusteval.reports.chapters.base import stages
-from robusteval.reports.drawing import save
-from robusteval.streams import Streams
+from robusteval.reports.figures.drawing import save
+from robusteval.results.run import read_frame, write_frame
 
 
 def statistics(seen: Observation, quantity: str) -> dict[float, float]:

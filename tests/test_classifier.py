@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError, UserError
+from robusteval.core.errors import UnsupportedError, UserError
+from robusteval.models.classifier import Classifier, make_classifier
 
 SHAPE = (3, 4, 4)
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from oracles import affine, affine_distances, random_images
 from robusteval.certify.base import Radii
-from robusteval.certify.clever import RADII, SHAPES, Clever
-from robusteval.certify.gev import Fit
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.methods import Guarantee
-from robusteval.norms import BALLS, Norm
-from robusteval.streams import Streams
+from robusteval.certify.extreme_value.clever import RADII, SHAPES, Clever
+from robusteval.certify.extreme_value.gev import Fit
+from robusteval.core.images import Images
+from robusteval.core.methods import Guarantee
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
 
 F64 = torch.float64
 

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from robusteval.audit.run import CLEAN, Run
-from robusteval.cli import app
+from robusteval.cli.app import app
+from robusteval.results.run import CLEAN, Run
 
 
 def robusteval(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,7 @@ def audit_arguments(checkpoint: object, out: Path, **options: object) -> list[ob
 
 
 def test_help_needs_no_torch_and_answers_at_once() -> None:
-    probe = "import sys, robusteval.cli; print([m for m in ('torch', 'matplotlib', 'pandas') if m in sys.modules])"
+    probe = "import sys, robusteval.cli.app; print([m for m in ('torch', 'matplotlib', 'pandas') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout.strip() == "[]"
     best = 9.0
     for _ in range(5):

@@ -9,9 +9,9 @@ import test_attacks
 import test_libraries
 
 from attacking import COMPILED
-from robusteval.attacks.foolbox_attacks import BrendelBethge
-from robusteval.errors import UnsupportedError
-from robusteval.norms import Norm
+from robusteval.attacks.external.foolbox_attacks import BrendelBethge
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.norms import Norm
 
 
 @pytest.mark.slow

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from metric_cases import F64, images_of, observe, random_pixels, small_net
-from robusteval.classifier import make_classifier
-from robusteval.correlated import correlated
-from robusteval.displacements import displacement_moments, ring_means
-from robusteval.errors import UnsupportedError
-from robusteval.images import Images
+from robusteval.attacks.long_range import correlated
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation
 from robusteval.metrics.covariance import Covariance, covariance_functions, decay_length
-from robusteval.streams import Streams
+from robusteval.metrics.displacements import displacement_moments, ring_means
+from robusteval.models.classifier import make_classifier
 
 Rings = dict[tuple[int, int, int], tuple[float, NDArray[np.float64]]]
 

@@ -14,11 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from robusteval.architectures import build_network
-from robusteval.classifier import make_classifier
-from robusteval.datasets import DATASETS, check_fit, read_images
-from robusteval.errors import UserError
-from robusteval.images import Images
+from robusteval.audit.fit import check_fit
+from robusteval.core.errors import UserError
+from robusteval.core.images import Images
+from robusteval.data import DATASETS, read_images
+from robusteval.models.architectures import build_network
+from robusteval.models.classifier import make_classifier
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)

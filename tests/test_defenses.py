@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attacking import run
-from robusteval.architectures import build_network
 from robusteval.attacks.pgd import PGD
-from robusteval.checkpoints import open_checkpoint
-from robusteval.classifier import Classifier
-from robusteval.datasets import read_images
+from robusteval.core.errors import UserError
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.data import read_images
 from robusteval.defenses import DEFENSES
 from robusteval.defenses.adversarial import PGDTraining
 from robusteval.defenses.base import Defense
 from robusteval.defenses.standard import Standard
 from robusteval.defenses.train import TrainingSettings, make_defense, save, train
-from robusteval.errors import UserError
-from robusteval.images import Images
-from robusteval.norms import Norm
+from robusteval.models.architectures import build_network
+from robusteval.models.checkpoints import open_checkpoint
+from robusteval.models.classifier import Classifier
 
 DEMO = ("digits-standard", "digits-pgd-linf", "digits-pgd-l2")
 EXAMPLES: dict[str, Defense] = {

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from robusteval.reports.drawing import Plot, legend, save
+from robusteval.reports.figures.drawing import Plot, legend, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks.base import Attack
 from robusteval.attacks.fab import FAB
-from robusteval.attacks.hyperplane import reach
+from robusteval.attacks.search.hyperplane import reach
 from robusteval.attacks.square import HALVINGS, Square, bump
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
 
 EACH = pytest.mark.parametrize("norm", BALLS, ids=[n.value for n in BALLS])
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import binom, genextreme
 
-from robusteval.certify.gev import Fit, fit
-from robusteval.certify.goodness import anderson_darling, p_value, standard_errors
-from robusteval.certify.likelihood import loss, quantile
+from robusteval.certify.extreme_value.gev import Fit, fit
+from robusteval.certify.extreme_value.goodness import anderson_darling, p_value, standard_errors
+from robusteval.certify.extreme_value.likelihood import loss, quantile
 
 Floats = NDArray[np.float64]
 

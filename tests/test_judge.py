@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from robusteval.audit.judge import judge
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.tables import BUDGET_TOLERANCE
+from robusteval.attacks.judge import judge
+from robusteval.core.images import Images
+from robusteval.core.norms import BUDGET_TOLERANCE, Norm
+from robusteval.models.classifier import Classifier, make_classifier
 
 
 def brightness() -> Classifier:

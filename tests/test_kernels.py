@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, images_of, observe, random_pixels, small_net
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError
+from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.base import Observation
 from robusteval.metrics.kernels import Kernels, mean_spectrum, smoothness
+from robusteval.models.classifier import Classifier, make_classifier
 
 SIDE = 64
 

@@ -20,10 +20,10 @@ from jsonschema import validate
 from run_fixture import EVIL, Fake, FakeCertificate, build_paper_run
 from statsmodels.stats.contingency_tables import mcnemar
 
-from robusteval.audit.run import Run
-from robusteval.errors import UserError
+from robusteval.analysis.leaderboard.ranks import paired, places
+from robusteval.core.errors import UserError
 from robusteval.reports.leaderboard import Board, leaderboard, read_board, write_board
-from robusteval.reports.leaderboard.ranks import paired, places
+from robusteval.results.run import Run
 from visiting import Visit
 
 N = 40

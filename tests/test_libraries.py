@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from oracles import affine, affine_distances, random_images
-from robusteval.attacks.autoattack import AutoAttack
 from robusteval.attacks.base import Attack
-from robusteval.attacks.foolbox_attacks import (
+from robusteval.attacks.external.autoattack import AutoAttack
+from robusteval.attacks.external.foolbox_attacks import (
     EAD,
     Boundary,
     CarliniWagner,
@@ -27,14 +27,14 @@ from robusteval.attacks.foolbox_attacks import (
     HopSkipJump,
     SaltAndPepper,
 )
-from robusteval.attacks.foolbox_bridge import FoolboxAttack, StartingAttack, library
-from robusteval.attacks.libraries import or_itself
-from robusteval.audit.judge import judge
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError, UserError
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.attacks.external.foolbox_bridge import FoolboxAttack, StartingAttack, library
+from robusteval.attacks.external.libraries import or_itself
+from robusteval.attacks.judge import judge
+from robusteval.core.errors import UnsupportedError, UserError
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
 
 SMALL: dict[type[FoolboxAttack], dict[str, Any]] = {
     FoolboxDeepFool: {"steps": 20},
@@ -232,7 +232,7 @@ def test_fmn_crosses_the_boundary_that_it_approaches_and_keeps_to_its_ball(norm:
     exact = affine_distances(weight, bias, images, norm)
     distances = [
         getattr(judge(model, images, found, norm, None), norm.value).numpy() / exact
-        for found in (raw(f"{norm.title}FMNAttack")(model, images), run(FoolboxFMN(norm=norm), model, images))
+        for found in (raw(f"{norm.symbol}FMNAttack")(model, images), run(FoolboxFMN(norm=norm), model, images))
     ]
     library_alone, ours = distances
     if norm is Norm.L1:

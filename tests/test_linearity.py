@@ -12,9 +12,9 @@ from run_fixture import build_paper_run
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels, small_net
-from robusteval.classifier import Classifier, make_classifier
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.linearity import Linearity
+from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters.linearity import CHAPTER
 
 WIDE = 120

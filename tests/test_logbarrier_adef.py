@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks.adef import ADef, blurred, deform, inside, length
 from robusteval.attacks.logbarrier import LogBarrier
-from robusteval.attacks.starts import closer, starts
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.attacks.search.starts import closer, starts
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
 
 
 def streams(images: Images, seed: int = 0) -> Streams:

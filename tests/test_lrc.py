@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from oracles import affine, affine_distances, random_images
+from robusteval.attacks.long_range import Torus, clipped_energy, correlated, from_patterns, patterns_of
 from robusteval.attacks.lrc import LRC
-from robusteval.correlated import Torus, clipped_energy, correlated, from_patterns, patterns_of
-from robusteval.errors import UnsupportedError, UserError
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.core.errors import UnsupportedError, UserError
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
 
 
 def streams(n: int = 1, seed: int = 0, dtype: torch.dtype = torch.float64) -> Streams:

@@ -19,19 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oracles import affine, random_images
-from robusteval import Run, masking, open_checkpoint, read_images, run_audit, verify
+from robusteval import Run, open_checkpoint, read_images, run_audit, verify
+from robusteval.analysis.masking import Flag, flags
+from robusteval.analysis.masking import signs as masking
 from robusteval.attacks import ATTACKS
-from robusteval.attacks.ball import Ball
-from robusteval.audit.run import write_frame
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.metrics import METRICS
+from robusteval.attacks.search.ball import Ball
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
-from robusteval.metrics.masking import GradientMasking, late_progress, probabilities, random_search
-from robusteval.norms import Norm
-from robusteval.reports.masking import Flag, flags
-from robusteval.streams import Streams
-from robusteval.tables import IMAGES, MEASUREMENTS, WITNESSES
+from robusteval.metrics.gradient_masking import GradientMasking, late_progress, probabilities, random_search
+from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.results.run import write_frame
+from robusteval.results.tables import IMAGES, MEASUREMENTS, WITNESSES
 
 DIGITS = 40
 LINF = GradientMasking(steps=20, restarts=2, queries=40, samples=10, repeats=3, budget=0.1)
@@ -499,10 +499,7 @@ samples = 5
 """
 
 
-def test_an_audit_of_a_masked_model(
-    digits: Images, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(METRICS, GradientMasking.name, GradientMasking)
+def test_an_audit_of_a_masked_model(digits: Images, demo_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(PROTOCOL)
     model = network(demo_folder, "digits-standard")
     saturated = make_classifier("saturated", Changed(model.module, same, lambda z: (1e4 * z).softmax(1)), digits.shape)
@@ -517,5 +514,5 @@ def test_an_audit_of_a_masked_model(
 
 
 def test_flags_import_no_torch() -> None:
-    code = "import sys, robusteval.reports.masking; assert 'torch' not in sys.modules"
+    code = "import sys, robusteval.analysis.masking; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

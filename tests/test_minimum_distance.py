@@ -15,14 +15,14 @@ from robusteval.attacks.base import MinimumDistanceAttack
 from robusteval.attacks.ddn import DDN, odds
 from robusteval.attacks.deepfool import DeepFool
 from robusteval.attacks.fmn import largest, thin
+from robusteval.attacks.judge import judge
 from robusteval.attacks.lbfgs import LBFGS
-from robusteval.attacks.segment import shrink
-from robusteval.attacks.solvers import minimise_in_box
-from robusteval.audit.judge import judge
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm
-from robusteval.streams import Streams
+from robusteval.attacks.search.segment import shrink
+from robusteval.attacks.search.solvers import minimise_in_box
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
 
 Floats = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from scipy.stats import beta, binom, norm
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, random_pixels, small_net
-from robusteval.classifier import Classifier, make_classifier
 from robusteval.metrics.noise import Distribution, NoiseRobustness
+from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters import noise as chapter
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 from torch import Tensor
 
-from robusteval.norms import BALLS, Norm
+from robusteval.core.norms import BALLS, Norm
 
 NORMS = st.sampled_from(BALLS)
 RADII = st.floats(1e-3, 10)

@@ -12,13 +12,13 @@ from run_fixture import build_paper_run
 from torch import Tensor, nn
 
 from metric_cases import F64, images_of, measure, small_net
-from robusteval.attacks.losses import Loss
 from robusteval.attacks.pgd import PGD
-from robusteval.classifier import Classifier, make_classifier
+from robusteval.attacks.search.losses import Loss
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
 from robusteval.metrics.operator_norm import FEW, OperatorNorm, by_signs, operator_norm, power_method, quantity
-from robusteval.norms import BALLS, Norm
+from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters.operator_norm import CHAPTER, quantities
-from robusteval.streams import Streams
 
 PAIRS = [(p, q) for p in BALLS for q in BALLS]
 SHAPE = (1, 2, 4)

@@ -13,13 +13,13 @@ import pytest
 from run_fixture import Fake, FakeCertificate, build_paper_run
 from scipy import stats
 
-from robusteval.audit.run import Run
+from robusteval.analysis.curves import area, curve
+from robusteval.analysis.distances import reaches, stage_wins, wins
+from robusteval.analysis.intervals import clopper_pearson, mean, mean_share
 from robusteval.reports import accuracy_curve, paper_tables, write_report
-from robusteval.reports.curves import area, curve
-from robusteval.reports.distances import reaches, stage_wins, wins
-from robusteval.reports.grid import Grid
-from robusteval.reports.intervals import clopper_pearson, mean, mean_share
+from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers import PAPERS
+from robusteval.results.run import Run
 
 INF = math.inf
 CORRECT = [True, True, True, False]

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from robusteval.progress import Bars
+from robusteval.core.progress import Bars
 
 
 def test_a_bar_ends_at_its_total() -> None:

@@ -10,12 +10,12 @@ from torch import nn
 
 from attacking import BOUNDED, CASES, IDS, fast, make, streams
 from oracles import random_images
-from robusteval.audit.bracket import HOLDS_IN
-from robusteval.audit.judge import judge
-from robusteval.certify.crown import CROWN
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
+from robusteval.attacks.judge import judge
+from robusteval.certify.propagation.crown import CROWN
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.results.bracket import HOLDS_IN
 
 DEAR = {"autoattack", "boundary", "hopskipjump"}
 """They cost seconds and come closer than no other."""

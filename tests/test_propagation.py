@@ -15,26 +15,27 @@ from torch import Tensor, nn
 import attacking
 import oracles
 from propagating import NETWORKS, SHAPE, images_for, pictures, proven, small, steps_within
-from robusteval.architectures import ARCHITECTURES
-from robusteval.certify.crown import CROWN
-from robusteval.certify.ibp import IBP
-from robusteval.certify.propagation import refine, slopes
+from robusteval.certify.propagation import alpha_crown as slopes
+from robusteval.certify.propagation import intermediate_bounds as refine
 from robusteval.certify.propagation.ball import Ball, largest
-from robusteval.certify.propagation.certificate import LARGEST
+from robusteval.certify.propagation.base import LARGEST
+from robusteval.certify.propagation.crown import CROWN
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.intervals import propagated
+from robusteval.certify.propagation.ibp import IBP
+from robusteval.certify.propagation.intermediate_bounds import refined
+from robusteval.certify.propagation.interval_bounds import propagated
 from robusteval.certify.propagation.margins import interval_margins, linear_margins
 from robusteval.certify.propagation.ops import Affine, Max
 from robusteval.certify.propagation.places import Windows
-from robusteval.certify.propagation.refine import refined
+from robusteval.certify.propagation.radius_search import largest_radius
 from robusteval.certify.propagation.relaxation import relaxed
 from robusteval.certify.propagation.rounding import Precision
-from robusteval.certify.propagation.search import largest_radius
 from robusteval.certify.propagation.trace import trace
 from robusteval.certify.propagation.values import Interval
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError
-from robusteval.norms import BALLS, Norm
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.norms import BALLS, Norm
+from robusteval.models.architectures import ARCHITECTURES
+from robusteval.models.classifier import Classifier, make_classifier
 
 F64 = torch.float64
 TOLERANCE = 1e-3
@@ -174,8 +175,8 @@ def test_small_pieces_give_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> N
     images = images_for(classifier, 2)
     whole = proven("crown", Norm.L2, classifier, images)
     monkeypatch.setattr(refine, "AT_ONCE", 2**13)
-    monkeypatch.setattr("robusteval.certify.propagation.intervals.AT_ONCE", 1)
-    monkeypatch.setattr("robusteval.certify.propagation.certificate.AT_ONCE", 1)
+    monkeypatch.setattr("robusteval.certify.propagation.interval_bounds.AT_ONCE", 1)
+    monkeypatch.setattr("robusteval.certify.propagation.base.AT_ONCE", 1)
     assert (proven("crown", Norm.L2, classifier, images) - whole).abs().max() < 1e-9
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from robusteval.audit.plan import plan
 from robusteval.audit.protocol import available_protocols, parse_budgets, parse_protocol, read_protocol
-from robusteval.errors import UserError
-from robusteval.norms import Norm
+from robusteval.core.errors import UserError
+from robusteval.core.norms import Norm
 
 
 @pytest.mark.parametrize("name", available_protocols())

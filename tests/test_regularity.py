@@ -14,11 +14,11 @@ from run_fixture import build_paper_run
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, random_pixels, small_net
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.regularity import Regularity
-from robusteval.norms import BALLS, Norm
+from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters import regularity as chapter
 
 D = 32

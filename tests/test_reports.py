@@ -26,17 +26,18 @@ from rich.console import Console
 from run_fixture import EVIL, IDS, N, build_run
 from scipy.stats import beta, binom
 
-from robusteval.audit.run import CLEAN, Run, write_frame
-from robusteval.reports import names, show, summarise, write_report
-from robusteval.reports.costs import cost_table
-from robusteval.reports.headline import headline
-from robusteval.reports.intervals import median, proportion, share
-from robusteval.reports.markdown import escaped
-from robusteval.reports.show import Round
-from robusteval.reports.standing import Standing, Width, standings, widths
-from robusteval.reports.summary import Robust
-from robusteval.reports.terminal import headline_table
-from robusteval.reports.verdict import verdict
+from robusteval.analysis import names, show
+from robusteval.analysis.intervals import median, proportion, share
+from robusteval.analysis.show import Round
+from robusteval.analysis.standing import Standing, Width, standings, widths
+from robusteval.analysis.summary import Robust
+from robusteval.reports import summarise, write_report
+from robusteval.reports.formats.markdown import escaped
+from robusteval.reports.formats.terminal import headline_table
+from robusteval.reports.sections.costs import cost_table
+from robusteval.reports.sections.headline import headline
+from robusteval.reports.sections.verdict import verdict
+from robusteval.results.run import CLEAN, Run, write_frame
 from visiting import Visit
 
 
@@ -57,8 +58,8 @@ def markdown(run: Run, page: str) -> str:
 
 def test_reading_reports_needs_no_torch_and_no_plotting_library() -> None:
     probe = (
-        "import sys, robusteval.reports, robusteval.reports.html, robusteval.reports.markdown, "
-        "robusteval.reports.terminal; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+        "import sys, robusteval.reports, robusteval.reports.formats.html, robusteval.reports.formats.markdown, "
+        "robusteval.reports.formats.terminal; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout.strip() == "[]"
 
@@ -66,7 +67,7 @@ def test_reading_reports_needs_no_torch_and_no_plotting_library() -> None:
 def test_drawing_needs_no_torch_and_leaves_matplotlib_as_it_was(run: Run) -> None:
     probe = (
         "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
-        "from robusteval.audit.run import Run; from robusteval.reports import write_report\n"
+        "from robusteval.results.run import Run; from robusteval.reports import write_report\n"
         f"write_report(Run.open({str(run.path)!r}))\n"
         "assert matplotlib.rcParams.copy() == before\n"
         "print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
@@ -76,11 +77,9 @@ def test_drawing_needs_no_torch_and_leaves_matplotlib_as_it_was(run: Run) -> Non
 
 
 def test_what_is_repeated_here_agrees_with_the_core() -> None:
-    from robusteval.certify.gev import Fit
-    from robusteval.norms import Norm
+    from robusteval.certify.extreme_value.gev import Fit
 
     assert names.FITS.keys() == {int(code) for code in Fit}
-    assert {n.value: n.title for n in Norm} == names.NORMS
 
 
 def test_every_registered_method_has_a_title() -> None:

@@ -10,9 +10,9 @@ import pytest
 from run_fixture import build_run
 from typer.testing import CliRunner
 
-from robusteval.audit import run as run_directory
-from robusteval.audit.run import FORMAT, MANIFEST, Run, write_frame
-from robusteval.cli import app
+from robusteval.cli.app import app
+from robusteval.results import run as run_directory
+from robusteval.results.run import FORMAT, MANIFEST, Run, write_frame
 
 
 @pytest.fixture

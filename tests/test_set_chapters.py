@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from robusteval import checkpoints
 from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.run import Run
 from robusteval.audit.session import run_audit
 from robusteval.audit.verify import verify
-from robusteval.datasets import read_images
+from robusteval.data import read_images
+from robusteval.models import checkpoints
 from robusteval.reports import write_report
 from robusteval.reports.chapters import covariance, kernels, softmax_line
-from robusteval.reports.drawing import style
+from robusteval.reports.figures.drawing import style
+from robusteval.results.run import Run
 
 METRICS = [
     {"method": "covariance", "witnesses": "fgsm-linf"},

@@ -14,18 +14,18 @@ from scipy.stats import binom, chisquare, norm
 from torch import Tensor, nn
 
 from oracles import affine, random_images
-from robusteval.binomial import anytime_radius, anytime_upper, certified_radius, fixed_lower
-from robusteval.certify import smoothing_sequential
 from robusteval.certify.base import Certificate, Radii
-from robusteval.certify.smoothing import Smoothing
-from robusteval.certify.smoothing_envelope import SmoothingEnvelope
-from robusteval.certify.smoothing_sequential import SmoothingSequential
-from robusteval.certify.votes import votes
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
+from robusteval.certify.smoothing import sequential as smoothing_sequential
+from robusteval.certify.smoothing.envelope import SmoothingEnvelope
+from robusteval.certify.smoothing.fixed import Smoothing
+from robusteval.certify.smoothing.sequential import SmoothingSequential
+from robusteval.certify.smoothing.votes import votes
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
-from robusteval.noisy import BLOCK
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.numerics.binomial import anytime_radius, anytime_upper, certified_radius, fixed_lower
+from robusteval.numerics.noise import BLOCK
 
 RARE = 1e-6
 """A statistical test fails by chance with at most this probability; seeds are fixed."""

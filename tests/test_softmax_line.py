@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, images_of, linear_net, observe, random_pixels, small_net
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError
+from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.base import Observation
 from robusteval.metrics.softmax_line import SoftmaxLine
+from robusteval.models.classifier import Classifier, make_classifier
 
 
 def rows_of(seen: Observation, quantity: str) -> dict[float, Tensor]:

@@ -14,19 +14,19 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels, small_net
-from robusteval import jacobian as core
-from robusteval import singular
-from robusteval.architectures import ARCHITECTURES
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.errors import UnsupportedError
-from robusteval.jacobian import Linearised, jacobian, jacobians, outputs, spectrum
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.streams import Streams
 from robusteval.metrics.alignment import Alignment, cosines
+from robusteval.metrics.random_twin import random_twin
 from robusteval.metrics.spectrum import JacobianSpectrum
+from robusteval.models.architectures import ARCHITECTURES
+from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.numerics import jacobian as core
+from robusteval.numerics import singular
+from robusteval.numerics.jacobian import Linearised, jacobian, jacobians, outputs, spectrum
+from robusteval.numerics.singular import Singular, decompose, leading, singular_values, singular_vectors, without_matrix
 from robusteval.reports import write_report
 from robusteval.reports.chapters.alignment import chance
-from robusteval.singular import Singular, decompose, leading, singular_values, singular_vectors, without_matrix
-from robusteval.streams import Streams
-from robusteval.twin import random_twin
 
 D = 32
 

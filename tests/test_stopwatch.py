@@ -22,16 +22,16 @@ from robusteval.attacks.base import Candidates, FixedBudgetAttack
 from robusteval.audit.engines import Result, Work, local
 from robusteval.audit.plan import Shard, Stage
 from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.run import read_note, write_frame
 from robusteval.audit.session import run_audit
 from robusteval.audit.stages import Context, attack
 from robusteval.audit.verify import verify
-from robusteval.classifier import Classifier, make_classifier
-from robusteval.images import Images
-from robusteval.jacobian import Linearised, jacobian
-from robusteval.norms import Norm
-from robusteval.stopwatch import Stopwatch
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.stopwatch import Stopwatch
+from robusteval.numerics.jacobian import Linearised, jacobian
+from robusteval.results.run import read_note, write_frame
 
 FORWARD, BACK, THROUGH = 0.004, 0.005, 0.006
 """Seconds that a slow layer sleeps in a pass forward, in one back, and in one back through that."""

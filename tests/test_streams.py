@@ -11,8 +11,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from robusteval.norms import BALLS, Norm
-from robusteval.streams import Streams, derive_seed
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams, derive_seed
 
 IDS = ["a", "b", "c", "d"]
 LIKE = torch.zeros(1, dtype=torch.float64)

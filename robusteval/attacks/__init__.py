@@ -2,61 +2,43 @@
 
 from __future__ import annotations
 
-from robusteval.attacks.adef import ADef
-from robusteval.attacks.apgd import APGD
-from robusteval.attacks.auto import Auto
-from robusteval.attacks.autoattack import AutoAttack
-from robusteval.attacks.base import Attack
-from robusteval.attacks.ddn import DDN
-from robusteval.attacks.deepfool import DeepFool
-from robusteval.attacks.fab import FAB
-from robusteval.attacks.fgsm import FGSM
-from robusteval.attacks.fmn import FMN
-from robusteval.attacks.foolbox_attacks import (
-    EAD,
-    Boundary,
-    BrendelBethge,
-    CarliniWagner,
-    FoolboxDDN,
-    FoolboxDeepFool,
-    FoolboxFMN,
-    HopSkipJump,
-    SaltAndPepper,
-)
-from robusteval.attacks.lbfgs import LBFGS
-from robusteval.attacks.logbarrier import LogBarrier
-from robusteval.attacks.lrc import LRC
-from robusteval.attacks.noise import GaussianNoise, UniformNoise
-from robusteval.attacks.pgd import PGD
-from robusteval.attacks.square import Square
-from robusteval.attacks.transfer import Transfer
+from typing import TYPE_CHECKING
 
-_ALL: tuple[type[Attack], ...] = (
-    UniformNoise,
-    GaussianNoise,
-    LRC,
-    FGSM,
-    PGD,
-    APGD,
-    Square,
-    Auto,
-    Transfer,
-    FAB,
-    DeepFool,
-    DDN,
-    FMN,
-    LogBarrier,
-    LBFGS,
-    ADef,
-    FoolboxDeepFool,
-    FoolboxDDN,
-    CarliniWagner,
-    FoolboxFMN,
-    EAD,
-    BrendelBethge,
-    Boundary,
-    HopSkipJump,
-    SaltAndPepper,
-    AutoAttack,
+from robusteval.core.registry import Registry
+
+if TYPE_CHECKING:
+    from robusteval.attacks.base import Attack
+
+ATTACKS: Registry[Attack] = Registry(
+    "attacks",
+    "robusteval.attacks.base:Attack",
+    {
+        "uniform-noise": "robusteval.attacks.noise:UniformNoise",
+        "gaussian-noise": "robusteval.attacks.noise:GaussianNoise",
+        "lrc": "robusteval.attacks.lrc:LRC",
+        "fgsm": "robusteval.attacks.fgsm:FGSM",
+        "pgd": "robusteval.attacks.pgd:PGD",
+        "apgd": "robusteval.attacks.apgd:APGD",
+        "square": "robusteval.attacks.square:Square",
+        "auto": "robusteval.attacks.auto:Auto",
+        "transfer": "robusteval.attacks.transfer:Transfer",
+        "fab": "robusteval.attacks.fab:FAB",
+        "deepfool": "robusteval.attacks.deepfool:DeepFool",
+        "ddn": "robusteval.attacks.ddn:DDN",
+        "fmn": "robusteval.attacks.fmn:FMN",
+        "logbarrier": "robusteval.attacks.logbarrier:LogBarrier",
+        "lbfgs": "robusteval.attacks.lbfgs:LBFGS",
+        "adef": "robusteval.attacks.adef:ADef",
+        "foolbox-deepfool": "robusteval.attacks.external.foolbox_attacks:FoolboxDeepFool",
+        "foolbox-ddn": "robusteval.attacks.external.foolbox_attacks:FoolboxDDN",
+        "carlini-wagner": "robusteval.attacks.external.foolbox_attacks:CarliniWagner",
+        "foolbox-fmn": "robusteval.attacks.external.foolbox_attacks:FoolboxFMN",
+        "ead": "robusteval.attacks.external.foolbox_attacks:EAD",
+        "brendel-bethge": "robusteval.attacks.external.foolbox_attacks:BrendelBethge",
+        "boundary": "robusteval.attacks.external.foolbox_attacks:Boundary",
+        "hopskipjump": "robusteval.attacks.external.foolbox_attacks:HopSkipJump",
+        "salt-and-pepper": "robusteval.attacks.external.foolbox_attacks:SaltAndPepper",
+        "autoattack": "robusteval.attacks.external.autoattack:AutoAttack",
+    },
 )
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ALL}
+"""Name -> where the class is. A new method is one file and one line here."""

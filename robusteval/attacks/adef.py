@@ -21,13 +21,13 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
-from robusteval.attacks.active import keep
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.classifier import Classifier
-from robusteval.errors import UnsupportedError
-from robusteval.images import Images
-from robusteval.norms import Norm, column
-from robusteval.streams import Streams
+from robusteval.attacks.search.active import keep
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 BEYOND = 0.01
 """How far behind the boundary every step aims besides the overshoot, as a part of the image's own gap: iterates that

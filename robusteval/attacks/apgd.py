@@ -18,16 +18,16 @@ import torch
 from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
-from robusteval.attacks.active import keep
-from robusteval.attacks.apgd_l1 import SparsePace
-from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
-from robusteval.attacks.losses import Goal, Loss
-from robusteval.attacks.targets import likeliest
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm, column
-from robusteval.streams import Streams
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.apgd_l1 import SparsePace
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.attacks.search.targets import likeliest
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 _MOMENTUM = 0.75
 _RHO = 0.75

@@ -19,17 +19,17 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.active import keep
 from robusteval.attacks.apgd import APGD, QUICK
-from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Attack, Candidates, FixedBudgetAttack
 from robusteval.attacks.fab import FAB
-from robusteval.attacks.near_miss import second_look
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.near_miss import second_look
 from robusteval.attacks.square import Square
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 _L1_RESTARTS, _L1_TARGETS = 5, 5
 

@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from robusteval.attacks.bisection import bisect
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.methods import NormedMethod
-from robusteval.streams import Streams
+from robusteval.attacks.search.bisection import bisect
+from robusteval.core.images import Images
+from robusteval.core.methods import NormedMethod
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 @dataclass(frozen=True)

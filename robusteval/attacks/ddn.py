@@ -17,11 +17,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.attacks.segment import shrink
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm, column
-from robusteval.streams import Streams
+from robusteval.attacks.search.segment import shrink
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class DDN(MinimumDistanceAttack):

@@ -15,14 +15,14 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.active import keep
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.attacks.segment import shrink
-from robusteval.attacks.targets import likeliest
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm, column
-from robusteval.streams import Streams
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.segment import shrink
+from robusteval.attacks.search.targets import likeliest
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class DeepFool(MinimumDistanceAttack):

@@ -18,16 +18,16 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.active import keep
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.attacks.hyperplane import reach
-from robusteval.attacks.losses import Goal, Loss, margin
-from robusteval.attacks.segment import shrink
-from robusteval.attacks.targets import likeliest
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, column
-from robusteval.streams import Streams
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.hyperplane import reach
+from robusteval.attacks.search.losses import Goal, Loss, margin
+from robusteval.attacks.search.segment import shrink
+from robusteval.attacks.search.targets import likeliest
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 UNKNOWN = 0.1
 """A random restart reaches no farther than a change of this much in each pixel would, where no budget says it."""

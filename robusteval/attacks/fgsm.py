@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
-from robusteval.attacks.losses import Goal, Loss
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS
-from robusteval.streams import Streams
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class FGSM(FixedBudgetAttack):

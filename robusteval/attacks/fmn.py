@@ -19,14 +19,14 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.apgd_l1 import project as project_l1
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.attacks.losses import margin
-from robusteval.attacks.segment import shrink
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm, column, flat
-from robusteval.streams import Streams
+from robusteval.attacks.search.apgd_l1 import project as project_l1
+from robusteval.attacks.search.losses import margin
+from robusteval.attacks.search.segment import shrink
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm, column, flat
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 BEYOND = 1.05
 """How far the first radii reach, over the distance of the linearised boundary: to the power of the number of steps."""

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.active import keep
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.attacks.losses import cross_entropy
-from robusteval.attacks.segment import shrink
-from robusteval.attacks.solvers import Floats, minimise_in_box
-from robusteval.attacks.targets import Target, choose
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm, column
-from robusteval.streams import Streams
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.losses import cross_entropy
+from robusteval.attacks.search.segment import shrink
+from robusteval.attacks.search.solvers import Floats, minimise_in_box
+from robusteval.attacks.search.targets import Target, choose
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 FACTOR = 4.0
 """What the penalty is multiplied or divided by until it is bracketed."""

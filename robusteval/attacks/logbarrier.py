@@ -26,13 +26,13 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.active import keep
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.attacks.starts import closer, starts
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm, column
-from robusteval.streams import Streams
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.starts import closer, starts
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 GROW, SHRINK, FASTEST = 1.25, 0.5, 20.0
 """Factors of the step's length after a success and a failure, and its upper bound, relative to the setting."""

@@ -17,16 +17,16 @@ from functools import lru_cache
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
-from robusteval.attacks.sampling import worst_of
-from robusteval.classifier import Classifier
-from robusteval.correlated import correlated, from_patterns, patterns_of
-from robusteval.datasets import read_images
-from robusteval.errors import UnsupportedError
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.attacks.long_range import correlated, from_patterns, patterns_of
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.sampling import worst_of
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.data import read_images
+from robusteval.models.classifier import Classifier
 
 
 class LRC(FixedBudgetAttack):

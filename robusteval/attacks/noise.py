@@ -12,13 +12,13 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
-from robusteval.attacks.sampling import worst_of
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.sampling import worst_of
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class Noise(FixedBudgetAttack):

@@ -10,12 +10,12 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.active import keep
-from robusteval.attacks.ascent import Ascent
 from robusteval.attacks.base import Candidates
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.streams import Streams
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.ascent import Ascent
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class PGD(Ascent):

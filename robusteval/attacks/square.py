@@ -21,14 +21,14 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.active import keep
-from robusteval.attacks.ball import Ball
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
-from robusteval.attacks.losses import margin
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.norms import BALLS, Norm, column
-from robusteval.streams import Streams
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.losses import margin
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm, column
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After how many of 10,000 queries the share of the picture that a window covers halves (section 5)."""

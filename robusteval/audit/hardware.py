@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from robusteval.audit.run import atomically
-from robusteval.classifier import Classifier
-from robusteval.errors import UserError
+from robusteval.core.errors import UserError
+from robusteval.models.classifier import Classifier
+from robusteval.results.run import atomically
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)

@@ -11,12 +11,12 @@ import torch
 
 from robusteval.attacks.base import Attack
 from robusteval.audit.protocol import Protocol
-from robusteval.audit.run import CLEAN
 from robusteval.certify.base import Certificate
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.methods import Method
+from robusteval.core.images import Images
+from robusteval.core.methods import Method
 from robusteval.metrics.base import Metric
+from robusteval.models.classifier import Classifier
+from robusteval.results.run import CLEAN
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from pydantic import BaseModel, ValidationError
 
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
-from robusteval.audit.calibrate import Calibration
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate
-from robusteval.errors import UserError, nearest
-from robusteval.methods import Method
+from robusteval.core.errors import UserError, nearest
+from robusteval.core.methods import Method
+from robusteval.core.norms import Norm
 from robusteval.metrics import METRICS
 from robusteval.metrics.base import Metric
-from robusteval.norms import Norm
+from robusteval.results.calibrate import Calibration
 
 M = TypeVar("M", bound=Method)
 Budgets = dict[Norm, tuple[float, ...]]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.audit.protocol import Protocol
-from robusteval.audit.run import FORMAT, MANIFEST, Run
-from robusteval.classifier import Classifier
-from robusteval.errors import UserError
-from robusteval.images import Images
+from robusteval.core.errors import UserError
+from robusteval.core.images import Images
+from robusteval.models.classifier import Classifier
+from robusteval.results.run import FORMAT, MANIFEST, Run
 
 _PACKAGES = ("torch", "foolbox", "pyautoattack", "scipy", "numpy", "pandas", "statsmodels")
 _SAME: dict[str, Callable[[dict[str, Any]], Any]] = {

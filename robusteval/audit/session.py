@@ -11,23 +11,12 @@ from typing import Any
 import torch
 
 from robusteval.audit import request
-from robusteval.audit.bracket import refuted_proofs
 from robusteval.audit.engines import Engine, Work, local
+from robusteval.audit.fit import check_fit
 from robusteval.audit.hardware import DTYPES, best_batch_size, choose_device, describe
 from robusteval.audit.plan import Shard, Stage, plan, shards
 from robusteval.audit.protocol import Protocol as AuditProtocol
 from robusteval.audit.protocol import read_protocol
-from robusteval.audit.run import (
-    CLEAN,
-    COSTS,
-    Run,
-    checksum,
-    read_frame,
-    read_note,
-    read_pictures,
-    write_frame,
-    write_pictures,
-)
 from robusteval.audit.stages import (
     Context,
     Part,
@@ -40,15 +29,26 @@ from robusteval.audit.stages import (
     read_state,
     set_metric,
 )
-from robusteval.audit.tabulate import write_tables
 from robusteval.certify.base import Certificate
-from robusteval.classifier import Classifier
-from robusteval.datasets import check_fit
-from robusteval.errors import RefutedError, UnsupportedError, UserError
-from robusteval.images import Images
-from robusteval.methods import Guarantee, Step
+from robusteval.core.errors import RefutedError, UnsupportedError, UserError
+from robusteval.core.images import Images
+from robusteval.core.methods import Guarantee, Step
+from robusteval.core.progress import Progress, Silent
 from robusteval.metrics.base import Metric, SetMetric
-from robusteval.progress import Progress, Silent
+from robusteval.models.classifier import Classifier
+from robusteval.results.bracket import refuted_proofs
+from robusteval.results.run import (
+    CLEAN,
+    COSTS,
+    Run,
+    checksum,
+    read_frame,
+    read_note,
+    read_pictures,
+    write_frame,
+    write_pictures,
+)
+from robusteval.results.tabulate import write_tables
 
 
 def run_audit(

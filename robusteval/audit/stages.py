@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.base import Attack
-from robusteval.attacks.losses import margin
-from robusteval.audit.judge import Verdict, judge
+from robusteval.attacks.judge import Verdict, judge
+from robusteval.attacks.search.losses import margin
 from robusteval.audit.plan import Stage
-from robusteval.audit.run import PICTURES, picture_key, witness_picture
 from robusteval.certify.base import Certificate, State
-from robusteval.classifier import Classifier
-from robusteval.errors import UserError
-from robusteval.images import Images
-from robusteval.methods import Statistic, Step
+from robusteval.core.errors import UserError
+from robusteval.core.images import Images
+from robusteval.core.methods import Statistic, Step
+from robusteval.core.norms import BUDGET_TOLERANCE
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, SetMetric
-from robusteval.streams import Streams
-from robusteval.tables import BUDGET_TOLERANCE, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES
+from robusteval.models.classifier import Classifier
+from robusteval.results.run import PICTURES, picture_key, witness_picture
+from robusteval.results.tables import CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES
 
 
 @dataclass(frozen=True)

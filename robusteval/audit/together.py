@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.audit.protocol import Protocol
-from robusteval.audit.run import Run
 from robusteval.audit.session import run_audit
-from robusteval.classifier import Classifier
-from robusteval.errors import UserError
-from robusteval.images import Images
+from robusteval.core.errors import UserError
+from robusteval.core.images import Images
+from robusteval.models.classifier import Classifier
+from robusteval.results.run import Run
 
 
 def audit_together(

@@ -10,19 +10,19 @@ import pandas as pd
 import torch
 
 from robusteval.attacks.base import Attack
+from robusteval.attacks.judge import judge
 from robusteval.audit.hardware import DTYPES, choose_device
-from robusteval.audit.judge import judge
 from robusteval.audit.plan import Shard, Stage, plan
 from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.run import CLEAN, Run, checksum, read_frame, read_pictures, witness_picture
 from robusteval.audit.session import Session
 from robusteval.audit.stages import Context
-from robusteval.audit.tabulate import bounds_csv, build_tables
-from robusteval.checkpoints import open_checkpoint
-from robusteval.classifier import Classifier
-from robusteval.errors import UserError
-from robusteval.images import Images
-from robusteval.progress import Progress, Silent
+from robusteval.core.errors import UserError
+from robusteval.core.images import Images
+from robusteval.core.progress import Progress, Silent
+from robusteval.models.checkpoints import open_checkpoint
+from robusteval.models.classifier import Classifier
+from robusteval.results.run import CLEAN, Run, checksum, read_frame, read_pictures, witness_picture
+from robusteval.results.tabulate import bounds_csv, build_tables
 
 _KEYS = ("image_id", "method", "quantity", "at", "budget")
 _EXACT = 1e-12

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from robusteval.certify.base import Certificate
-from robusteval.certify.clever import Clever
-from robusteval.certify.crown import CROWN
-from robusteval.certify.ibp import IBP
-from robusteval.certify.l_bound import LBound
-from robusteval.certify.lipschitz import Lipschitz
-from robusteval.certify.omega_bound import OmegaBound
-from robusteval.certify.smoothing import Smoothing
-from robusteval.certify.smoothing_envelope import SmoothingEnvelope
-from robusteval.certify.smoothing_sequential import SmoothingSequential
+from typing import TYPE_CHECKING
 
-_ALL: tuple[type[Certificate], ...] = (
-    Clever,
-    CROWN,
-    IBP,
-    LBound,
-    Lipschitz,
-    OmegaBound,
-    Smoothing,
-    SmoothingEnvelope,
-    SmoothingSequential,
+from robusteval.core.registry import Registry
+
+if TYPE_CHECKING:
+    from robusteval.certify.base import Certificate
+
+CERTIFICATES: Registry[Certificate] = Registry(
+    "certificates",
+    "robusteval.certify.base:Certificate",
+    {
+        "clever": "robusteval.certify.extreme_value.clever:Clever",
+        "crown": "robusteval.certify.propagation.crown:CROWN",
+        "ibp": "robusteval.certify.propagation.ibp:IBP",
+        "l-bound": "robusteval.certify.extreme_value.l_bound:LBound",
+        "lipschitz": "robusteval.certify.propagation.lipschitz:Lipschitz",
+        "omega-bound": "robusteval.certify.extreme_value.omega_bound:OmegaBound",
+        "smoothing": "robusteval.certify.smoothing.fixed:Smoothing",
+        "smoothing-envelope": "robusteval.certify.smoothing.envelope:SmoothingEnvelope",
+        "smoothing-sequential": "robusteval.certify.smoothing.sequential:SmoothingSequential",
+    },
 )
-CERTIFICATES: dict[str, type[Certificate]] = {certificate.name: certificate for certificate in _ALL}
+"""Name -> where the class is. A new method is one file and one line here."""

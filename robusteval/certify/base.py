@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.methods import Guarantee, NormedMethod, Statistic, Step
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.methods import Guarantee, NormedMethod, Statistic, Step
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 State = tuple[Statistic, ...]
 """What `prepare` learns from the set; it is written to the statistics table and read back from there."""

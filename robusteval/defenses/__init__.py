@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from robusteval.defenses.adversarial import PGDTraining
-from robusteval.defenses.base import Defense
-from robusteval.defenses.standard import Standard
+from typing import TYPE_CHECKING
 
-_ALL: tuple[type[Defense], ...] = (Standard, PGDTraining)
-DEFENSES: dict[str, type[Defense]] = {defense.name: defense for defense in _ALL}
+from robusteval.core.registry import Registry
+
+if TYPE_CHECKING:
+    from robusteval.defenses.base import Defense
+
+DEFENSES: Registry[Defense] = Registry(
+    "defenses",
+    "robusteval.defenses.base:Defense",
+    {
+        "standard": "robusteval.defenses.standard:Standard",
+        "pgd-training": "robusteval.defenses.adversarial:PGDTraining",
+    },
+)
+"""Name -> where the class is. A new method is one file and one line here."""

@@ -7,8 +7,8 @@ from pydantic import PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robusteval.core.norms import Norm
 from robusteval.defenses.base import Defense
-from robusteval.norms import Norm
 
 
 class PGDTraining(Defense):

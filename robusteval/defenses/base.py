@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from robusteval.methods import Method
+from robusteval.core.methods import Method
 
 
 class Defense(Method):

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 from safetensors.torch import save_file
 from torch import nn
 
-from robusteval.architectures import build_network
-from robusteval.datasets import read_images
+from robusteval.core.errors import UserError, nearest
+from robusteval.core.images import Images
+from robusteval.data import read_images
 from robusteval.defenses import DEFENSES
 from robusteval.defenses.base import Defense
-from robusteval.errors import UserError, nearest
-from robusteval.images import Images
+from robusteval.models.architectures import build_network
 
 Step = Callable[[int, int], None]
 """Called with (done, total) batches to move a progress bar."""

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from robusteval.metrics.activation_maximization import ActivationMaximization
-from robusteval.metrics.activation_patterns import ActivationPatterns
-from robusteval.metrics.alignment import Alignment
-from robusteval.metrics.analytic_moments import AnalyticMoments
-from robusteval.metrics.base import Metric
-from robusteval.metrics.covariance import Covariance
-from robusteval.metrics.deception import Deception
-from robusteval.metrics.kernels import Kernels
-from robusteval.metrics.linearity import Linearity
-from robusteval.metrics.masking import GradientMasking
-from robusteval.metrics.noise import NoiseRobustness
-from robusteval.metrics.operator_norm import OperatorNorm
-from robusteval.metrics.regularity import Regularity
-from robusteval.metrics.smoothed_prediction import SmoothedPrediction
-from robusteval.metrics.softmax_line import SoftmaxLine
-from robusteval.metrics.spectrum import JacobianSpectrum
-from robusteval.metrics.targeted_grid import TargetedGrid
+from typing import TYPE_CHECKING
 
-_ALL: tuple[type[Metric], ...] = (
-    NoiseRobustness,
-    AnalyticMoments,
-    SmoothedPrediction,
-    JacobianSpectrum,
-    Alignment,
-    OperatorNorm,
-    Linearity,
-    ActivationPatterns,
-    Regularity,
-    Covariance,
-    SoftmaxLine,
-    Kernels,
-    ActivationMaximization,
-    TargetedGrid,
-    Deception,
-    GradientMasking,
+from robusteval.core.registry import Registry
+
+if TYPE_CHECKING:
+    from robusteval.metrics.base import Metric
+
+METRICS: Registry[Metric] = Registry(
+    "metrics",
+    "robusteval.metrics.base:Metric",
+    {
+        "noise": "robusteval.metrics.noise:NoiseRobustness",
+        "analytic-moments": "robusteval.metrics.analytic_moments:AnalyticMoments",
+        "smoothed-prediction": "robusteval.metrics.smoothed_prediction:SmoothedPrediction",
+        "jacobian-spectrum": "robusteval.metrics.spectrum:JacobianSpectrum",
+        "alignment": "robusteval.metrics.alignment:Alignment",
+        "operator-norm": "robusteval.metrics.operator_norm:OperatorNorm",
+        "linearity": "robusteval.metrics.linearity:Linearity",
+        "activation-patterns": "robusteval.metrics.activation_patterns:ActivationPatterns",
+        "regularity": "robusteval.metrics.regularity:Regularity",
+        "covariance": "robusteval.metrics.covariance:Covariance",
+        "softmax-line": "robusteval.metrics.softmax_line:SoftmaxLine",
+        "kernels": "robusteval.metrics.kernels:Kernels",
+        "activation-maximization": "robusteval.metrics.activation_maximization:ActivationMaximization",
+        "targeted-grid": "robusteval.metrics.targeted_grid:TargetedGrid",
+        "deception": "robusteval.metrics.deception:Deception",
+        "gradient-masking": "robusteval.metrics.gradient_masking:GradientMasking",
+    },
 )
-METRICS: dict[str, type[Metric]] = {metric.name: metric for metric in _ALL}
+"""Name -> where the class is. A new method is one file and one line here."""

@@ -13,11 +13,11 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.methods import Statistic, Step
+from robusteval.core.images import Images
+from robusteval.core.methods import Statistic, Step
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
 
 PARTS = 10
 """The path of the logit is kept at so many points after the start."""

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.activations import activation_pattern
-from robusteval.classifier import Classifier
-from robusteval.images import Images
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.metrics.activations import activation_pattern
 from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class ActivationPatterns(AtWitnesses, ImageMetric):

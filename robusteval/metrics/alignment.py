@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.jacobian import outputs
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.twinned import Twinned
-from robusteval.singular import Singular, singular_vectors
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
+from robusteval.numerics.jacobian import outputs
+from robusteval.numerics.singular import Singular, singular_vectors
 
 
 class Alignment(Twinned):

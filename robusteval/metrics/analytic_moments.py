@@ -12,12 +12,12 @@ from pydantic import Field, NonNegativeFloat
 from scipy.stats import t as student
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.first_relu import FirstRelu, first_relu
-from robusteval.images import Images
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
-from robusteval.noisy import copies, few
-from robusteval.streams import Streams
+from robusteval.metrics.first_relu import FirstRelu, first_relu
+from robusteval.models.classifier import Classifier
+from robusteval.numerics.noise import copies, few
 
 
 class AnalyticMoments(ImageMetric):

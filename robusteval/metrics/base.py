@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.methods import Method, Statistic, Step
-from robusteval.streams import Streams
+from robusteval.core.images import Images
+from robusteval.core.methods import Method, Statistic, Step
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.displacements import displacement_moments, displacements, padded_size, ring_means
-from robusteval.errors import UnsupportedError
-from robusteval.images import Images
-from robusteval.methods import Statistic, Step
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
+from robusteval.core.methods import Statistic, Step
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, Observation, SetMetric
-from robusteval.streams import Streams
+from robusteval.metrics.displacements import displacement_moments, displacements, padded_size, ring_means
+from robusteval.models.classifier import Classifier
 
 Read = Callable[[Tensor], Tensor]
 """Indices (n,) of images -> pictures (n, C, H, W) float64 that have second moments."""

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class Deception(AtWitnesses, ImageMetric):

@@ -11,13 +11,13 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from robusteval.classifier import Classifier
-from robusteval.displacements import displacement_moments, padded_size, ring_means
-from robusteval.errors import UnsupportedError
-from robusteval.images import Images
-from robusteval.methods import Statistic, Step
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
+from robusteval.core.methods import Statistic, Step
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
-from robusteval.streams import Streams
+from robusteval.metrics.displacements import displacement_moments, padded_size, ring_means
+from robusteval.models.classifier import Classifier
 
 HALF_NYQUIST = 0.25
 """Cycles a pixel: half of the highest frequency along an axis, 0.5."""

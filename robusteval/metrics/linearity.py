@@ -8,13 +8,13 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.jacobian import Linearised, Of, outputs
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
-from robusteval.norms import Norm
-from robusteval.singular import singular_values
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
+from robusteval.numerics.jacobian import Linearised, Of, outputs
+from robusteval.numerics.singular import singular_values
 
 
 class Linearity(AtWitnesses, ImageMetric):

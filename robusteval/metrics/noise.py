@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
 
 Distribution = Literal["gaussian", "uniform"]
 

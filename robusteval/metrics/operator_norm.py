@@ -8,12 +8,12 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.jacobian import Of, jacobians, outputs, spectrum
+from robusteval.core.images import Images
+from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
-from robusteval.norms import BALLS, Norm
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
+from robusteval.numerics.jacobian import Of, jacobians, outputs, spectrum
 
 FEW = 12
 """Up to so many outputs the 2^(outputs - 1) sign vectors of (2, 1) and (inf, 1) are tried one and all."""

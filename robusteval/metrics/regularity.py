@@ -8,14 +8,14 @@ import torch
 from pydantic import PositiveFloat, PositiveInt, field_validator
 from torch import Tensor
 
-from robusteval.certify.departure import Tangent
-from robusteval.certify.loss import margin_loss
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.methods import NormedMethod
+from robusteval.certify.extreme_value.departure import Tangent
+from robusteval.certify.extreme_value.loss import margin_loss
+from robusteval.core.images import Images
+from robusteval.core.methods import NormedMethod
+from robusteval.core.norms import Norm, column
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
-from robusteval.norms import Norm, column
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
 
 RADII: dict[Norm, tuple[float, ...]] = {
     Norm.L1: (2.0, 8.0),

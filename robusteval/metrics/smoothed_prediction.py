@@ -8,12 +8,12 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.binomial import majority
-from robusteval.certify.votes import votes
-from robusteval.classifier import Classifier
-from robusteval.images import Images
+from robusteval.certify.smoothing.votes import votes
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
+from robusteval.numerics.binomial import majority
 
 
 class SmoothedPrediction(ImageMetric):

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.errors import UnsupportedError
-from robusteval.images import Images
-from robusteval.methods import Statistic, Step
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
+from robusteval.core.methods import Statistic, Step
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, Measurement, Observation, SetMetric
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class SoftmaxLine(AtWitnesses, SetMetric):

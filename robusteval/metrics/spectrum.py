@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.jacobian import outputs
+from robusteval.core.images import Images
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.twinned import Twinned
-from robusteval.singular import singular_values
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
+from robusteval.numerics.jacobian import outputs
+from robusteval.numerics.singular import singular_values
 
 
 class JacobianSpectrum(Twinned):

@@ -13,14 +13,14 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.apgd import climb
-from robusteval.attacks.ball import Ball
-from robusteval.attacks.losses import Goal, Loss
-from robusteval.classifier import Classifier
-from robusteval.images import Images
-from robusteval.methods import NormedMethod, Radius, Statistic, Step
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.core.images import Images
+from robusteval.core.methods import NormedMethod, Radius, Statistic, Step
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
-from robusteval.norms import Norm
-from robusteval.streams import Streams
+from robusteval.models.classifier import Classifier
 
 
 class TargetedGrid(NormedMethod, SetMetric):

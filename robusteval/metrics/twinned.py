@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from robusteval.classifier import Classifier
-from robusteval.jacobian import Of
 from robusteval.metrics.base import AtWitnesses, ImageMetric
-from robusteval.twin import random_twin
+from robusteval.metrics.random_twin import random_twin
+from robusteval.models.classifier import Classifier
+from robusteval.numerics.jacobian import Of
 
 
 class Twinned(AtWitnesses, ImageMetric):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robusteval.audit.run import Run
-from robusteval.progress import Progress
-from robusteval.reports.curves import accuracy_curve
+from robusteval.analysis.curves import accuracy_curve
+from robusteval.analysis.summary import Summary, summarise
+from robusteval.core.progress import Progress
 from robusteval.reports.papers import paper_tables
-from robusteval.reports.summary import Summary, summarise
+from robusteval.results.run import Run
 
 __all__ = ["Summary", "accuracy_curve", "paper_tables", "summarise", "write_report"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robusteval.audit.run import Run, atomically
-from robusteval.progress import Progress, Silent
-from robusteval.reports.contents import contents
-from robusteval.reports.drawing import save
-from robusteval.reports.exports import exports
-from robusteval.reports.html import as_html
-from robusteval.reports.markdown import as_markdown
+from robusteval.core.progress import Progress, Silent
+from robusteval.reports.figures.drawing import save
+from robusteval.reports.formats.exports import exports
+from robusteval.reports.formats.html import as_html
+from robusteval.reports.formats.markdown import as_markdown
+from robusteval.reports.sections.contents import contents
+from robusteval.results.run import Run, atomically
 
 
 def write_report(run: Run, progress: Progress | None = None) -> Path:

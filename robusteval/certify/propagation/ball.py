@@ -24,7 +24,7 @@ from torch import Tensor
 
 from robusteval.certify.propagation.places import Box
 from robusteval.certify.propagation.rounding import entries, gamma
-from robusteval.norms import Norm
+from robusteval.core.norms import Norm
 
 ROUNDS = 6
 

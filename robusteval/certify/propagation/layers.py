@@ -14,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from robusteval.certify.propagation.ops import Conv2d, Linear, Max, Op, Reshape, Scale
 from robusteval.certify.propagation.places import Shape, Windows
-from robusteval.errors import UnsupportedError
+from robusteval.core.errors import UnsupportedError
 
 SUPPORTED = (
     "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Dropout, Identity, sums of two "

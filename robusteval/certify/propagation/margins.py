@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robusteval.certify.propagation.backward_bounds import pulled_back
 from robusteval.certify.propagation.ball import Ball
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.linear import pulled_back
 from robusteval.certify.propagation.places import Box
 from robusteval.certify.propagation.values import Known
 

@@ -11,13 +11,13 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from robusteval.certify.propagation.ball import Ball
 from robusteval.certify.propagation.graph import Graph, Node
-from robusteval.certify.propagation.intervals import propagated
+from robusteval.certify.propagation.interval_bounds import propagated
 from robusteval.certify.propagation.layers import from_module, functional_module, is_nothing, shape_of, unsupported
 from robusteval.certify.propagation.ops import Add, Concatenate, Max, Op, Reshape, Scale
 from robusteval.certify.propagation.places import Shape
-from robusteval.classifier import Classifier
-from robusteval.errors import UnsupportedError
-from robusteval.norms import Norm
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.norms import Norm
+from robusteval.models.classifier import Classifier
 
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _ARITHMETIC = {

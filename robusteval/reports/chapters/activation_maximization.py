@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robusteval.audit.run import Run
-from robusteval.reports import names
+from robusteval.analysis import names
+from robusteval.analysis.show import fixed, percent
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import COLOURS, Plot
-from robusteval.reports.grid import Grid
-from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
-from robusteval.reports.show import fixed, percent
+from robusteval.reports.figures.drawing import COLOURS, Plot
+from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from robusteval.audit.run import Run
 from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import Plot
+from robusteval.reports.figures.drawing import Plot
+from robusteval.results.run import Run
 
 DATA = {"unchanged_at_data": "uniform noise", "unchanged_adversarial": "towards the witness, as far"}
 NOISE = {"unchanged_at_noise": "uniform noise"}

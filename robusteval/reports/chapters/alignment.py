@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robusteval.audit.run import Run
-from robusteval.reports import show
+from robusteval.analysis import show
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
 from robusteval.reports.chapters.ranks import curves, table
-from robusteval.reports.drawing import FAINT, Plot, legend
-from robusteval.reports.grid import Grid
+from robusteval.reports.figures.drawing import FAINT, Plot, legend
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from robusteval.audit.run import Run
-from robusteval.reports import show
+from robusteval.analysis import show
+from robusteval.analysis.intervals import proportion
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
-from robusteval.reports.drawing import COLOURS, DASHES, MARKERS, Plot, legend, legend_height, share_axis
-from robusteval.reports.grid import Grid
-from robusteval.reports.intervals import proportion
+from robusteval.reports.figures.drawing import COLOURS, DASHES, MARKERS, Plot, legend, legend_height, share_axis
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from robusteval.reports.chapters.base import Stage, means
-from robusteval.reports.drawing import COLOURS, FAINT, Plot, share_axis
+from robusteval.reports.figures.drawing import COLOURS, FAINT, Plot, share_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

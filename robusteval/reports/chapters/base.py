@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robusteval.audit.run import PICTURES, Run
-from robusteval.reports import names
-from robusteval.reports.drawing import Plot
-from robusteval.reports.grid import Grid
+from robusteval.analysis import names
+from robusteval.reports.figures.drawing import Plot
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import PICTURES, Run
 
 
 def nothing(run: Run) -> list[Any]:

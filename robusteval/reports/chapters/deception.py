@@ -6,15 +6,15 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from robusteval.audit.run import CLEAN, PICTURES, Run
-from robusteval.reports import names
+from robusteval.analysis import names
+from robusteval.analysis.intervals import mean_share
+from robusteval.analysis.show import fixed, percent
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import Plot
-from robusteval.reports.grid import Grid
-from robusteval.reports.intervals import mean_share
-from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile, short
-from robusteval.reports.show import fixed, percent
-from robusteval.reports.thumbnails import closest
+from robusteval.reports.figures.drawing import Plot
+from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
+from robusteval.reports.figures.thumbnails import closest
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import CLEAN, PICTURES, Run
 
 CLASSES = 20
 """Of more classes only the first so many that have a witness are drawn."""

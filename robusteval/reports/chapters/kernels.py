@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robusteval.audit.run import CLEAN, Run
-from robusteval.reports import show
+from robusteval.analysis import show
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import FAINT, Plot, legend, legend_height, style
-from robusteval.reports.grid import Grid
+from robusteval.reports.figures.drawing import FAINT, Plot, legend, legend_height, style
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import CLEAN, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

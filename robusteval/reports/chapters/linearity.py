@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from robusteval.audit.run import Run
 from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import Plot
+from robusteval.reports.figures.drawing import Plot
+from robusteval.results.run import Run
 
 WAYS = {"random": "random directions", "adversarial": "towards the witness"}
 DISTANCE = "L2 distance from the image (pixels in [0, 1])"

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robusteval.audit.run import Run
-from robusteval.reports import show
+from robusteval.analysis import show
+from robusteval.analysis.intervals import Mean, Proportion, mean_share, proportion
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import COLOURS, MARKERS, Plot, share_axis
-from robusteval.reports.grid import Grid
-from robusteval.reports.intervals import Mean, Proportion, mean_share, proportion
+from robusteval.reports.figures.drawing import COLOURS, MARKERS, Plot, share_axis
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

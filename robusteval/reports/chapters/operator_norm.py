@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from robusteval.audit.run import Run
-from robusteval.reports import names, show
+from robusteval.analysis import show
+from robusteval.core.norms import Norm
 from robusteval.reports.chapters.base import Chapter, Stage, means, nothing, stages
-from robusteval.reports.grid import Grid
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 BALLS = ("l1", "l2", "linf")
 
@@ -30,14 +31,14 @@ def _norms(stage: Stage) -> Grid:
                 return f"{prefix}{show.significant(mean)} ± {show.significant(error)}"
         return "-"
 
-    rows = [[names.NORMS[p], *(cell(p, q) for q in BALLS)] for p in BALLS]
+    rows = [[Norm(p).symbol, *(cell(p, q) for q in BALLS)] for p in BALLS]
     what = "penultimate features" if stage.settings.get("of") == "features" else "logits"
     note = (
         f"How far the {what} can move at most, to first order, when the pixels move by 1: the mean over the images, "
         "and its standard error. At least: a lower estimate by the power method, where the exact number is out of "
         "reach."
     )
-    headings = ["Pixels move by 1 in", *(f"{what} move in {names.NORMS[q]} by" for q in BALLS)]
+    headings = ["Pixels move by 1 in", *(f"{what} move in {Norm(q).symbol} by" for q in BALLS)]
     return Grid(f"Operator norms of the Jacobian of the {what} (OpNorm, table 1)", headings, rows, note=note)
 
 

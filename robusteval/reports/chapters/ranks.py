@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robusteval.reports import show
-from robusteval.reports.drawing import COLOURS, DASHES
-from robusteval.reports.grid import Grid
+from robusteval.analysis import show
+from robusteval.reports.figures.drawing import COLOURS, DASHES
+from robusteval.reports.formats.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from robusteval.audit.run import Run
-from robusteval.reports import show
+from robusteval.analysis import show
+from robusteval.analysis.intervals import mean
+from robusteval.core.norms import Norm
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
-from robusteval.reports.grid import Grid
-from robusteval.reports.intervals import mean
-from robusteval.reports.names import NORMS
+from robusteval.reports.figures.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def grids(run: Run) -> list[Grid]:
 
 
 def _distributions(stage: Stage) -> Plot:
-    norm = NORMS[stage.entry["norm"]]
+    norm = Norm(stage.entry["norm"]).symbol
     parts = []
     for quantity in (*SLOPES, "curvature"):
         values = np.sort(stage.measurements.loc[stage.measurements["quantity"] == quantity, "value"])

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robusteval.audit.run import Run
-from robusteval.reports import names, show
+from robusteval.analysis import names, show
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import FAINT, Plot, legend_height, share_axis, style
-from robusteval.reports.grid import Grid
+from robusteval.reports.figures.drawing import FAINT, Plot, legend_height, share_axis, style
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

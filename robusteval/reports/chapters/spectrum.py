@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robusteval.audit.run import Run
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
 from robusteval.reports.chapters.ranks import curves, table
-from robusteval.reports.drawing import Plot, legend
-from robusteval.reports.grid import Grid
+from robusteval.reports.figures.drawing import Plot, legend
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

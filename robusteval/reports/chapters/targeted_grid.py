@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robusteval.audit.run import Run
-from robusteval.reports import names
+from robusteval.analysis import names
+from robusteval.analysis.show import DECIMALS, budget, fixed, percent
+from robusteval.core.norms import Norm
 from robusteval.reports.chapters.activation_maximization import left_out
 from robusteval.reports.chapters.base import Chapter, Stage, stages
-from robusteval.reports.drawing import Plot
-from robusteval.reports.grid import Grid
-from robusteval.reports.mosaic import COLUMNS, Mosaic, Tile
-from robusteval.reports.show import DECIMALS, budget, fixed, percent
+from robusteval.reports.figures.drawing import Plot
+from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
 
 QUANTITIES = ("reached", "target_probability", "distance")
 
@@ -56,7 +57,7 @@ def _grid(stage: Stage) -> Plot:
     numbers = "" if wide else " Below each picture the probability of its target."
     caption = (
         "The first correctly classified image of each class (on the diagonal) attacked towards each other class within "
-        f"an {names.NORMS[stage.entry['norm']]} distance of {budget(stage.settings['budget'])}; framed where the model "
+        f"an {Norm(stage.entry['norm']).symbol} distance of {budget(stage.settings['budget'])}; framed where the model "
         f"does not see the target. An empty column has no such image.{numbers}{left_out(stage, len(shown))}"
     )
     title = f"{stage.title} (SmoothKernels, figure 10)"
@@ -73,7 +74,7 @@ def _numbers(stage: Stage) -> Grid:
             rows.append(
                 [f"{way} {name}", reached, fixed(probability, 3), fixed(distance, DECIMALS[stage.entry["norm"]])]
             )
-    norm = names.NORMS[stage.entry["norm"]]
+    norm = Norm(stage.entry["norm"]).symbol
     headings = ["Attacks", "reached", "mean target probability", f"mean {norm} distance"]
     note = (
         "A class that was reached is proven by its picture; one that was not is a failure of this attack only. With "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robusteval.audit.run import Run
-from robusteval.reports.leaderboard.board import Board
-from robusteval.reports.leaderboard.compare import board_of, joined
+from robusteval.analysis.leaderboard.board import Board
+from robusteval.analysis.leaderboard.compare import board_of, joined
 from robusteval.reports.leaderboard.write import read_board, write_board
+from robusteval.results.run import Run
 
 __all__ = ["Board", "leaderboard", "read_board", "write_board"]
 

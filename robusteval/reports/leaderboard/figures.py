@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from robusteval.reports import names
-from robusteval.reports.curves import curve
-from robusteval.reports.drawing import COLOURS, FAINT, MARKERS, Plot, legend, legend_height, share_axis, style
-from robusteval.reports.leaderboard.board import Board, Column
+from robusteval.analysis import names
+from robusteval.analysis.curves import curve
+from robusteval.analysis.leaderboard.board import Board, Column
+from robusteval.core.norms import Norm
+from robusteval.reports.figures.drawing import COLOURS, FAINT, MARKERS, Plot, legend, legend_height, share_axis, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def _curves(board: Board, column: Column, budget: float) -> Plot:
         "of all attacks."
     )
     data = data.rename(columns={"budget": "distance"})[["model", "distance", "share", "low", "high"]]
-    title = f"Accuracy against distance, {names.NORMS[norm]}"
+    title = f"Accuracy against distance, {Norm(norm).symbol}"
     return Plot(f"curves-{norm}", title, caption, data, draw, 2.9 + legend_height(lines))
 
 

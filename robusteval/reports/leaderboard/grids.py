@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from robusteval.reports import names, show
-from robusteval.reports.grid import Grid
-from robusteval.reports.leaderboard.board import Board, Column, Score
-from robusteval.reports.show import Round
+from robusteval.analysis import names, show
+from robusteval.analysis.leaderboard.board import Board, Column, Score
+from robusteval.analysis.show import Round
+from robusteval.core.norms import Norm
+from robusteval.reports.formats.grid import Grid
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Accuracy": ("share",),
@@ -74,6 +75,6 @@ def transfer(board: Board) -> list[Grid]:
             for source in sources
         ]
         method = names.method(attack.removesuffix(f"-{norm}"))
-        title = f"{method}, {names.NORMS[norm]} {show.budget(float(budget))}"
+        title = f"{method}, {Norm(norm).symbol} {show.budget(float(budget))}"
         found.append(Grid(title, ["made on", *(e.model for e in board.entries)], rows))
     return found

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from robusteval.reports import show
-from robusteval.reports.leaderboard.board import Board, Entry
-from robusteval.reports.show import Round
+from robusteval.analysis import show
+from robusteval.analysis.leaderboard.board import Board, Entry
+from robusteval.analysis.show import Round
 
 THREATS = {"linf": "Linf", "l2": "L2"}
 """The norms that RobustBench ranks."""

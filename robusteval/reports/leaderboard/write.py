@@ -9,15 +9,15 @@ from pathlib import Path
 import pandas as pd
 from pydantic import ValidationError
 
-from robusteval.audit.run import atomically
-from robusteval.errors import UserError
-from robusteval.reports import latex, markdown
-from robusteval.reports.drawing import Plot, save
-from robusteval.reports.leaderboard.board import Board
+from robusteval.analysis.leaderboard.board import Board
+from robusteval.core.errors import UserError
+from robusteval.reports.figures.drawing import Plot, save
+from robusteval.reports.formats import latex, markdown
+from robusteval.reports.formats.page import render
 from robusteval.reports.leaderboard.figures import plots
 from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, transfer
 from robusteval.reports.leaderboard.robustbench import exports
-from robusteval.reports.page import render
+from robusteval.results.run import atomically
 
 FILE = "leaderboard.json"
 

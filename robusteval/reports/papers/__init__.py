@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robusteval.audit.run import Run
-from robusteval.reports.grid import Grid
+from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
 from robusteval.reports.papers.cells import Model
+from robusteval.results.run import Run
 
 PAPERS = {
     "sgr-2019": ("SGR (2019)", sgr.tables),

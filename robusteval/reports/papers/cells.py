@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robusteval.audit.run import Run
-from robusteval.reports import show
-from robusteval.reports.curves import Distances, curve
-from robusteval.reports.distances import Reach, reaches, tried
-from robusteval.reports.show import Round
-from robusteval.reports.summary import covered
+from robusteval.analysis import show
+from robusteval.analysis.curves import Distances, curve
+from robusteval.analysis.distances import Reach, reaches, tried
+from robusteval.analysis.show import Round
+from robusteval.analysis.summary import covered
+from robusteval.results.run import Run
 
 NONE = "-"
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robusteval.reports import show
-from robusteval.reports.grid import Grid
+from robusteval.analysis import show
+from robusteval.analysis.show import Round
+from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers.cells import NONE, Model, counted, percent
-from robusteval.reports.show import Round
 
 LINF = (2 / 255, 8 / 255)
 SMOOTHING = {"smoothing-0.25": 0.25, "smoothing-0.5": 0.5, "smoothing-1": 1.0}

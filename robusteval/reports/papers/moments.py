@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robusteval.reports import show
-from robusteval.reports.grid import Grid
-from robusteval.reports.intervals import mean_share, proportion
+from robusteval.analysis import show
+from robusteval.analysis.intervals import mean_share, proportion
+from robusteval.analysis.show import Round
+from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers.cells import NONE, Model, counted, percent
-from robusteval.reports.show import Round
 
 ATTACKS = {"PGD": "pgd", "LBF": "lbfgs", "GSM": "fgsm", "AGA": "gaussian", "AUA": "uniform", "DF2": "deepfool"}
 """The paper's abbreviation in table 4 -> label in the protocol."""

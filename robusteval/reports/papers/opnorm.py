@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from robusteval.reports import names, show
+from robusteval.analysis import show
+from robusteval.analysis.show import Round
+from robusteval.core.norms import Norm
 from robusteval.reports.chapters.operator_norm import BALLS, quantities
-from robusteval.reports.grid import Grid
+from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers.cells import Model, percent
-from robusteval.reports.show import Round
 
 ATTACKS = {"pga-l2": "l2", "pga-linf": "linf"}
 """Label in the protocol -> norm."""
@@ -50,12 +51,12 @@ def tables(models: Sequence[Model]) -> list[Grid]:
 
 
 def _norms(models: Sequence[Model]) -> Grid:
-    rows = [[model.name, names.NORMS[p], *(_norm(model, p, q) for q in BALLS)] for model in models for p in BALLS]
+    rows = [[model.name, Norm(p).symbol, *(_norm(model, p, q) for q in BALLS)] for model in models for p in BALLS]
     note = (
         "The paper says how each (p, q) operator norm is computed; these are their means over the images, of the "
         "Jacobian of the logits. At least: a lower estimate by the power method."
     )
-    headings = ["Training method", "Domain", *(f"Co-domain {names.NORMS[q]}" for q in BALLS)]
+    headings = ["Training method", "Domain", *(f"Co-domain {Norm(q).symbol}" for q in BALLS)]
     return Grid("Table 1", headings, rows, text=2, note=note, name="table-1")
 
 
@@ -110,8 +111,8 @@ def _curve(models: Sequence[Model], label: str, norm: str) -> Grid:
         [model.name, percent(model.clean, Round.NEAREST), *map(percent, model.standing(norm, budgets, label))]
         for model in models
     ]
-    title = f"Figure 3, {names.NORMS[norm]}"
-    note = f"Accuracy in % under {names.NORMS[norm]} projected gradient ascent of 10 steps, by its budget."
+    title = f"Figure 3, {Norm(norm).symbol}"
+    note = f"Accuracy in % under {Norm(norm).symbol} projected gradient ascent of 10 steps, by its budget."
     headings = ["Training method", "0", *map(show.budget, budgets)]
     return Grid(title, headings, rows, note=note, name=f"figure-3-{norm}")
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
-from robusteval.reports.curves import area, curve
-from robusteval.reports.distances import tried
-from robusteval.reports.grid import Grid
+from robusteval.analysis.curves import area, curve
+from robusteval.analysis.distances import tried
+from robusteval.analysis.show import Round, fixed
+from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers.cells import NONE, Model, counted, percent
-from robusteval.reports.show import Round, fixed
 
 WHITE_BOX = {"RAND": "rand", "PGD": "pgd", "T-PGD": "t-pgd"}
 """Heading -> label in the protocol."""

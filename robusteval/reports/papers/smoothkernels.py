@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from robusteval.reports import names
+from robusteval.analysis.show import Round, budget, fixed, significant
+from robusteval.core.norms import Norm
 from robusteval.reports.chapters.kernels import layers
-from robusteval.reports.grid import Grid
+from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers.cells import NONE, Model, fraction
-from robusteval.reports.show import Round, budget, fixed, significant
 
 ATTACKS = {
     "FGSM": "fgsm",
@@ -76,9 +76,9 @@ def _curve(models: Sequence[Model], name: str) -> Grid:
         for title, label in ATTACKS.items()
         for model in models
     ]
-    note = f"Share of images without a witness of the attack within each {names.NORMS[norm]} distance."
+    note = f"Share of images without a witness of the attack within each {Norm(norm).symbol} distance."
     title = name.replace("figure-", "Figure ")
-    return Grid(f"{title}, {names.NORMS[norm]}", ["Attack", "Model", *map(budget, budgets)], rows, 2, note, name)
+    return Grid(f"{title}, {Norm(norm).symbol}", ["Attack", "Model", *map(budget, budgets)], rows, 2, note, name)
 
 
 def _kernels(models: Sequence[Model]) -> Grid:

@@ -1,0 +1,83 @@
+"""Accuracy against budget, on any grid, with 95 % bands; and the area under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from robusteval.analysis.intervals import Mean, clopper_pearson, mean_share
+from robusteval.core.norms import BUDGET_TOLERANCE, Norm
+from robusteval.results.run import Run
+
+
+def accuracy_curve(
+    run: Run, norm: str, budgets: Sequence[float] | None = None, stage: str | None = None
+) -> pd.DataFrame:
+    """Columns budget, share, low, high: the share of all images without a witness within each budget in `norm`
+    (l0, l1, l2, linf), by the attack `stage`, or by any attack if it is None, with its 95 % interval.
+
+    Without `budgets`, every budget at which the share changes. Beyond the largest budget that a fixed-budget attack
+    was given, nothing was tried: there the share is merely at most this.
+    """
+    return curve(Distances(run).of(norm, stage), budgets)
+
+
+class Distances:
+    """The closest witnesses of a run, read once."""
+
+    def __init__(self, run: Run) -> None:
+        witnesses, self._bounds = run.table("witnesses"), run.bounds()
+        self.ids = self._bounds["image_id"]
+        found = witnesses[witnesses["success"]].groupby(["method", "image_id"])[list(Norm)].min()
+        self._closest = {
+            str(stage): rows.droplevel("method").reindex(self.ids).fillna(np.inf)
+            for stage, rows in found.groupby("method")
+        }
+
+    def of(self, norm: str, stage: str | None = None) -> NDArray[np.float64]:
+        """The distance of the closest witness of one attack, or of all, image by image in the order of the bounds: 0
+        for a misclassified image, infinite where none was found."""
+        if stage is None:
+            return np.asarray(self._bounds[f"upper_{norm}"], dtype=np.float64)
+        if stage not in self._closest:
+            return np.full(len(self.ids), np.inf)
+        return np.asarray(self._closest[stage][norm], dtype=np.float64)
+
+
+def closest(witnesses: pd.DataFrame, stage: str, norm: str, ids: pd.Series[str]) -> pd.Series[float]:
+    """The distance of the closest witness of one attack, by image; infinite where it found none."""
+    found = witnesses.loc[(witnesses["method"] == stage) & witnesses["success"], ["image_id", norm]]
+    return found.groupby("image_id")[norm].min().reindex(ids).fillna(np.inf)
+
+
+def within(distances: pd.Series[float], budget: float) -> pd.Series[bool]:
+    """Which witnesses lie within a budget."""
+    return distances <= budget * (1 + BUDGET_TOLERANCE)
+
+
+def curve(distances: ArrayLike, budgets: Sequence[float] | None = None) -> pd.DataFrame:
+    """The share of `distances` (n,) above each budget; without budgets, above 0 and every finite distance."""
+    ordered = np.sort(np.asarray(distances, dtype=np.float64))
+    if budgets is None:
+        at = np.unique(np.append(ordered[np.isfinite(ordered)], 0.0))
+        within = np.searchsorted(ordered, at, side="right")
+    else:
+        at = np.asarray(budgets, dtype=np.float64)
+        # A failure lies beyond every budget, an infinite one too.
+        most = np.minimum(at * (1 + BUDGET_TOLERANCE), np.finfo(np.float64).max)
+        within = np.searchsorted(ordered, most, side="right")
+    standing = len(ordered) - within
+    low, high = clopper_pearson(standing, len(ordered))
+    return pd.DataFrame({"budget": at, "share": standing / len(ordered), "low": low, "high": high})
+
+
+def area(distances: ArrayLike, limit: float) -> Mean:
+    """The mean accuracy over budgets in [0, limit] (SGR's averaged accuracy), with its 95 % interval.
+
+    An image counts at the budgets below its distance d, so that the integral of the step function is exactly the
+    mean of min(d, limit) / limit.
+    """
+    return mean_share(np.minimum(np.asarray(distances, dtype=np.float64) / limit, 1.0))

@@ -1,0 +1,188 @@
+"""How far the attacks had to go: minimum distances, areas under accuracy curves, and which attack came closest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robusteval.analysis import names
+from robusteval.analysis.curves import Distances, area
+from robusteval.analysis.intervals import Mean, Median, mean, median
+from robusteval.core.norms import BUDGET_TOLERANCE
+from robusteval.results.run import CLEAN, Run
+
+AREAS = {"linf": (8 / 255, 32 / 255)}
+"""Accuracy is averaged over budgets from 0 to these (SGR table 1: CIFAR10, MNIST), and to the largest of the
+protocol."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Of one attack, or of all together (`stage` is empty), in one norm; misclassified images count as 0."""
+
+    stage: str
+    title: str
+    norm: str
+    own: bool
+    """Whether the attack searches in this norm; always for all together."""
+    n: int
+    failures: int
+    """Images without a witness."""
+    mean: Mean
+    """Over the images with a witness only; the failures are counted beside it."""
+    median: Median
+    """Over all images: failures are infinite."""
+    mean_square: float
+    """Squared L2 distance over the number of pixel values, mean over the images with a witness (Moments' energy)."""
+    relative: float
+    """Mean of the distance over the size of the image, both in this norm, over the images with a witness; in L2
+    DeepFool's rho_adv. NaN where there is no picture."""
+    areas: tuple[tuple[float, Mean | None], ...]
+    """(limit, accuracy averaged over [0, limit]); None where the attack was tried at smaller budgets only."""
+
+
+def reaches(run: Run) -> list[Reach]:
+    """Per norm that an attack searches in or that the protocol has budgets in: each attack, then all together."""
+    entries = done(run)
+    titles, far = names.stages(run), Distances(run)
+    sizes = image_sizes(run).reindex(far.ids)
+    values = int(np.prod(run.manifest["model"]["input_shape"]))
+    found = []
+    for norm in norms(run):
+        size, reach = np.asarray(sizes[norm], dtype=np.float64), limits(run, norm)
+        for e in (*entries, None):
+            distance, l2 = (far.of(n, e["name"] if e else None) for n in (norm, "l2"))
+            seen = np.isfinite(distance)
+            found.append(
+                Reach(
+                    stage=e["name"] if e else "",
+                    title=titles[e["name"]] if e else names.ALL,
+                    norm=norm,
+                    own=e is None or e["norm"] == norm,
+                    n=len(distance),
+                    failures=int((~seen).sum()),
+                    mean=mean(distance[seen], least=0.0),
+                    median=median(distance),
+                    mean_square=_mean(np.square(l2[seen]) / values),
+                    relative=_mean(_over(distance[seen], size[seen])),
+                    areas=tuple((x, area(distance, x) if e is None or tried(e, norm, x) else None) for x in reach),
+                )
+            )
+    return found
+
+
+def done(run: Run) -> list[dict[str, Any]]:
+    """The manifest's entries of the attacks that ran."""
+    return [s for s in run.stages("attack") if s["status"] == "done"]
+
+
+def norms(run: Run) -> list[str]:
+    """The norms that an attack of the run searches in or that its protocol has budgets in."""
+    entries = done(run)
+    wanted = {e["norm"] for e in entries} | ({*run.manifest["protocol"]["budgets"]} if entries else set())
+    return [n for n in names.norms(run) if n in wanted]
+
+
+def limits(run: Run, norm: str) -> list[float]:
+    """How far accuracy is averaged in a norm."""
+    budgets = run.manifest["protocol"]["budgets"].get(norm, [])
+    return sorted({*AREAS.get(norm, ()), *([max(budgets)] if budgets else [])})
+
+
+def tried(entry: dict[str, Any], norm: str, limit: float) -> bool:
+    """Whether an attack was tried at budgets up to a limit: without limit, or with a budget of this norm as large."""
+    if not entry["fixed_budget"]:
+        return True
+    return bool(entry["norm"] == norm and max(entry["budgets"]) * (1 + BUDGET_TOLERANCE) >= limit)
+
+
+def image_sizes(run: Run) -> pd.DataFrame:
+    """The size of each image's own picture, by image id, a column for each norm."""
+    orders = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
+    sizes = {
+        i: [float(np.linalg.norm(picture.astype(np.float64).ravel(), order)) for order in orders.values()]
+        for i, picture in run.pictures(CLEAN).items()
+    }
+    return pd.DataFrame.from_dict(sizes, orient="index", columns=list(orders), dtype=np.float64)
+
+
+def wins(run: Run) -> pd.DataFrame:
+    """How many images each attack is the closest on, the first of equals (GradReg's best distance per image): titles
+    as index, a column for each of `norms`."""
+    titles, bounds = names.stages(run), run.bounds()
+    counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in norms(run)}
+    rows = {titles[e["name"]]: {n: int(c.get(e["name"], 0)) for n, c in counts.items()} for e in done(run)}
+    rows[names.CLEAN] = {n: int(c.get(CLEAN, 0)) for n, c in counts.items()}
+    rows["none found"] = {n: int(c.get("", 0)) for n, c in counts.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def stage_wins(run: Run) -> list[tuple[str, str, int]]:
+    """Of the ensembles that say which of their stages fooled an image: (attack, stage, images).
+
+    An image that several budgets break counts with the smallest that names a stage.
+    """
+    titles, rows = names.stages(run), run.table("measurements")
+    rows = rows[(rows["quantity"] == "stage") & (rows["value"] >= 1)]
+    rows = rows.sort_values("at", kind="stable").drop_duplicates(["method", "image_id"])
+    return [
+        (titles[e["name"]], name, int(((rows["method"] == e["name"]) & (rows["value"] == i)).sum()))
+        for e in done(run)
+        if (rows["method"] == e["name"]).any()
+        for i, name in enumerate(names.STAGES, start=1)
+    ]
+
+
+def measured(run: Run) -> list[tuple[str, str, float, int, float, float]]:
+    """What attacks measured beside distances, such as ADef's deformation: (attack, quantity, at, images, mean, median)
+    of the finite values."""
+    titles, table = names.stages(run), run.table("measurements")
+    rows = table[(table["quantity"] != "stage") & np.isfinite(table["value"])]
+    return [
+        (titles[e["name"]], str(quantity), float(at), len(v), float(v.mean()), float(v.median()))
+        for e in done(run)
+        for (quantity, at), v in rows[rows["method"] == e["name"]].groupby(["quantity", "at"])["value"]
+    ]
+
+
+def frame(found: list[Reach]) -> pd.DataFrame:
+    """Every number of `reaches`, one row an attack, norm and limit: tables/distances.csv."""
+    return pd.DataFrame(
+        [
+            {
+                "attack": r.title,
+                "norm": r.norm,
+                "images": r.n,
+                "not_found": r.failures,
+                "mean_of_found": r.mean.value,
+                "mean_low": r.mean.low,
+                "mean_high": r.mean.high,
+                "median": r.median.value,
+                "median_low": r.median.low,
+                "median_high": r.median.high,
+                "mean_square": r.mean_square,
+                "relative": r.relative,
+                "averaged_over": limit,
+                "averaged_accuracy": share.value if share else np.nan,
+                "averaged_low": share.low if share else np.nan,
+                "averaged_high": share.high if share else np.nan,
+            }
+            for r in found
+            for limit, share in (r.areas or ((np.nan, None),))
+        ]
+    )
+
+
+def _over(far: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Relative distances; 0 for a misclassified image, whatever its size."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((far == 0) & ~np.isnan(sizes), 0.0, far / sizes)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float("nan")

@@ -1,0 +1,153 @@
+"""The columns of a leaderboard from one run: each number with its interval, and image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robusteval.analysis import names, show
+from robusteval.analysis.curves import within
+from robusteval.analysis.intervals import mean, mean_share, median, proportion
+from robusteval.analysis.leaderboard.board import Column, Score
+from robusteval.analysis.show import Round
+from robusteval.analysis.summary import covered
+from robusteval.core.norms import Norm
+from robusteval.results.run import Run
+
+Values = NDArray[np.float64]
+
+
+def scores(run: Run) -> Iterator[tuple[Column, Score]]:
+    """Accuracies, distances, radii, noise area and cost of a run, in the order of the board's columns. Values of images
+    are in the order of their ids."""
+    bounds = run.bounds().sort_values("image_id", ignore_index=True)
+    yield Column(key="clean", title="Clean accuracy", kind="share"), _share(bounds["correct"].to_numpy(), Round.NEAREST)
+    standing = []
+    attacked = {s["norm"] for s in run.stages("attack") if s["status"] == "done"}
+    for norm, budgets in run.manifest["protocol"]["budgets"].items():
+        for budget in sorted(budgets) if attacked else ():
+            left = ~within(bounds[f"upper_{norm}"], budget).to_numpy()
+            standing.append(left)
+            title = f"Robust accuracy, {Norm(norm).symbol} {show.budget(budget)}"
+            note = "at most: the share of images that no attack turned within the budget"
+            yield (
+                Column(key=f"robust_{norm}_{show.budget(budget)}", title=title, kind="share", norm=norm, note=note),
+                _share(left, Round.UP),
+            )
+    if len(standing) > 1:
+        note = "at most: the share of images that no attack turned at any of the protocol's budgets"
+        yield (
+            Column(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
+            _share(np.all(standing, axis=0), Round.UP),
+        )
+    for norm in (n for n in names.norms(run) if n in attacked):
+        yield from _distances(bounds[f"upper_{norm}"].to_numpy(dtype=np.float64), norm)
+    yield from _radii(run)
+    yield from _noise(run)
+    yield _cost(run)
+
+
+def _share(hits: NDArray[np.bool_], rounding: Round) -> Score:
+    found = proportion(hits)
+    return Score(
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        shown=show.percent(found.value, rounding),
+        interval=show.percents(found.low, found.high),
+        images=tuple(hits.astype(float)),
+    )
+
+
+def _distances(far: Values, norm: str) -> Iterator[tuple[Column, Score]]:
+    title, seen = Norm(norm).symbol, np.isfinite(far)
+    middle, average = median(far), mean(far[seen], least=0.0)
+    note = "at most: the closest witness of all attacks; 0 for a misclassified image, infinite where none was found"
+    yield (
+        Column(key=f"median_{norm}", title=f"Median distance, {title}", kind="upper", norm=norm, note=note),
+        Score(
+            value=middle.value,
+            low=middle.low,
+            high=middle.high,
+            shown=show.upper(middle.value, norm),
+            interval=show.distances(middle.low, middle.high, norm),
+            images=tuple(far),
+        ),
+    )
+    note = "over the images with a witness; those without are counted beside it, and the column is not ranked"
+    failures = int((~seen).sum())
+    shown = show.upper(average.value, norm) if average.n else show.NONE_FOUND
+    yield (
+        Column(key=f"mean_{norm}", title=f"Mean distance, {title}", kind="upper", norm=norm, note=note),
+        Score(
+            value=average.value if average.n else np.inf,
+            low=average.low if average.n else 0.0,
+            high=average.high if average.n else np.inf,
+            shown=f"{shown} ({failures:,} not found)" if failures and average.n else shown,
+            interval=show.distances(average.low, average.high, norm) if average.n > 1 else "-",
+        ),
+    )
+
+
+def _radii(run: Run) -> Iterator[tuple[Column, Score]]:
+    titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
+    for entry in run.stages("certificate"):
+        rows = table[table["method"] == entry["name"]].sort_values("image_id")
+        if entry["status"] != "done" or rows.empty:
+            continue
+        radii, norm = covered(rows, images).to_numpy(dtype=np.float64), entry["norm"]
+        # A constant network is certified without end; its mean is no number.
+        finite = radii[np.isfinite(radii)]
+        average = mean(finite, least=0.0)
+        note = f"mean radius of {names.subject(entry['subject'])}, {entry['guarantee']}; 0 where nothing is covered"
+        yield (
+            Column(
+                key=f"radius_{entry['name']}",
+                title=f"Mean radius, {titles[entry['name']]}",
+                kind="radius",
+                norm=norm,
+                note=note,
+            ),
+            Score(
+                value=average.value if len(finite) == len(radii) else np.inf,
+                low=average.low,
+                high=average.high,
+                shown=show.lower(average.value if len(finite) == len(radii) else np.inf, norm),
+                interval=f"{show.lower(average.low, norm)} to {show.upper(average.high, norm)}"
+                if average.n > 1
+                else "-",
+                images=tuple(radii),
+            ),
+        )
+
+
+def _noise(run: Run) -> Iterator[tuple[Column, Score]]:
+    table, titles = run.table("measurements"), names.stages(run)
+    for entry in run.stages("metric"):
+        rows = table[(table["method"] == entry["name"]) & (table["quantity"] == "noise_area")].sort_values("image_id")
+        if rows.empty:
+            continue
+        values = rows["value"].to_numpy(dtype=np.float64)
+        area = mean_share(values)
+        note = "predictions kept under noise, averaged over its standard deviations (Moments, section 4)"
+        yield (
+            Column(key=f"noise_{entry['name']}", title=f"Noise area, {titles[entry['name']]}", kind="lower", note=note),
+            Score(
+                value=area.value,
+                low=area.low,
+                high=area.high,
+                shown=show.percent(area.value),
+                interval=show.percents(area.low, area.high),
+                images=tuple(values),
+            ),
+        )
+
+
+def _cost(run: Run) -> tuple[Column, Score]:
+    n = len(run.table("images"))
+    value = sum(s.get("forwards", 0.0) + s.get("backwards", 0.0) for s in run.stages()) / n
+    note = "evaluations of the model an image, forward and backward, of the whole audit; counted, not estimated"
+    column = Column(key="cost", title="Cost", kind="cost", higher_is_better=False, note=note)
+    return column, Score(value=value, low=value, high=value, shown=show.count(value), interval="-")

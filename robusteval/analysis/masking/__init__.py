@@ -1,0 +1,33 @@
+"""Does this run deserve belief? Flags of gradient masking, each with its evidence, from the tables of a run alone."""
+
+from __future__ import annotations
+
+from robusteval.analysis.masking import signs as masking
+from robusteval.analysis.masking.attacked import Attacked
+from robusteval.analysis.masking.flag import Flag
+from robusteval.analysis.masking.probe import Probe
+from robusteval.metrics.masking_constants import METRIC
+from robusteval.results.run import Run
+
+__all__ = ["Flag", "flags"]
+
+
+def flags(run: Run) -> list[Flag]:
+    """All flags that a finished run raises, the serious ones first.
+
+    Without the metric `gradient-masking` only those that follow from the witnesses. Misclassified images, which no
+    attack touches, count in none of them.
+    """
+    images = run.table("images")
+    right = images.loc[images["correct"], "image_id"]
+    if right.empty:
+        return []
+    attacked = Attacked(run, right)
+    raised = [*attacked.contests(), *attacked.square(), *attacked.stalls(), *attacked.unbounded()]
+    measurements = run.table("measurements")
+    for entry in run.stages("metric"):
+        if entry["method"] == METRIC and entry["status"] == "done":
+            rows = measurements[(measurements["method"] == entry["name"]) & measurements["image_id"].isin(right)]
+            raised += [*Probe(entry["norm"], rows).flags()]
+    known = list(masking.SIGNS)
+    return sorted(raised, key=lambda flag: (flag.severity != "serious", known.index(flag.name)))

@@ -1,0 +1,103 @@
+"""Flags that follow from the witnesses of a run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robusteval.analysis import names, show
+from robusteval.analysis.curves import closest
+from robusteval.analysis.masking import signs as masking
+from robusteval.analysis.masking.flag import Flag, Hits, flag, paired, plateau, rare
+from robusteval.core.norms import BUDGET_TOLERANCE
+from robusteval.results.run import Run
+
+Entry = dict[str, Any]
+SQUARE_STAGE = 4
+"""What `auto` measures as `stage` where only its last one, Square, fooled the image."""
+
+
+class Attacked:
+    """What the attacks of a run did to the images that are right."""
+
+    def __init__(self, run: Run, right: pd.Series[str]) -> None:
+        self.run, self.right = run, right
+        self.titles = names.stages(run)
+        self.witnesses = run.table("witnesses")
+        self.done = [e for e in run.stages("attack") if e["status"] == "done"]
+        self.distances = {
+            e["name"]: closest(self.witnesses, e["name"], e["norm"], right).to_numpy(np.float64) for e in self.done
+        }
+
+    def following(self, guide: str) -> list[Entry]:
+        """The attacks that a model's gradients, its outputs, or another model show the way (attacks/base.py)."""
+        return [e for e in self.done if e["follows"] == guide]
+
+    def fooled(self, entries: list[Entry], budget: float) -> Hits:
+        """Which images one of these attacks, all of one norm, fools within the budget."""
+        nearest = np.min([self.distances[e["name"]] for e in entries], axis=0)
+        return np.asarray(nearest <= budget * (1 + BUDGET_TOLERANCE))
+
+    def places(self) -> list[tuple[str, float]]:
+        """Every norm and budget of the run."""
+        stated = [(norm, b) for norm, values in self.run.manifest["protocol"]["budgets"].items() for b in values]
+        return sorted({*stated, *((e["norm"], b) for e in self.done for b in e["budgets"])})
+
+    def contests(self) -> Iterator[Flag]:
+        """Attacks that do not use the model's gradients against those that do, at equal norm and budget."""
+        for name, guide in (("gradient-free-wins", "outputs"), ("transfer-wins", "another model")):
+            tried = []
+            for norm, budget in self.places():
+                white = _able(self.following("gradients"), norm, budget)
+                other = _able(self.following(guide), norm, budget)
+                if white and other:
+                    p, text = paired(
+                        self.fooled(other, budget), self._list(other), self.fooled(white, budget), self._list(white)
+                    )
+                    tried.append((p, f"At {names.at(norm, budget)}, {text}."))
+            lost = [(p, text) for p, text in tried if p <= masking.SIGNIFICANT / len(tried)]
+            if lost:
+                more = f" The same at {len(lost) - 1} more of {len(tried)} budgets." if len(lost) > 1 else ""
+                yield flag(name, min(lost)[1] + more)
+
+    def square(self) -> Iterator[Flag]:
+        """What only the last stage of `auto` found."""
+        rows = self.run.table("measurements")
+        for entry in (e for e in self.done if e["method"] == "auto"):
+            stages = rows[(rows["method"] == entry["name"]) & (rows["quantity"] == "stage")]
+            last = stages.loc[stages["value"] == SQUARE_STAGE, "image_id"]
+            what = f"fell to the last stage of {self.titles[entry['name']]} after all others had failed"
+            yield from rare("square-finds-more", self.right.isin(last).to_numpy(), what)
+
+    def stalls(self) -> Iterator[Flag]:
+        for entry in self.following("gradients"):
+            low, high = min(entry["budgets"], default=0.0), max(entry["budgets"], default=0.0)
+            if entry["fixed_budget"] and high >= 2 * low > 0:
+                text = plateau(self.fooled([entry], low), self.fooled([entry], high))
+                if text:
+                    budgets = f"from {show.budget(low)} to {show.budget(high)}"
+                    yield flag("error-stalls", f"{self.titles[entry['name']]}, {budgets}: {text}")
+
+    def unbounded(self) -> Iterator[Flag]:
+        """The images that survive every white-box attack that may turn them into anything."""
+        size = float(np.prod(self.run.manifest["model"]["input_shape"]))
+        enough = {n: masking.UNBOUNDED * size**power for n, power in (("l1", 1), ("l2", 0.5), ("linf", 0))}
+        free = [
+            e
+            for e in self.following("gradients")
+            if not e["fixed_budget"] or max(e["budgets"], default=0) >= enough.get(e["norm"], np.inf)
+        ]
+        if free:
+            standing = ~np.any([np.isfinite(self.distances[e["name"]]) for e in free], axis=0)
+            yield from rare("unconstrained-attack-failure", standing, f"withstand {self._list(free)}, without a limit")
+
+    def _list(self, entries: list[Entry]) -> str:
+        return "; ".join(self.titles[e["name"]] for e in entries)
+
+
+def _able(entries: list[Entry], norm: str, budget: float) -> list[Entry]:
+    """Those that were asked about this norm and budget, or for the smallest distance in this norm."""
+    return [e for e in entries if e["norm"] == norm and (not e["fixed_budget"] or budget in e["budgets"])]

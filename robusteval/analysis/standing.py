@@ -1,0 +1,61 @@
+"""Where the images stand: proven right, broken or open at each budget, and how wide their brackets are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from robusteval.analysis.curves import within
+from robusteval.analysis.intervals import Median, median
+from robusteval.core.norms import BALLS
+
+Budgets = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many images are what at a budget; every image is counted once, a broken one never as proven."""
+
+    norm: str
+    budget: float
+    proven: int
+    open: int
+    broken: int
+    wrong: int
+
+
+@dataclass(frozen=True)
+class Width:
+    """The distance from the largest proven radius (0 where nothing is proven) to the closest witness (infinite where
+    none was found): its median over the images that are classified correctly."""
+
+    norm: str
+    median: Median
+
+
+def standings(bounds: pd.DataFrame, budgets: Budgets) -> tuple[Standing, ...]:
+    """At each budget of a protocol, from the table of bounds. Only proofs of the model itself count as proven."""
+    wrong = ~bounds["correct"].to_numpy(bool)
+    found = []
+    for norm, values in budgets.items():
+        proof = bounds[f"proof_{norm}"].to_numpy() if norm in BALLS else np.zeros(len(bounds))
+        for budget in sorted(values):
+            broken = ~wrong & within(bounds[f"upper_{norm}"], budget).to_numpy()
+            proven = ~wrong & ~broken & (proof >= budget)
+            rest = ~wrong & ~broken & ~proven
+            found.append(Standing(norm, budget, *(int(x.sum()) for x in (proven, rest, broken, wrong))))
+    return tuple(found)
+
+
+def widths(bounds: pd.DataFrame, norms: Sequence[str]) -> tuple[Width, ...]:
+    """In each of `norms` in which anything is proven. An image with an infinite radius and no witness has a bracket of
+    width 0: nothing can turn it."""
+    right = bounds[bounds["correct"]]
+    return tuple(
+        Width(norm, median((right[f"upper_{norm}"] - right[f"proof_{norm}"]).fillna(0.0)))
+        for norm in norms
+        if norm in BALLS and (right[f"proof_{norm}"] > 0).any()
+    )

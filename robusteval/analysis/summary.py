@@ -1,0 +1,181 @@
+"""The numbers of a run that a report leads with, each with its 95 % interval."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robusteval.analysis import masking, names
+from robusteval.analysis.costs import Cost, costs
+from robusteval.analysis.curves import within
+from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
+from robusteval.analysis.standing import Budgets, Standing, Width, standings, widths
+from robusteval.results.run import Run
+
+
+@dataclass(frozen=True)
+class Robust:
+    """Share of images without a witness of any attack within `budget`: never below the true robust accuracy
+    of these images."""
+
+    norm: str
+    budget: float
+    share: Proportion
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Median over all images of the closest witness: misclassified images count 0, failures infinity."""
+
+    norm: str
+    median: Median
+
+
+@dataclass(frozen=True)
+class Certified:
+    """Share of images that `subject` classifies correctly with a radius of at least `budget`."""
+
+    stage: str
+    title: str
+    kind: str
+    subject: str
+    alpha: float | None
+    norm: str
+    budget: float
+    share: Proportion
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """An estimate on the images that it was not calibrated on: how many of its bounds a witness contradicts, as they
+    are and times `factor`."""
+
+    title: str
+    norm: str
+    delta: float
+    calibrating: int
+    factor: float
+    before: Proportion
+    after: Proportion
+
+
+@dataclass(frozen=True)
+class Summary:
+    model: str
+    data: str
+    protocol: str
+    complete: bool
+    n: int
+    clean: Proportion
+    norms: tuple[str, ...]
+    """In the order in which they are shown."""
+    robust: tuple[Robust, ...]
+    distances: tuple[Distance, ...]
+    standings: tuple[Standing, ...]
+    widths: tuple[Width, ...]
+    certified: tuple[Certified, ...]
+    calibrated: tuple[Calibrated, ...]
+    guarantees: frozenset[str]
+    """The kinds of the certificates that ran: proof, confidence, estimate."""
+    costs: tuple[Cost, ...]
+    contradictions: int
+    """How many images have a lower bound above a witness."""
+    contradicted: tuple[tuple[str, int], ...]
+    """Those lower bounds by title, each with its number of images."""
+    flags: tuple[masking.Flag, ...]
+    """Signs of gradient masking."""
+
+    @property
+    def unavailable(self) -> tuple[Cost, ...]:
+        return tuple(c for c in self.costs if not c.available)
+
+
+def summarise(run: Run) -> Summary:
+    """The summary of a finished run, from its tables and its manifest."""
+    images, witnesses, bounds = run.table("images"), run.table("witnesses"), run.bounds()
+    manifest = run.manifest
+    budgets: Budgets = manifest["protocol"]["budgets"]
+    attacked = {s["norm"] for s in run.stages("attack") if s["status"] == "done"}
+    return Summary(
+        model=manifest["model"]["name"],
+        data=manifest["data"]["source"],
+        protocol=manifest["protocol"]["name"],
+        complete=manifest["status"] == "complete",
+        n=len(images),
+        clean=proportion(images["correct"]),
+        robust=tuple(
+            Robust(norm, budget, proportion(~within(bounds[f"upper_{norm}"], budget)))
+            for norm, values in budgets.items()
+            for budget in sorted(values)
+            if attacked
+        ),
+        distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in names.norms(run) if n in attacked),
+        standings=standings(bounds, budgets),
+        norms=tuple(names.norms(run)),
+        widths=widths(bounds, names.norms(run)) if attacked else (),
+        certified=_certified(run, images, budgets),
+        calibrated=_calibrated(run),
+        guarantees=frozenset(s["guarantee"] for s in run.stages("certificate") if s["status"] == "done"),
+        costs=costs(run, images, witnesses),
+        contradictions=int((bounds["contradictions"] != "").sum()),
+        contradicted=_contradicted(run, bounds),
+        flags=tuple(masking.flags(run)),
+    )
+
+
+def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:
+    """Of one certificate: each radius, 0 where it abstained or speaks for a class that is not the label."""
+    labels = rows["image_id"].map(images.set_index("image_id")["label"])
+    return rows["radius"].where((rows["predicted"] == labels) & ~rows["abstained"], -np.inf).clip(lower=0.0)
+
+
+def _contradicted(run: Run, bounds: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+    found = Counter(name for listed in bounds["contradictions"] for name in listed.split("; ") if name)
+    return tuple((title, found[name]) for name, title in names.stages(run).items() if found[name])
+
+
+def _certified(run: Run, images: pd.DataFrame, budgets: Budgets) -> tuple[Certified, ...]:
+    titles, table = names.stages(run), run.table("certificates")
+    return tuple(
+        Certified(
+            stage=entry["name"],
+            title=titles[entry["name"]],
+            kind=entry["guarantee"],
+            subject=entry["subject"],
+            alpha=entry["alpha"],
+            norm=entry["norm"],
+            budget=budget,
+            share=proportion(covered(table[table["method"] == entry["name"]], images) >= budget),
+        )
+        for entry in run.stages("certificate")
+        if entry["status"] == "done"
+        for budget in _radii(entry, budgets.get(entry["norm"], []))
+    )
+
+
+def _radii(entry: dict[str, Any], budgets: Sequence[float]) -> list[float]:
+    """The budgets that a certificate can speak of, and the radius in question of one that looks no further."""
+    limit = entry["settings"].get("radius")
+    return sorted({*budgets} if limit is None else {*(b for b in budgets if b <= limit), limit})
+
+
+def _calibrated(run: Run) -> tuple[Calibrated, ...]:
+    titles = names.stages(run)
+    return tuple(
+        Calibrated(
+            titles[row["method"]],
+            row["norm"],
+            row["delta"],
+            row["calibrating"],
+            row["factor"],
+            share(row["violated_before"], row["tested"]),
+            share(row["violated_after"], row["tested"]),
+        )
+        for row in run.table("calibration").to_dict("records")
+        if row["tested"]
+    )

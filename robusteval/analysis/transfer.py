@@ -1,0 +1,40 @@
+"""The matrix of transfer attacks: how accurate each target stays under what was made on each source (SGR, table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from robusteval.analysis.curves import closest, within
+from robusteval.analysis.intervals import proportion
+from robusteval.results.run import Run
+
+
+def transfer_matrix(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row for each attack, budget, source and target: the share of all images that the target still classifies
+    correctly, with its 95 % interval. A target under its own attacks is not in it: that is the white-box table."""
+    rows = []
+    for run in runs:
+        images, witnesses = run.table("images"), run.table("witnesses")
+        for entry in run.stages("attack"):
+            if entry.get("source") is None or entry["status"] != "done":
+                continue
+            source = run.manifest["sources"][entry["source"]]["name"]
+            distances = closest(witnesses, entry["name"], entry["norm"], images["image_id"])
+            for budget in entry["budgets"]:
+                share = proportion(~within(distances, budget).to_numpy())
+                rows.append(
+                    {
+                        "attack": entry["name"].split("-from-", 1)[0],
+                        "norm": entry["norm"],
+                        "budget": budget,
+                        "source": source,
+                        "target": run.manifest["model"]["name"],
+                        "accuracy": share.value,
+                        "low": share.low,
+                        "high": share.high,
+                        "images": share.n,
+                    }
+                )
+    return pd.DataFrame(rows)

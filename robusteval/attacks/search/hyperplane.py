@@ -1,0 +1,58 @@
+"""The shortest step from a point of the box [0, 1] onto a hyperplane, inside the box: exact, in closed form, batched.
+
+Each pixel moves only along its own sign of the normal, by an amount between 0 and its room up to the wall; what remains
+is to reach a given sum of (weight x amount) at the least size. In L1 the heaviest pixels go first, each to its wall.
+In L2 (Linf) all move at speeds in the ratio of their weights (all equal), each until its wall; the time at which the
+sum is reached is found among the times at which pixels arrive, in order: one sort.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robusteval.core.norms import Norm, flat
+
+
+def reach(points: Tensor, normals: Tensor, needed: Tensor, norm: Norm) -> Tensor:
+    """The smallest step v in `norm` with <normals, v> = needed and points + v in [0, 1], (N, C, H, W).
+
+    points, normals (N, C, H, W); needed (N,) of either sign. Where no point of the box lies on the hyperplane, the step
+    ends as near to it as the box allows, every pixel with a weight at its wall. Exact up to rounding, which may carry
+    points + v out of the box by a unit in the last place.
+    """
+    tiny = torch.finfo(points.dtype).tiny
+    weights = flat(normals) * needed.sign()[:, None]
+    direction, weights = weights.sign(), weights.abs()
+    # The largest weight becomes 1: the squares of a vanishing gradient are zero, the gradient is not.
+    peak = weights.amax(1, keepdim=True).clamp_min(tiny)
+    weights, needed = weights / peak, needed.abs()[:, None] / peak
+    x = flat(points)
+    room = torch.where(direction > 0, 1 - x, x).clamp_min(0) * direction.abs()
+    if norm is Norm.L1:
+        amounts = _heaviest_first(weights, room, needed)
+    else:
+        amounts = _together(weights, room, needed, weights if norm is Norm.L2 else torch.ones_like(weights))
+    return (direction * amounts).view_as(points)
+
+
+def _heaviest_first(weights: Tensor, room: Tensor, needed: Tensor) -> Tensor:
+    """Amounts (N, D) of smallest sum, 0 <= amounts <= room, whose weighted sum is needed (N, 1)."""
+    ordered, order = weights.sort(1, descending=True)
+    limit = room.gather(1, order)
+    gain = ordered * limit
+    missing = needed - (gain.cumsum(1) - gain)
+    amounts = torch.minimum((missing / ordered.clamp_min(torch.finfo(room.dtype).tiny)).clamp_min(0), limit)
+    return torch.zeros_like(room).scatter(1, order, amounts)
+
+
+def _together(weights: Tensor, room: Tensor, needed: Tensor, speed: Tensor) -> Tensor:
+    """Amounts (N, D) min(room, time * speed) whose weighted sum is needed (N, 1)."""
+    info = torch.finfo(room.dtype)
+    arrival, order = torch.where(room > 0, room / speed, 0.0).clamp_max(info.max).sort(1)
+    arrived = (weights * room).gather(1, order).cumsum(1)
+    before = torch.cat([torch.zeros_like(needed), arrived[:, :-1]], dim=1)
+    rate = (weights * speed).gather(1, order).flip(1).cumsum(1).flip(1)
+    stage = (before + rate * arrival < needed).sum(1, keepdim=True).clamp_max(room.shape[1] - 1)
+    time = (needed - before.gather(1, stage)) / rate.gather(1, stage).clamp_min(info.tiny)
+    return torch.minimum(room, torch.minimum(time, arrival.gather(1, stage)) * speed)

@@ -1,0 +1,58 @@
+"""A second look at images whose closest witness lies just outside the budget.
+
+Of the images that an ensemble could not fool, almost all are out of its reach, and more restarts for every one of them
+find little. A minimum-distance attack says which are not: those with a witness at most NEAR times the budget away.
+APGD begins at that witness, drawn into the ball, and then at random points, towards the witness's class.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from robusteval.attacks.apgd import climb, start
+from robusteval.attacks.search.active import keep
+from robusteval.attacks.search.ball import Ball
+from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.core.images import Images
+from robusteval.core.norms import Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
+
+NEAR = 1.1
+RESTARTS = 4
+"""Random starts after the one at the witness."""
+
+
+def second_look(
+    norm: Norm,
+    iterations: int,
+    classifier: Classifier,
+    images: Images,
+    budget: Tensor,
+    streams: Streams,
+    witnesses: Tensor,
+) -> Tensor:
+    """Pictures (N, C, H, W) within the radii `budget` (N,), misclassified where it succeeded.
+
+    `witnesses` (N, C, H, W) are misclassified, or the images themselves where there are none. Images that are not near
+    cost nothing; the others at most RESTARTS + 1 times `iterations` forwards and backwards.
+    """
+    result = images.pixels.clone()
+    size = norm.size(witnesses - images.pixels)
+    rows = ((size > 0) & (size <= NEAR * budget)).nonzero()[:, 0]
+    if not len(rows):
+        return result
+    classifier, images, witnesses, budget, streams = keep(rows, classifier, images, witnesses, budget, streams)
+    targets = classifier.predict(witnesses).argmax(1)
+    for restart in range(RESTARTS + 1):
+        ball = Ball.around(images.pixels, norm, budget)
+        x = start(ball, streams) if restart else ball.nearest(witnesses)
+        goal = Goal(Loss.DLR, images.labels, targets)
+        found, fooled, _ = climb(classifier, ball, goal, x, iterations, leave=True)
+        result[rows[fooled]] = found[fooled]
+        if fooled.all():
+            break
+        classifier, images, witnesses, budget, streams, targets, rows = keep(
+            ~fooled, classifier, images, witnesses, budget, streams, targets, rows
+        )
+    return result

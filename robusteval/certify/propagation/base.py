@@ -1,0 +1,81 @@
+"""What the certificates by bound propagation share: the radius of each image, the largest that was certified."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from robusteval.certify.base import Certificate, Radii, State
+from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.graph import Graph
+from robusteval.certify.propagation.interval_bounds import propagated
+from robusteval.certify.propagation.margins import interval_margins
+from robusteval.certify.propagation.radius_search import largest_radius
+from robusteval.certify.propagation.trace import trace
+from robusteval.core.images import Images
+from robusteval.core.methods import Guarantee
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
+
+AT_ONCE = 2**24
+"""Numbers that are known of the values of a batch of images: 128 MiB."""
+PER_VALUE = 10
+"""Numbers that are known of each: an interval, two lines and their constants, and what makes them."""
+LARGEST = 100
+"""Images in a batch, however small the network."""
+FIRST = 1e-4
+"""The radius tested first where nothing is known, relative to the largest in the box."""
+
+
+def batches(graph: Graph, chosen: Tensor, per_value: int = PER_VALUE) -> Sequence[Tensor]:
+    """The rows of chosen images (N,) bool, in batches of which all can be known at once."""
+    numbers = per_value * sum(math.prod(node.shape) for node in graph.nodes)
+    rows = chosen.nonzero()[:, 0]
+    return rows.split(max(1, min(LARGEST, AT_ONCE // numbers))) if len(rows) else ()
+
+
+class Propagated(Certificate):
+    """The largest radius at which a lower bound of every margin f_c - f_i over the ball is positive."""
+
+    kind: ClassVar[Guarantee] = Guarantee.PROOF
+
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """The search stops when the next larger radius that failed is this close, relative."""
+
+    @abstractmethod
+    def margins(self, graph: Graph, ball: Ball, labels: Tensor) -> Tensor:
+        """Lower bounds (M, K - 1) of f_c - f_i over each of M balls, c the label and i the other classes."""
+
+    def start(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
+        """The radius tested first, (M,); 0 for none in particular."""
+        return x.new_zeros(len(x))
+
+    def per_value(self, graph: Graph) -> int:
+        """How many numbers are held for each of the network's, an image."""
+        return PER_VALUE
+
+    def certified(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
+        """Radii (M,) of images x (M, C, H, W) of the classes `labels` (M,); all numbers float64."""
+        reach = self.norm.size(torch.maximum(x, 1 - x))
+        at_zero = Ball(self.norm, x, torch.zeros_like(reach))
+        clean = interval_margins(graph, propagated(graph, at_zero), at_zero, labels).amin(1)
+        start = self.start(graph, x, labels)
+
+        def margin(rows: Tensor, radius: Tensor) -> Tensor:
+            return self.margins(graph, Ball(self.norm, x[rows], radius), labels[rows]).amin(1)
+
+        return largest_radius(margin, clean, torch.where(start > 0, start, FIRST * reach), reach, self.tolerance)
+
+    def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
+        graph = trace(classifier)
+        predicted = classifier.predict(images.pixels).argmax(1)
+        radius = torch.zeros(len(images), dtype=torch.float64, device=predicted.device)
+        for rows in batches(graph, predicted == images.labels, self.per_value(graph)):
+            radius[rows] = self.certified(graph, images.pixels[rows].double(), images.labels[rows])
+        return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool))

@@ -1,0 +1,122 @@
+"""How fast the values of a network can change: upper bounds of the Lipschitz constants of its layers and of itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from robusteval.certify.propagation.graph import Graph
+from robusteval.certify.propagation.margins import differences
+from robusteval.certify.propagation.ops import Add, Affine, Concatenate, Conv2d, Linear, Max, Op, Scale
+from robusteval.certify.propagation.places import Box, Shape, shape
+from robusteval.certify.propagation.rounding import gamma
+from robusteval.certify.propagation.spectral_norms import largest_of_convolution, largest_singular
+from robusteval.core.norms import Norm
+
+AT_ONCE = 2**22
+"""Coefficients of pairs of classes that are held at a time, 32 MiB."""
+
+
+def layer_constants(graph: Graph, norm: Norm) -> list[float]:
+    """The Lipschitz constant of each layer in `norm`, with respect to all that it takes; that of the picture is 1."""
+    return [1.0, *(_layer(node.op, graph.nodes[node.inputs[0]].shape, norm) for node in graph.nodes[1:])]
+
+
+def value_constants(graph: Graph, layers: list[float], norm: Norm) -> list[float]:
+    """The Lipschitz constant of each value with respect to the picture, from those of the layers.
+
+    Products along a chain, sums where branches are added, the norm of the branches' constants where they are
+    concatenated. A scaling of channels behind a linear layer (batch normalisation) is one layer with it.
+    """
+    constants = [1.0]
+    for node, layer in zip(graph.nodes[1:], layers[1:], strict=True):
+        taken = [constants[j] for j in node.inputs]
+        if isinstance(node.op, Add):
+            total = sum(taken)
+        elif isinstance(node.op, Concatenate):
+            total = float(norm.size(torch.tensor([taken], dtype=torch.float64)))
+        else:
+            total = layer * taken[0]
+            before = graph.nodes[node.inputs[0]]
+            if isinstance(node.op, Scale) and isinstance(before.op, Linear | Conv2d):
+                together = _scaled(before.op, node.op)
+                if together is not None:
+                    shape = graph.nodes[before.inputs[0]].shape
+                    total = min(total, _layer(together, shape, norm) * constants[before.inputs[0]])
+        constants.append(total * (1 + gamma(2 * len(taken) + 4)))
+    return constants
+
+
+def pair_constants(graph: Graph, norm: Norm, features: float) -> Tensor:
+    """Lipschitz constants of f_c - f_i with respect to the picture, (K, K - 1) for each class c and the others i in
+    order, where that of the value behind which all is affine is `features`."""
+    ops, tail = _behind(graph)
+    labels = torch.arange(graph.classes, device=_device(ops))
+    sizes = []
+    for some in labels.split(max(1, AT_ONCE // (graph.classes * math.prod(graph.nodes[tail].shape)))):
+        rows = differences(some, graph.classes).flatten(0, 1)
+        # The second is what rounding can have changed in the coefficients, before its factor.
+        a, spill = _pulled_back(ops, rows), _pulled_back([op.absolute() for op in ops], rows.abs())
+        size = norm.dual.size(a) + gamma(sum(op.fan_out for op in ops) + 16) * norm.dual.size(spill)
+        sizes.append(size.view(len(some), -1) * (1 + gamma(2 * a[0].numel() + 16)))
+    return torch.cat(sizes) * features * (1 + gamma(8))
+
+
+def _behind(graph: Graph) -> tuple[list[Affine], int]:
+    """The affine layers that lead to the logits, the last one first, and the value they start from."""
+    ops, k = [], graph.last
+    for _ in range(graph.last):
+        node = graph.nodes[k]
+        if k == graph.tail() or not isinstance(node.op, Affine):
+            break
+        ops.append(node.op)
+        (k,) = node.inputs
+    return ops, k
+
+
+def _pulled_back(ops: list[Affine], a: Tensor) -> Tensor:
+    box = Box(0, 0, 1, 1)
+    for op in ops:
+        ((a, box),) = op.adjoint(a, box)
+    return a
+
+
+def _device(ops: list[Affine]) -> torch.device:
+    return next((op.weight.device for op in ops if isinstance(op, Linear | Conv2d)), torch.device("cpu"))
+
+
+def _layer(op: Op, taken: Shape, norm: Norm) -> float:
+    """The constant of one layer that takes a value of shape `taken`; 1 for sums and concatenations, which
+    `value_constants` treats."""
+    if isinstance(op, Max):
+        view = op.view
+        overlap = math.prod(-(-k // s) for k, s in zip(view.kernel, view.stride, strict=True))
+        return float(overlap ** (1 / norm.p)) * (1 + gamma(4))
+    if isinstance(op, Scale):
+        return float(op.scale.abs().max()) * (1 + gamma(4))
+    if isinstance(op, Linear | Conv2d):
+        return _linear(op, taken, norm)
+    return 1.0
+
+
+def _linear(op: Linear | Conv2d, taken: Shape, norm: Norm) -> float:
+    """The operator norm: the largest column (L1) or row (Linf) of absolute values, or the spectral norm, rounded up."""
+    if norm is Norm.L2:
+        return largest_of_convolution(op) if isinstance(op, Conv2d) else float(largest_singular(op.weight[None]))
+    absolute = op.absolute()
+    ones = torch.ones(1, *taken, dtype=torch.float64, device=op.weight.device)
+    answer = absolute.apply(ones)
+    if norm is Norm.L1:
+        ((answer, _),) = absolute.adjoint(torch.ones_like(answer), Box.whole(shape(answer)))
+    return float(answer.max()) * (1 + gamma(op.rounded + op.fan_out + 4))
+
+
+def _scaled(op: Linear | Conv2d, scaling: Scale) -> Linear | Conv2d | None:
+    """A linear layer and a scaling of its channels as one; None where the scaling differs within a channel."""
+    factors = scaling.scale.flatten(1)
+    if not bool((factors == factors[:, :1]).all()):
+        return None
+    return replace(op, weight=op.weight * factors[:, :1].view(-1, *[1] * (op.weight.dim() - 1)))

@@ -1,0 +1,75 @@
+"""Images: ids, pixels, labels. The readers of data sets are in robusteval/datasets.py."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from robusteval.core.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """N labelled pictures.
+
+    ids: N distinct names that survive every join; pixels (N, C, H, W) floating point in [0, 1];
+    labels (N,) int64; class_names: one a class, or empty where the data has none.
+    """
+
+    ids: tuple[str, ...]
+    pixels: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...] = ()
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    def select(self, rows: Tensor) -> Images:
+        """Some of the images (indices or a mask), in the order of `rows`."""
+        chosen = torch.arange(len(self))[rows.cpu()]
+        ids = tuple(self.ids[i] for i in chosen.tolist())
+        on = chosen.to(self.pixels.device)
+        return replace(self, ids=ids, pixels=self.pixels[on], labels=self.labels[on])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Images:
+        return replace(self, pixels=self.pixels.to(device, dtype), labels=self.labels.to(device))
+
+    def by_id(self) -> Images:
+        """The same images in the order of their ids."""
+        return self.select(torch.tensor(sorted(range(len(self)), key=self.ids.__getitem__)))
+
+    def fingerprint(self) -> str:
+        """sha256 of ids, labels and pixels, whatever the order of the images."""
+        digest = hashlib.sha256()
+        ordered = self.by_id()
+        pixels = ordered.pixels.cpu().to(torch.float32)
+        for image_id, label, picture in zip(ordered.ids, ordered.labels.tolist(), pixels, strict=True):
+            digest.update(f"{image_id}:{label}:{tuple(picture.shape)}".encode() + picture.numpy().tobytes())
+        return digest.hexdigest()
+
+    def checked(self) -> Images:
+        """These images if they keep their promises; else UserError says what is wrong."""
+        if not self.ids:
+            raise UserError(f"expected at least one image, got an empty selection of {self.source}")
+        if len(set(self.ids)) != len(self.ids):
+            raise UserError(f"expected distinct image ids in {self.source}, got repeated ones")
+        if self.pixels.dim() != 4 or len(self.pixels) != len(self) or not self.pixels.is_floating_point():
+            raise UserError(
+                f"expected floating-point pixels (N, C, H, W) for {len(self)} images in {self.source}, "
+                f"got {tuple(self.pixels.shape)} {self.pixels.dtype}"
+            )
+        if self.labels.shape != (len(self),):
+            raise UserError(f"expected {len(self)} labels in {self.source}, got shape {tuple(self.labels.shape)}")
+        low, high = self.pixels.min().item(), self.pixels.max().item()
+        if not (low >= 0 and high <= 1):
+            raise UserError(f"expected pixels in [0, 1] in {self.source}, got [{low:g}, {high:g}]")
+        return self

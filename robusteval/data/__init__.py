@@ -1,0 +1,59 @@
+"""Readers of data sets, one file a format; `read_images` picks the one that a --data argument names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from robusteval.core.errors import UserError, nearest
+from robusteval.core.images import Images
+from robusteval.data.builtin import read_digits, read_foolbox
+from robusteval.data.files import read_idx, read_npz, read_parquet
+from robusteval.data.folder import read_folder
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A kind of data: `read(spec, limit)`, for the specs that `matches`."""
+
+    summary: str
+    matches: Callable[[str], bool]
+    read: Callable[[str, int | None], Images]
+
+
+def _holds_idx(spec: str) -> bool:
+    folder = Path(spec.removesuffix(":train"))
+    return folder.is_dir() and any(folder.glob("*idx3-ubyte*"))
+
+
+DATASETS = {
+    "digits": DataSet(
+        "scikit-learn's 8x8 digits: 500 test images, or digits:train",
+        lambda spec: spec in ("digits", "digits:train"),
+        read_digits,
+    ),
+    "foolbox:NAME": DataSet(
+        "20 images of cifar10, mnist, fashionMNIST, cifar100 or imagenet",
+        lambda spec: spec.startswith("foolbox:"),
+        read_foolbox,
+    ),
+    "FILE.parquet": DataSet(
+        "Hugging Face style: img or image {bytes}, label", lambda spec: spec.endswith(".parquet"), read_parquet
+    ),
+    "FILE.npz": DataSet("arrays x (pictures) and y (labels)", lambda spec: spec.endswith(".npz"), read_npz),
+    "IDX_FOLDER": DataSet("MNIST-style IDX files, gz or not; FOLDER:train", _holds_idx, read_idx),
+    "IMAGE_FOLDER": DataSet("a subfolder per class", lambda spec: Path(spec).is_dir(), read_folder),
+}
+"""Tried in this order."""
+
+
+def read_images(spec: str, limit: int | None = None) -> Images:
+    """The images that `spec` names (see DATASETS), the first `limit` of them. Raises UserError in one line."""
+    if limit is not None and limit < 1:
+        raise UserError(f"expected --limit of at least 1, got {limit}")
+    for dataset in DATASETS.values():
+        if dataset.matches(str(spec)):
+            return dataset.read(str(spec), limit).checked()
+    hint = nearest(str(spec), ["digits", *(f"foolbox:{n}" for n in ("cifar10", "mnist"))])
+    raise UserError(f"expected a data set, a file or a folder for --data, got '{spec}', which does not exist ({hint})")

@@ -1,0 +1,59 @@
+"""Data that comes with libraries: scikit-learn's digits and foolbox's samples."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from robusteval.core.errors import UserError, nearest
+from robusteval.core.images import Images
+from robusteval.data.decode import from_bytes
+
+_TRAIN = 1297
+_SPLIT_SEED = 20181
+_CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_DIGITS = tuple("0123456789")
+_SAMPLES: dict[str, tuple[str, ...]] = {
+    "cifar10": _CIFAR,
+    "mnist": _DIGITS,
+    "fashionMNIST": _FASHION,
+    "cifar100": (),
+    "imagenet": (),
+}
+
+
+def read_digits(spec: str, limit: int | None) -> Images:
+    """1,797 real 8x8 digits, split once into 1,297 for training and 500 for testing; grey levels 0..16 over 16."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(data.target))
+    chosen = (order[:_TRAIN] if spec.endswith(":train") else order[_TRAIN:])[:limit]
+    pixels = torch.from_numpy(data.images[chosen] / 16).float()[:, None]
+    labels = torch.from_numpy(data.target[chosen]).long()
+    return Images(tuple(f"digits-{i:04d}" for i in chosen), pixels, labels, _DIGITS, spec)
+
+
+def read_foolbox(spec: str, limit: int | None) -> Images:
+    """The 20 images that ship inside foolbox; those of ImageNet resized to 224x224 as foolbox does."""
+    name = spec.partition(":")[2]
+    if name not in _SAMPLES:
+        raise UserError(f"expected foolbox:NAME, got '{spec}' ({nearest(name, _SAMPLES)})")
+    package = find_spec("foolbox")
+    assert package is not None
+    assert package.origin is not None
+    paths = sorted((Path(package.origin).parent / "data").glob(f"{name}_*"))[:limit]
+    size = (224, 224) if name == "imagenet" else None
+    arrays = [np.asarray(_opened(path, size)) for path in paths]
+    labels = torch.tensor([int(path.stem.rpartition("_")[2]) for path in paths])
+    return Images(tuple(path.stem for path in paths), from_bytes(arrays), labels, _SAMPLES[name], spec)
+
+
+def _opened(path: Path, size: tuple[int, int] | None) -> Image.Image:
+    picture = Image.open(path)
+    return picture.resize(size) if size else picture

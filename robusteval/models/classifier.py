@@ -1,0 +1,273 @@
+"""Classifier: pixels in [0, 1] -> logits, in eval mode, with frozen parameters, counting and timing its evaluations."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from robusteval.core.errors import UnsupportedError, UserError
+from robusteval.models.stopwatch import Stopwatch
+
+
+class Preprocessed(nn.Module):
+    """A network with its normalisation (x - mean) / std in front, so that it takes pixels in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.network((pixels - self.mean) / self.std)
+        return logits
+
+
+class Meter:
+    """Image evaluations, forward and backward, of each of n images, and the time spent in the passes of them all."""
+
+    def __init__(self, n: int) -> None:
+        self.forwards = torch.zeros(n, dtype=torch.float64)
+        self.backwards = torch.zeros(n, dtype=torch.float64)
+        self.stopwatch = Stopwatch()
+
+    @staticmethod
+    def add(counts: Tensor, rows: Tensor, evaluated: int) -> None:
+        """Book `evaluated` pictures to `rows`, the same number to each: exact when all were evaluated equally
+        often; a library that drops images by itself is shared out evenly."""
+        if len(rows):
+            counts.numpy()[rows.numpy()] += evaluated / len(rows)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a classifier came from: enough to open it again."""
+
+    path: str
+    arch: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A trained model under audit.
+
+    Calling it takes pixels (M, C, H, W) in [0, 1] and gives logits (M, num_classes), differentiable with
+    respect to the pixels. Every call is booked in the meter, in equal parts to the images of this view, and every pass
+    is timed there: from the pixels to the output, back, and back through that.
+    """
+
+    name: str
+    module: nn.Module
+    num_classes: int
+    input_shape: tuple[int, int, int]
+    fingerprint: str
+    origin: Origin | None = None
+    batch_size: int = 100
+    dtype: torch.dtype = torch.float32
+    """The floating-point type that it computes in."""
+    meter: Meter = field(default_factory=lambda: Meter(1))
+    rows: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return self._booked(self.module, pixels)
+
+    def predict(self, pixels: Tensor) -> Tensor:
+        """Logits (M, K) without gradients, evaluated in batches of at most `batch_size`."""
+        with torch.no_grad():
+            return torch.cat([self(part) for part in pixels.split(self.batch_size)])
+
+    def misclassifies(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Which finite pictures (M, C, H, W) get another class than `labels` (M,), (M,) bool."""
+        return (self.predict(pixels).argmax(1) != labels) & pixels.isfinite().flatten(1).all(1)
+
+    def gradient(self, pixels: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient (N, C, H, W) of objective(logits) (N,) at each picture, the values, the logits."""
+        with torch.enable_grad():
+            x = pixels.detach().requires_grad_()
+            logits = self(x)
+            values = objective(logits)
+            (gradient,) = torch.autograd.grad(values.sum(), x)
+        return gradient, values.detach(), logits.detach()
+
+    def jacobian(self, pixels: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and their Jacobian (N, K, C, H, W), one backward a class; with `classes` (N, k) only those
+        of these classes, (N, k, C, H, W)."""
+        with torch.enable_grad():
+            x = pixels.detach().requires_grad_()
+            logits = self(x)
+            outputs = (logits if classes is None else logits.gather(1, classes)).unbind(1)
+            rows = [torch.autograd.grad(o.sum(), x, retain_graph=i + 1 < len(outputs)) for i, o in enumerate(outputs)]
+        return logits.detach(), torch.stack([row for (row,) in rows], dim=1)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the last linear layer takes, (M, D), differentiable: phi^{L-1} of OpNorm."""
+        layers = [m for m in self.module.modules() if isinstance(m, nn.Linear)]
+        if not layers:
+            raise UnsupportedError(
+                f"expected a network that ends in torch.nn.Linear to read features from, got {self.name}"
+            )
+        seen: list[Tensor] = []
+
+        def taken(pixels: Tensor) -> Tensor:
+            self.module(pixels)
+            return seen[-1].flatten(1)
+
+        hook = layers[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            return self._booked(taken, pixels)
+        finally:
+            hook.remove()
+
+    def metered(self, n: int) -> Classifier:
+        """The same model with a fresh meter for n images."""
+        return replace(self, meter=Meter(n), rows=torch.arange(n))
+
+    def select(self, rows: Tensor) -> Classifier:
+        """A view whose evaluations are booked to some of this view's images (indices or a mask)."""
+        return replace(self, rows=self.rows[rows.cpu()])
+
+    def as_module(self) -> nn.Module:
+        """A plain torch module for libraries that want one; its evaluations are booked here too. It takes pictures of
+        any floating-point dtype and answers in it: some libraries know float32 only."""
+        return _Counted(self)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Classifier:
+        return replace(self, module=self.module.to(device=device, dtype=dtype), dtype=dtype)
+
+    def reduced(self, dtype: torch.dtype) -> Classifier:
+        """The same model computing in a shorter type and channels-last, for a search that others judge; pictures,
+        gradients and logits stay in the type of the pictures."""
+        return replace(self, module=_Reduced(self.module, dtype))
+
+    def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+        meter, rows, device = self.meter, self.rows, pixels.device
+        # An alias of its own: its gradient is where this call's pass back ends, whatever else is done with the pixels.
+        own = pixels[...] if torch.is_grad_enabled() and pixels.requires_grad else pixels
+        meter.stopwatch.start(device)
+        output = network(own)
+        meter.stopwatch.stop()
+        evaluated = len(output)
+        meter.add(meter.forwards, rows, evaluated)
+
+        # A pass back through the backward pass goes forward through the layers: J v out of J^T u.
+        def back_begins(gradient: Tensor) -> None:
+            meter.add(meter.backwards, rows, evaluated)
+            if gradient.requires_grad:
+                gradient.register_hook(through_ends)
+            meter.stopwatch.start(device)
+
+        def back_ends(gradient: Tensor | None) -> None:
+            meter.stopwatch.stop()
+            # A layer that lets no gradient through may give none at all.
+            if gradient is not None and gradient.requires_grad:
+                gradient.register_hook(through_begins)
+
+        def through_begins(_: Tensor) -> None:
+            meter.stopwatch.start(device)
+
+        def through_ends(_: Tensor) -> None:
+            meter.stopwatch.stop()
+            meter.add(meter.forwards, rows, evaluated)
+
+        if output.requires_grad:
+            output.register_hook(back_begins)
+            if own is not pixels:
+                own.register_hook(back_ends)
+        return output
+
+
+class _Reduced(nn.Module):
+    """A copy of a network in a shorter floating-point type."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inner = copy.deepcopy(module).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.dtype = dtype
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.inner(pixels.to(self.dtype, memory_format=torch.channels_last))
+        return logits.to(pixels.dtype)
+
+
+class _Counted(nn.Module):
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.inner = classifier.module
+        self.call = classifier.__call__
+        self.dtype = classifier.dtype
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.call(pixels.to(self.dtype)).to(pixels.dtype)
+
+
+def make_classifier(
+    name: str,
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Classifier:
+    """Freeze a network, put its normalisation inside, and look at what it answers to one grey picture.
+
+    Raises UserError where the network cannot take pictures of `input_shape` or does not give (N, K) logits.
+    """
+    channels = input_shape[0]
+    mean, std = mean or (0.0,) * channels, std or (1.0,) * channels
+    for setting, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise UserError(f"expected --{setting} with {channels} values, one a channel, got {len(values)}")
+    if min(std) <= 0:
+        raise UserError(f"expected --std above zero, got {min(std)}")
+    module = Preprocessed(network, mean, std).eval().requires_grad_(False)
+    shape = "x".join(map(str, input_shape))
+    try:
+        with torch.no_grad():
+            logits = module(torch.full((1, *input_shape), 0.5))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"expected a network that takes pictures of shape {shape}, got an error from {name}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"expected logits of shape (1, classes >= 2) from {name}, got {found}")
+    _lay_out(module, input_shape)
+    return Classifier(name, module, logits.shape[1], input_shape, fingerprint(module))
+
+
+def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Keep the weights channels-last where the network answers the same: its convolutions are up to a third faster.
+    A network that flattens with `view` stays as it is."""
+    if not any(isinstance(m, nn.Conv2d) for m in module.modules()):
+        return
+    pixels = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = module(pixels)
+        try:
+            answered = module.to(memory_format=torch.channels_last)(pixels)  # type: ignore[call-overload]
+            same = torch.allclose(answered, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+        except RuntimeError:
+            same = False
+    if not same:
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def fingerprint(module: nn.Module) -> str:
+    """sha256 over names and bytes of all weights and buffers, the normalisation among them."""
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        data = value.detach().cpu().contiguous()
+        digest.update(f"{key}:{data.dtype}:{tuple(data.shape)}".encode())
+        digest.update(data.reshape(-1).view(torch.uint8).numpy().tobytes() if data.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,171 @@
+"""certification.html: what the certificates of a run promise, image by image, and what they do not, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+
+from robusteval.analysis import names, show
+from robusteval.analysis.intervals import proportion
+from robusteval.analysis.show import Round
+from robusteval.analysis.summary import covered
+from robusteval.core.errors import UserError
+from robusteval.core.norms import Norm
+from robusteval.reports.figures.distances import coverage
+from robusteval.reports.figures.drawing import save
+from robusteval.reports.formats.grid import Grid
+from robusteval.reports.formats.page import render
+from robusteval.reports.sections.image_table import FAR
+from robusteval.results.run import Run, atomically
+
+NOT_GUARANTEED = (
+    "Images outside this list: the shares say, with their intervals, what to expect of others like them, no more.",
+    "Perturbations beyond a radius, or measured otherwise: rotations, crops, compression, norms other than named.",
+    "Other weights, another preprocessing or arithmetic than those of this model file (fingerprint below).",
+    "That the class is right: a radius around a wrong class is worth nothing, and counts as 0 here.",
+)
+"""What no certificate of any run says."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One certificate: its title, its kind, what it says of an image with radius r, and what it leaves open."""
+
+    title: str
+    kind: str
+    says: str
+    leaves_open: str
+    covers: str
+
+
+def write_certification(run: Run) -> Path:
+    """Write certification.html, tables/certification.csv and the coverage figures into a finished run.
+
+    Raises UserError if no certificate ran.
+    """
+    found = list(statements(run))
+    if not found:
+        raise UserError(f"expected a run with a certificate in {run.path}, got none that ran")
+    table = per_image(run)
+    atomically(run.path / "tables" / "certification.csv", lambda path: table.to_csv(path, index=False))
+    page = render(
+        "certification.html",
+        "certification.js",
+        manifest=run.manifest,
+        statements=found,
+        not_guaranteed=NOT_GUARANTEED,
+        shares=shares(run),
+        figures=[(plot, save(plot, run.path / "figures")) for plot in coverage(run)],
+        headings=["Name", "Class", "Predicted", *(s.title for s in found)],
+        images=_rows(run, table),
+        unavailable=[s for s in run.stages("certificate") if s["status"] != "done"],
+        names=names,
+    )
+    path = run.path / "certification.html"
+    atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def statements(run: Run) -> Iterator[Statement]:
+    """What each certificate that ran says, in the order of the protocol."""
+    titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
+    for entry in _done(run):
+        norm = Norm(entry["norm"]).symbol
+        radii = covered(table[table["method"] == entry["name"]], images)
+        share = proportion(radii > 0)
+        covers = f"{share.count:,} of {share.n:,} images have a radius above 0"
+        if share.count:
+            middle = show.lower(float(np.median(radii[radii > 0])), entry["norm"])
+            covers += f"; their median radius is {middle}"
+        says, leaves_open = _words(entry, norm)
+        yield Statement(titles[entry["name"]], entry["guarantee"], says, leaves_open, f"{covers}.")
+
+
+def _words(entry: dict[str, Any], norm: str) -> tuple[str, str]:
+    subject = names.subject(entry["subject"])
+    match entry["guarantee"]:
+        case "proof":
+            return (
+                f"No picture with pixels in [0, 1] within {norm} distance r of the image gets another class from "
+                f"{subject}. This is a mathematical proof: it holds for every attack, known or not, and allows for the "
+                "rounding of the network's arithmetic.",
+                "Radius 0 says nothing: the image may be robust, the proof just did not find out.",
+            )
+        case "confidence":
+            return (
+                f"No picture within {norm} distance r changes the class that {subject} gives the image: the class "
+                "which the model names most often when Gaussian noise is added. For each image this is wrong with a "
+                f"probability of at most {entry['alpha']:g}, from the noise that was drawn.",
+                "It does not speak of the model used without that noise. To be protected, classify by the same "
+                "majority vote. Of many images a share of alpha may be wrong without any sign of it.",
+            )
+        case _:
+            return (
+                f"An estimate of how far in {norm} the image is from another class, from an extreme value fitted to "
+                "samples of the model's gradients. It guarantees nothing.",
+                "An attack may well succeed within r; where one of this run did, the report lists a contradiction.",
+            )
+
+
+def shares(run: Run) -> Grid:
+    """Certified accuracy: images classified correctly with at least each radius, for each certificate."""
+    titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
+    budgets: dict[str, list[float]] = run.manifest["protocol"]["budgets"]
+    rows = []
+    for entry in _done(run):
+        radii = covered(table[table["method"] == entry["name"]], images)
+        for radius in sorted(budgets.get(entry["norm"], [])):
+            share = proportion(radii >= radius)
+            at = f"{Norm(entry['norm']).symbol} {show.budget(radius)}"
+            shown = [show.percent(share.value, Round.DOWN), show.percents(share.low, share.high)]
+            rows.append([titles[entry["name"]], entry["guarantee"], names.subject(entry["subject"]), at, *shown])
+    headings = ["Certificate", "guarantee", "speaks of", "radius at least", "images", "95 % interval"]
+    note = "Images that are classified correctly with at least that radius, rounded down; intervals over images."
+    return Grid("Certified accuracy", headings, rows, text=4, note=note)
+
+
+def per_image(run: Run) -> pd.DataFrame:
+    """One row an image: its class, and the radius of each certificate, 0 where it abstains or names another class."""
+    images, table, titles = run.table("images"), run.table("certificates"), names.stages(run)
+    classes = names.classes(run)
+    found = pd.DataFrame(
+        {
+            "image_id": images["image_id"],
+            "class": [classes[i] for i in images["label"]],
+            "predicted": [classes[i] for i in images["predicted"]],
+        }
+    )
+    for entry in _done(run):
+        rows = table[table["method"] == entry["name"]]
+        radii = covered(rows, images).set_axis(rows["image_id"])
+        found[titles[entry["name"]]] = radii.reindex(images["image_id"]).to_numpy()
+    return found
+
+
+def _rows(run: Run, table: pd.DataFrame) -> dict[str, Any]:
+    """What the script in the page shows, escaped."""
+    norms = [entry["norm"] for entry in _done(run)]
+    rows = []
+    for row in table.itertuples(index=False):
+        image_id, label, predicted, *radii = row
+        named = escape(predicted) if predicted == label else Markup('<b class="wrong">{}</b>').format(predicted)
+        cells: list[tuple[str, str | float]] = [
+            (escape(image_id), image_id),
+            (escape(label), label),
+            (named, predicted),
+        ]
+        cells += [(show.lower(radius, norm), min(radius, FAR)) for radius, norm in zip(radii, norms, strict=True)]
+        rows.append(cells)
+    kinds = ["text"] * 3 + ["number"] * len(norms)
+    return {"columns": [{"kind": kind, "edge": i == 3} for i, kind in enumerate(kinds)], "rows": rows}
+
+
+def _done(run: Run) -> list[dict[str, Any]]:
+    table = run.table("certificates")
+    return [s for s in run.stages("certificate") if s["status"] == "done" and (table["method"] == s["name"]).any()]

@@ -1,0 +1,57 @@
+"""The tables of a report for other programs and for papers: CSV, LaTeX, and all of it as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from robusteval.analysis import distances
+from robusteval.reports.formats import latex
+from robusteval.reports.formats.grid import csv_text
+from robusteval.reports.sections import verdict
+from robusteval.reports.sections.contents import Contents
+from robusteval.reports.sections.headline import headline
+
+VERSION = 1
+"""Of the format of report.json."""
+
+
+def exports(report: Contents) -> dict[str, str]:
+    """By file: each table as shown, as tables/report/<table>.csv and .tex, those in a paper's layout as
+    tables/paper-<protocol>-<table>; tables/distances.csv; and report.json."""
+    found = {"report.json": json.dumps(as_json(report), indent=1, ensure_ascii=False, allow_nan=False)}
+    for section in report.sections:
+        prefix = f"paper-{report.summary.protocol}-" if section.key == "paper" else "report/"
+        for grid in section.grids:
+            found[f"tables/{prefix}{grid.key}.csv"] = csv_text(grid)
+            found[f"tables/{prefix}{grid.key}.tex"] = latex.table(grid)
+    found["tables/distances.csv"] = distances.frame(distances.reaches(report.run)).to_csv(index=False)
+    return found
+
+
+def as_json(report: Contents) -> dict[str, Any]:
+    """The headline in full precision and as shown (null is infinity: no witness found), what to know before believing
+    it, and every table as shown."""
+    run, summary = report.run, report.summary
+    return {
+        "format": "robusteval report",
+        "version": VERSION,
+        "model": summary.model,
+        "fingerprint": run.manifest["model"]["fingerprint"],
+        "data": summary.data,
+        "data_fingerprint": run.manifest["data"]["fingerprint"],
+        "protocol": summary.protocol,
+        "verdict": verdict.verdict(summary),
+        "headline": [
+            {key: None if isinstance(v, float) and math.isinf(v) else v for key, v in vars(line).items()}
+            for line in headline(summary)
+        ],
+        "masking": [vars(flag) for flag in summary.flags],
+        "notes": verdict.notes(summary),
+        "tables": [
+            {"section": s.title, "title": g.title, "headings": g.headings, "rows": g.rows, "note": g.note}
+            for s in report.sections
+            for g in s.grids
+        ],
+    }

@@ -1,0 +1,67 @@
+"""report.md: the report for a terminal or a pull request."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from robusteval.reports.formats.grid import Grid
+from robusteval.reports.sections import provenance, verdict
+from robusteval.reports.sections.contents import Contents
+
+
+def as_markdown(report: Contents) -> str:
+    """The report without its figures. Names are escaped: no HTML, no markup."""
+    run, summary = report.run, report.summary
+    top, *sections = report.sections
+    parts = [
+        f"# Robustness of {escaped(summary.model)}",
+        escaped(verdict.verdict(summary)),
+        *(
+            f"> **{escaped(f.title)}.** {escaped(f.evidence)} {escaped(f.threshold)} {escaped(f.mitigation)}"
+            for f in summary.flags
+        ),
+        *(f"> {escaped(note)}" for note in verdict.notes(summary)),
+        *tables(top.grids),
+        "\n".join(f"- {escaped(text)}" for text in verdict.reading(summary)),
+        *(part for s in sections if s.grids for part in (f"## {escaped(s.title)}", escaped(s.note), *tables(s.grids))),
+        "## How it was made",
+        "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in provenance.facts(run)),
+        fenced(shlex.join(run.manifest["command"])) if run.manifest["command"] else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def tables(grids: Sequence[Grid]) -> Iterator[str]:
+    """Each with its title above and its note below."""
+    for grid in grids:
+        yield f"### {escaped(grid.title)}"
+        yield table(grid)
+        yield escaped(grid.note)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
+
+
+def table(grid: Grid) -> str:
+    """A pipe table, padded so that it reads as text too; numbers to the right."""
+    cells = [[escaped(cell) for cell in row] for row in (grid.headings, *grid.rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * w if i < grid.text else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (c.ljust(w) if i < grid.text else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join(map(line, (cells[0], rule, *cells[1:])))
+
+
+def fenced(code: str) -> str:
+    """A code block that its content cannot end."""
+    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{code}\n{fence}"

@@ -1,0 +1,63 @@
+"""A page of one file that needs nothing else and asks nothing of the network."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from base64 import b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def render(template: str, script: str, **values: object) -> str:
+    """A template of reports/templates with a script of the same folder, which finds the table library loaded.
+
+    Every value is escaped, and a content security policy lets the browser run only that script and the table library
+    beside it, and load only what is embedded.
+    """
+    environment = Environment(
+        loader=PackageLoader("robusteval.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"embedded": _embedded, "gzipped": _gzipped}
+    text = _source("page.js") + _source(script)
+    return environment.get_template(template).render(
+        style=Markup(_source("report.css")),
+        script=Markup(text),
+        script_hash=b64encode(hashlib.sha256(text.encode()).digest()).decode(),
+        **_datatables(),
+        **values,
+    )
+
+
+def _source(name: str) -> str:
+    return (Path(__file__).parents[1] / "templates" / name).read_text(encoding="utf-8")
+
+
+def _datatables() -> dict[str, Any]:
+    """The table library that itables bundles for offline use: its module's text, and its style sheet."""
+    import itables.options
+
+    bundle = Path(itables.options.dt_bundle)
+    return {
+        "datatables": bundle.read_text(encoding="utf-8"),
+        "datatables_style": Markup(bundle.with_suffix(".css").read_text(encoding="utf-8")),
+    }
+
+
+def _embedded(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
+
+
+def _gzipped(data: pd.DataFrame) -> str:
+    """A table as compressed CSV, the same bytes each time."""
+    return b64encode(gzip.compress(data.to_csv(index=False).encode(), mtime=0)).decode()

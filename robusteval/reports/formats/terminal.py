@@ -1,0 +1,31 @@
+"""The headline for the end of an audit, on a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from robusteval.analysis import show
+from robusteval.analysis.summary import Summary
+from robusteval.reports.sections.headline import headline
+
+
+def headline_table(summary: Summary) -> Table:
+    """The headline as a table that fits 100 columns."""
+    table = Table(
+        title=f"{escape(summary.model)} on {summary.n:,} images of {escape(summary.data)}", box=box.SIMPLE_HEAD
+    )
+    table.add_column("", max_width=46, overflow="fold")
+    table.add_column("at", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    for line in headline(summary):
+        table.add_row(escape(line.quantity), line.at, line.shown, line.interval)
+    said = []
+    if summary.contradictions:
+        said.append(f"A lower bound lies above a witness on {show.images(summary.contradictions)}")
+    said += [escape(flag.title) for flag in summary.flags if flag.severity == "serious"]
+    if said:
+        table.caption = f"{'; '.join(said)}: see the report"
+    return table

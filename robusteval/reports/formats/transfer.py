@@ -1,0 +1,42 @@
+"""The matrix of transfer attacks as files: transfer.csv and transfer.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from robusteval.analysis import show
+from robusteval.analysis.show import Round
+from robusteval.analysis.transfer import transfer_matrix
+from robusteval.core.norms import Norm
+from robusteval.results.run import Run, atomically
+
+
+def as_markdown(matrix: pd.DataFrame) -> str:
+    """One table for each attack and budget: sources in rows, targets in columns."""
+    parts = ["# Transfer matrix", "", "Accuracy of each target (column) under attacks made on each source (row)."]
+    for (attack, norm, budget), rows in matrix.groupby(["attack", "norm", "budget"], sort=False):
+        shares = rows.set_index(["source", "target"])["accuracy"]
+        targets = list(dict.fromkeys(rows["target"]))
+        parts += ["", f"## {attack}, {Norm(str(norm)).symbol} {show.budget(float(str(budget)))}", ""]
+        parts += [f"| from | {' | '.join(targets)} |", f"| --- |{' ---: |' * len(targets)}"]
+        for source in dict.fromkeys(rows["source"]):
+            cells = (
+                show.percent(float(shares[(source, target)]), Round.UP) if (source, target) in shares.index else "-"
+                for target in targets
+            )
+            parts.append(f"| {source} | {' | '.join(cells)} |")
+    return "\n".join([*parts, ""])
+
+
+def write_transfer_matrix(runs: Sequence[Run], folder: Path) -> Path | None:
+    """Write transfer.csv and transfer.md into `folder`; None if the protocol has no transfer attack."""
+    matrix = transfer_matrix(runs)
+    if matrix.empty:
+        return None
+    atomically(folder / "transfer.csv", lambda temporary: matrix.to_csv(temporary, index=False))
+    text = as_markdown(matrix)
+    atomically(folder / "transfer.md", lambda temporary: temporary.write_text(text))
+    return folder / "transfer.md"

@@ -1,0 +1,68 @@
+"""Tables of a report: the certificates with the state of their fits, and how often witnesses contradict estimates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robusteval.analysis import names, show
+from robusteval.analysis.intervals import median
+from robusteval.analysis.show import Round
+from robusteval.analysis.summary import Summary
+from robusteval.reports.formats.grid import Grid
+from robusteval.results.run import Run
+
+
+def certificates(run: Run) -> list[Grid]:
+    """Each certificate: what it speaks of, how far it can be trusted, its radii, the state of its fits."""
+    table, statistics, titles = run.table("certificates"), run.table("statistics"), names.stages(run)
+    rows = []
+    for entry in run.stages("certificate"):
+        own = table[table["method"] == entry["name"]]
+        if entry["status"] != "done" or not len(own):
+            continue
+        radius, norm = median(own["radius"]), entry["norm"]
+        doubt = f"alpha {entry['alpha']:g}" if entry["alpha"] is not None else ""
+        codes = statistics[
+            (statistics["method"] == entry["name"]) & statistics["quantity"].isin(["fit_code", "omega_fit_code"])
+        ]["value"]
+        rows.append(
+            [
+                titles[entry["name"]],
+                names.subject(entry["subject"]),
+                f"{entry['guarantee']}, {doubt}" if doubt else entry["guarantee"],
+                "; ".join(names.FITS[int(c)] for c in np.unique(codes)) or "-",
+                show.lower(radius.value, norm),
+                f"{show.lower(radius.low, norm)} to {show.upper(radius.high, norm)}",
+                show.percent(float((own["radius"] > 0).mean()), Round.DOWN),
+            ]
+        )
+    headings = ["Lower bound", "speaks of", "guarantee", "fit", "median radius", "95 % interval", "radius above 0"]
+    return [Grid("Radii of the lower bounds", headings, rows, text=4)] if rows else []
+
+
+def calibration(summary: Summary) -> list[Grid]:
+    """How often estimates exceed a witness, before and after they were calibrated."""
+    rows = [
+        [
+            c.title,
+            show.percent(c.delta),
+            f"{c.calibrating:,}",
+            show.fixed(c.factor, 4, Round.DOWN) if c.factor else "0: too few images",
+            f"{c.before.n:,}",
+            *(
+                text
+                for p in (c.before, c.after)
+                for text in (show.percent(p.value, Round.UP), show.percents(p.low, p.high))
+            ),
+        ]
+        for c in summary.calibrated
+    ]
+    headings = ["Estimate", "allowed", "calibrated on", "factor", "counted on", "above a witness", "95 % interval"]
+    headings += ["calibrated, above a witness", "95 % interval"]
+    note = (
+        "Images that are classified correctly and whose estimate is above zero. On one more such image the calibrated "
+        "estimate exceeds the closest witness of the attacks of this run with at most the allowed probability, if "
+        "images are exchangeable (split-conformal): that says how it compares with these attacks, not with the true "
+        "distance. Calibrated radii are the columns calibrated_ of tables/bounds.csv."
+    )
+    return [Grid("Calibration of the estimates", headings, rows, note=note)] if rows else []

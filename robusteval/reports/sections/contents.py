@@ -1,0 +1,60 @@
+"""What a report contains, in its order: the same sections, figures and tables in every form of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robusteval.analysis import distances
+from robusteval.analysis.summary import Summary, summarise
+from robusteval.reports import papers
+from robusteval.reports.chapters import CHAPTERS
+from robusteval.reports.figures.distances import plots
+from robusteval.reports.figures.drawing import Plot
+from robusteval.reports.figures.standing import standing_plot
+from robusteval.reports.formats.grid import Grid
+from robusteval.reports.sections import attack_tables, bound_tables
+from robusteval.reports.sections.costs import cost_table
+from robusteval.reports.sections.headline import headline_grid
+from robusteval.results.run import Run
+
+IMAGES = "table"
+"""The section that is only a place: where the page has its table of images."""
+
+
+@dataclass(frozen=True)
+class Section:
+    key: str
+    title: str
+    plots: Sequence[Plot] = ()
+    grids: Sequence[Grid] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A finished run, its numbers, and the sections that have anything in them: first the verdict, last the cost."""
+
+    run: Run
+    summary: Summary
+    sections: Sequence[Section]
+
+
+def contents(run: Run) -> Contents:
+    """All that a report says, before it takes a form."""
+    summary = summarise(run)
+    drawn, published = plots(run), papers.paper_tables([run])
+    attacks, bounds = attack_tables.attacks(summary), bound_tables.certificates(run)
+    fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
+    found = [
+        Section("verdict", "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
+        Section("brackets", "Brackets", drawn["brackets"]),
+        Section("curves", "Attacks", drawn["curves"], attacks, fooled if attacks else ""),
+        Section(IMAGES, "Images"),
+        Section("distances", "Distances", (), attack_tables.distances(run, distances.reaches(run))),
+        Section("certificates", "Lower bounds", drawn["certificates"], [*bounds, *bound_tables.calibration(summary)]),
+        *(Section(c.method, c.title, drawn[c.method], c.grids(run)) for c in CHAPTERS),
+        Section("paper", papers.title(run) if published else "", (), published),
+        Section("cost", "Cost", (), [cost_table(summary.costs, summary.n)]),
+    ]
+    return Contents(run, summary, [s for s in found if s.plots or s.grids or s.key == IMAGES])

@@ -1,0 +1,181 @@
+"""The run directory: written atomically, resumed, read back. Imports no torch.
+
+manifest.json                             what was asked and with what; the stages and how they ended
+parts/<stage>/<shard>.parquet             the rows of one shard of images; there when it is whole
+parts/<stage>/<shard>.<table>.parquet     further rows of the same shard, written before it
+parts/<stage>/set.parquet                 statistics of the whole set, for certificates that prepare
+witnesses/<stage>/<shard>.safetensors     the pictures behind the rows; stage "clean" holds the images
+tables/<table>.parquet                    the parts put together, and bounds.csv
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from robusteval.core.errors import UserError
+from robusteval.results.tables import TABLES
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""Of the manifest: another number wherever what a reader needs of it changes."""
+CLEAN = "clean"
+PICTURES = dict[str, np.ndarray[Any, Any]]
+COSTS = ("seconds", "model_seconds", "forwards", "backwards")
+"""Of a part or a stage: wall time; how much of it passes of a model took, the judge's among them; image evaluations,
+the judge's not among them."""
+
+
+def picture_key(image_id: str, budget: float) -> str:
+    """The name of a witness in its file: the budget (NaN for minimum-distance attacks) and the image."""
+    return f"{'minimum' if np.isnan(budget) else repr(float(budget))}/{image_id}"
+
+
+def witness_picture(
+    pictures: PICTURES, image_id: str, budget: float, budgets: Iterable[float]
+) -> np.ndarray[Any, Any] | None:
+    """The picture behind a witness. It is kept once, under the smallest of the stage's `budgets` that it serves."""
+    keys = [picture_key(image_id, b) for b in sorted(budgets, reverse=True) if b <= budget] or [
+        picture_key(image_id, budget)
+    ]
+    return next((pictures[key] for key in keys if key in pictures), None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and its manifest."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run in a directory. Raises UserError where there is none, or one with a manifest of another format."""
+        path = Path(path)
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+        except FileNotFoundError:
+            raise UserError(f"expected a run directory with {MANIFEST} in it, got {path}") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"expected a readable {path / MANIFEST}, got: {error}") from error
+        _check_format(path, manifest)
+        return cls(path, manifest)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of the tables of tables.py, as the audit wrote it; the caller's own copy."""
+        path = self.path / "tables" / f"{name}.parquet"
+        if name not in TABLES:
+            raise UserError(f"expected a table in {', '.join(TABLES)}, got '{name}'")
+        if not path.exists():
+            raise UserError(f"expected a finished run, got no {path}; the same audit command continues it")
+        status = path.stat()
+        return _kept(path, status.st_ino, status.st_mtime_ns, status.st_size).copy()
+
+    def bounds(self) -> pd.DataFrame:
+        """The per-image bound table: one row an image."""
+        return self.table("bounds")
+
+    def stages(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The stages of the manifest: clean, attack, certificate or metric, in the order they ran."""
+        return [s for s in self.manifest["stages"] if kind is None or s["kind"] == kind]
+
+    def pictures(self, stage: str) -> PICTURES:
+        """The pictures kept by a stage, (C, H, W): by image id for "clean", else by picture_key."""
+        found: PICTURES = {}
+        for path in sorted((self.path / "witnesses" / stage).glob("*.safetensors")):
+            found |= read_pictures(path)
+        return found
+
+    def write_manifest(self) -> None:
+        text = json.dumps(self.manifest, indent=2, allow_nan=False)
+        atomically(self.path / MANIFEST, lambda temporary: temporary.write_text(text + "\n"))
+
+    def part(self, stage: str, shard: str, table: str | None = None) -> Path:
+        name = f"{shard}.{table}.parquet" if table else f"{shard}.parquet"
+        return self.path / "parts" / stage / name
+
+    def picture_file(self, stage: str, shard: str) -> Path:
+        return self.path / "witnesses" / stage / f"{shard}.safetensors"
+
+    def evidence(self) -> Iterator[Path]:
+        """Every file that the tables rest on."""
+        for folder in ("parts", "witnesses"):
+            yield from sorted(p for p in (self.path / folder).rglob("*") if p.suffix != ".tmp" and p.is_file())
+
+
+def _check_format(path: Path, manifest: Any) -> None:
+    found = manifest if isinstance(manifest, dict) else {}
+    if found.get("format") != FORMAT:
+        theirs = f"robusteval {found.get('robusteval', 'unknown')} (format {found.get('format', 'none')})"
+        raise UserError(
+            f"expected a run of robusteval {version('robusteval')} (manifest format {FORMAT}), got {path} of {theirs}; "
+            "audit the model again"
+        )
+
+
+def atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside `path`, then rename: nobody ever sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def write_frame(path: Path, frame: pd.DataFrame, note: dict[str, float] | None = None) -> None:
+    """A data frame as parquet, with what its computation cost in the file's metadata."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), b"robusteval": json.dumps(note or {}).encode()}
+    )
+    atomically(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    try:
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"expected a readable table in {path}, got: {str(error).splitlines()[0]}") from error
+    return frame
+
+
+@lru_cache(maxsize=len(TABLES))
+def _kept(path: Path, *version: int) -> pd.DataFrame:
+    """A table for all who ask for it, one after the other: those of one run, as long as their files are the same."""
+    return read_frame(path)
+
+
+def read_note(path: Path) -> dict[str, float]:
+    """What a part cost, by the names of COSTS; zero where nothing is noted."""
+    note = json.loads(pq.read_schema(path).metadata.get(b"robusteval", b"{}"))
+    return {key: float(note.get(key, 0.0)) for key in COSTS}
+
+
+def write_pictures(path: Path, pictures: PICTURES) -> None:
+    arrays = {key: np.ascontiguousarray(picture) for key, picture in pictures.items()}
+    atomically(path, lambda temporary: save_file(arrays, temporary))
+
+
+def read_pictures(path: Path) -> PICTURES:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"expected readable pictures in {path}, got: {error}") from error
+
+
+def checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
