@@ -75,7 +75,7 @@ def measure(
                 block,
                 None if budget is None else block.pixels.new_full((len(block),), budget),
                 Streams.for_images(0, attack.name, block.ids, block.pixels),
-            ).pictures
+            ).examples
         ),
         classifier,
         images,
@@ -93,13 +93,13 @@ def clocked(
     budget: float | None,
     at_once: int = BATCH,
 ) -> Outcome:
-    """The same for anything that turns a batch of images into pictures; the judge's time is not counted."""
+    """The same for anything that turns a batch of images into images; the judge's time is not counted."""
     seconds, evaluations, distances = 0.0, 0.0, []
     for rows in torch.arange(len(images)).split(at_once):
         view, block = classifier.metered(len(rows)), images.select(rows)
         start = time.perf_counter()
-        pictures = attack(view, block)
+        candidates = attack(view, block)
         seconds += time.perf_counter() - start
         evaluations += float(view.meter.forwards.sum() + view.meter.backwards.sum())
-        distances.append(getattr(judge(classifier, block, pictures, norm, budget), norm.value))
+        distances.append(getattr(judge(classifier, block, candidates, norm, budget), norm.value))
     return Outcome(torch.cat(distances).double().numpy(), seconds, evaluations / len(images))

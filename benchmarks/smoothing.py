@@ -2,7 +2,7 @@
 
     python benchmarks/smoothing.py DATA MODEL DECIDED [--arch cnn7-mnist] [--decided-arch lenet] [--sigma 0.25]
 
-On MODEL, in turn and by the median ratio of the turns: the network alone on as many noisy pictures, at its best batch;
+On MODEL, in turn and by the median ratio of the turns: the network alone on as many noisy images, at its best batch;
 our `smoothing` at that batch, and at the one that an audit measures for itself; and the loop of Cohen et al. (2019):
 batches of 400 copies of one image, torch.randn_like, argmax, a count in numpy, with the network as its users load it.
 On DECIDED: which images are certified at radius sigma, by `smoothing` with n = 10,000 and by `smoothing-sequential` at
@@ -35,28 +35,28 @@ from robusteval.models.classifier import Classifier
 LIMIT, SAVING = 1.1, 10.0
 
 
-def bare_seconds(classifier: Classifier, pictures: torch.Tensor, size: int) -> float:
-    """The network alone on pictures that are there, `size` at a time."""
+def bare_seconds(classifier: Classifier, candidates: torch.Tensor, size: int) -> float:
+    """The network alone on images that are there, `size` at a time."""
     start = time.perf_counter()
     with torch.no_grad():
-        for batch in pictures.split(size):
+        for batch in candidates.split(size):
             classifier.module(batch)
     return time.perf_counter() - start
 
 
-def best_size(classifier: Classifier, pictures: torch.Tensor) -> int:
+def best_size(classifier: Classifier, candidates: torch.Tensor) -> int:
     """The batch at which the network alone is fastest."""
     sizes = (8, 16, 32, 64, 128, 256, 512, 1024)
-    seconds = {size: min(bare_seconds(classifier, pictures, size) for _ in range(3)) for size in sizes}
+    seconds = {size: min(bare_seconds(classifier, candidates, size) for _ in range(3)) for size in sizes}
     return min(seconds, key=seconds.__getitem__)
 
 
-def cohen_counts(classifier: Classifier, picture: torch.Tensor, sigma: float, n: int) -> NDArray[np.int64]:
+def cohen_counts(classifier: Classifier, image: torch.Tensor, sigma: float, n: int) -> NDArray[np.int64]:
     """The votes on one image as the paper's program takes them."""
     counts = np.zeros(classifier.num_classes, dtype=np.int64)
     with torch.no_grad():
         for done in range(0, n, 400):
-            batch = picture.repeat((min(400, n - done), 1, 1, 1))
+            batch = image.repeat((min(400, n - done), 1, 1, 1))
             named = classifier.module(batch + torch.randn_like(batch) * sigma).argmax(1)
             counts += np.bincount(named.numpy(), minlength=classifier.num_classes)
     return counts
@@ -82,9 +82,9 @@ def speed(name: str, classifier: Classifier, images: Images, sigma: float, n: in
         bare = bare_seconds(classifier, noisy, best)
         ours = [certify(certificate, replace(classifier, batch_size=size), images)[1] for size in (best, own)]
         start = time.perf_counter()
-        for picture in images.pixels.split(1):
-            cohen_counts(users, picture, sigma, 100)
-            cohen_counts(users, picture, sigma, n)
+        for image in images.pixels.split(1):
+            cohen_counts(users, image, sigma, 100)
+            cohen_counts(users, image, sigma, n)
         turns.append([bare, *(seconds / bare for seconds in (*ours, time.perf_counter() - start))])
     seconds, at_best, at_own, cohen = (float(statistics.median(column)) for column in zip(*turns, strict=True))
     each = sorted(round(turn[1], 3) for turn in turns)

@@ -39,8 +39,8 @@ def foolbox_pgd(classifier: Classifier, images: Images, norm: Norm, budget: floa
         with guarded(0, block.pixels):
             model = foolbox.PyTorchModel(view.as_module(), bounds=(0, 1), device=block.pixels.device)
             _, found, _ = attack(model, block.pixels, block.labels, epsilons=budget)
-        pictures: torch.Tensor = found
-        return pictures
+        candidates: torch.Tensor = found
+        return candidates
 
     return clocked(run, classifier, images, norm, budget)
 
@@ -58,7 +58,7 @@ def show(what: str, turns: list[tuple[Outcome, Outcome]]) -> None:
 
 
 def lrc() -> None:
-    """100 draws for one picture of 3x224x224, on a network that costs next to nothing."""
+    """100 draws for one image of 3x224x224, on a network that costs next to nothing."""
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
     classifier = make_classifier("tiny", network, (3, 224, 224))
@@ -85,7 +85,7 @@ def bfloat16(name: str, classifier: Classifier, images: Images, budget: float) -
         start = time.perf_counter()
         radii = block.pixels.new_full((len(block),), budget)
         streams = Streams.for_images(0, "pgd", block.ids, block.pixels)
-        found = attack.run(reduced.metered(len(block)), block, radii, streams).pictures
+        found = attack.run(reduced.metered(len(block)), block, radii, streams).examples
         seconds += time.perf_counter() - start
         hits += float((classifier.predict(found).argmax(1) != block.labels).sum())
     print(

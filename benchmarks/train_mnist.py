@@ -50,7 +50,7 @@ def survivors(classifier: Classifier, images: Images, norm: Norm, budget: float)
     streams = Streams.for_images(0, "pgd", chosen.ids, chosen.pixels)
     radii = chosen.pixels.new_full((len(chosen),), budget)
     found = PGD(norm=norm).run(classifier.metered(len(chosen)), chosen, radii, streams)
-    survived[right] = classifier.predict(found.pictures).argmax(1) == chosen.labels
+    survived[right] = classifier.predict(found.examples).argmax(1) == chosen.labels
     return survived
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a folder of MNIST's IDX files")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--arch", default="cnn7-mnist", help="an architecture for 28x28 grey pictures, 10 classes")
+    parser.add_argument("--arch", default="cnn7-mnist", help="an architecture for 28x28 grey images, 10 classes")
     parser.add_argument("--standard-epochs", type=int, default=5)
     parser.add_argument("--pgd-epochs", type=int, default=3)
     parser.add_argument("--budget", type=float, default=0.1, help="Linf budget of PGD training (7 steps)")

@@ -59,6 +59,6 @@ def streams(images: Images, seed: int = 0) -> Streams:
 
 
 def run(attack: Attack, classifier: Classifier, images: Images, budget: float | None, seed: int = 0) -> torch.Tensor:
-    """The pictures that an attack returns, all images at one budget."""
+    """The images that an attack returns, all images at one budget."""
     radii = None if budget is None else images.pixels.new_full((len(images),), budget)
-    return attack.run(classifier.metered(len(images)), images, radii, streams(images, seed)).pictures
+    return attack.run(classifier.metered(len(images)), images, radii, streams(images, seed)).examples

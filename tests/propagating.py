@@ -103,21 +103,21 @@ def small(name: str, dtype: torch.dtype = torch.float32) -> Classifier:
         for parameter in network.parameters():
             parameter.mul_(2.0)
         # Centred, so that all classes occur.
-        logits = network.eval()((pictures(40, SHAPE) - 0.45) / 0.25)
+        logits = network.eval()((candidates(40, SHAPE) - 0.45) / 0.25)
         last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
         last.bias.sub_(logits.mean(0))
     return make_classifier(name, network, SHAPE, (0.4, 0.5), (0.2, 0.3)).to("cpu", dtype)
 
 
-def pictures(n: int, shape: tuple[int, int, int]) -> Tensor:
+def candidates(n: int, shape: tuple[int, int, int]) -> Tensor:
     """Random ones, a third of whose pixels lie on a wall of the box."""
     generator = torch.Generator().manual_seed(1)
     return (1.5 * torch.rand(n, *shape, generator=generator) - 0.25).clamp(0, 1)
 
 
 def images_for(classifier: Classifier, n: int) -> Images:
-    """Pictures in the classifier's type, labelled as it sees them."""
-    pixels = pictures(n, classifier.input_shape).to(classifier.dtype)
+    """Images in the classifier's type, labelled as it sees them."""
+    pixels = candidates(n, classifier.input_shape).to(classifier.dtype)
     return Images(tuple(f"i{k:03d}" for k in range(n)), pixels, classifier.predict(pixels).argmax(1))
 
 
@@ -135,7 +135,7 @@ def proven(name: str, norm: Norm, classifier: Classifier, images: Images, **sett
 
 
 def steps_within(norm: Norm, radius: Tensor, images: Images, draws: int) -> Tensor:
-    """Pictures (draws, N, C, H, W) in the images' type, inside the box and no further than radius (N,): random
+    """Images (draws, N, C, H, W) in the images' type, inside the box and no further than radius (N,): random
     directions at full length, corners of the ball among them."""
     generator = torch.Generator().manual_seed(3)
     x = images.pixels.double()

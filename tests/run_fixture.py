@@ -12,7 +12,7 @@ import pandas as pd
 
 from robusteval.attacks import ATTACKS
 from robusteval.results.bracket import bracket
-from robusteval.results.run import CLEAN, FORMAT, Run, picture_key, write_frame, write_pictures
+from robusteval.results.run import CLEAN, FORMAT, Run, witness_key, write_arrays, write_frame
 from robusteval.results.tables import CALIBRATION, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
 
 EVIL = "<script>alert(1)</script>"
@@ -33,7 +33,7 @@ SMOOTHING = [0.6, 0.5, 0.4, 0.0, 0.7, 0.8, 0.9, 0.9]
 
 
 def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, copies: int = 1, side: int = 4) -> Run:
-    """Write the run into `path`; `copies` repeats the images, each with pictures of `side` x `side` pixels, of which
+    """Write the run into `path`; `copies` repeats the images, each with images of `side` x `side` pixels, of which
     the first five of every eight have a witness."""
     ids = IDS + [f"copy-{i}" for i in range(N * (copies - 1))]
     images = _images(ids)
@@ -51,16 +51,16 @@ def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, co
     run = Run(path, _manifest(len(ids), certificates, metrics))
     ramp = np.linspace(0, 0.15, side * side, dtype=np.float32).reshape(1, side, side)
     pixels = {i: ramp + np.float32(0.1 * (k % N + 1)) for k, i in enumerate(ids)}
-    write_pictures(run.picture_file(CLEAN, "00000"), pixels)
-    write_pictures(
-        run.picture_file("deepfool-l2", "00000"),
-        {picture_key(i, np.nan): pixels[i] + np.float32(0.05) for k, i in enumerate(ids) if k % N < 5},
+    write_arrays(run.array_file(CLEAN, "00000"), pixels)
+    write_arrays(
+        run.array_file("deepfool-l2", "00000"),
+        {witness_key(i, np.nan): pixels[i] + np.float32(0.05) for k, i in enumerate(ids) if k % N < 5},
     )
-    write_pictures(
-        run.picture_file("pgd-linf", "00000"),
+    write_arrays(
+        run.array_file("pgd-linf", "00000"),
         # Once each, under the smallest budget that the witness serves.
         {
-            picture_key(i, min(b for b, hits in PGD.items() if hits[k % N])): pixels[i]
+            witness_key(i, min(b for b, hits in PGD.items() if hits[k % N])): pixels[i]
             for k, i in enumerate(ids)
             if k % N < 3
         },
@@ -100,7 +100,7 @@ def build_paper_run(
     statistics: Sequence[tuple[str, str, float, float]] = (),
     brightness: float = 0.5,
 ) -> Run:
-    """A run of a protocol of that name, of pictures of 1 x 4 x 4 pixels, all of one brightness. Distances that a fake
+    """A run of a protocol of that name, of images of 1 x 4 x 4 pixels, all of one brightness. Distances that a fake
     leaves out are 1; measurements are (label, quantity, at, values), statistics (label, quantity, at, value)."""
     ids = [f"image-{i}" for i in range(len(correct))]
     images = IMAGES.frame(
@@ -153,7 +153,7 @@ def build_paper_run(
     manifest["model"]["name"] = name
     run = Run(path, manifest)
     pixels = np.full((1, 4, 4), brightness, np.float32)
-    write_pictures(run.picture_file(CLEAN, "00000"), dict.fromkeys(ids, pixels))
+    write_arrays(run.array_file(CLEAN, "00000"), dict.fromkeys(ids, pixels))
     run.write_manifest()
     return run
 

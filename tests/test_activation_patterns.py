@@ -84,7 +84,7 @@ def test_flips_towards_a_witness_by_hand() -> None:
 
 
 def bits(margin: float) -> tuple[Classifier, Tensor]:
-    """A ReLU for each of 4 pixels with its kink at 0.5, and 500 pictures that lie `margin` above it."""
+    """A ReLU for each of 4 pixels with its kink at 0.5, and 500 images that lie `margin` above it."""
     network = nn.Sequential(nn.Flatten(), layer(torch.eye(4).tolist(), [-0.5] * 4), nn.ReLU(), nn.Linear(4, 2))
     pixels = torch.full((500, *SHAPE), 0.5 + margin, dtype=F64)
     return make_classifier("bits", network, SHAPE).to("cpu", F64), pixels
@@ -203,7 +203,7 @@ def test_a_network_without_relus_is_unsupported() -> None:
             patterns(make_classifier("smooth", network, SHAPE), HERE.float())
 
 
-def test_relus_across_pictures_are_unsupported() -> None:
+def test_relus_across_images_are_unsupported() -> None:
     network = nn.Sequential(By(lambda x: x.reshape(-1, 2).relu().reshape(len(x), 4)), nn.Linear(4, 2))
     with pytest.raises(UnsupportedError, match=r"batch of 1 in their first dimension.*\(2, 2\)"):
         patterns(make_classifier("strange", network, SHAPE), HERE.float())

@@ -200,7 +200,7 @@ def test_jacobian_of_all_and_of_some_classes() -> None:
     assert view.meter.backwards.tolist() == [7.0] * 3
 
 
-def test_a_reduced_classifier_searches_and_answers_in_the_type_of_the_pictures() -> None:
+def test_a_reduced_classifier_searches_and_answers_in_the_type_of_the_images() -> None:
     classifier, _, _ = affine(4)
     images = random_images(4, 3, classifier)
     view = classifier.metered(3).reduced(torch.bfloat16)

@@ -119,7 +119,7 @@ def test_deepfool_overshoots_two_affine_classes_by_two_percent(norm: Norm) -> No
 
 
 @pytest.mark.parametrize(("name", "norm"), [("pgd", n) for n in PGD.norms] + [("lrc", Norm.L2), ("transfer", Norm.L2)])
-def test_another_seed_gives_another_picture(name: str, norm: Norm) -> None:
+def test_another_seed_gives_another_image(name: str, norm: Norm) -> None:
     model, _, _ = affine(0)
     images = random_images(0, 4, model)
     # Many steps of Linf end in the same corner of the ball whatever the start.
@@ -142,7 +142,7 @@ def test_pgd_leaves_an_image_that_is_wrong_already_at_once() -> None:
     images = replace(images, labels=(images.labels + 1) % model.num_classes)
     view = model.metered(5)
     attack = PGD(norm=Norm.LINF, random_start=False, restarts=3)
-    found = attack.run(view, images, torch.full((5,), 0.01), streams(images)).pictures
+    found = attack.run(view, images, torch.full((5,), 0.01), streams(images)).examples
     assert torch.equal(found, images.pixels)
     assert view.meter.forwards.tolist() == [1.0] * 5
 
@@ -166,7 +166,7 @@ def test_transfer_takes_every_step_on_its_source() -> None:
     source, _, _ = affine(0)
     images = random_images(0, 5, source)
     view = source.metered(5)
-    found = Transfer(norm=Norm.LINF).run(view, images, torch.full((5,), 0.3), streams(images)).pictures
+    found = Transfer(norm=Norm.LINF).run(view, images, torch.full((5,), 0.3), streams(images)).examples
     assert (source.predict(found).argmax(1) != images.labels).all(), "fooled long before the last step"
     assert view.meter.forwards.tolist() == view.meter.backwards.tolist() == [40.0] * 5
 

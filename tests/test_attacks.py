@@ -99,7 +99,7 @@ def test_an_attack_follows_what_it_says(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "norm"), CASES, ids=IDS)
 def test_batches_and_seeds(name: str, norm: Norm) -> None:
-    """The same seed gives the same pictures, and leaves torch's own generator alone; where the attack promises it, an
+    """The same seed gives the same images, and leaves torch's own generator alone; where the attack promises it, an
     image alone gives the same too."""
     classifier, weight, bias = affine(2)
     # Numba would be half a minute about another dtype.
@@ -127,7 +127,7 @@ def test_every_image_has_its_own_budget(name: str, norm: Norm) -> None:
     exact = torch.from_numpy(affine_distances(weight, bias, images, norm))
     radii = exact * torch.linspace(0.3, 1.5, 6)
     attack = make(name, norm)
-    found = attack.run(classifier.metered(6), images, radii, streams(images)).pictures
+    found = attack.run(classifier.metered(6), images, radii, streams(images)).examples
     assert (norm.size(found - images.pixels) <= radii * (1 + 1e-6)).all()
     assert (classifier.predict(found[:3]).argmax(1) == images.labels[:3]).all()
     if name in STRONG:

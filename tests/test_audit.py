@@ -18,7 +18,7 @@ import torch
 
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
 from robusteval.core.images import Images
-from robusteval.results.run import CLEAN, read_frame, read_note, read_pictures, write_frame, write_pictures
+from robusteval.results.run import CLEAN, read_arrays, read_frame, read_note, write_arrays, write_frame
 from robusteval.results.tables import TABLES
 
 COUNT = 20
@@ -154,11 +154,11 @@ def copy(run: Run, tmp_path: Path) -> Run:
 
 
 def test_a_tampered_witness_is_named(copy: Run) -> None:
-    path = next(p for p in sorted(copy.path.glob("witnesses/pgd-linf/*")) if read_pictures(p))
-    pictures = read_pictures(path)
-    key = sorted(pictures)[0]
-    clean = copy.pictures(CLEAN)[key.split("/")[1]]
-    write_pictures(path, pictures | {key: clean})
+    path = next(p for p in sorted(copy.path.glob("witnesses/pgd-linf/*")) if read_arrays(p))
+    arrays = read_arrays(path)
+    key = sorted(arrays)[0]
+    clean = copy.arrays(CLEAN)[key.split("/")[1]]
+    write_arrays(path, arrays | {key: clean})
     findings = list(verify(copy))
     assert any("was changed" in f and path.name in f for f in findings)
     assert any("pgd-linf, row" in f and key.split("/")[1] in f and "success" in f for f in findings)
@@ -191,7 +191,7 @@ def test_a_tampered_part_is_named_even_when_its_tables_follow(copy: Run, stage: 
 
 
 def test_a_missing_witness_and_a_stray_file_are_named(copy: Run) -> None:
-    path = copy.picture_file("pgd-linf", "00000")
+    path = copy.array_file("pgd-linf", "00000")
     path.rename(path.with_name("stray.safetensors"))
     findings = list(verify(copy))
     assert "witnesses/pgd-linf/00000.safetensors is missing" in findings

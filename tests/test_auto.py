@@ -59,12 +59,12 @@ def test_affine_classifiers_are_attacked_at_their_exact_distances(norm: Norm, cl
     exact = affine_distances(weight, bias, images, norm)
     budget = float(np.median(exact))
     for attack in strong(norm):
-        pictures = run(attack, classifier, images, budget).pictures
-        verdict = judge(classifier, images, pictures, norm, budget)
+        candidates = run(attack, classifier, images, budget).examples
+        verdict = judge(classifier, images, candidates, norm, budget)
         success = verdict.success.numpy()
         assert (exact[success] <= budget * (1 + 1e-5)).all(), attack
         assert success[exact <= 0.9 * budget].all(), attack
-        assert torch.equal(pictures[~verdict.success], images.pixels[~verdict.success]), attack
+        assert torch.equal(candidates[~verdict.success], images.pixels[~verdict.success]), attack
 
 
 def test_a_relu_network_with_three_classes() -> None:
@@ -74,8 +74,8 @@ def test_a_relu_network_with_three_classes() -> None:
     flat = images.pixels.double().flatten(1).numpy()
     exact = np.array([two_layer_linf(parameters, x, c) for x, c in zip(flat, images.labels.tolist(), strict=True)])
     for budget in (0.05, 0.2, 0.4):
-        pictures = run(Auto(norm=Norm.LINF, **SMALL), classifier, images, budget).pictures
-        success = judge(classifier, images, pictures, Norm.LINF, budget).success.numpy()
+        candidates = run(Auto(norm=Norm.LINF, **SMALL), classifier, images, budget).examples
+        success = judge(classifier, images, candidates, Norm.LINF, budget).success.numpy()
         assert success[exact <= 0.98 * budget].all()
         assert not success[exact > budget * (1 + 1e-5)].any()
 
@@ -96,7 +96,7 @@ def test_the_stage_that_fooled_an_image_is_recorded() -> None:
         linear.bias.mul_(1e5)
     found = run(Auto(norm=Norm.L2, **SMALL), classifier, images, budget)
     assert (found.measurements["stage"].numpy()[exact <= 0.9 * budget] == 2).all()
-    assert judge(classifier, images, found.pictures, Norm.L2, budget).success.numpy()[exact <= 0.9 * budget].all()
+    assert judge(classifier, images, found.examples, Norm.L2, budget).success.numpy()[exact <= 0.9 * budget].all()
 
 
 @pytest.mark.parametrize("norm", BALLS)
@@ -114,7 +114,7 @@ def test_an_image_alone_gives_the_same(norm: Norm) -> None:
         together = run(attack, classifier, images, budget)
         for i in range(len(images)):
             alone = run(attack, classifier, images.select(torch.tensor([i])), budget)
-            torch.testing.assert_close(alone.pictures[0], together.pictures[i], rtol=0, atol=1e-9)
+            torch.testing.assert_close(alone.examples[0], together.examples[i], rtol=0, atol=1e-9)
 
 
 def test_each_image_has_its_own_budget() -> None:
@@ -123,9 +123,9 @@ def test_each_image_has_its_own_budget() -> None:
     exact = torch.tensor(affine_distances(weight, bias, images, Norm.LINF), dtype=torch.float32)
     budget = torch.where(torch.arange(8) % 2 == 0, 1.1 * exact, 0.9 * exact)
     for attack in (APGD(norm=Norm.LINF, iterations=40), Auto(norm=Norm.LINF, **SMALL)):
-        pictures = attack.run(classifier.metered(8), images, budget, streams(images)).pictures
-        assert (Norm.LINF.size(pictures - images.pixels) <= budget * (1 + 1e-6)).all()
-        assert (classifier.predict(pictures).argmax(1) != images.labels).tolist() == [True, False] * 4
+        candidates = attack.run(classifier.metered(8), images, budget, streams(images)).examples
+        assert (Norm.LINF.size(candidates - images.pixels) <= budget * (1 + 1e-6)).all()
+        assert (classifier.predict(candidates).argmax(1) != images.labels).tolist() == [True, False] * 4
 
 
 def test_apgd_counts_what_it_evaluates() -> None:
@@ -153,7 +153,7 @@ def test_near_misses_get_a_second_look_and_others_cost_nothing(norm: Norm) -> No
     classifier, weight, bias = affine(4, classes=2)
     images = random_images(4, 9, classifier)
     exact = torch.from_numpy(affine_distances(weight, bias, images, norm)).float()
-    witnesses = run(FAB(norm=norm), classifier, images, 0.0).pictures
+    witnesses = run(FAB(norm=norm), classifier, images, 0.0).examples
     witnesses = images.pixels + 1.05 * (witnesses - images.pixels)
     witnesses[8] = images.pixels[8]
     share = torch.tensor([1.02, 1.02, 1.02, 1.02, 0.97, 0.97, 0.5, 0.5, 1.02])
@@ -187,8 +187,8 @@ def test_a_model_without_gradients_or_with_broken_ones_is_no_obstacle() -> None:
         classifier.module.network = Masked(inner, broken)
         labelled = Images(images.ids, images.pixels, classifier.predict(images.pixels).argmax(1))
         found = run(Auto(norm=Norm.LINF, iterations=5, queries=200), classifier, labelled, 0.2)
-        assert found.pictures.isfinite().all()
-        verdict = judge(classifier, labelled, found.pictures, Norm.LINF, 0.2)
+        assert found.examples.isfinite().all()
+        verdict = judge(classifier, labelled, found.examples, Norm.LINF, 0.2)
         assert torch.equal(verdict.success, found.measurements["stage"].isfinite())
         assert verdict.success.any()
 
@@ -211,8 +211,8 @@ def test_pixels_whose_derivative_is_not_a_number_are_left_alone() -> None:
     inner = classifier.module.network
     assert isinstance(inner, torch.nn.Module)
     classifier.module.network = Broken(inner)
-    pictures = run(APGD(norm=Norm.L2, iterations=20), classifier, images, budget).pictures
-    assert judge(classifier, images, pictures, Norm.L2, budget).success.all()
+    candidates = run(APGD(norm=Norm.L2, iterations=20), classifier, images, budget).examples
+    assert judge(classifier, images, candidates, Norm.L2, budget).success.all()
 
 
 def test_misclassified_and_no_images() -> None:
@@ -221,10 +221,10 @@ def test_misclassified_and_no_images() -> None:
     wrong = Images(images.ids, images.pixels, (images.labels + 1) % 5)
     for norm in BALLS:
         for attack in strong(norm):
-            found = run(attack, classifier, wrong, 0.1).pictures
+            found = run(attack, classifier, wrong, 0.1).examples
             assert judge(classifier, wrong, found, norm, 0.1).success.all()
             none = images.select(torch.zeros(4, dtype=torch.bool))
-            assert run(attack, classifier, none, 0.1).pictures.shape == (0, 1, 8, 8)
+            assert run(attack, classifier, none, 0.1).examples.shape == (0, 1, 8, 8)
 
 
 def test_the_checkpoints_are_the_published_ones() -> None:

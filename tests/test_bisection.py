@@ -103,7 +103,7 @@ def test_a_model_that_never_errs_returns_the_images_and_decided_images_cost_noth
     images = images.select(torch.tensor([0]))
     view = classifier.metered(1)
     attack = PGD(norm=Norm.L2, steps=5, minimum_distance=True)
-    found = attack.run(view, images, None, streams(images)).pictures
+    found = attack.run(view, images, None, streams(images)).examples
     assert torch.equal(found, images.pixels)
     assert view.meter.forwards.tolist() == [4 * (5 + 1 + 1)], "four radii of five steps, and one look at each end"
 

@@ -27,7 +27,7 @@ from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.reports.formats.transfer import as_markdown, write_transfer_matrix
-from robusteval.results.run import Run, picture_key, witness_picture
+from robusteval.results.run import Run, stored_witness, witness_key
 
 GRID = [0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2]
 
@@ -75,17 +75,17 @@ def test_the_grid_finds_what_the_exact_distances_allow(run: Run, images: Images)
     assert own.groupby("image_id")["success"].apply(lambda s: s.is_monotonic_increasing).all()
 
 
-def test_a_picture_is_kept_once_under_the_smallest_budget_that_it_serves(run: Run, images: Images) -> None:
-    rows, pictures = run.table("witnesses"), run.pictures("pgd-linf")
+def test_a_image_is_kept_once_under_the_smallest_budget_that_it_serves(run: Run, images: Images) -> None:
+    rows, arrays = run.table("witnesses"), run.arrays("pgd-linf")
     own = rows[(rows["method"] == "pgd-linf") & rows["success"]]
     smallest = own.groupby("image_id")["budget"].min()
-    assert set(pictures) == {picture_key(str(i), float(b)) for i, b in smallest.items()}
+    assert set(arrays) == {witness_key(str(i), float(b)) for i, b in smallest.items()}
     for row in own.itertuples():
-        picture = witness_picture(pictures, str(row.image_id), float(str(row.budget)), GRID)
-        assert picture is not None
+        array = stored_witness(arrays, str(row.image_id), float(str(row.budget)), GRID)
+        assert array is not None
         original = images.pixels[images.ids.index(str(row.image_id))].numpy()
-        assert np.abs(picture.astype(float) - original).max() == pytest.approx(row.linf, rel=1e-6)
-    assert witness_picture(pictures, "nobody", 0.2, GRID) is None
+        assert np.abs(array.astype(float) - original).max() == pytest.approx(row.linf, rel=1e-6)
+    assert stored_witness(arrays, "nobody", 0.2, GRID) is None
 
 
 def test_bisection_agrees_with_the_grid(run: Run) -> None:
@@ -157,14 +157,14 @@ def test_a_search_in_bfloat16_is_judged_in_full_precision(images: Images, tmp_pa
 
 
 class Shy(FixedBudgetAttack):
-    """Finds its closest picture at large budgets only."""
+    """Finds its closest image at large budgets only."""
 
     name = "shy"
     summary = "for tests"
     norms = (Norm.LINF,)
 
     def within(self, classifier: Classifier, images: Images, budget: torch.Tensor, streams: Streams) -> Candidates:
-        close = DeepFool(norm=Norm.LINF).closest(classifier, images, streams).pictures
+        close = DeepFool(norm=Norm.LINF).closest(classifier, images, streams).examples
         return Candidates(torch.where(column(budget >= GRID[3], close), close, images.pixels))
 
 
@@ -172,7 +172,7 @@ def test_a_witness_at_a_large_budget_serves_every_smaller_one_that_it_fits(image
     classifier = affine(1)[0]
     stage = Stage("shy", Shy(norm=Norm.LINF), tuple(GRID))
     part = attack(Context(classifier, (), 0), stage, images, torch.ones(len(images), dtype=torch.bool))
-    deepfool = DeepFool(norm=Norm.LINF).closest(classifier.metered(24), images, streams(images)).pictures
+    deepfool = DeepFool(norm=Norm.LINF).closest(classifier.metered(24), images, streams(images)).examples
     distance = Norm.LINF.size(deepfool.double() - images.pixels.double()).numpy()
     assert ((distance > GRID[0]) & (distance < GRID[3])).any(), "some images are at stake"
     for budget, rows in part.rows.groupby("budget"):
@@ -180,7 +180,7 @@ def test_a_witness_at_a_large_budget_serves_every_smaller_one_that_it_fits(image
         assert (rows["success"].to_numpy() == found).all()
     won = part.rows[part.rows["success"]]
     smallest = won.groupby("image_id")["budget"].min()
-    assert set(part.pictures) == {picture_key(str(i), float(b)) for i, b in smallest.items()}
-    # The largest half of the grid is never tried again once a picture fits the smaller half.
+    assert set(part.arrays) == {witness_key(str(i), float(b)) for i, b in smallest.items()}
+    # The largest half of the grid is never tried again once an image fits the smaller half.
     asked = part.rows[part.rows["forwards"] > 0].groupby("image_id")["budget"].count()
     assert (asked <= 4).all()

@@ -459,8 +459,8 @@ def test_a_climb_stays_in_the_ball_and_in_the_box_and_gains(norm: Norm, radius: 
 
 
 @pytest.mark.parametrize("norm", BALLS)
-def test_the_farthest_picture_is_the_best_of_the_ball_and_the_box(norm: Norm) -> None:
-    """Of 3,000 pictures in both none has a larger <v, gradient>; in L2 up to what clipping costs."""
+def test_the_farthest_image_is_the_best_of_the_ball_and_the_box(norm: Norm) -> None:
+    """Of 3,000 images in both none has a larger <v, gradient>; in L2 up to what clipping costs."""
     generator = torch.Generator().manual_seed(1)
     x, gradient = (
         torch.rand(1, *SHAPE, generator=generator).double(),
@@ -506,7 +506,7 @@ class Extremes(nn.Module):
 
 
 @pytest.mark.parametrize("norm", BALLS)
-def test_omega_looks_at_pictures_only(norm: Norm) -> None:
+def test_omega_looks_at_images_only(norm: Norm) -> None:
     seen, images = Extremes(), random_images(20)
     classifier = make_classifier("seen", nn.Sequential(seen, nn.Flatten(), nn.Linear(16, 2)), SHAPE)
     certificate = OmegaBound(norm=norm, grid=(5.0,), batches=5, batch=10)
@@ -611,7 +611,7 @@ def test_smoothing_of_a_linear_network_meets_the_exact_radius() -> None:
 
 
 def test_smoothing_noise_is_not_clipped_to_the_box() -> None:
-    """The class is 1 only where a pixel is below zero: half of the noise at a black picture."""
+    """The class is 1 only where a pixel is below zero: half of the noise at a black image."""
     layer = nn.Linear(1, 2)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0], [-1.0]]))

@@ -63,7 +63,7 @@ def test_an_affine_logit_reaches_its_maximum_over_the_box() -> None:
     corners = (weight > 0).to(F64)
     logits = corners @ weight.T + bias
     for k, corner in enumerate(corners):
-        assert torch.equal(seen.pictures[f"class-{k}"].flatten(), corner)
+        assert torch.equal(seen.arrays[f"class-{k}"].flatten(), corner)
         assert statistics(seen, "logit")[k] == pytest.approx(float(logits[k, k]), rel=1e-12)
         assert statistics(seen, "probability")[k] == pytest.approx(float(logits[k].softmax(0)[k]), rel=1e-9)
 
@@ -74,13 +74,13 @@ def test_the_steps_are_plain_gradient_steps_cut_at_the_box(steps: int) -> None:
     classifier, weight, bias = oracle(4)
     rate = 0.02
     seen = observe(ActivationMaximization(steps=steps, learning_rate=rate), classifier, blank(classifier))
-    starts = torch.stack([seen.pictures[f"start-{k}"].flatten() for k in range(5)])
-    assert seen.pictures.keys() == {f"{kind}-{k}" for k in range(5) for kind in ("start", "class")}
+    starts = torch.stack([seen.arrays[f"start-{k}"].flatten() for k in range(5)])
+    assert seen.arrays.keys() == {f"{kind}-{k}" for k in range(5) for kind in ("start", "class")}
 
     def at(t: float) -> Tensor:
         return ((starts + t * rate * weight).clamp(0, 1) * weight).sum(1) + bias
 
-    ends = torch.stack([seen.pictures[f"class-{k}"].flatten() for k in range(5)])
+    ends = torch.stack([seen.arrays[f"class-{k}"].flatten() for k in range(5)])
     assert torch.allclose(ends, (starts + steps * rate * weight).clamp(0, 1), rtol=0, atol=1e-12)
     assert 0 < float(((ends > 0) & (ends < 1)).double().mean()) < 1
     for quantity, expected in (("logit_start", at(0)), ("logit", at(steps))):
@@ -97,7 +97,7 @@ def test_the_noise_is_gaussian_around_grey_and_a_class_has_its_own_whatever_the_
     classifier = make_classifier("wide", network, (3, 40, 40)).to("cpu", F64)
     images = images_of(torch.zeros(2, 3, 40, 40, dtype=F64))
     base = observe(ActivationMaximization(steps=1, noise=0.1), classifier, images)
-    starts = torch.stack([base.pictures[f"start-{k}"].flatten() for k in range(5)])
+    starts = torch.stack([base.arrays[f"start-{k}"].flatten() for k in range(5)])
     n = starts.numel()
     assert abs(float(starts.mean()) - 0.5) < 5 * 0.1 / math.sqrt(n)
     assert abs(float(starts.std()) - 0.1) < 5 * 0.1 / math.sqrt(2 * n)
@@ -106,12 +106,12 @@ def test_the_noise_is_gaussian_around_grey_and_a_class_has_its_own_whatever_the_
         other = observe(
             ActivationMaximization(steps=1, noise=0.1, classes=classes), replace(classifier, batch_size=size), images
         )
-        assert len(other.pictures) == 2 * min(classes, 5)
+        assert len(other.arrays) == 2 * min(classes, 5)
         for k in range(min(classes, 5)):
-            assert torch.equal(other.pictures[f"start-{k}"], base.pictures[f"start-{k}"])
+            assert torch.equal(other.arrays[f"start-{k}"], base.arrays[f"start-{k}"])
     grey = observe(ActivationMaximization(steps=1, noise=0), classifier, images)
-    assert all((grey.pictures[f"start-{k}"] == 0.5).all() for k in range(5))
-    wild = observe(ActivationMaximization(steps=1, noise=3), classifier, images).pictures["start-0"]
+    assert all((grey.arrays[f"start-{k}"] == 0.5).all() for k in range(5))
+    wild = observe(ActivationMaximization(steps=1, noise=3), classifier, images).arrays["start-0"]
     assert wild.min() == 0
     assert wild.max() == 1
 
@@ -120,7 +120,7 @@ def test_a_small_step_never_lowers_a_smooth_logit() -> None:
     seen = observe(ActivationMaximization(steps=200, learning_rate=0.01), small_net(), images_of(random_pixels(1)))
     path = list(statistics(seen, "mean_logit").values())
     assert np.all(np.diff(path) >= 0)
-    assert all(0 <= float(p.min()) <= float(p.max()) <= 1 for p in seen.pictures.values())
+    assert all(0 <= float(p.min()) <= float(p.max()) <= 1 for p in seen.arrays.values())
 
 
 class Hostile(nn.Module):
@@ -144,8 +144,8 @@ def test_what_has_no_gradient_stays_and_leaves(broken: bool) -> None:
     images = images_of(random_pixels(1))
     seen = metric.observe(classifier, images, None, Streams.for_set(1, "x", images.pixels), lambda *at: done.append(at))
     for k, moves in enumerate((not broken, False, not broken)):
-        end = seen.pictures[f"class-{k}"]
-        assert torch.equal(end, torch.ones_like(end) if moves else seen.pictures[f"start-{k}"])
+        end = seen.arrays[f"class-{k}"]
+        assert torch.equal(end, torch.ones_like(end) if moves else seen.arrays[f"start-{k}"])
     # A pixel that rises by 2 / 32 a step is full after 16; then each part of the path asks once more.
     assert float(classifier.meter.backwards.sum()) <= 20 + 3 * (PARTS + 1)
     assert done == [(100 * i, 1000) for i in range(1, 11)]
@@ -184,8 +184,8 @@ def test_two_classes_are_reached_exactly_within_the_distance_of_the_plane(norm: 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_of_five_classes_those_are_reached_that_a_linear_program_reaches(seed: int) -> None:
     """The largest margin m of the target over all others in the Linf ball and the box, by a linear program. Where m < 0
-    no picture reaches; where m > log 4 the largest probability is above 1 / (1 + 4 exp(-m)) > 1/2, so its picture
-    does; between the two the picture of the largest probability may miss."""
+    no image reaches; where m > log 4 the largest probability is above 1 / (1 + 4 exp(-m)) > 1/2, so its image
+    does; between the two the image of the largest probability may miss."""
     classifier, weight, bias = oracle(seed)
     images = centred(classifier, seed, 80, 0.6)
     budget = 0.03
@@ -209,25 +209,25 @@ def test_of_five_classes_those_are_reached_that_a_linear_program_reaches(seed: i
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("norm", BALLS)
-def test_pictures_stay_in_ball_and_box_and_bear_out_the_numbers(norm: Norm, dtype: torch.dtype) -> None:
+def test_images_stay_in_ball_and_box_and_bear_out_the_numbers(norm: Norm, dtype: torch.dtype) -> None:
     classifier = small_net(dtype=dtype)
     pixels = random_pixels(40).to(dtype).round(decimals=1)
     images = replace(images_of(pixels), labels=classifier.predict(pixels).argmax(1))
     budget = {Norm.L1: 3.0, Norm.L2: 0.8, Norm.LINF: 0.2}[norm]
     seen = observe(TargetedGrid(norm=norm, budget=budget, steps=20), classifier, images)
     sources = sorted(set(images.labels.tolist()))
-    assert seen.pictures.keys() == {f"{s}-{t}" for s in sources for t in range(3)}
+    assert seen.arrays.keys() == {f"{s}-{t}" for s in sources for t in range(3)}
     assert statistics(seen, "sources") == {0: len(sources)}
     assert len(statistics(seen, "reached")) == 2 * len(sources)
     for s in sources:
         image = images.pixels[int((images.labels == s).nonzero()[0])]
-        assert torch.equal(seen.pictures[f"{s}-{s}"], image), "the first by id"
+        assert torch.equal(seen.arrays[f"{s}-{s}"], image), "the first by id"
         for t in set(range(3)) - {s}:
-            picture = seen.pictures[f"{s}-{t}"]
-            distance = float(norm.size((picture - image).double()[None]))
-            assert 0 <= float(picture.min()) <= float(picture.max()) <= 1
+            array = seen.arrays[f"{s}-{t}"]
+            distance = float(norm.size((array - image).double()[None]))
+            assert 0 <= float(array.min()) <= float(array.max()) <= 1
             assert distance <= budget * (1 + 1e-6)
-            probability, before = classifier.predict(torch.stack([picture, image])).double().softmax(1)
+            probability, before = classifier.predict(torch.stack([array, image])).double().softmax(1)
             assert statistics(seen, "distance")[3 * s + t] == pytest.approx(distance)
             assert statistics(seen, "target_probability")[3 * s + t] == pytest.approx(float(probability[t]), rel=1e-6)
             assert statistics(seen, "reached")[3 * s + t] == float(probability.argmax() == t)
@@ -241,14 +241,14 @@ def test_the_image_is_the_first_correct_one_and_a_class_without_is_an_empty_colu
     images = replace(images_of(pixels + 0.01 * torch.arange(4)[:, None, None, None]), labels=torch.tensor([1, 1, 0, 0]))
     metric = TargetedGrid(norm=Norm.L2, budget=0.5, steps=3)
     seen = observe(metric, classifier, images)
-    assert torch.equal(seen.pictures["1-1"], images.pixels[1])
-    assert torch.equal(seen.pictures["0-0"], images.pixels[2])
+    assert torch.equal(seen.arrays["1-1"], images.pixels[1])
+    assert torch.equal(seen.arrays["0-0"], images.pixels[2])
     only = observe(metric, classifier, replace(images, labels=torch.tensor([0, 1, 1, 1])).select(torch.tensor([1, 2])))
-    assert only.pictures.keys() == {"1-1", "1-0"}
+    assert only.arrays.keys() == {"1-1", "1-0"}
     assert statistics(only, "sources") == {0: 1}
     assert list(statistics(only, "reached")) == [2]
     wrong = observe(metric, classifier, replace(images, labels=torch.tensor([1, 0, 1, 0])))
-    assert not wrong.pictures
+    assert not wrong.arrays
     assert [(s.quantity, s.value) for s in wrong.statistics] == [("sources", 0)]
 
 
@@ -256,7 +256,7 @@ def test_more_classes_than_the_limit_are_left_out() -> None:
     classifier, _, _ = oracle(2)
     images = centred(classifier, 3, 60, 1.0)
     seen = observe(TargetedGrid(norm=Norm.LINF, budget="8/255", steps=3, classes=2), classifier, images)
-    assert seen.pictures.keys() == {"0-0", "0-1", "1-1", "1-0"}
+    assert seen.arrays.keys() == {"0-0", "0-1", "1-1", "1-0"}
     assert set(statistics(seen, "reached")) == {1, 5}
     assert max(statistics(seen, "distance").values()) == pytest.approx(8 / 255)
 
@@ -392,20 +392,20 @@ def test_the_report_shows_all_three_under_the_papers_names(audited: tuple[Run, C
     run, _ = audited
     found = {plot.name: plot for chapter in MINE for plot in chapter.plots(run)}
     titles = {
-        "pictures-activation-maximization": "What the model sees in each class (SmoothKernels, figure 3)",
+        "images-activation-maximization": "What the model sees in each class (SmoothKernels, figure 3)",
         "path-activation-maximization": "What the model sees in each class: the logit on the way",
-        "pictures-targeted-grid-linf": "Targeted attacks, class by class, Linf (SmoothKernels, figure 10)",
-        "pictures-targeted-grid-l2": "Targeted attacks, class by class, L2 (SmoothKernels, figure 10)",
-        "pictures-sure": "Most deceptive examples: PGD, Linf (SmoothKernels, figures 2 and 38)",
-        "pictures-deception": "Most deceptive examples: DeepFool, L2 (SmoothKernels, figures 2 and 38)",
+        "images-targeted-grid-linf": "Targeted attacks, class by class, Linf (SmoothKernels, figure 10)",
+        "images-targeted-grid-l2": "Targeted attacks, class by class, L2 (SmoothKernels, figure 10)",
+        "images-sure": "Most deceptive examples: PGD, Linf (SmoothKernels, figures 2 and 38)",
+        "images-deception": "Most deceptive examples: DeepFool, L2 (SmoothKernels, figures 2 and 38)",
     }
     assert {name: plot.title for name, plot in found.items()} == titles
-    assert "The first 3 of 10 classes" in found["pictures-targeted-grid-l2"].caption
-    assert "The first" not in found["pictures-activation-maximization"].caption
-    drawn = {"pictures-activation-maximization": 20, "pictures-targeted-grid-l2": 9}
+    assert "The first 3 of 10 classes" in found["images-targeted-grid-l2"].caption
+    assert "The first" not in found["images-activation-maximization"].caption
+    drawn = {"images-activation-maximization": 20, "images-targeted-grid-l2": 9}
     for name, images in drawn.items():
         assert save(found[name], tmp_path).count("<image") == images
-    assert found["pictures-activation-maximization"].data["probability"].between(0.9, 1).all()
+    assert found["images-activation-maximization"].data["probability"].between(0.9, 1).all()
     grids = [grid for chapter in MINE for grid in chapter.grids(run)]
     assert [len(grid.rows) for grid in grids] == [10, 20, 6, 2]
 
@@ -428,15 +428,15 @@ def test_the_grid_of_the_report_follows_from_the_statistics(audited: tuple[Run, 
         assert sum(int(line[1].split()[0]) for line in lines if line[0].startswith(way)) == expected
 
 
-def test_the_most_deceptive_pictures_are_what_the_model_is_surest_of(audited: tuple[Run, Classifier]) -> None:
+def test_the_most_deceptive_images_are_what_the_model_is_surest_of(audited: tuple[Run, Classifier]) -> None:
     run, model = audited
     images = run.table("images").set_index("image_id")
     for stage in stages(run, "deception"):
-        pictures = deception.witnesses(stage, list(images.index))
-        logits = model.predict(torch.stack([torch.tensor(p) for p in pictures.values()]))
-        sure = dict(zip(pictures, logits.double().softmax(1), strict=True))
+        arrays = deception.witnesses(stage, list(images.index))
+        logits = model.predict(torch.stack([torch.tensor(p) for p in arrays.values()]))
+        sure = dict(zip(arrays, logits.double().softmax(1), strict=True))
         best = deception.most_deceptive(stage).set_index("label")
-        found = {i: int(images["label"][i]) for i in pictures}
+        found = {i: int(images["label"][i]) for i in arrays}
         assert set(best.index) == set(found.values())
         for label, row in best.iterrows():
             same = {i: p for i, p in sure.items() if found[i] == label}

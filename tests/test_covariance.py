@@ -35,10 +35,10 @@ def values(seen: Observation, quantity: str) -> dict[float, float]:
     return {s.at: s.value for s in seen.statistics if s.quantity == quantity}
 
 
-def by_brute_force(pictures: Tensor) -> Rings:
-    """By (c, d, ring): the mean distance and, for each picture, the mean product over all ordered pairs of pixels."""
-    channels, height, width = pictures.shape[1:]
-    x = pictures.numpy()
+def by_brute_force(arrays: Tensor) -> Rings:
+    """By (c, d, ring): the mean distance and, for each image, the mean product over all ordered pairs of pixels."""
+    channels, height, width = arrays.shape[1:]
+    x = arrays.numpy()
     pixels = list(product(range(height), range(width)))
     sums: dict[tuple[int, int, int], list[tuple[float, NDArray[np.float64]]]] = {}
     for (a, b), (i, j) in product(pixels, pixels):
@@ -57,8 +57,8 @@ def test_functions_match_a_loop_over_all_pairs(shape: tuple[int, int, int]) -> N
     perturbations = torch.randn(45, *shape, generator=generator, dtype=F64) + 0.3
     pixels = torch.rand(45, *shape, generator=generator).double()
     seen = measured(pixels, perturbations)
-    for prefix, pictures in (("", perturbations), ("data_", pixels - pixels.mean(0))):
-        for (c, d, _), (at, expected) in by_brute_force(pictures).items():
+    for prefix, arrays in (("", perturbations), ("data_", pixels - pixels.mean(0))):
+        for (c, d, _), (at, expected) in by_brute_force(arrays).items():
             if c <= d:
                 found = {round(k, 9): v for k, v in values(seen, f"{prefix}covariance_{c}_{d}").items()}
                 assert found[round(at, 9)] == pytest.approx(expected.mean(), rel=1e-10, abs=1e-12)
@@ -83,10 +83,10 @@ def test_matrices_are_those_of_numpy() -> None:
     pixels, perturbations = random_pixels(30), random_pixels(30).flip(0) - 0.2
     seen = measured(pixels, perturbations)
     x, y = perturbations.flatten(1).numpy(), pixels.flatten(1).numpy()
-    assert np.allclose(seen.pictures["perturbations"], x.T @ x / 30, rtol=1e-6)
-    assert np.allclose(seen.pictures["images"], np.cov(y.T, bias=True), rtol=1e-6, atol=1e-8)
-    assert not measured(pixels, perturbations, matrix=31).pictures
-    assert measured(pixels, perturbations, matrix=32).pictures.keys() == {"perturbations", "images"}
+    assert np.allclose(seen.arrays["perturbations"], x.T @ x / 30, rtol=1e-6)
+    assert np.allclose(seen.arrays["images"], np.cov(y.T, bias=True), rtol=1e-6, atol=1e-8)
+    assert not measured(pixels, perturbations, matrix=31).arrays
+    assert measured(pixels, perturbations, matrix=32).arrays.keys() == {"perturbations", "images"}
 
 
 ZETA_SHAPE = (2, 8, 8)
@@ -99,7 +99,7 @@ def fields(zeta: float, n: int = 800) -> Tensor:
 
 @pytest.mark.parametrize("zeta", [1.0, 2.0, 3.0])
 def test_long_range_noise_has_the_covariance_it_was_drawn_with(zeta: float) -> None:
-    """exp(-r / zeta) within a channel and half across, within five standard errors of the pictures' own means."""
+    """exp(-r / zeta) within a channel and half across, within five standard errors of the images' own means."""
     x = fields(zeta)
     place = torch.cartesian_prod(*(torch.arange(float(n), dtype=F64) for n in ZETA_SHAPE[1:]))
     r = torch.cdist(place, place)
@@ -160,7 +160,7 @@ def test_decay_length_by_hand() -> None:
 
 
 def test_raw_moments_of_perturbations_keep_their_mean() -> None:
-    """A constant perturbation never decays; the images less their mean picture are white."""
+    """A constant perturbation never decays; the images less their mean image are white."""
     pixels = random_pixels(20)
     seen = measured(pixels, torch.full_like(pixels, 0.1))
     for quantity in ("covariance_0_0", "covariance_0_1"):
@@ -182,7 +182,7 @@ def test_images_without_a_witness_are_left_out() -> None:
     for quantity in ("covariance_0_0", "covariance_0_1", "perturbations"):
         assert values(seen, quantity) == pytest.approx(values(alone, quantity))
     assert values(seen, "images") == {0: 9}
-    assert torch.allclose(seen.pictures["perturbations"], alone.pictures["perturbations"])
+    assert torch.allclose(seen.arrays["perturbations"], alone.arrays["perturbations"])
 
 
 def test_one_image() -> None:
@@ -201,7 +201,7 @@ def test_no_witness_at_all_is_unsupported() -> None:
 
 
 def test_memory_does_not_grow_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No part that is read holds more pictures than fit: a padded one of 2 x 8 x 5 numbers."""
+    """No part that is read holds more images than fit: a padded one of 2 x 8 x 5 numbers."""
     from robusteval.metrics import covariance
 
     seen: list[int] = []
@@ -223,4 +223,4 @@ def test_memory_does_not_grow_with_the_images(monkeypatch: pytest.MonkeyPatch) -
         assert sum(seen) == 800
     for other in found[1:]:
         assert [s.value for s in other.statistics] == pytest.approx([s.value for s in found[0].statistics], rel=1e-9)
-        assert torch.allclose(other.pictures["perturbations"], found[0].pictures["perturbations"])
+        assert torch.allclose(other.arrays["perturbations"], found[0].arrays["perturbations"])

@@ -38,7 +38,7 @@ EXAMPLES: dict[str, Defense] = {
 
 
 def separable(n: int = 96) -> Images:
-    """Three classes of 4x4 pictures, each bright in another row."""
+    """Three classes of 4x4 images, each bright in another row."""
     generator = torch.Generator().manual_seed(5)
     labels = torch.arange(n) % 3
     pixels = 0.3 * torch.rand(n, 1, 4, 4, generator=generator)

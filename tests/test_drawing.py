@@ -31,10 +31,10 @@ def test_a_figure_is_laid_out_once_and_drawn_once_for_each_format(tmp_path: Path
     assert drawn[0] == drawn[1]
     assert not np.allclose(drawn[0], (0.125, 0.11, 0.775, 0.77)), "where matplotlib puts axes without a layout"
     assert 'width="360pt" height="216pt"' in svg
-    with Image.open(tmp_path / "line.png") as picture:
-        assert picture.size == (800, 480)
-        assert np.allclose(picture.info["dpi"], 160, atol=0.1)
-        pixels = np.asarray(picture.convert("RGB"))
+    with Image.open(tmp_path / "line.png") as image:
+        assert image.size == (800, 480)
+        assert np.allclose(image.info["dpi"], 160, atol=0.1)
+        pixels = np.asarray(image.convert("RGB"))
     assert (pixels[0] == 255).all()
     assert (pixels < 128).all(axis=2).any()
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "line.csv"), data)

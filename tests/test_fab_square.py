@@ -30,15 +30,15 @@ def streams(images: Images, seed: int = 0) -> Streams:
 
 
 def run(attack: Attack, classifier: Classifier, images: Images, budget: Tensor | None = None) -> Tensor:
-    return attack.run(classifier.metered(len(images)), images, budget, streams(images)).pictures
+    return attack.run(classifier.metered(len(images)), images, budget, streams(images)).examples
 
 
-def sizes(classifier: Classifier, images: Images, pictures: Tensor, norm: Norm) -> np.ndarray:
+def sizes(classifier: Classifier, images: Images, candidates: Tensor, norm: Norm) -> np.ndarray:
     """The distance of each witness (N,) in float64, infinite where there is none; none leaves the box."""
-    assert pictures.isfinite().all()
-    assert ((pictures >= 0) & (pictures <= 1)).all()
-    wrong = classifier.predict(pictures).argmax(1) != images.labels
-    size = norm.size(pictures.double() - images.pixels.double())
+    assert candidates.isfinite().all()
+    assert ((candidates >= 0) & (candidates <= 1)).all()
+    wrong = classifier.predict(candidates).argmax(1) != images.labels
+    size = norm.size(candidates.double() - images.pixels.double())
     return torch.where(wrong, size, torch.inf).numpy()
 
 
@@ -183,8 +183,8 @@ def test_an_image_leaves_fab_as_soon_as_its_budget_is_met(norm: Norm) -> None:
     budget = exact * torch.tensor([1.2, 0.9] * 5)
     attack = FAB(norm=norm, iterations=15, targets=4)
     view = classifier.metered(len(images))
-    pictures = attack.search(view, images, budget, streams(images)).pictures
-    found = sizes(classifier, images, pictures, norm)
+    candidates = attack.search(view, images, budget, streams(images)).examples
+    found = sizes(classifier, images, candidates, norm)
     assert (found[::2] <= budget[::2].numpy() * (1 + 1e-6)).all()
     assert (found[1::2] > budget[1::2].numpy()).all(), "nobody finds what does not exist"
     most = 4 * attack.iterations
@@ -193,7 +193,7 @@ def test_an_image_leaves_fab_as_soon_as_its_budget_is_met(norm: Norm) -> None:
     assert (view.meter.backwards[::2] < most).all()
     assert view.meter.backwards[::2].median() <= attack.iterations
     assert (view.meter.forwards[::2] <= view.meter.backwards[::2] + 5).all(), "no final search where none is needed"
-    without = attack.search(classifier.metered(10), images, None, streams(images)).pictures
+    without = attack.search(classifier.metered(10), images, None, streams(images)).examples
     assert torch.equal(without, run(attack, classifier, images))
 
 
@@ -215,19 +215,19 @@ def test_square_needs_the_distance_and_finds_most_of_what_there_is(norm: Norm) -
     exact = affine_distances(weight, bias, images, norm)
     for factor, least_found in ((0.98, 0), (2.5, 16)):
         budget = torch.tensor(factor * exact)
-        pictures = run(Square(norm=norm, queries=600), classifier, images, budget)
-        found = sizes(classifier, images, pictures, norm)
+        candidates = run(Square(norm=norm, queries=600), classifier, images, budget)
+        found = sizes(classifier, images, candidates, norm)
         assert np.isfinite(found).sum() >= least_found
         won = np.isfinite(found)
         assert (found[won] <= budget.numpy()[won] * (1 + 1e-6)).all()
         assert (found >= exact * (1 - 1e-5)).all()
         if factor < 1:
-            assert torch.equal(pictures, images.pixels), "the image itself where nothing is found"
+            assert torch.equal(candidates, images.pixels), "the image itself where nothing is found"
 
 
 @EACH
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (2, 1, 5), (1, 3, 3), (3, 4, 6), (5, 6, 4), (1, 8, 8)])
-def test_square_fits_pictures_of_any_shape(norm: Norm, shape: tuple[int, int, int]) -> None:
+def test_square_fits_images_of_any_shape(norm: Norm, shape: tuple[int, int, int]) -> None:
     """An affine model that one corner of the box alone fools, at a budget that reaches it."""
     size = math.prod(shape)
     linear = nn.Linear(size, 2)
@@ -237,11 +237,11 @@ def test_square_fits_pictures_of_any_shape(norm: Norm, shape: tuple[int, int, in
     classifier = make_classifier("sum", nn.Sequential(nn.Flatten(), linear), shape)
     images = Images(("a", "b"), torch.full((2, *shape), 0.5), torch.zeros(2).long())
     radius = norm.size(torch.full((2, size), 0.5))
-    pictures = run(Square(norm=norm, queries=400), classifier, images, radius)
+    candidates = run(Square(norm=norm, queries=400), classifier, images, radius)
     if norm is not Norm.L1 or shape[0] == 1:
         # In L1 every bump has as much of one sign as of the other: over several channels such a corner is too far.
-        assert np.isfinite(sizes(classifier, images, pictures, norm)).all()
-    within = norm.size(pictures.double() - images.pixels.double())
+        assert np.isfinite(sizes(classifier, images, candidates, norm)).all()
+    within = norm.size(candidates.double() - images.pixels.double())
     assert (within <= radius.double() * (1 + 1e-6)).all()
 
 

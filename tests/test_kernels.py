@@ -144,7 +144,7 @@ def test_layers_in_order_grouped_and_without_those_of_1x1() -> None:
     weight = grouped.weight.detach().double()
     assert weight.shape == (6, 2, 3, 3)
     assert numbers(seen, "2")["smoothness"] == pytest.approx(float(smoothness(weight)))
-    assert seen.pictures["kernel/0"].shape == (4, 3, 3)
+    assert seen.arrays["kernel/0"].shape == (4, 3, 3)
 
 
 def test_a_layer_of_zeros_has_no_ratios() -> None:
@@ -153,20 +153,20 @@ def test_a_layer_of_zeros_has_no_ratios() -> None:
     assert not spectrum(seen)
 
 
-def test_pictures_of_the_first_layer() -> None:
+def test_images_of_the_first_layer() -> None:
     torch.manual_seed(2)
     conv = nn.Conv2d(2, 5, 3)
     classifier = network(conv, nn.ReLU()).metered(3)
     images = images_of(random_pixels(3))
     seen = observe(Kernels(shown=3, side=16), classifier, images)
-    assert seen.pictures.keys() == {f"{kind}/{i}" for kind in ("kernel", "magnitude", "response") for i in range(3)}
+    assert seen.arrays.keys() == {f"{kind}/{i}" for kind in ("kernel", "magnitude", "response") for i in range(3)}
     normalised = (images.pixels[:1] - classifier.module.mean) / classifier.module.std  # type: ignore[operator]
     response = conv(normalised)[0]
     for i in range(3):
         weight = conv.weight[i].detach()
-        assert torch.allclose(seen.pictures[f"kernel/{i}"].double(), weight, atol=1e-7)
-        assert torch.allclose(seen.pictures[f"response/{i}"][0].double(), response[i], atol=1e-6)
-        magnitude = seen.pictures[f"magnitude/{i}"][0]
+        assert torch.allclose(seen.arrays[f"kernel/{i}"].double(), weight, atol=1e-7)
+        assert torch.allclose(seen.arrays[f"response/{i}"][0].double(), response[i], atol=1e-6)
+        magnitude = seen.arrays[f"magnitude/{i}"][0]
         assert magnitude.shape == (16, 16)
         # Frequency 0 in the middle is the sum of the weights of each channel.
         assert float(magnitude[8, 8]) == pytest.approx(float(weight.sum((1, 2)).norm()), rel=1e-5)
@@ -174,7 +174,7 @@ def test_pictures_of_the_first_layer() -> None:
 
 
 class Unused(nn.Module):
-    """A convolution that no picture passes through."""
+    """A convolution that no image passes through."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class Unused(nn.Module):
 def test_a_layer_without_responses_and_a_network_without_convolutions() -> None:
     seen = look(make_classifier("unused", Unused(), SHAPE).to("cpu", F64))
     assert "smoothness:spare" in {s.quantity for s in seen.statistics}
-    assert "response/0" not in seen.pictures
+    assert "response/0" not in seen.arrays
     for layers in ((), (nn.Conv2d(2, 3, 1),)):
         with pytest.raises(UnsupportedError, match=r"torch\.nn\.Conv2d larger than 1x1.*got net"):
             look(network(*layers))

@@ -52,16 +52,16 @@ IDS = [f"{kind.name}-{norm.value}" for kind, norm in CASES]
 
 def run(attack: Attack, model: Classifier, images: Images, budget: Tensor | None = None, seed: int = 0) -> Tensor:
     streams = Streams.for_images(seed, "test", images.ids, images.pixels)
-    return attack.run(model.metered(len(images)), images, budget, streams).pictures
+    return attack.run(model.metered(len(images)), images, budget, streams).examples
 
 
 def seen(model: Classifier, pixels: Tensor) -> Images:
-    """Pictures labelled as the model sees them."""
+    """Images labelled as the model sees them."""
     return Images(tuple(f"i{k}" for k in range(len(pixels))), pixels, model.predict(pixels).argmax(1))
 
 
-def wrong(model: Classifier, images: Images, pictures: Tensor) -> list[bool]:
-    found: list[bool] = judge(model, images, pictures, Norm.L2, None).success.tolist()
+def wrong(model: Classifier, images: Images, candidates: Tensor) -> list[bool]:
+    found: list[bool] = judge(model, images, candidates, Norm.L2, None).success.tolist()
     return found
 
 
@@ -77,7 +77,7 @@ def raw(name: str, **settings: Any) -> Callable[..., Tensor]:
 
 
 class Made(nn.Module):
-    """A network from a function of the pictures, (N, C, H, W) -> (N, K)."""
+    """A network from a function of the images, (N, C, H, W) -> (N, K)."""
 
     def __init__(self, logits: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def plateau() -> tuple[Classifier, Images]:
 
 
 def bump() -> tuple[Classifier, Images]:
-    """Class 1 in a small ball around grey. From there all noise leads out; no black and white picture leads in."""
+    """Class 1 in a small ball around grey. From there all noise leads out; no black and white image leads in."""
     model = made(lambda x: two(1.0 - (x - 0.5).flatten(1).norm(dim=1)))
     generator = torch.Generator().manual_seed(0)
     grey = 0.5 + 0.05 * torch.randn(2, 1, 8, 8, generator=generator)
@@ -118,8 +118,8 @@ def bump() -> tuple[Classifier, Images]:
 @pytest.mark.parametrize(
     ("kind", "name"), [(CarliniWagner, "L2CarliniWagnerAttack"), (EAD, "EADAttack")], ids=["carlini-wagner", "ead"]
 )
-def test_a_failure_is_the_image_and_not_a_black_picture(kind: type[FoolboxAttack], name: str) -> None:
-    """On this model black pictures are misclassified: a failure would have been counted as a success."""
+def test_a_failure_is_the_image_and_not_a_black_image(kind: type[FoolboxAttack], name: str) -> None:
+    """On this model black images are misclassified: a failure would have been counted as a success."""
     model, images = plateau()
     model = made(
         lambda x: two(torch.where(x.flatten(1).sum(1) == 0, 1.0, (x.flatten(1).mean(1) - 0.5).clamp(-0.1, 0.1)))
@@ -133,15 +133,15 @@ def test_a_failure_is_the_image_and_not_a_black_picture(kind: type[FoolboxAttack
     assert wrong(model, images, found) == [True, False, True]
 
 
-def test_pictures_that_are_not_finite_are_not_returned() -> None:
+def test_images_that_are_not_finite_are_not_returned() -> None:
     model = made(lambda x: x.flatten(1).sqrt() @ torch.randn(64, 5, generator=torch.Generator().manual_seed(0)))
     images = random_images(0, 4, model)
     assert raw("L2DeepFoolAttack")(model, images).isnan().any(), "the root has no gradient at black pixels"
     for kind, norm in CASES:
         assert run(kind(norm=norm, **SMALL[kind]), model, images).isfinite().all(), kind.name
-    pictures = torch.tensor([0.2, torch.nan, torch.inf, 1.5]).view(4, 1, 1, 1)
-    own = torch.full_like(pictures, 0.7)
-    assert or_itself(pictures, own).flatten().tolist() == pytest.approx([0.2, 0.7, 0.7, 1.0])
+    candidates = torch.tensor([0.2, torch.nan, torch.inf, 1.5]).view(4, 1, 1, 1)
+    own = torch.full_like(candidates, 0.7)
+    assert or_itself(candidates, own).flatten().tolist() == pytest.approx([0.2, 0.7, 0.7, 1.0])
 
 
 @pytest.mark.parametrize(("kind", "norm"), CASES, ids=IDS)
@@ -245,7 +245,7 @@ def test_fmn_crosses_the_boundary_that_it_approaches_and_keeps_to_its_ball(norm:
 
 @pytest.mark.parametrize(("kind", "norm"), CASES, ids=IDS)
 def test_no_adapter_takes_a_target(kind: type[FoolboxAttack], norm: Norm) -> None:
-    """foolbox's DeepFool accepts targets, and then returns pictures of whatever class is nearest."""
+    """foolbox's DeepFool accepts targets, and then returns images of whatever class is nearest."""
     with pytest.raises(ValueError, match="target"):
         kind.model_validate({"norm": norm, "target": "random"})
 
@@ -346,7 +346,7 @@ def test_autoattack_refuses_too_few_classes(version: str, classes: int) -> None:
         run(attack, model, images, torch.full((3,), 0.01))
 
 
-def test_autoattack_refuses_pictures_smaller_than_its_windows() -> None:
+def test_autoattack_refuses_images_smaller_than_its_windows() -> None:
     model, _, _ = affine(0, (1, 4, 4))
     images = random_images(0, 2, model)
     budget = torch.full((2,), 0.01)

@@ -1,4 +1,4 @@
-"""Linearity against affine maps, squares, and Jacobians computed one picture at a time."""
+"""Linearity against affine maps, squares, and Jacobians computed one image at a time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_affine_map_is_linear_everywhere(width: int) -> None:
 @pytest.mark.parametrize("width", [8, WIDE])
 @pytest.mark.parametrize("of", ["features", "logits"])
 def test_towards_a_witness_it_is_what_the_definition_says(width: int, of: str) -> None:
-    """By matrix for few features, from products for many: each picture by itself, through torch's own Jacobian."""
+    """By matrix for few features, from products for many: each image by itself, through torch's own Jacobian."""
     classifier, x = small_net(width), random_pixels(3)
     witnesses, distances = x + 0.2 * random_pixels(3).flip(0), (0.0, 0.5, 2.0)
     found = linearity(classifier, x, witnesses, distances=distances, samples=1, of=of)

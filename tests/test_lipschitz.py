@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import attacking
 import oracles
-from propagating import NETWORKS, ignore, images_for, pictures, proven, small, steps_within
+from propagating import NETWORKS, candidates, ignore, images_for, proven, small, steps_within
 from robusteval.certify.base import State
 from robusteval.certify.propagation import spectral_norms as spectral
 from robusteval.certify.propagation.lipschitz import Lipschitz
@@ -136,7 +136,7 @@ def jacobians(classifier: Classifier, x: Tensor) -> Tensor:
 def test_the_constant_is_above_every_sampled_slope(network: str, norm: Norm) -> None:
     classifier = small(network)
     state = {(s.quantity, s.at): s.value for s in prepared(norm, classifier)}
-    rows = jacobians(classifier, pictures(60, classifier.input_shape))
+    rows = jacobians(classifier, candidates(60, classifier.input_shape))
     differences = (rows[:, :, None] - rows[:, None]).flatten(0, 2)
     steepest = float(norm.dual.size(differences).max())
     assert steepest <= state["lipschitz", 0] < 200 * steepest
@@ -144,7 +144,7 @@ def test_the_constant_is_above_every_sampled_slope(network: str, norm: Norm) -> 
     assert len([q for q, _ in state if q == "lipschitz_layer"]) == len(graph.nodes)
     # In its own norm, and before the last affine layers, too.
     features = value_constants(graph, layer_constants(graph, norm), norm)
-    assert matrix_norm(jacobians(classifier, pictures(30, classifier.input_shape)), norm) <= features[-1]
+    assert matrix_norm(jacobians(classifier, candidates(30, classifier.input_shape)), norm) <= features[-1]
 
 
 @pytest.mark.parametrize("norm", BALLS)
@@ -175,7 +175,7 @@ def test_overlapping_windows_are_counted(norm: Norm) -> None:
 
 
 class Twice(nn.Module):
-    """Its picture added to itself, and both beside one another."""
+    """Its image added to itself, and both beside one another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ def test_nothing_within_the_radius_is_misclassified(network: str, norm: Norm) ->
     assert (classifier.predict(moved.flatten(0, 1)).argmax(1).view(40, -1) == images.labels).all()
     attack = attacking.make("pgd", norm, steps=20)
     found = attack.run(classifier.metered(12), images, radius.float() * (1 - 1e-6), attacking.streams(images))
-    assert not classifier.misclassifies(found.pictures, images.labels).any()
+    assert not classifier.misclassifies(found.examples, images.labels).any()
 
 
 def test_rounding_is_taken_off_the_margin() -> None:

@@ -23,14 +23,14 @@ def streams(images: Images, seed: int = 0) -> Streams:
 
 def run(attack: LogBarrier | ADef, classifier: Classifier, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
     candidates = attack.run(classifier.metered(len(images)), images, None, streams(images))
-    pictures = candidates.pictures
-    assert pictures.isfinite().all()
-    assert ((pictures >= 0) & (pictures <= 1)).all()
-    return pictures, dict(candidates.measurements)
+    points = candidates.examples
+    assert points.isfinite().all()
+    assert ((points >= 0) & (points <= 1)).all()
+    return points, dict(candidates.measurements)
 
 
-def fooled(classifier: Classifier, images: Images, pictures: Tensor) -> Tensor:
-    return classifier.predict(pictures).argmax(1) != images.labels
+def fooled(classifier: Classifier, images: Images, points: Tensor) -> Tensor:
+    return classifier.predict(points).argmax(1) != images.labels
 
 
 @pytest.mark.parametrize("norm", LogBarrier.norms)
@@ -39,9 +39,9 @@ def test_logbarrier_ends_near_the_exact_distance(norm: Norm, seed: int) -> None:
     """With the box active and classes permuted; also from an image that is misclassified."""
     classifier, weight, bias = affine(seed)
     images = random_images(seed, 10, classifier)
-    pictures, _ = run(LogBarrier(norm=norm), classifier, images)
-    assert fooled(classifier, images, pictures).all()
-    ratio = norm.size(pictures.double() - images.pixels.double()).numpy()
+    points, _ = run(LogBarrier(norm=norm), classifier, images)
+    assert fooled(classifier, images, points).all()
+    ratio = norm.size(points.double() - images.pixels.double()).numpy()
     ratio /= affine_distances(weight, bias, images, norm)
     assert (ratio >= 1 - 1e-5).all()
     assert np.median(ratio) <= 1.02
@@ -50,7 +50,7 @@ def test_logbarrier_ends_near_the_exact_distance(norm: Norm, seed: int) -> None:
 
 @pytest.mark.parametrize("norm", LogBarrier.norms)
 def test_the_descent_itself_reaches_the_boundary_from_far_away(norm: Norm) -> None:
-    """From uniform pictures of the other class; with two classes there is one boundary to find."""
+    """From uniform images of the other class; with two classes there is one boundary to find."""
     classifier, weight, bias = affine(4, classes=2)
     images = random_images(4, 8, classifier)
     uniform = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -58,9 +58,9 @@ def test_the_descent_itself_reaches_the_boundary_from_far_away(norm: Norm) -> No
     start = torch.stack([uniform[of != label][i] for i, label in enumerate(images.labels.tolist())])
     exact = affine_distances(weight, bias, images, norm)
     assert np.median(norm.size(start - images.pixels).numpy() / exact) > 5
-    pictures = LogBarrier(norm=norm).descend(classifier.metered(8), images, start)
-    assert fooled(classifier, images, pictures).all()
-    ratio = norm.size(pictures - images.pixels).numpy() / exact
+    points = LogBarrier(norm=norm).descend(classifier.metered(8), images, start)
+    assert fooled(classifier, images, points).all()
+    ratio = norm.size(points - images.pixels).numpy() / exact
     assert np.median(ratio) <= 1.1
     assert ratio.max() <= 1.5
 
@@ -70,9 +70,9 @@ def test_logbarrier_on_a_relu_network_solved_by_enumeration() -> None:
     images = random_images(3, 6, classifier)
     flat = images.pixels.double().flatten(1).numpy()
     exact = np.array([two_layer_linf(parameters, x, c) for x, c in zip(flat, images.labels.tolist(), strict=True)])
-    pictures, _ = run(LogBarrier(norm=Norm.LINF, outer=10, steps=60), classifier, images)
+    points, _ = run(LogBarrier(norm=Norm.LINF, outer=10, steps=60), classifier, images)
     distance = np.where(
-        fooled(classifier, images, pictures).numpy(), Norm.LINF.size(pictures - images.pixels).numpy(), np.inf
+        fooled(classifier, images, points).numpy(), Norm.LINF.size(points - images.pixels).numpy(), np.inf
     )
     assert (distance >= exact * (1 - 1e-5)).all()
     assert np.isfinite(distance[np.isfinite(exact)]).all(), "every image that can be misclassified must be"
@@ -113,16 +113,16 @@ def test_unreachable_classes_and_misclassified_images(attack: LogBarrier | ADef)
     pixels[2, 0, 0, 1:] = 0.9
     pixels[3] = 0.5
     images = Images(("black", "wrong", "edge", "grey"), pixels, torch.tensor([0, 0, 0, 0]))
-    pictures, measured = run(attack, classifier, images)
-    assert torch.equal(pictures[1], pixels[1])
+    points, measured = run(attack, classifier, images)
+    assert torch.equal(points[1], pixels[1])
     if isinstance(attack, ADef):
-        assert fooled(classifier, images, pictures).tolist() == [False, True, True, False]
-        assert torch.equal(pictures[[0, 3]], pixels[[0, 3]]), "no deformation changes a flat picture"
+        assert fooled(classifier, images, points).tolist() == [False, True, True, False]
+        assert torch.equal(points[[0, 3]], pixels[[0, 3]]), "no deformation changes a flat image"
         assert measured["deformation"].isnan().tolist() == [True, False, False, True]
         assert measured["deformation"][1] == 0
     else:
-        assert fooled(classifier, images, pictures).all()
-        size = attack.norm.size(pictures - pixels)
+        assert fooled(classifier, images, points).all()
+        size = attack.norm.size(points - pixels)
         torch.testing.assert_close(size, torch.tensor([5 / 6, 0.0, 5 / 6, 1 / 3]), rtol=0.05, atol=0)
         with torch.no_grad():
             linear.bias[2] = -61.0
@@ -132,7 +132,7 @@ def test_unreachable_classes_and_misclassified_images(attack: LogBarrier | ADef)
 
 def test_a_start_is_found_where_noise_finds_none() -> None:
     """Misclassified only where half of the pixels are below 0.1 and the others above 0.9: neither noise nor uniform
-    pictures go there, gradients do."""
+    images go there, gradients do."""
     linear = nn.Linear(64, 2)
     with torch.no_grad():
         linear.weight.zero_()
@@ -141,26 +141,26 @@ def test_a_start_is_found_where_noise_finds_none() -> None:
     classifier = make_classifier("chess", nn.Sequential(nn.Flatten(), linear), (1, 8, 8))
     images = Images(("a", "b"), torch.full((2, 1, 8, 8), 0.5), torch.tensor([0, 1]))
     view = classifier.metered(2)
-    found, pictures = starts(view, images, Norm.L2, streams(images))
+    found, points = starts(view, images, Norm.L2, streams(images))
     assert found.all()
-    assert fooled(classifier, images, pictures).all()
+    assert fooled(classifier, images, points).all()
     assert view.meter.backwards.tolist()[0] > 0
     assert view.meter.forwards.tolist()[1] == 1, "a misclassified image is its own start"
-    near = closer(classifier, images, pictures, Norm.LINF, 20)
+    near = closer(classifier, images, points, Norm.LINF, 20)
     assert Norm.LINF.size(near - images.pixels)[0] == pytest.approx(28 / 64, rel=1e-4)
 
 
 def test_deformation_by_whole_and_half_pixels() -> None:
-    pictures = torch.rand(2, 3, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = torch.rand(2, 3, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     field = torch.zeros(2, 2, 6, 7, dtype=torch.float64)
     field[0, 0] = 2.0
     field[1, 1] = -0.5
-    moved = deform(pictures, field)
-    torch.testing.assert_close(moved[0, :, :4], pictures[0, :, 2:])
-    torch.testing.assert_close(moved[0, :, 4:], pictures[0, :, 5:].expand(3, 2, 7))
-    torch.testing.assert_close(moved[1, :, :, 1:], (pictures[1, :, :, 1:] + pictures[1, :, :, :-1]) / 2)
-    torch.testing.assert_close(deform(pictures, torch.zeros_like(field)), pictures)
-    torch.testing.assert_close(deform(pictures, inside(field)), moved)
+    moved = deform(points, field)
+    torch.testing.assert_close(moved[0, :, :4], points[0, :, 2:])
+    torch.testing.assert_close(moved[0, :, 4:], points[0, :, 5:].expand(3, 2, 7))
+    torch.testing.assert_close(moved[1, :, :, 1:], (points[1, :, :, 1:] + points[1, :, :, :-1]) / 2)
+    torch.testing.assert_close(deform(points, torch.zeros_like(field)), points)
+    torch.testing.assert_close(deform(points, inside(field)), moved)
     assert length(field).tolist() == [2.0, 0.5]
     assert length(inside(3 * field))[0] == 5.0, "five rows down is the bottom"
 
@@ -194,26 +194,26 @@ def left_or_right() -> tuple[Classifier, nn.Linear]:
 
 def test_adef_moves_a_spot_across_the_middle() -> None:
     """A shift of all pixels by the spot's distance from the middle fools the model: a deformation need not be much
-    longer, and what it recolours is far more in L2 than the closest misclassified picture."""
+    longer, and what it recolours is far more in L2 than the closest misclassified image."""
     classifier, linear = left_or_right()
     images = Images(tuple("abcdef"), bumps(6), torch.zeros(6).long())
     assert not fooled(classifier, images, images.pixels).any()
-    pictures, measured = run(ADef(norm=Norm.LINF, sigma=2.0), classifier, images)
-    assert fooled(classifier, images, pictures).all()
+    points, measured = run(ADef(norm=Norm.LINF, sigma=2.0), classifier, images)
+    assert fooled(classifier, images, points).all()
     assert (measured["deformation"] < 4.5).all()
     weight, bias = (p.detach().double().numpy() for p in (linear.weight, linear.bias))
     exact = affine_distances(weight, bias, images, Norm.L2)
-    assert (Norm.L2.size(pictures - images.pixels).numpy() >= exact * (1 - 1e-5)).all()
+    assert (Norm.L2.size(points - images.pixels).numpy() >= exact * (1 - 1e-5)).all()
 
 
-def test_the_measured_deformation_is_that_of_the_picture() -> None:
+def test_the_measured_deformation_is_that_of_the_image() -> None:
     classifier, _ = left_or_right()
     images = Images(tuple("abcdef"), bumps(6), torch.zeros(6).long())
     attack = ADef(norm=Norm.L2)
-    pictures, measured = run(attack, classifier, images)
+    points, measured = run(attack, classifier, images)
     field, won = attack.fields(classifier.metered(len(images)), images)
     assert won.all()
-    assert torch.equal(deform(images.pixels, field), pictures)
+    assert torch.equal(deform(images.pixels, field), points)
     torch.testing.assert_close(measured["deformation"], field.square().sum(1).sqrt().flatten(1).amax(1))
     torch.testing.assert_close(inside(field), field, rtol=0, atol=1e-6)
     almost = deform(images.pixels, 0.99 * field)

@@ -45,7 +45,7 @@ def test_the_linear_map_has_the_covariance_of_the_paper(height: int, width: int,
 
 @pytest.mark.parametrize("zeta", [1.0, 2.0, 4.0, 8.0, 16.0])
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (28, 28), (8, 8), (1, 30)])
-def test_every_displacement_in_a_picture_has_the_covariance_of_the_paper(height: int, width: int, zeta: float) -> None:
+def test_every_displacement_in_a_image_has_the_covariance_of_the_paper(height: int, width: int, zeta: float) -> None:
     """The eigenvalues' transform is the covariance by displacement."""
     torus = Torus.exponential(height, width, zeta)
     covariance = torch.fft.fft2(torus.amplitudes**2).real[:height, :width]
@@ -88,7 +88,7 @@ def test_a_hundred_imagenet_sized_perturbations_fit_in_memory() -> None:
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 2**30
 
 
-def test_patterns_have_the_covariance_of_their_pictures() -> None:
+def test_patterns_have_the_covariance_of_their_images() -> None:
     """The patterns' sum of outer products is what numpy calls the covariance, over its mean diagonal; and the draws
     are that sum's: the map from weights to fields is linear, so the patterns themselves are its columns."""
     pixels = torch.rand(12, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -117,10 +117,10 @@ def test_the_attack_keeps_its_budgets_and_an_image_alone_gives_the_same(
     attack = LRC(norm=norm, images=images, zeta=4.0)
     budget = torch.from_numpy(exact) * torch.tensor([0.9, 2.0, 8.0, 0.5, 4.0, 16.0])
     own = Streams.for_images(0, "test", chosen.ids, chosen.pixels)
-    pictures = attack.run(classifier.metered(6), chosen, budget, own).pictures
-    assert ((pictures >= 0) & (pictures <= 1)).all()
-    assert (norm.size(pictures - chosen.pixels) <= budget * (1 + 1e-6)).all()
-    fooled = (classifier.predict(pictures).argmax(1) != chosen.labels).numpy()
+    candidates = attack.run(classifier.metered(6), chosen, budget, own).examples
+    assert ((candidates >= 0) & (candidates <= 1)).all()
+    assert (norm.size(candidates - chosen.pixels) <= budget * (1 + 1e-6)).all()
+    fooled = (classifier.predict(candidates).argmax(1) != chosen.labels).numpy()
     assert not fooled[budget.numpy() < exact].any()
     assert fooled.any()
     for i in range(6):
@@ -128,7 +128,7 @@ def test_the_attack_keeps_its_budgets_and_an_image_alone_gives_the_same(
         alone = attack.run(
             classifier.metered(1), one, budget[i : i + 1], Streams.for_images(0, "test", one.ids, one.pixels)
         )
-        torch.testing.assert_close(alone.pictures[0], pictures[i], rtol=0, atol=1e-9)
+        torch.testing.assert_close(alone.examples[0], candidates[i], rtol=0, atol=1e-9)
 
 
 def test_another_data_set_is_another_noise_and_must_have_the_same_shape(tmp_path: Path) -> None:
@@ -140,17 +140,17 @@ def test_another_data_set_is_another_noise_and_must_have_the_same_shape(tmp_path
 
     def run(images: str | None) -> Tensor:
         own = Streams.for_images(0, "test", chosen.ids, chosen.pixels)
-        return LRC(norm=Norm.L2, images=images, samples=3).run(classifier.metered(2), chosen, budget, own).pictures
+        return LRC(norm=Norm.L2, images=images, samples=3).run(classifier.metered(2), chosen, budget, own).examples
 
     assert not torch.equal(run("digits:train"), run(None))
-    with pytest.raises(UnsupportedError, match=r"expected pictures of shape 1x8x8 in .* for lrc, got 1x9x9"):
+    with pytest.raises(UnsupportedError, match=r"expected images of shape 1x8x8 in .* for lrc, got 1x9x9"):
         run(str(path))
     with pytest.raises(UserError, match="nowhere"):
         run(str(tmp_path / "nowhere.npz"))
 
 
-def test_equal_pictures_have_no_covariance() -> None:
-    with pytest.raises(UserError, match="expected pictures that differ"):
+def test_equal_images_have_no_covariance() -> None:
+    with pytest.raises(UserError, match="expected images that differ"):
         patterns_of(torch.full((5, 1, 4, 4), 0.3))
 
 

@@ -45,7 +45,7 @@ SERIOUS = {name for name, sign in masking.SIGNS.items() if sign.severity == "ser
 
 
 class Changed(nn.Module):
-    """A network between what is done to the picture and what is done to the logits."""
+    """A network between what is done to the image and what is done to the logits."""
 
     def __init__(self, network: nn.Module, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]):
         super().__init__()

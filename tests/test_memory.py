@@ -33,7 +33,7 @@ print((peak - before) / 1024)
 
 @pytest.mark.slow
 def test_peak_memory_does_not_grow_with_the_images() -> None:
-    """400 pictures are 1 MiB; 100 noisy copies of each would be 110 MiB more than of 40, slopes at 60 points 140."""
+    """400 images are 1 MiB; 100 noisy copies of each would be 110 MiB more than of 40, slopes at 60 points 140."""
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 40

@@ -59,9 +59,9 @@ def test_what_a_set_shows_does_not_depend_on_the_batch_size(name: str) -> None:
             assert ours.value == pytest.approx(theirs.value, rel=1e-9, abs=1e-9)
         for mine, its in zip(base.measurements, other.measurements, strict=True):
             assert torch.allclose(mine.values, its.values, rtol=1e-9, atol=1e-9, equal_nan=True)
-        assert base.pictures.keys() == other.pictures.keys()
-        for key, picture in base.pictures.items():
-            assert torch.allclose(picture, other.pictures[key], rtol=1e-7, atol=1e-7)
+        assert base.arrays.keys() == other.arrays.keys()
+        for key, array in base.arrays.items():
+            assert torch.allclose(array, other.arrays[key], rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", [n for n, metric in METRICS.items() if issubclass(metric, ImageMetric)])

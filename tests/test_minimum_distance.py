@@ -40,7 +40,7 @@ every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=[a.label for a in 
 
 def run(attack: MinimumDistanceAttack, classifier: Classifier, images: Images) -> Tensor:
     streams = Streams.for_images(0, "test", images.ids, images.pixels)
-    return attack.run(classifier.metered(len(images)), images, None, streams).pictures
+    return attack.run(classifier.metered(len(images)), images, None, streams).examples
 
 
 @every_attack
@@ -113,7 +113,7 @@ def test_extreme_images_and_classes_out_of_reach(attack: MinimumDistanceAttack) 
 
 @every_attack
 def test_an_extreme_image_is_left_along_its_walls(attack: MinimumDistanceAttack) -> None:
-    """Black and white pictures: every pixel can move one way only."""
+    """Black and white images: every pixel can move one way only."""
     classifier, weight, bias = affine(4)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(16, 1, 8, 8, generator=generator).round()
@@ -129,7 +129,7 @@ def test_deepfool_counts_what_it_evaluates_and_drops_fooled_images() -> None:
     images = random_images(3, 30, classifier)
     view = classifier.metered(30)
     streams = Streams.for_images(0, "test", images.ids, images.pixels)
-    found = DeepFool(norm=Norm.L2, steps=12, refine=2).run(view, images, None, streams).pictures
+    found = DeepFool(norm=Norm.L2, steps=12, refine=2).run(view, images, None, streams).examples
     fooled = judge(classifier, images, found, Norm.L2, None).success
     steps = view.meter.backwards / 3
     assert torch.equal(steps, steps.round())
@@ -266,7 +266,7 @@ def test_an_evaluation_that_fails_ends_all_solvers() -> None:
         minimise_in_box(evaluate, np.random.default_rng(0).uniform(size=(5, 3)), 100)
 
 
-def test_a_model_without_a_gradient_somewhere_gives_finite_pictures() -> None:
+def test_a_model_without_a_gradient_somewhere_gives_finite_images() -> None:
     """Saturated: the logits do not move until far from the image."""
 
     class Saturated(nn.Module):

@@ -75,7 +75,7 @@ def test_uniform_noise_meets_the_exact_probabilities_of_a_linear_network(pixels_
 
 
 class Within(nn.Module):
-    """Class 0 within a distance of 1 of the grey picture."""
+    """Class 0 within a distance of 1 of the grey image."""
 
     def __init__(self, p: float) -> None:
         super().__init__()

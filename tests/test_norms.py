@@ -19,14 +19,14 @@ NORMS = st.sampled_from(BALLS)
 RADII = st.floats(1e-3, 10)
 
 
-def pictures(n: int = 3, size: int = 8, bound: float = 5.0) -> st.SearchStrategy[Tensor]:
+def batches(n: int = 3, size: int = 8, bound: float = 5.0) -> st.SearchStrategy[Tensor]:
     """Batches (n, 1, 2, size / 2) in float64, zeros and equal entries among them."""
     entries = st.one_of(st.floats(-bound, bound, allow_subnormal=False), st.sampled_from([0.0, 1.0, -1.0]))
     return arrays(np.float64, (n, 1, 2, size // 2), elements=entries).map(torch.from_numpy)
 
 
-@given(pictures(), NORMS)
-def test_size_is_the_p_norm_of_each_picture(v: Tensor, norm: Norm) -> None:
+@given(batches(), NORMS)
+def test_size_is_the_p_norm_of_each_image(v: Tensor, norm: Norm) -> None:
     expected = [np.linalg.norm(row, ord=norm.p) for row in v.flatten(1).numpy()]
     np.testing.assert_allclose(norm.size(v).numpy(), expected, rtol=1e-12)
 
@@ -37,7 +37,7 @@ def test_duals_are_conjugate_exponents() -> None:
         assert norm.dual.dual is norm
 
 
-@given(pictures(), NORMS, RADII)
+@given(batches(), NORMS, RADII)
 def test_scale_to_gives_the_size_and_keeps_the_direction(v: Tensor, norm: Norm, radius: float) -> None:
     scaled, size = norm.scale_to(v, radius), norm.size(v)
     expected = radius * (v != 0).flatten(1).any(1).double()
@@ -45,7 +45,7 @@ def test_scale_to_gives_the_size_and_keeps_the_direction(v: Tensor, norm: Norm, 
     torch.testing.assert_close(scaled * size.view(-1, 1, 1, 1), v * radius, rtol=1e-9, atol=1e-12)
 
 
-@given(pictures(), NORMS, RADII)
+@given(batches(), NORMS, RADII)
 def test_projection_ends_on_the_sphere_or_stays_inside(v: Tensor, norm: Norm, radius: float) -> None:
     projected, size = norm.project(v, radius), norm.size(v)
     inside = size <= radius
@@ -54,7 +54,7 @@ def test_projection_ends_on_the_sphere_or_stays_inside(v: Tensor, norm: Norm, ra
     torch.testing.assert_close(norm.project(projected, radius), projected, rtol=0, atol=1e-9)
 
 
-@given(pictures(), NORMS, RADII, pictures())
+@given(batches(), NORMS, RADII, batches())
 def test_projection_is_the_nearest_point(v: Tensor, norm: Norm, radius: float, other: Tensor) -> None:
     """The defining inequality of a projection on a convex set: <v - p, u - p> <= 0 for every u in it."""
     p, u = norm.project(v, radius), norm.project(other, radius)
@@ -77,14 +77,14 @@ def test_l1_projection_agrees_with_a_general_solver(seed: int) -> None:
     np.testing.assert_allclose(projected, solved.x[:5] - solved.x[5:], atol=1e-5)
 
 
-@given(pictures(), RADII, RADII, RADII, NORMS)
-def test_a_radius_of_its_own_for_each_picture(v: Tensor, a: float, b: float, c: float, norm: Norm) -> None:
+@given(batches(), RADII, RADII, RADII, NORMS)
+def test_a_radius_of_its_own_for_each_image(v: Tensor, a: float, b: float, c: float, norm: Norm) -> None:
     together = norm.project(v, torch.tensor([a, b, c], dtype=torch.float64))
     for i, radius in enumerate((a, b, c)):
         torch.testing.assert_close(together[i : i + 1], norm.project(v[i : i + 1], radius), rtol=1e-12, atol=1e-12)
 
 
-@given(pictures(), NORMS)
+@given(batches(), NORMS)
 def test_steepest_ascent_attains_hölders_bound(gradient: Tensor, norm: Norm) -> None:
     v = norm.steepest(gradient)
     assert (norm.size(v) <= 1 + 1e-12).all()
@@ -94,7 +94,7 @@ def test_steepest_ascent_attains_hölders_bound(gradient: Tensor, norm: Norm) ->
     assert (v[nothing] == 0).all()
 
 
-@given(pictures(), pictures(), NORMS)
+@given(batches(), batches(), NORMS)
 def test_hölders_inequality(u: Tensor, v: Tensor, norm: Norm) -> None:
     inner = (u * v).flatten(1).sum(1).abs()
     assert (inner <= norm.size(u) * norm.dual.size(v) * (1 + 1e-12) + 1e-12).all()

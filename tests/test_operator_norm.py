@@ -128,7 +128,7 @@ def test_theorem_1_gradient_ascent_is_the_power_method(p: Norm, q: Norm) -> None
     attack = PGD(norm=p, loss=Loss(f"logits-{q.value}"), steps=150, step=4000.0)
 
     _, start, _ = attack.begin(classifier, images, budget, Streams.for_images(1, "pgd", images.ids, pixels))
-    found = attack.within(classifier, images, budget, Streams.for_images(1, "pgd", images.ids, pixels)).pictures
+    found = attack.within(classifier, images, budget, Streams.for_images(1, "pgd", images.ids, pixels)).examples
     ascent = (found - pixels).flatten(1) / eps
 
     begun = (start - pixels).flatten(1)[:, None] / eps
@@ -141,7 +141,7 @@ def test_theorem_1_gradient_ascent_is_the_power_method(p: Norm, q: Norm) -> None
 
 
 def test_a_network_is_measured_where_it_is() -> None:
-    """The Jacobian of a curved network by automatic differentiation, one picture at a time."""
+    """The Jacobian of a curved network by automatic differentiation, one image at a time."""
     classifier = small_net()
     pixels = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(3)).double()
     found = norms_of(classifier)
@@ -166,7 +166,7 @@ def test_a_constant_network_has_norm_zero() -> None:
 def test_only_the_jacobian_costs_evaluations() -> None:
     classifier = affine(some_matrix(4, 8, 2)).metered(5)
     norms_of(classifier, 5)
-    # And one picture tells how many outputs there are.
+    # And one image tells how many outputs there are.
     assert torch.allclose(classifier.meter.forwards, torch.full((5,), 1.2, dtype=F64))
     assert torch.allclose(classifier.meter.backwards, torch.full((5,), 4.0, dtype=F64))
 

@@ -106,7 +106,7 @@ def test_failures_are_counted_and_shown(distances: Run) -> None:
     assert deepfool.mean.value == pytest.approx((0.4 + 0.8 + 0) / 3)
     assert deepfool.median.value == pytest.approx(0.6)
     assert deepfool.mean_square == pytest.approx((0.4**2 + 0.8**2) / 16 / 3)
-    # The pictures are 4 x 4 of brightness 0.5: their L2 size is 2.
+    # The images are 4 x 4 of brightness 0.5: their L2 size is 2.
     assert deepfool.relative == pytest.approx(1.2 / 2 / 3)
     assert found["pgd", "linf"].relative == pytest.approx(0.15 / 0.5 / 3)
     everything = found["", "l2"]

@@ -48,7 +48,7 @@ def test_no_attack_succeeds_inside_a_proof(name: str, norm: Norm) -> None:
     classifier, images, proven = certified(norm)
     radii = proven.float() * (1 - 1e-6) if name in BOUNDED else None
     attack = fast(name, norm) if name in DEAR else make(name, norm)
-    found = attack.run(classifier.metered(3), images, radii, streams(images)).pictures
+    found = attack.run(classifier.metered(3), images, radii, streams(images)).examples
     verdict = judge(classifier, images, found, norm, radii)
     if name in BOUNDED:
         assert not verdict.success.any()
@@ -61,6 +61,6 @@ def test_no_attack_succeeds_inside_a_proof(name: str, norm: Norm) -> None:
 def test_just_beyond_the_proof_is_not_far_from_a_witness(norm: Norm) -> None:
     """The aim is worth something: on some image the closest witness is within ten times the proven radius."""
     classifier, images, proven = certified(norm)
-    found = make("fmn", norm).run(classifier.metered(3), images, None, streams(images)).pictures
+    found = make("fmn", norm).run(classifier.metered(3), images, None, streams(images)).examples
     distance = getattr(judge(classifier, images, found, norm, None), norm.value)
     assert (distance < 10 * proven).any()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import attacking
 import oracles
-from propagating import NETWORKS, SHAPE, images_for, pictures, proven, small, steps_within
+from propagating import NETWORKS, SHAPE, candidates, images_for, proven, small, steps_within
 from robusteval.certify.propagation import alpha_crown as slopes
 from robusteval.certify.propagation import intermediate_bounds as refine
 from robusteval.certify.propagation.ball import Ball, largest
@@ -42,7 +42,7 @@ TOLERANCE = 1e-3
 
 
 def evaluated(graph: Graph, x: Tensor) -> list[Tensor]:
-    """All values of a graph at pictures x, in float64."""
+    """All values of a graph at images x, in float64."""
     values = [x.double()]
     for node in graph.nodes[1:]:
         value = node.op.apply(*(values[j] for j in node.inputs))  # type: ignore[attr-defined]
@@ -94,14 +94,14 @@ def test_nothing_within_a_certified_radius_is_misclassified(network: str, norm: 
         moved = steps_within(norm, radius, images, 60)
         assert (classifier.predict(moved.flatten(0, 1)).argmax(1).view(60, -1) == images.labels).all()
         attack = attacking.make("pgd", norm, steps=20)
-        pictures = attack.run(classifier.metered(6), images, radius.float() * (1 - 1e-6), attacking.streams(images))
-        assert not classifier.misclassifies(pictures.pictures, images.labels).any()
+        candidates = attack.run(classifier.metered(6), images, radius.float() * (1 - 1e-6), attacking.streams(images))
+        assert not classifier.misclassifies(candidates.examples, images.labels).any()
 
 
 @pytest.mark.parametrize("norm", BALLS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_value_and_every_margin_stays_within_its_bounds(network: str, norm: Norm) -> None:
-    """Sharper than classes: each number inside the network, at random pictures of balls in which much is undecided."""
+    """Sharper than classes: each number inside the network, at random images of balls in which much is undecided."""
     classifier = small(network)
     graph, images = trace(classifier), images_for(classifier, 6)
     x = images.pixels.double()
@@ -144,7 +144,7 @@ def test_optimised_slopes_never_give_less_and_mostly_more(norm: Norm) -> None:
 
 
 def test_slopes_that_overshoot_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With steps far too long: never below CROWN's margins, never above those of any picture."""
+    """With steps far too long: never below CROWN's margins, never above those of any image."""
     monkeypatch.setattr(slopes, "RATE", 3.0)
     classifier = small("dense")
     graph, images = trace(classifier), images_for(classifier, 8)
@@ -242,7 +242,7 @@ def test_the_largest_value_is_above_every_point_of_the_ball_at_any_scale(seed: i
     generator = torch.Generator().manual_seed(seed)
     w = torch.randn(4, 20, generator=generator, dtype=F64) * 10**scale
     w[0, :10] = 0
-    x = pictures(4, (1, 4, 5)).double().flatten(1)
+    x = candidates(4, (1, 4, 5)).double().flatten(1)
     eps = torch.rand(4, generator=generator, dtype=F64)
     v = torch.randn(50, 4, 20, generator=generator, dtype=F64)
     for norm in BALLS:
@@ -326,7 +326,7 @@ def _cancelling(dtype: torch.dtype) -> tuple[Classifier, Tensor]:
         for layer in (first, last):
             layer.weight.normal_()
             layer.bias.copy_(-0.5 * layer.weight.sum(1))
-    return make_classifier("cancelling", layers, (1, 64, 64)).to("cpu", dtype), pictures(20, (1, 64, 64))
+    return make_classifier("cancelling", layers, (1, 64, 64)).to("cpu", dtype), candidates(20, (1, 64, 64))
 
 
 def test_float32_stays_within_the_padded_bounds_and_not_within_those_of_real_numbers() -> None:
@@ -399,7 +399,7 @@ def test_the_graph_of_every_architecture_answers_as_the_network(name: str) -> No
     classifier = make_classifier(name, architecture.network(), architecture.input_shape)
     weights = [m.weight for m in classifier.module.modules() if isinstance(m, nn.Conv2d)]
     assert any(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
-    pixels = pictures(2, architecture.input_shape)
+    pixels = candidates(2, architecture.input_shape)
     logits = evaluated(trace(classifier), pixels)[-1].flatten(1)
     assert torch.allclose(logits.float(), classifier.predict(pixels), atol=1e-5)
 

@@ -93,13 +93,13 @@ def test_every_registered_method_has_a_title() -> None:
 def test_summary_by_hand(run: Run) -> None:
     summary = summarise(run)
     assert (summary.n, summary.clean.count) == (N, 7)
-    # Border witnesses count as within; the misclassified image stands nowhere; DeepFool's L2 pictures bound Linf.
+    # Border witnesses count as within; the misclassified image stands nowhere; DeepFool's L2 images bound Linf.
     assert [(r.norm, r.budget, r.share.count) for r in summary.robust] == [
         ("linf", 8 / 255, 6),
         ("linf", 0.1, 4),
         ("l2", 0.5, 4),
     ]
-    # 0 0.1255 0.3 0.4 0.6 0.8 inf inf: PGD's picture of image 0 is nearer than DeepFool's, and so is image 2's.
+    # 0 0.1255 0.3 0.4 0.6 0.8 inf inf: PGD's image of image 0 is nearer than DeepFool's, and so is image 2's.
     l2 = {d.norm: d.median for d in summary.distances}["l2"]
     assert l2.value == pytest.approx(0.5, rel=1e-6)
     assert (l2.low, l2.high) == (0.0, math.inf)
@@ -279,7 +279,7 @@ def test_names_stay_text(page: str, markdown: str) -> None:
     parser = _Links()
     parser.feed(page)
     assert not [x for x in parser.found if x[1].startswith("on")]
-    # Cells that the script puts into the page are HTML already: they hold pictures and plain text only.
+    # Cells that the script puts into the page are HTML already: they hold images and plain text only.
     data = json.loads(re.search(r'id="image-data">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
     tags = {tag for row in data["rows"] for cell in row for tag in re.findall(r"<(\w+)", cell[0])}
     assert tags == {"b", "button"}
@@ -426,7 +426,7 @@ def test_the_data_of_a_figure_comes_out_of_the_page(run: Run, page: str, browser
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """10,000 images with their pictures."""
+    """10,000 images with their images."""
     run = build_run(tmp_path_factory.mktemp("large"), copies=1250, side=8, metrics=False)
     write_report(run)
     return run
@@ -434,7 +434,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_ten_thousand_images_open_and_stay_responsive(large: Run, browser: Any) -> None:
     visit = Visit(browser, large.path / "report.html")
-    # Rows and pictures are made as they are looked at: 15 + 1 of the first 25 images have a witness.
+    # Rows and images are made as they are looked at: 15 + 1 of the first 25 images have a witness.
     assert visit.tab.evaluate("document.querySelectorAll('#images tbody tr').length") == 25
     assert visit.tab.locator("#images img").count() == 16 * 3 + 9
     start = time.perf_counter()
@@ -453,22 +453,22 @@ def test_ten_thousand_images_open_and_stay_responsive(large: Run, browser: Any) 
     assert visit.said == []
 
 
-def test_every_image_has_its_pictures(large: Run) -> None:
+def test_every_image_has_its_images(large: Run) -> None:
     page = (large.path / "report.html").read_text()
-    pictures = json.loads(re.search(r'id="pictures">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
-    assert [sum(map(bool, row)) for row in pictures] == [3, 3, 3, 3, 3, 1, 1, 1] * 1250
-    # Compressed with loss, and still the picture.
-    kept = large.pictures(CLEAN)["copy-9000"]
-    assert np.abs(_opened(pictures[9008][0], "webp") / 255 - kept[0]).max() < 0.05
+    arrays = json.loads(re.search(r'id="thumbnails">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    assert [sum(map(bool, row)) for row in arrays] == [3, 3, 3, 3, 3, 1, 1, 1] * 1250
+    # Compressed with loss, and still the image.
+    kept = large.arrays(CLEAN)["copy-9000"]
+    assert np.abs(_opened(arrays[9008][0], "webp") / 255 - kept[0]).max() < 0.05
 
 
 def test_few_images_are_shown_exactly(run: Run, page: str) -> None:
-    pictures = json.loads(re.search(r'id="pictures">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
-    shown = _opened(pictures[3][0], "png") / 255
-    assert np.abs(shown - run.pictures(CLEAN)[IDS[3]][0]).max() <= 0.5 / 255 + 1e-6
+    arrays = json.loads(re.search(r'id="thumbnails">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    shown = _opened(arrays[3][0], "png") / 255
+    assert np.abs(shown - run.arrays(CLEAN)[IDS[3]][0]).max() <= 0.5 / 255 + 1e-6
     # The closest witness of image 0 is by PGD, here the image itself; that of image 1 by DeepFool, brighter.
-    assert set(_opened(pictures[0][2], "png").flat) == {128}
-    assert set(_opened(pictures[1][2], "png").flat) == {255}
+    assert set(_opened(arrays[0][2], "png").flat) == {128}
+    assert set(_opened(arrays[1][2], "png").flat) == {255}
 
 
 def _opened(uri: str, form: str) -> np.ndarray:

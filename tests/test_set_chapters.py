@@ -75,7 +75,7 @@ def test_covariance_is_drawn_as_measured(run: Run) -> None:
     assert matrices["matrix"].unique().tolist() == ["FGSM, Linf", "images"]
     # The middle half of 64 pixels; over the largest entry of the whole matrix.
     drawn = matrices[matrices["matrix"] == "images"].drop(columns=["matrix", "row"]).to_numpy()
-    pixels = np.stack([run.pictures("clean")[i].ravel() for i in run.table("images")["image_id"]])
+    pixels = np.stack([run.arrays("clean")[i].ravel() for i in run.table("images")["image_id"]])
     expected = np.cov(pixels.T, bias=True)
     assert np.allclose(drawn, (expected / np.abs(expected).max())[16:48, 16:48], atol=1e-3)
     noise = figure(run, "covariance-long-range")

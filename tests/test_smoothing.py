@@ -73,7 +73,7 @@ class Window(nn.Module):
 
 
 def window(n: int, at: float = 0.5) -> tuple[Classifier, Images]:
-    """n times the same picture with all pixels `at`."""
+    """n times the same image with all pixels `at`."""
     pixels = torch.full((n, 1, 1, 1), at)
     images = Images(tuple(f"{i:04d}" for i in range(n)), pixels, torch.zeros(n, dtype=torch.int64))
     return make_classifier("window", Window(), (1, 1, 1)), images

@@ -252,7 +252,7 @@ def test_the_matrix_is_made_where_it_fits_and_is_cheaper(monkeypatch: pytest.Mon
     assert without_matrix(f, pixels, 50) == 45
     every = singular_values(f, pixels, None, 10, streams(pixels))
     assert torch.allclose(every, full[:20].expand(2, 20), rtol=1e-3)
-    # As many pictures at a time as fit: here one.
+    # As many images at a time as fit: here one.
     monkeypatch.setattr(singular, "ENTRIES", singular.BASIS * (4 + singular.GUARD) * 96)
     parts = list(singular_vectors(f, pixels, 4, 10, streams(pixels)))
     assert [len(part.values) for part in parts] == [1, 1]
@@ -302,7 +302,7 @@ def test_spectrum_keeps_the_ranks_asked_for_and_counts_its_cost() -> None:
     classifier = small_net(8).metered(5)
     found = measure(JacobianSpectrum(ranks=3, twin=False), classifier, images_of(random_pixels(5)))
     assert [(m.quantity, m.at) for m in found] == [("singular_value", r) for r in (1, 2, 3)]
-    # And one forward of one picture, which tells how many features there are; twice for each network.
+    # And one forward of one image, which tells how many features there are; twice for each network.
     assert torch.allclose(classifier.meter.forwards, torch.full((5,), 1 + 2 / 5, dtype=F64))
     assert torch.allclose(classifier.meter.backwards, torch.full((5,), 8.0, dtype=F64))
     classifier = small_net(8).metered(5)

@@ -40,7 +40,7 @@ class Reach:
     """Squared L2 distance over the number of pixel values, mean over the images with a witness (Moments' energy)."""
     relative: float
     """Mean of the distance over the size of the image, both in this norm, over the images with a witness; in L2
-    DeepFool's rho_adv. NaN where there is no picture."""
+    DeepFool's rho_adv. NaN where there is no image."""
     areas: tuple[tuple[float, Mean | None], ...]
     """(limit, accuracy averaged over [0, limit]); None where the attack was tried at smaller budgets only."""
 
@@ -101,11 +101,11 @@ def tried(entry: dict[str, Any], norm: str, limit: float) -> bool:
 
 
 def image_sizes(run: Run) -> pd.DataFrame:
-    """The size of each image's own picture, by image id, a column for each norm."""
+    """The size of each image's own image, by image id, a column for each norm."""
     orders = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
     sizes = {
-        i: [float(np.linalg.norm(picture.astype(np.float64).ravel(), order)) for order in orders.values()]
-        for i, picture in run.pictures(CLEAN).items()
+        i: [float(np.linalg.norm(array.astype(np.float64).ravel(), order)) for order in orders.values()]
+        for i, array in run.arrays(CLEAN).items()
     }
     return pd.DataFrame.from_dict(sizes, orient="index", columns=list(orders), dtype=np.float64)
 

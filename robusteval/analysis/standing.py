@@ -52,7 +52,7 @@ def standings(bounds: pd.DataFrame, budgets: Budgets) -> tuple[Standing, ...]:
 
 def widths(bounds: pd.DataFrame, norms: Sequence[str]) -> tuple[Width, ...]:
     """In each of `norms` in which anything is proven. An image with an infinite radius and no witness has a bracket of
-    width 0: nothing can turn it."""
+    width 0: nothing can break it."""
     right = bounds[bounds["correct"]]
     return tuple(
         Width(norm, median((right[f"upper_{norm}"] - right[f"proof_{norm}"]).fillna(0.0)))

@@ -1,6 +1,6 @@
 """ADef: an adversarial deformation: the pixels of the image are moved, smoothly, and none is recoloured.
 
-Alaifari, Alberti & Gauksson (2019), in SmoothKernels' comparison: the deformed picture is image(p + tau(p)) at each
+Alaifari, Alberti & Gauksson (2019), in SmoothKernels' comparison: the deformed image is image(p + tau(p)) at each
 pixel p, by bilinear interpolation. As DeepFool does for pixels, every step linearises the difference f of a candidate's
 logit and the label's in the vector field tau and solves for f = 0 with the smallest field, smoothed by a Gaussian
 filter S: with a = sum over channels of df/dpixel * dimage/dplace, the step is -f S S a / |S a|^2, and the candidate
@@ -9,9 +9,9 @@ in pixels; it is kept as the measurement "deformation". Candidates are the class
 
 Deviations. The image is deformed once, by the sum of the steps, so that interpolation does not blur it again and again,
 and dimage/dplace (central differences) is taken where the field points. A step is at most `longest` pixels, as far as a
-linearisation of a picture may be believed. The overshoot stretches every step, and a hundredth of the image's own f is
+linearisation of an image may be believed. The overshoot stretches every step, and a hundredth of the image's own f is
 added to it: steps that fall short of the boundary might otherwise do so for ever. In the end it is taken back: the
-field is shrunk, by bisection, as far as the picture stays misclassified. No vector points out of the picture.
+field is shrunk, by bisection, as far as the image stays misclassified. No vector points out of the image.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class ADef(MinimumDistanceAttack):
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         field, fooled = self.fields(classifier, images)
         moved = fooled & (length(field) > 0)
-        pictures = torch.where(column(moved, images.pixels), deform(images.pixels, field), images.pixels)
-        return Candidates(pictures, {"deformation": torch.where(fooled, length(field), torch.nan)})
+        points = torch.where(column(moved, images.pixels), deform(images.pixels, field), images.pixels)
+        return Candidates(points, {"deformation": torch.where(fooled, length(field), torch.nan)})
 
     def fields(self, classifier: Classifier, images: Images) -> tuple[Tensor, Tensor]:
         """The vector fields (N, 2, H, W) found, down and right, in pixels; and which of them fool, (N,)."""
         if min(images.shape[1:]) < 2:
-            raise UnsupportedError(f"expected pictures of at least 2x2 pixels for adef, got {images.shape}")
+            raise UnsupportedError(f"expected images of at least 2x2 pixels for adef, got {images.shape}")
         field = images.pixels.new_zeros(len(images), 2, *images.shape[1:])
         fooled = torch.zeros(len(images), dtype=torch.bool, device=field.device)
         slopes = torch.stack(torch.gradient(images.pixels, dim=(2, 3)), dim=2)
@@ -124,14 +124,14 @@ def gaps(logits: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
     return logits.gather(1, classes) - logits.gather(1, labels[:, None])
 
 
-def deform(pictures: Tensor, field: Tensor) -> Tensor:
-    """Pictures (N, C, H, W) whose pixel p takes the value at p + field(p), field (N, 2, H, W) down and right in pixels;
+def deform(points: Tensor, field: Tensor) -> Tensor:
+    """Images (N, C, H, W) whose pixel p takes the value at p + field(p), field (N, 2, H, W) down and right in pixels;
     bilinear, constant beyond the margins."""
-    height, width = pictures.shape[2:]
+    height, width = points.shape[2:]
     scale = 2 / (torch.tensor([height, width]).to(field) - 1).view(2, 1, 1)
     grid = ((places(field) + field) * scale - 1).flip(1).movedim(1, 3)
-    low, high = pictures.amin(dim=(2, 3), keepdim=True), pictures.amax(dim=(2, 3), keepdim=True)
-    moved = functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    low, high = points.amin(dim=(2, 3), keepdim=True), points.amax(dim=(2, 3), keepdim=True)
+    moved = functional.grid_sample(points, grid, mode="bilinear", padding_mode="border", align_corners=True)
     return moved.clamp(low, high)
 
 
@@ -142,7 +142,7 @@ def length(field: Tensor) -> Tensor:
 
 
 def inside(field: Tensor) -> Tensor:
-    """The field (N, 2, H, W) cut so that every vector ends in the picture."""
+    """The field (N, 2, H, W) cut so that every vector ends in the image."""
     here = places(field)
     ends = torch.tensor(field.shape[2:]).to(field).view(2, 1, 1) - 1
     return torch.minimum((here + field).clamp_min(0), ends) - here
@@ -154,10 +154,10 @@ def places(field: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(down, right, indexing="ij"))
 
 
-def blurred(pictures: Tensor, sigma: float) -> Tensor:
+def blurred(points: Tensor, sigma: float) -> Tensor:
     """A Gaussian filter of (..., H, W), zero beyond the margins: a symmetric linear map, as the method needs."""
-    down, right = (_kernel(n, sigma).to(pictures) for n in pictures.shape[-2:])
-    return down @ pictures @ right
+    down, right = (_kernel(n, sigma).to(points) for n in points.shape[-2:])
+    return down @ points @ right
 
 
 def _kernel(n: int, sigma: float) -> Tensor:

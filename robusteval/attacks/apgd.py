@@ -68,7 +68,7 @@ class APGD(FixedBudgetAttack):
         return self
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
-        pictures = images.pixels.clone()
+        candidates = images.pixels.clone()
         fooled = torch.zeros_like(images.labels, dtype=torch.bool)
 
         def attempt(targets: Tensor | None, iterations: int) -> Tensor:
@@ -81,13 +81,13 @@ class APGD(FixedBudgetAttack):
                 )
                 goal = Goal(self.loss, labels) if to is None else Goal(Loss.DLR, labels, to)
                 found, fooled[rows], values[rows] = self._ascent(view, centers, goal, radius, own, iterations)
-                pictures[rows] = choose(fooled[rows], found, centers)
+                candidates[rows] = choose(fooled[rows], found, centers)
             return values
 
         for targets in self._targets(classifier, images, attempt):
             for _ in range(self.restarts):
                 attempt(targets, self.iterations)
-        return Candidates(pictures)
+        return Candidates(candidates)
 
     def _targets(
         self, classifier: Classifier, images: Images, attempt: Callable[[Tensor, int], Tensor]

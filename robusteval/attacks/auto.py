@@ -34,7 +34,7 @@ from robusteval.models.classifier import Classifier
 _L1_RESTARTS, _L1_TARGETS = 5, 5
 
 Search: TypeAlias = Callable[[Classifier, Images, Tensor, Streams, Tensor], Tensor]
-"""From a view, its images, their radii, their streams and the closest witnesses so far to pictures."""
+"""From a view, its images, their radii, their streams and the closest witnesses so far to images."""
 
 
 class Auto(FixedBudgetAttack):
@@ -58,7 +58,7 @@ class Auto(FixedBudgetAttack):
     """Queries of Square."""
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
-        pictures, closest = images.pixels.clone(), images.pixels.clone()
+        candidates, closest = images.pixels.clone(), images.pixels.clone()
         won, distance = torch.full_like(budget, math.nan), torch.full_like(budget, math.inf)
         standing = torch.ones_like(images.labels, dtype=torch.bool)
         for k, (stage, search) in enumerate(self._stages()):
@@ -68,12 +68,12 @@ class Auto(FixedBudgetAttack):
                 found = search(view, some, radius, own, closest[rows])
                 inner = Ball.around(some.pixels, self.norm, radius).nearest(found)
                 fooled = view.misclassifies(inner, some.labels)
-                pictures[rows[fooled]], won[rows[fooled]] = inner[fooled], float(stage)
+                candidates[rows[fooled]], won[rows[fooled]] = inner[fooled], float(stage)
                 standing[rows[fooled]] = False
                 size = self.norm.size(found - some.pixels)
                 closer = view.misclassifies(found, some.labels) & (size < distance[rows])
                 closest[rows[closer]], distance[rows[closer]] = found[closer], size[closer]
-        return Candidates(pictures, {"stage": won})
+        return Candidates(candidates, {"stage": won})
 
     def _stages(self) -> Iterator[tuple[int, Search]]:
         """The searches in order, each with the number of its stage."""
@@ -92,11 +92,11 @@ class Auto(FixedBudgetAttack):
 
 
 def inside(attack: Attack) -> Search:
-    return lambda view, some, radius, own, _: attack.run(view, some, radius, own).pictures
+    return lambda view, some, radius, own, _: attack.run(view, some, radius, own).examples
 
 
 def nearby(attack: FAB) -> Search:
-    return lambda view, some, radius, own, _: attack.search(view, some, radius, own).pictures
+    return lambda view, some, radius, own, _: attack.search(view, some, radius, own).examples
 
 
 def derived(streams: Streams, part: int) -> Streams:

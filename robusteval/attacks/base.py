@@ -1,4 +1,4 @@
-"""Attack: settings that are the attack. It returns pictures; audit/judge.py decides what they are worth."""
+"""Attack: settings that are the attack. It returns images; audit/judge.py decides what they are worth."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from robusteval.models.classifier import Classifier
 
 @dataclass(frozen=True)
 class Candidates:
-    """What an attack found for N images: pictures (N, C, H, W) in [0, 1], the image itself where it found nothing,
+    """What an attack found for N images: images (N, C, H, W) in [0, 1], the image itself where it found nothing,
     and what else it measured on the way, (N,) by quantity, for the table of measurements."""
 
-    pictures: Tensor
+    examples: Tensor
     measurements: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -29,13 +29,13 @@ Follows = Literal["gradients", "outputs", "both", "another model"]
 
 
 class Attack(NormedMethod):
-    """Search a misclassified picture near each image."""
+    """Search a misclassified image near each image."""
 
     follows: ClassVar[Follows] = "gradients"
     """What shows it the way: gradients of the model, its outputs alone, now these and now those, or another model.
     Where the model's own gradients lose against the others, the report flags gradient masking."""
     on_sources: ClassVar[bool] = False
-    """Whether it runs on each of the audit's source models, its pictures being judged on the target."""
+    """Whether it runs on each of the audit's source models, its images being judged on the target."""
 
     search_dtype: Literal["bfloat16"] | None = None
     """Search in a shorter floating-point type and channels-last; the judge stays in the audit's own."""
@@ -52,11 +52,11 @@ class Attack(NormedMethod):
 
 
 class MinimumDistanceAttack(Attack):
-    """An attack that returns pictures as close as it can, and heeds no budget."""
+    """An attack that returns images as close as it can, and heeds no budget."""
 
     @abstractmethod
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
-        """The closest misclassified pictures that it finds."""
+        """The closest misclassified images that it finds."""
 
     def run(self, classifier: Classifier, images: Images, budget: Tensor | None, streams: Streams) -> Candidates:
         return self.closest(classifier, images, streams)
@@ -70,16 +70,16 @@ class FixedBudgetAttack(Attack):
 
     @abstractmethod
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
-        """Pictures within the radii `budget` (N,)."""
+        """Images within the radii `budget` (N,)."""
 
     def run(self, classifier: Classifier, images: Images, budget: Tensor | None, streams: Streams) -> Candidates:
         if budget is not None:
             return self.within(classifier, images, budget, streams)
 
-        def pictures(view: Classifier, some: Images, radii: Tensor, own: Streams) -> Tensor:
-            return self.within(view, some, radii, own).pictures
+        def examples(view: Classifier, some: Images, radii: Tensor, own: Streams) -> Tensor:
+            return self.within(view, some, radii, own).examples
 
-        return Candidates(bisect(pictures, self.norm, classifier, images, streams))
+        return Candidates(bisect(examples, self.norm, classifier, images, streams))
 
     @property
     def fixed_budget(self) -> bool:

@@ -1,7 +1,7 @@
 """DDN: decoupled direction and norm.
 
 Rony et al. (2019), algorithm 1, untargeted, in L2: step along the normalised gradient of the cross-entropy, then set
-the size of the perturbation: (1 - gamma) of the last one where the picture is misclassified, (1 + gamma) where it is
+the size of the perturbation: (1 - gamma) of the last one where the image is misclassified, (1 + gamma) where it is
 not. The step falls from 1 to 0.01 on a cosine. Deviations: gamma, 0.05 in the paper, falls with the step; no
 quantisation; the gradient is that of the odds against the label, log sum_{j != y} exp z_j - z_y, which has the
 direction of the cross-entropy's and does not vanish with it; the closest misclassified iterate is drawn towards the

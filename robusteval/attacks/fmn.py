@@ -3,11 +3,11 @@
 Pintor et al. (2021), "Fast minimum-norm adversarial attacks through adaptive norm constraints", algorithm 1: a step of
 falling length along the unit L2 gradient of the margin, then a projection on a ball whose radius follows the boundary.
 Until the first success the radius is the distance of the linearised boundary; then it shrinks by `gamma` where the
-picture is misclassified and grows by it where not; gamma and the step fall on cosines, to 0.001 and a hundredth. In L0
+image is misclassified and grows by it where not; gamma and the step fall on cosines, to 0.001 and a hundredth. In L0
 the radius is a number of entries and changes by at least one. Deviations: first steps and gammas are larger than the
 paper's 1 and 0.05, which ended further away on MNIST in every norm; the distance to the boundary is taken for more with
 every step, or else the boundary may be approached for ever; entries that the box holds back take no part in the
-gradient; in L1 the projection is on ball and box at once; the closest picture is searched down to the boundary at the
+gradient; in L1 the projection is on ball and box at once; the closest image is searched down to the boundary at the
 end, in L0 by putting back its smallest changes.
 """
 
@@ -85,16 +85,16 @@ class FMN(MinimumDistanceAttack):
             return smaller, larger
         return torch.minimum(radius - 1, smaller.floor()), torch.maximum(radius + 1, larger.floor())
 
-    def _project(self, centers: Tensor, pictures: Tensor, radius: Tensor) -> Tensor:
+    def _project(self, centers: Tensor, candidates: Tensor, radius: Tensor) -> Tensor:
         if self.norm is Norm.L0:
-            return torch.where(largest(pictures - centers, radius), pictures, centers).clamp(0, 1)
+            return torch.where(largest(candidates - centers, radius), candidates, centers).clamp(0, 1)
         if self.norm is Norm.L1:
-            return (centers + project_l1(pictures - centers, radius, -centers, 1 - centers)).clamp(0, 1)
-        return (centers + self.norm.project(pictures - centers, radius)).clamp(0, 1)
+            return (centers + project_l1(candidates - centers, radius, -centers, 1 - centers)).clamp(0, 1)
+        return (centers + self.norm.project(candidates - centers, radius)).clamp(0, 1)
 
 
 def largest(changes: Tensor, count: Tensor) -> Tensor:
-    """Which entries of changes (N, C, H, W) are among the `count` (N,) largest of their picture."""
+    """Which entries of changes (N, C, H, W) are among the `count` (N,) largest of their image."""
     order = flat(changes).abs().argsort(dim=1, descending=True, stable=True)
     ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
     return (torch.empty_like(order).scatter(1, order, ranks) < count[:, None]).view_as(changes)
@@ -107,8 +107,8 @@ def thin(classifier: Classifier, images: Images, witnesses: Tensor, steps: int) 
     low, high = torch.zeros_like(images.labels), Norm.L0.size(changes).long()
     for _ in range(steps):
         middle = (low + high) // 2
-        pictures = torch.where(largest(changes, middle), witnesses, images.pixels)
-        wrong = classifier.misclassifies(pictures, images.labels)
-        best = torch.where(column(wrong, best), pictures, best)
+        candidates = torch.where(largest(changes, middle), witnesses, images.pixels)
+        wrong = classifier.misclassifies(candidates, images.labels)
+        best = torch.where(column(wrong, best), candidates, best)
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
     return best

@@ -45,10 +45,10 @@ def judge(
     finite = candidates.isfinite().flatten(1).all(1)
     inside = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)
     usable = finite & inside
-    pictures = torch.where(usable[:, None, None, None], candidates, images.pixels)
-    logits = classifier.predict(pictures)
+    evaluated = torch.where(usable[:, None, None, None], candidates, images.pixels)
+    logits = classifier.predict(evaluated)
     predicted = logits.argmax(1)
-    difference = pictures.double() - images.pixels.double()
+    difference = evaluated.double() - images.pixels.double()
     success = usable & logits.isfinite().all(1) & (predicted != images.labels)
     found = Verdict(success, predicted, *(n.size(difference) for n in (Norm.L0, Norm.L1, Norm.L2, Norm.LINF)))
     return found.within(norm, budget, images.labels)

@@ -2,7 +2,7 @@
 
 Szegedy et al. (2014), section 4.1, with scipy's L-BFGS-B. The penalty is searched for each image: divided until the
 minimiser is misclassified, multiplied until it is not, then halved in logarithm between the two. Deviations: |delta|
-is squared, as in the library that Moments took the attack from; every picture that the solver evaluates may be the
+is squared, as in the library that Moments took the attack from; every image that the solver evaluates may be the
 witness, not only its last one; any misclassification counts, not only the target; the closest witness is drawn towards
 the image at the end. Moments, which reports this attack, gives no settings.
 """
@@ -71,7 +71,7 @@ class LBFGS(MinimumDistanceAttack):
 
 
 class _Search:
-    """The closest misclassified pictures among all that the solvers evaluated, (N, C, H, W), and their distances."""
+    """The closest misclassified images among all that the solvers evaluated, (N, C, H, W), and their distances."""
 
     def __init__(self, classifier: Classifier, images: Images, targets: Tensor) -> None:
         self.classifier, self.images, self.targets = classifier, images, targets
@@ -79,21 +79,21 @@ class _Search:
         self.distance = torch.full_like(images.pixels[:, 0, 0, 0], torch.inf, dtype=torch.float64)
 
     def solve(self, penalty: Tensor, iterations: int) -> Tensor:
-        """Minimise at one penalty (N,) each, from the image; whether the last evaluated picture, the minimiser or next
+        """Minimise at one penalty (N,) each, from the image; whether the last evaluated image, the minimiser or next
         to it, was misclassified, (N,)."""
         fooled = torch.zeros_like(self.targets, dtype=torch.bool)
 
         def evaluate(chosen: NDArray[np.int64], points: Floats) -> tuple[Floats, Floats]:
             rows = torch.from_numpy(chosen).to(fooled.device)
             view, images, targets = keep(rows, self.classifier, self.images, self.targets)
-            pictures = torch.from_numpy(points).to(images.pixels).view_as(images.pixels)
-            gradient, gain, logits = view.gradient(pictures, lambda z: cross_entropy(z, images.labels, targets))
-            delta = pictures.double() - images.pixels.double()
+            candidates = torch.from_numpy(points).to(images.pixels).view_as(images.pixels)
+            gradient, gain, logits = view.gradient(candidates, lambda z: cross_entropy(z, images.labels, targets))
+            delta = candidates.double() - images.pixels.double()
             size = Norm.L2.size(delta)
             wrong = logits.argmax(1) != images.labels
             fooled[rows] = wrong
             closer = wrong & (size < self.distance[rows])
-            self.best[rows[closer]], self.distance[rows[closer]] = pictures[closer], size[closer]
+            self.best[rows[closer]], self.distance[rows[closer]] = candidates[closer], size[closer]
             values = penalty[rows] * size**2 - gain.double()
             slopes = 2 * column(penalty[rows], delta) * delta - gradient.double()
             return values.cpu().numpy(), slopes.flatten(1).cpu().numpy()

@@ -10,7 +10,7 @@ maximum smoothed by softmax weights of temperature 500; p are the softmax probab
 
 Deviations. A step that raises the objective is halved like one that leaves the region, and counts; the step's length
 grows while steps succeed and shrinks when they do not. In Linf, where the plain gradient moves all pixels together by
-0.01, which takes forever in large pictures, a step moves no pixel by more than 0.01 of the distance, and the
+0.01, which takes forever in large images, a step moves no pixel by more than 0.01 of the distance, and the
 temperature is lower far from the image. lambda is relative to the start's distance term where that is below one: an
 image next to the boundary would be pushed far from it. Each image goes through the loops at its own pace: a loop ends
 when its objective has stopped falling, and the image leaves with its last. The start is the closest of some

@@ -1,8 +1,8 @@
-"""Gaussian fields with the covariance of SGR section 4.3, for pictures of any size.
+"""Gaussian fields with the covariance of SGR section 4.3, for images of any size.
 
 The covariance of two pixels at distance r is exp(-r / zeta) within a channel and half of that across channels: a
 Kronecker product, channels by space, whose spatial factor depends on the displacement alone. On a torus at least twice
-as wide as the picture such a covariance is a circulant matrix, which the FFT diagonalises (Wood & Chan 1994; Dietrich &
+as wide as the image such a covariance is a circulant matrix, which the FFT diagonalises (Wood & Chan 1994; Dietrich &
 Newsam 1997): two fields cost one FFT of the torus, and their covariance is exact where no eigenvalue is negative, as it
 is for all of SGR's decay lengths. Negative ones are clipped, and `clipped_energy` says how much that was.
 """
@@ -20,14 +20,14 @@ from robusteval.core.errors import UserError
 from robusteval.core.streams import Streams
 
 _WIDEST = 1024
-"""A torus is not widened beyond this many pixels a side (or twice the picture) for the sake of positive eigenvalues."""
+"""A torus is not widened beyond this many pixels a side (or twice the image) for the sake of positive eigenvalues."""
 _AT_A_TIME = 2**23
 """Entries of torus held at a time: 8 million complex float32 are 64 MB."""
 
 
 @dataclass(frozen=True, eq=False)
 class Torus:
-    """The square root of the circulant covariance of an H x W picture laid on a P x Q torus."""
+    """The square root of the circulant covariance of an H x W image laid on a P x Q torus."""
 
     height: int
     width: int
@@ -66,7 +66,7 @@ class Torus:
 
 @lru_cache(maxsize=8)
 def torus(height: int, width: int, zeta: float) -> Torus:
-    """The torus for pictures of H x W pixels and decay length zeta, made once."""
+    """The torus for images of H x W pixels and decay length zeta, made once."""
     return Torus.exponential(height, width, zeta)
 
 
@@ -102,10 +102,10 @@ def from_patterns(streams: Streams, k: int, patterns: Tensor) -> Tensor:
 
 
 def patterns_of(pixels: Tensor) -> Tensor:
-    """Pictures (M, C, H, W) made into patterns whose sum of outer products is their covariance, rescaled to a mean
+    """Images (M, C, H, W) made into patterns whose sum of outer products is their covariance, rescaled to a mean
     diagonal of one."""
     if (pixels == pixels[0]).all():
-        raise UserError("expected pictures that differ to estimate a covariance from, got equal ones")
+        raise UserError("expected images that differ to estimate a covariance from, got equal ones")
     centred = pixels - pixels.mean(0)
     patterns: Tensor = centred * (math.sqrt(pixels[0].numel()) / torch.linalg.vector_norm(centred))
     return patterns

@@ -6,7 +6,7 @@ rescaled to a mean diagonal of one. robusteval/correlated.py draws z.
 
 Deviation: SGR perturbs by eps * z, which lies in no ball. Here z is scaled to the budget's size, budget * z / |z|, so
 that the attack has a budget like every other. In L2, budget = eps * sqrt(n) for n pixels then makes eps the root mean
-square of the perturbation, as it is on average in SGR. SGR speaks of raw second moments of a data set; the mean picture
+square of the perturbation, as it is on average in SGR. SGR speaks of raw second moments of a data set; the mean image
 is subtracted here, as in a covariance.
 """
 
@@ -42,13 +42,13 @@ class LRC(FixedBudgetAttack):
     images: str | None = None
     """A data set, named as for `robusteval audit --data`, whose covariance takes the place of zeta's."""
     limit: PositiveInt = 1000
-    """Of that data set, the first so many pictures."""
+    """Of that data set, the first so many images."""
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         patterns = None if self.images is None else _patterns(self.images, self.limit)
         if patterns is not None and patterns.shape[1:] != images.shape:
             wanted, got = ("x".join(map(str, shape)) for shape in (images.shape, patterns.shape[1:]))
-            raise UnsupportedError(f"expected pictures of shape {wanted} in {self.images} for lrc, got {got}")
+            raise UnsupportedError(f"expected images of shape {wanted} in {self.images} for lrc, got {got}")
 
         def draw(own: Streams, k: int) -> Tensor:
             z = correlated(own, k, images.shape, self.zeta) if patterns is None else from_patterns(own, k, patterns)

@@ -1,7 +1,7 @@
 """PGD: projected gradient ascent inside the ball.
 
 Madry et al. (2018); OpNorm Eqs. 15-18: x <- project(x + step * steepest(gradient)), from a random start uniform in the
-ball. Deviation: a picture that is misclassified at any iterate is returned at once, whatever its target.
+ball. Deviation: an image that is misclassified at any iterate is returned at once, whatever its target.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ Andriushchenko et al. (2020), "Square Attack: a query-efficient black-box advers
 in Croce & Hein (2021), "Mind the box". A query changes square windows of the perturbation and is kept where the margin
 shrinks. In Linf every pixel stays at a wall of the ball: the start are vertical stripes, a query sets one window to one
 wall for each channel (algorithm 2). In L1 and L2 a query moves the size of two windows into one of them and adds what
-is left of the budget to it, in the shape of a double bump (algorithm 3). The windows' share of the picture halves at
+is left of the budget to it, in the shape of a double bump (algorithm 3). The windows' share of the image halves at
 fixed parts of the queries.
 
 Deviations: a Linf window that would change nothing takes the opposite walls; windows may touch the last row and column;
-windows and tiles shrink to fit pictures below 6 pixels. As in AutoAttack, a perturbation in L2 is scaled to the budget,
+windows and tiles shrink to fit images below 6 pixels. As in AutoAttack, a perturbation in L2 is scaled to the budget,
 and one in L1 with several channels overfills the window and is soft-thresholded to the budget.
 """
 
@@ -31,7 +31,7 @@ from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After how many of 10,000 queries the share of the picture that a window covers halves (section 5)."""
+"""After how many of 10,000 queries the share of the image that a window covers halves (section 5)."""
 BLOCK = 256
 """Queries whose random numbers are drawn at once."""
 
@@ -51,14 +51,14 @@ class Square(FixedBudgetAttack):
     """Evaluations of each restart, the first of them at its start."""
     restarts: PositiveInt = 1
     p: float = Field(default=0.8, gt=0, le=1)
-    """The share of the picture that the first windows cover."""
+    """The share of the image that the first windows cover."""
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         found = images.pixels.clone()
         rows = torch.arange(len(images), device=found.device)
         for _ in range(self.restarts):
-            pictures, fooled = self._search(*keep(rows, classifier, images, budget, streams))
-            found[rows[fooled]] = pictures[fooled]
+            candidates, fooled = self._search(*keep(rows, classifier, images, budget, streams))
+            found[rows[fooled]] = candidates[fooled]
             rows = rows[~fooled]
             if not len(rows):
                 break
@@ -67,7 +67,7 @@ class Square(FixedBudgetAttack):
     def _search(
         self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams
     ) -> tuple[Tensor, Tensor]:
-        """One restart: the first misclassified picture of each image, and which were fooled."""
+        """One restart: the first misclassified image of each image, and which were fooled."""
         ball = Ball.around(images.pixels, self.norm, budget)
         linf = self.norm is Norm.LINF
         x = stripes(ball, streams) if linf else tiles(ball, streams)
@@ -123,7 +123,7 @@ def squares(ball: Ball, x: Tensor, side: int, draw: Tensor) -> Tensor:
 
 
 def tiles(ball: Ball, streams: Streams) -> Tensor:
-    """The picture covered with 5 x 5 double bumps of random sign and direction, of the size of the budget."""
+    """The image covered with 5 x 5 double bumps of random sign and direction, of the size of the budget."""
     channels, height, width = ball.centers.shape[1:]
     side = max(min(height, width) // 5, 1)
     down, across = height // side, width // side

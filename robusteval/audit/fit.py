@@ -8,10 +8,10 @@ from robusteval.models.classifier import Classifier
 
 
 def check_fit(classifier: Classifier, images: Images) -> None:
-    """Raises UserError unless the classifier takes these pictures and knows these labels."""
+    """Raises UserError unless the classifier takes these images and knows these labels."""
     if classifier.input_shape != images.shape:
         wanted, got = ("x".join(map(str, shape)) for shape in (classifier.input_shape, images.shape))
-        raise UserError(f"expected pictures of shape {wanted} for {classifier.name}, got {got} in {images.source}")
+        raise UserError(f"expected images of shape {wanted} for {classifier.name}, got {got} in {images.source}")
     wrong = (images.labels < 0) | (images.labels >= classifier.num_classes)
     if wrong.any():
         i = int(wrong.nonzero()[0])

@@ -23,7 +23,7 @@ from robusteval.audit.stages import (
     attack,
     certificate,
     clean,
-    closest_pictures,
+    closest_witnesses,
     metric,
     prepare,
     read_state,
@@ -42,11 +42,11 @@ from robusteval.results.run import (
     COSTS,
     Run,
     checksum,
+    read_arrays,
     read_frame,
     read_note,
-    read_pictures,
+    write_arrays,
     write_frame,
-    write_pictures,
 )
 from robusteval.results.tabulate import write_tables
 
@@ -165,8 +165,8 @@ class Session:
         return self.run
 
     def _write(self, stage: Stage, shard: str, part: Part, seconds: float) -> None:
-        if part.pictures or stage.kind in (CLEAN, "attack"):
-            write_pictures(self.run.picture_file(stage.name, shard), part.pictures)
+        if part.arrays or stage.kind in (CLEAN, "attack"):
+            write_arrays(self.run.array_file(stage.name, shard), part.arrays)
         for table, rows in part.others.items():
             write_frame(self.run.part(stage.name, shard, table), rows)
         write_frame(self.run.part(stage.name, shard), part.rows, part.note(seconds))
@@ -219,6 +219,6 @@ class Session:
             path = self.run.part(needed, shard.name)
             if not path.exists():
                 raise UnsupportedError(f"expected witnesses of '{needed}', which could not run")
-            pictures = read_pictures(self.run.picture_file(needed, shard.name))
-            found.append(closest_pictures(read_frame(path), pictures, shard.images))
+            arrays = read_arrays(self.run.array_file(needed, shard.name))
+            found.append(closest_witnesses(read_frame(path), arrays, shard.images))
         return torch.cat(found)

@@ -1,4 +1,4 @@
-"""What a stage makes of one shard: rows for the tables and pictures as evidence. Nothing is written here."""
+"""What a stage makes of one shard: rows for the tables and images as evidence. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robusteval.core.norms import BUDGET_TOLERANCE
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, SetMetric
 from robusteval.models.classifier import Classifier
-from robusteval.results.run import PICTURES, picture_key, witness_picture
+from robusteval.results.run import Arrays, stored_witness, witness_key
 from robusteval.results.tables import CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES
 
 
@@ -37,11 +37,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one shard: its main table, further tables by name, its pictures, and what it cost."""
+    """The rows of one shard: its main table, further tables by name, its images, and what it cost."""
 
     rows: pd.DataFrame
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    pictures: PICTURES = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
     forwards: float = 0.0
     backwards: float = 0.0
     model_seconds: float = 0.0
@@ -74,15 +74,15 @@ def clean(context: Context, images: Images) -> Part:
             "probability_margin": _array(-margin(logits.softmax(1), images.labels)),
         }
     )
-    pictures = dict(zip(images.ids, _array(images.pixels), strict=True))
-    return Part(rows, {}, pictures, *_cost(classifier))
+    arrays = dict(zip(images.ids, _array(images.pixels), strict=True))
+    return Part(rows, {}, arrays, *_cost(classifier))
 
 
 def attack(context: Context, stage: Stage, images: Images, correct: Tensor) -> Part:
     """Attack the correctly classified images; a misclassified one is its own witness at distance 0.
 
     A witness at one budget serves the larger ones, and a failure at one stands for the smaller ones, so that the
-    budgets of an image are searched by bisection: O(log) attacks instead of one a budget. Its picture is kept once,
+    budgets of an image are searched by bisection: O(log) attacks instead of one a budget. Its image is kept once,
     under the smallest budget that it serves. The judge's evaluations are timed with the attack's, not counted.
     """
     method = stage.method
@@ -108,22 +108,22 @@ def attack(context: Context, stage: Stage, images: Images, correct: Tensor) -> P
         costs[:, at.cpu(), rows.cpu()] += torch.stack([view.meter.forwards, view.meter.backwards])[:, rows.cpu()]
         searching += view.meter.stopwatch.seconds
         measured.append(_measured(stage, chosen, found.measurements, np.nan_to_num(grid[at.cpu()])))
-        verdict = judge(target, chosen, found.pictures, method.norm, given)
+        verdict = judge(target, chosen, found.examples, method.norm, given)
         won = rows[verdict.success]
-        best[won] = found.pictures[verdict.success]
+        best[won] = found.examples[verdict.success]
         failed[rows[~verdict.success]] = at[~verdict.success]
         distance = getattr(verdict, method.norm.value)[verdict.success]
         fits = distance[:, None] <= radii * (1 + BUDGET_TOLERANCE)
         served[won] = at[verdict.success] if given is None else torch.minimum(at[verdict.success], (~fits).sum(1))
     verdict = judge(target, images, best, method.norm, None)
     frames = [_witnesses(stage, images, verdict, b, *costs[:, i]) for i, b in enumerate(stage.budgets)]
-    pictures = {
-        picture_key(images.ids[i], float(grid[served[i]])): _array(best[i])
+    arrays = {
+        witness_key(images.ids[i], float(grid[served[i]])): _array(best[i])
         for i in (correct & verdict.success).nonzero()[:, 0].tolist()
     }
     others = pd.concat(measured, ignore_index=True).dropna() if measured else pd.DataFrame()
     cost = (*costs.sum((1, 2)).tolist(), searching + target.meter.stopwatch.seconds)
-    return Part(pd.concat(frames, ignore_index=True), {"measurements": others} if len(others) else {}, pictures, *cost)
+    return Part(pd.concat(frames, ignore_index=True), {"measurements": others} if len(others) else {}, arrays, *cost)
 
 
 def _witnesses(
@@ -206,12 +206,12 @@ def set_metric(context: Context, stage: Stage, images: Images, witnesses: Tensor
     streams = Streams.for_set(context.seed, stage.name, images.pixels)
     seen = method.observe(classifier, images, witnesses, streams, step)
     rows = _measurements(stage, images, [(m.quantity, m.at, m.values) for m in seen.measurements], missing=False)
-    pictures = {name: _array(picture) for name, picture in seen.pictures.items()}
+    arrays = {name: _array(array) for name, array in seen.arrays.items()}
     others = {"statistics": _statistics(stage, seen.statistics)}
-    return Part(rows, others, pictures, *_cost(classifier))
+    return Part(rows, others, arrays, *_cost(classifier))
 
 
-def closest_pictures(rows: pd.DataFrame, pictures: PICTURES, images: Images) -> Tensor:
+def closest_witnesses(rows: pd.DataFrame, arrays: Arrays, images: Images) -> Tensor:
     """For each image the closest witness of one attack, in the attack's own norm; NaN where it found none."""
     result = torch.full_like(images.pixels, torch.nan)
     own = rows[rows["success"]]
@@ -219,9 +219,9 @@ def closest_pictures(rows: pd.DataFrame, pictures: PICTURES, images: Images) -> 
         candidates = own[own["image_id"] == image_id]
         if len(candidates):
             closest = candidates.loc[candidates[candidates["norm"].iloc[0]].idxmin()]
-            picture = witness_picture(pictures, image_id, closest["budget"], own["budget"])
-            if picture is not None:
-                result[i] = torch.tensor(picture).to(result)
+            array = stored_witness(arrays, image_id, closest["budget"], own["budget"])
+            if array is not None:
+                result[i] = torch.tensor(array).to(result)
     return result
 
 

@@ -21,7 +21,7 @@ from robusteval.core.images import Images
 from robusteval.core.progress import Progress, Silent
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
-from robusteval.results.run import CLEAN, Run, checksum, read_frame, read_pictures, witness_picture
+from robusteval.results.run import CLEAN, Run, checksum, read_arrays, read_frame, stored_witness
 from robusteval.results.tabulate import bounds_csv, build_tables
 
 _KEYS = ("image_id", "method", "quantity", "at", "budget")
@@ -105,7 +105,7 @@ class _Recheck:
 
     def _check_witnesses(self, stage: Stage, shard: Shard, stored: pd.DataFrame) -> Iterator[str]:
         assert isinstance(stage.method, Attack)
-        pictures = read_pictures(self.run.picture_file(stage.name, shard.name))
+        arrays = read_arrays(self.run.array_file(stage.name, shard.name))
         correct = self.session.correct(shard).tolist()
         for budget in stage.budgets:
             at = float("nan") if budget is None else budget
@@ -113,11 +113,11 @@ class _Recheck:
             rows = stored[same].reset_index(drop=True)
             candidates = shard.images.pixels.clone()
             for i, image_id in enumerate(shard.images.ids):
-                picture = witness_picture(pictures, image_id, at, (b for b in stage.budgets if b is not None))
-                if picture is not None:
-                    candidates[i] = torch.tensor(picture).to(candidates)
+                array = stored_witness(arrays, image_id, at, (b for b in stage.budgets if b is not None))
+                if array is not None:
+                    candidates[i] = torch.tensor(array).to(candidates)
                 elif rows["success"][i] and correct[i]:
-                    yield f"stage {stage.name}, image {image_id}: the table claims a witness, no picture is kept"
+                    yield f"stage {stage.name}, image {image_id}: the table claims a witness, no image is kept"
             verdict = judge(self.classifier, shard.images, candidates, stage.method.norm, budget)
             again = rows.assign(
                 image_id=list(shard.images.ids),
@@ -174,11 +174,11 @@ def _check_tables(run: Run) -> Iterator[str]:
 def _images(run: Run) -> Images:
     """The images of the run, from its own evidence."""
     rows = pd.concat([read_frame(p) for p in sorted((run.path / "parts" / CLEAN).glob("*.parquet"))])
-    pictures = run.pictures(CLEAN)
-    missing = [i for i in rows["image_id"] if i not in pictures]
+    arrays = run.arrays(CLEAN)
+    missing = [i for i in rows["image_id"] if i not in arrays]
     if missing:
-        raise UserError(f"expected the picture of every image in witnesses/{CLEAN}, got none of {missing[0]}")
-    pixels = torch.stack([torch.tensor(pictures[i]) for i in rows["image_id"]])
+        raise UserError(f"expected the image of every image in witnesses/{CLEAN}, got none of {missing[0]}")
+    pixels = torch.stack([torch.tensor(arrays[i]) for i in rows["image_id"]])
     data = run.manifest["data"]
     labels = torch.tensor(rows["label"].tolist())
     return Images(tuple(rows["image_id"]), pixels, labels, tuple(data["class_names"]), data["source"])

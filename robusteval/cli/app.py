@@ -230,7 +230,7 @@ def main() -> None:
 
 
 def _opened(paths: list[str], arch: str | None, images: Images, mean: str | None, std: str | None) -> list[Classifier]:
-    """Checkpoint files as classifiers of pictures like these."""
+    """Checkpoint files as classifiers of images like these."""
     from robusteval.models.checkpoints import open_checkpoint
 
     normalisation = {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}

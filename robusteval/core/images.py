@@ -13,7 +13,7 @@ from robusteval.core.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """N labelled pictures.
+    """N labelled images.
 
     ids: N distinct names that survive every join; pixels (N, C, H, W) floating point in [0, 1];
     labels (N,) int64; class_names: one a class, or empty where the data has none.
@@ -52,8 +52,8 @@ class Images:
         digest = hashlib.sha256()
         ordered = self.by_id()
         pixels = ordered.pixels.cpu().to(torch.float32)
-        for image_id, label, picture in zip(ordered.ids, ordered.labels.tolist(), pixels, strict=True):
-            digest.update(f"{image_id}:{label}:{tuple(picture.shape)}".encode() + picture.numpy().tobytes())
+        for image_id, label, image in zip(ordered.ids, ordered.labels.tolist(), pixels, strict=True):
+            digest.update(f"{image_id}:{label}:{tuple(image.shape)}".encode() + image.numpy().tobytes())
         return digest.hexdigest()
 
     def checked(self) -> Images:

@@ -1,6 +1,6 @@
-"""All l_p arithmetic: sizes, distances, projections and steepest ascent, over batches of pictures.
+"""All l_p arithmetic: sizes, distances, projections and steepest ascent, over batches of images.
 
-Tensors are (N, ...): everything behind the first dimension belongs to one picture. Units are those of the
+Tensors are (N, ...): everything behind the first dimension belongs to one image. Units are those of the
 pixels, which lie in [0, 1]. torch is imported by the arithmetic alone: reports name norms without it.
 """
 
@@ -23,7 +23,7 @@ def flat(v: Tensor) -> Tensor:
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:
-    """(N,) -> (N, 1, ..., 1), so that it multiplies pictures shaped as `like`."""
+    """(N,) -> (N, 1, ..., 1), so that it multiplies images shaped as `like`."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
@@ -50,7 +50,7 @@ class Norm(StrEnum):
         return self.value.capitalize()
 
     def size(self, v: Tensor) -> Tensor:
-        """|v|_p per picture, (N,); of L0 the number of entries that are not zero."""
+        """|v|_p per image, (N,); of L0 the number of entries that are not zero."""
         import torch
 
         size: Tensor = torch.linalg.vector_norm(flat(v), ord=self.p, dim=1)

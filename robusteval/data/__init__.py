@@ -41,7 +41,7 @@ DATASETS = {
     "FILE.parquet": DataSet(
         "Hugging Face style: img or image {bytes}, label", lambda spec: spec.endswith(".parquet"), read_parquet
     ),
-    "FILE.npz": DataSet("arrays x (pictures) and y (labels)", lambda spec: spec.endswith(".npz"), read_npz),
+    "FILE.npz": DataSet("arrays x (images) and y (labels)", lambda spec: spec.endswith(".npz"), read_npz),
     "IDX_FOLDER": DataSet("MNIST-style IDX files, gz or not; FOLDER:train", _holds_idx, read_idx),
     "IMAGE_FOLDER": DataSet("a subfolder per class", lambda spec: Path(spec).is_dir(), read_folder),
 }

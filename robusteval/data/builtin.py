@@ -55,5 +55,5 @@ def read_foolbox(spec: str, limit: int | None) -> Images:
 
 
 def _opened(path: Path, size: tuple[int, int] | None) -> Image.Image:
-    picture = Image.open(path)
-    return picture.resize(size) if size else picture
+    image = Image.open(path)
+    return image.resize(size) if size else image

@@ -1,4 +1,4 @@
-"""Bytes and arrays of pictures to pixels (N, C, H, W) in [0, 1]."""
+"""Bytes and arrays of images to pixels (N, C, H, W) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from robusteval.core.errors import UserError
 
 
 def decode(content: bytes, name: str) -> NDArray[np.uint8]:
-    """An encoded picture (H, W) or (H, W, 3); anything that is not grey becomes RGB."""
+    """An encoded image (H, W) or (H, W, 3); anything that is not grey becomes RGB."""
     try:
-        picture = Image.open(io.BytesIO(content))
-        return np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
+        image = Image.open(io.BytesIO(content))
+        return np.asarray(image if image.mode == "L" else image.convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"expected a picture in {name}, got: {str(error).splitlines()[0]}") from error
+        raise UserError(f"expected an image in {name}, got: {str(error).splitlines()[0]}") from error
 
 
-def from_bytes(pictures: Sequence[NDArray[Any]]) -> Tensor:
-    """uint8 pictures (H, W) or (H, W, C), all of one size, to pixels (N, C, H, W) in [0, 1]."""
-    stacked = np.stack([p[..., None] if p.ndim == 2 else p for p in pictures])
+def from_bytes(images: Sequence[NDArray[Any]]) -> Tensor:
+    """uint8 images (H, W) or (H, W, C), all of one size, to pixels (N, C, H, W) in [0, 1]."""
+    stacked = np.stack([p[..., None] if p.ndim == 2 else p for p in images])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous().float() / 255

@@ -28,12 +28,12 @@ def read_idx(spec: str, limit: int | None) -> Images:
     if not chosen:
         raise UserError(f"expected {'train' if train else 't10k'}-images-idx3-ubyte in {folder}, got none")
     labels_path = chosen[0].with_name(chosen[0].name.replace("images", "labels").replace("idx3", "idx1"))
-    pictures, labels = _idx(chosen[0], 3), _idx(labels_path, 1)
-    if len(pictures) != len(labels):
-        raise UserError(f"expected as many labels as pictures in {folder}, got {len(labels)} and {len(pictures)}")
-    n = len(pictures[:limit])
+    decoded, labels = _idx(chosen[0], 3), _idx(labels_path, 1)
+    if len(decoded) != len(labels):
+        raise UserError(f"expected as many labels as images in {folder}, got {len(labels)} and {len(decoded)}")
+    n = len(decoded[:limit])
     ids = tuple(f"{'train' if train else 'test'}-{i:06d}" for i in range(n))
-    pixels = from_bytes(list(pictures[:n]))
+    pixels = from_bytes(list(decoded[:n]))
     return Images(ids, pixels, torch.from_numpy(labels[:n].astype(np.int64)), tuple("0123456789"), spec)
 
 
@@ -68,15 +68,15 @@ def read_parquet(spec: str, limit: int | None) -> Images:
         raise UserError(f"expected a parquet file in {spec}, got: {str(error).splitlines()[0]}") from error
     rows = rows[:limit]
     if any(not isinstance(row[column], dict) or not row[column].get("bytes") for row in rows):
-        raise UserError(f"expected encoded pictures in {column}.bytes of {spec}, got rows without")
-    pictures = [decode(row[column]["bytes"], f"row {i} of {spec}") for i, row in enumerate(rows)]
-    if len({picture.shape for picture in pictures}) > 1:
-        raise UserError(f"expected pictures of one size in {spec}, got {sorted({p.shape for p in pictures})}")
+        raise UserError(f"expected encoded images in {column}.bytes of {spec}, got rows without")
+    decoded = [decode(row[column]["bytes"], f"row {i} of {spec}") for i, row in enumerate(rows)]
+    if len({image.shape for image in decoded}) > 1:
+        raise UserError(f"expected images of one size in {spec}, got {sorted({p.shape for p in decoded})}")
     if not rows:
         raise UserError(f"expected at least one image, got an empty selection of {spec}")
     labels = torch.tensor([int(row["label"]) for row in rows])
     ids = tuple(f"row-{i:06d}" for i in range(len(rows)))
-    return Images(ids, from_bytes(pictures), labels, _class_names(file.schema_arrow.metadata or {}), spec)
+    return Images(ids, from_bytes(decoded), labels, _class_names(file.schema_arrow.metadata or {}), spec)
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Pictures that excite a class most: gradient ascent on its logit, from noise.
+"""Images that excite a class most: gradient ascent on its logit, from noise.
 
 SmoothKernels section 4.3 (figures 3 to 6), after Erhan et al. (2009), Simonyan et al. (2013), Engstrom et al. (2019).
 """
@@ -27,13 +27,13 @@ class ActivationMaximization(SetMetric):
     """What the model sees in each class: x <- clip(x + learning_rate * grad z_k(x), 0, 1) from Gaussian noise.
 
     Kept by class k: `logit_start`, and `logit` and `probability` (softmax) at the end; `mean_logit` is the mean over
-    the classes after so many steps, which shows whether the ascent was done. Pictures: `start-<k>` and `class-<k>`.
+    the classes after so many steps, which shows whether the ascent was done. Images: `start-<k>` and `class-<k>`.
     The images serve for their shape only. The end is a local maximum at best, and only as far as the steps went: a
     lower bound on the largest logit in the box. An affine logit reaches its maximum exactly.
 
     The paper says "projected gradient descent 10000 iterations with learning rate 0.001", read as plain gradient
     steps: sign steps of that size would cross the box ten times. It gives no scale of the noise: here it is
-    N(0.5, `noise`^2), cut at the box. A picture that a step leaves as it is is done. At most `steps` forwards and
+    N(0.5, `noise`^2), cut at the box. An image that a step leaves as it is is done. At most `steps` forwards and
     backwards a class, and a few forwards more.
     """
 
@@ -56,7 +56,7 @@ class ActivationMaximization(SetMetric):
         marks = sorted({self.steps * i // PARTS for i in range(PARTS + 1)})
         path = torch.zeros(len(marks), dtype=torch.float64)
         statistics: list[Statistic] = []
-        pictures: dict[str, Tensor] = {}
+        arrays: dict[str, Tensor] = {}
         for c, classes in enumerate(chunks):
             drawn = torch.cat([streams.normal(*images.shape) for _ in classes])
             start = x = (0.5 + self.noise * drawn).clamp(0, 1)
@@ -70,15 +70,15 @@ class ActivationMaximization(SetMetric):
             ends = {"logit_start": first, "logit": logits, "probability": logits.softmax(1)}
             for j, k in enumerate(classes.tolist()):
                 statistics += [Statistic(quantity, k, float(values[j, k])) for quantity, values in ends.items()]
-                pictures |= {f"start-{k}": start[j], f"class-{k}": x[j]}
+                arrays |= {f"start-{k}": start[j], f"class-{k}": x[j]}
         statistics += [Statistic("mean_logit", at, float(v)) for at, v in zip(marks, path / len(chosen), strict=True)]
-        return Observation(statistics, pictures=pictures)
+        return Observation(statistics, arrays=arrays)
 
 
-def ascend(classifier: Classifier, classes: Tensor, pictures: Tensor, steps: int, rate: float) -> Tensor:
-    """Pictures (N, C, H, W) in [0, 1] after `steps` projected steps up the logits of their `classes` (N,). Where there
+def ascend(classifier: Classifier, classes: Tensor, arrays: Tensor, steps: int, rate: float) -> Tensor:
+    """Images (N, C, H, W) in [0, 1] after `steps` projected steps up the logits of their `classes` (N,). Where there
     is no gradient (NaN) a pixel stays."""
-    x, rows = pictures.clone(), torch.arange(len(pictures), device=pictures.device)
+    x, rows = arrays.clone(), torch.arange(len(arrays), device=arrays.device)
     for _ in range(steps):
         here = x[rows]
         gradient, _, _ = classifier.gradient(here, partial(_own, classes=classes[rows]))

@@ -35,7 +35,7 @@ class ActivationPatterns(AtWitnesses, ImageMetric):
     summary: ClassVar[str] = "share of ReLU activations that noise leaves unchanged (OpNorm, section 5.5)"
 
     magnitudes: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 40 for i in range(21))
-    """eps, in pixel units; by default 21 values evenly in [0, 0.5]. The paper gives its own in a picture only."""
+    """eps, in pixel units; by default 21 values evenly in [0, 0.5]. The paper gives its own in an image only."""
     samples: PositiveInt = 3
 
     def measure(
@@ -70,7 +70,7 @@ class ActivationPatterns(AtWitnesses, ImageMetric):
         ]
 
     def _unchanged(self, classifier: Classifier, pixels: Tensor, directions: Tensor) -> Tensor:
-        """Shares between pictures x (N, C, H, W) and x + eps z, the mean over their directions z (N, S, C, H, W),
+        """Shares between images x (N, C, H, W) and x + eps z, the mean over their directions z (N, S, C, H, W),
         (magnitudes, N) float64."""
         parts = []
         for x, ways in zip(pixels.split(classifier.batch_size), directions.split(classifier.batch_size), strict=True):

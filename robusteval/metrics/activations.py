@@ -1,4 +1,4 @@
-"""Which linear piece of each ReLU a picture falls on, whatever way the network calls it.
+"""Which linear piece of each ReLU an image falls on, whatever way the network calls it.
 
 The operators themselves are watched, below modules, functions, in-place methods and loaded programs alike.
 """
@@ -81,7 +81,7 @@ class _Watch(TorchDispatchMode):
 
 
 def activation_pattern(classifier: Classifier, pixels: Tensor) -> Tensor:
-    """The pieces of all m ReLUs at pictures (N, C, H, W), (N, m) uint8: 0 below the kink or at it, 1 above it.
+    """The pieces of all m ReLUs at images (N, C, H, W), (N, m) uint8: 0 below the kink or at it, 1 above it.
 
     OpNorm section 3: phi_x in {0, 1}^m. The paper gives a pre-activation of exactly zero 1 by its formula and 0 by its
     words; here it is 0, as in the Jacobian that torch computes. Counted are relu, leaky_relu, prelu, rrelu,

@@ -61,7 +61,7 @@ class Alignment(Twinned):
         return measured
 
     def _cosines(self, classifier: Classifier, pixels: Tensor, perturbations: Tensor, streams: Streams) -> Tensor:
-        """(N, k) for pictures (N, C, H, W) and perturbations (N, D)."""
+        """(N, k) for images (N, C, H, W) and perturbations (N, D)."""
         f, start, parts = outputs(classifier, self.of), 0, []
         for found in singular_vectors(f, pixels, self.ranks, classifier.batch_size, streams):
             some = perturbations[start : start + len(found.values)]

@@ -25,12 +25,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a metric saw in the whole set: numbers about it, numbers about each of its N images, and pictures (C, H, W)
+    """What a metric saw in the whole set: numbers about it, numbers about each of its N images, and images (C, H, W)
     or matrices by name, kept as evidence with the run."""
 
     statistics: Sequence[Statistic] = ()
     measurements: Sequence[Measurement] = ()
-    pictures: Mapping[str, Tensor] = field(default_factory=dict)
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Metric(Method):

@@ -23,7 +23,7 @@ from robusteval.metrics.displacements import displacement_moments, displacements
 from robusteval.models.classifier import Classifier
 
 Read = Callable[[Tensor], Tensor]
-"""Indices (n,) of images -> pictures (n, C, H, W) float64 that have second moments."""
+"""Indices (n,) of images -> images (n, C, H, W) float64 that have second moments."""
 ENTRIES = 2**22
 """Of zero-padded spectra, held at a time: 64 MB complex128."""
 BLOCKS = 20
@@ -38,7 +38,7 @@ class Covariance(AtWitnesses, SetMetric):
     is the mean distance of these pairs. Squared pixel units. `decay_length_c_d`: the displacement at which it has
     fallen to 1/e of its value at 0 (footnote 5), by linear interpolation; left out where it never does, or does not
     start above 0. `covariance_error_c_d`: the standard error of the former over the images, from the spread of the
-    means of BLOCKS blocks of them. `data_covariance_c_d` and so on: the same of all images less their mean picture.
+    means of BLOCKS blocks of them. `data_covariance_c_d` and so on: the same of all images less their mean image.
     (Pixels in [0, 1] have raw moments that are mostly their mean brightness and never decay; SGR's images are
     standardised.) `perturbations` and `images` count what was averaged over. The matrices (D, D) themselves,
     D = C * H * W in that order, are kept as evidence (`perturbations`, `images`) if D is at most `matrix`.
@@ -69,16 +69,16 @@ class Covariance(AtWitnesses, SetMetric):
             "perturbations": ("", found, lambda rows: witnesses[rows].double() - images.pixels[rows].double()),
             "images": ("data_", everything, lambda rows: images.pixels[rows].double() - mean),
         }
-        statistics, pictures = [], {}
+        statistics, arrays = [], {}
         for name, (prefix, rows, read) in sets.items():
             statistics += [Statistic(name, 0, len(rows)), *_statistics(prefix, *covariance_functions(rows, read, size))]
             if images.pixels[0].numel() <= self.matrix:
-                pictures[name] = second_moments(rows, read, size).float()
-        return Observation(statistics, pictures=pictures)
+                arrays[name] = second_moments(rows, read, size).float()
+        return Observation(statistics, arrays=arrays)
 
 
 def second_moments(rows: Tensor, read: Read, size: int) -> Tensor:
-    """E[x x^T] of pictures as vectors, (D, D) float64, reading `size` at a time."""
+    """E[x x^T] of images as vectors, (D, D) float64, reading `size` at a time."""
     d = read(rows[:1]).numel()
     total = torch.zeros(d, d, dtype=torch.float64, device=rows.device)
     for part in rows.split(size):
@@ -89,7 +89,7 @@ def second_moments(rows: Tensor, read: Read, size: int) -> Tensor:
 
 def covariance_functions(rows: Tensor, read: Read, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Displacements (R,) in pixels, CovFun of SGR's eq. 16 there and its standard error, (C, C, R) float64; the error
-    of a single picture is NaN."""
+    of a single image is NaN."""
     blocks, found = rows.tensor_split(min(BLOCKS, len(rows))), []
     for block in blocks:
         moments, pairs = displacement_moments(read(part) for part in block.split(size))

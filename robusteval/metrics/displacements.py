@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def displacement_moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """E[x_c(p) x_d(p + v)] of pictures (n, C, H, W), given a few at a time: the mean over the pictures and over all
+    """E[x_c(p) x_d(p + v)] of images (n, C, H, W), given a few at a time: the mean over the images and over all
     pixels p for which p + v is one too, for every displacement v, (C, C, 2H - 1, 2W - 1) float64 with v = 0 in the
     middle; and the number of these pixels, (2H - 1, 2W - 1)."""
     total, n, shape = torch.tensor(0.0), 0, (0, 0)
@@ -28,13 +28,13 @@ def displacement_moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def displacements(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Of pixels of an H x W picture: down (2H - 1, 1) and to the right (1, 2W - 1), float64."""
+    """Of pixels of an H x W image: down (2H - 1, 1) and to the right (1, 2W - 1), float64."""
     down, right = (torch.arange(1 - n, n, dtype=torch.float64) for n in shape)
     return down[:, None], right[None]
 
 
 def padded_size(shape: tuple[int, int, int]) -> int:
-    """Complex numbers that displacement_moments holds for each picture (C, H, W)."""
+    """Complex numbers that displacement_moments holds for each image (C, H, W)."""
     height, width = _torus(shape[1:])
     return shape[0] * height * (width // 2 + 1)
 

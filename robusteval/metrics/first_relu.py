@@ -18,7 +18,7 @@ from robusteval.models.classifier import Classifier
 class FirstRelu:
     """f(x) = rest(ReLU(A x + c)): Omega(ReLU(Upsilon(x))) of Moments, section 3, with F values after the ReLU.
 
-    both: pictures (M, C, H, W) -> logits and the values after the ReLU, side by side, (M, K + F).
+    both: images (M, C, H, W) -> logits and the values after the ReLU, side by side, (M, K + F).
     rest: values after the ReLU (M, *shape) -> logits (M, K). Evaluations of either are counted like the network's own.
     gain: the Euclidean norm of each row of A, (F,) float64.
     """
@@ -30,7 +30,7 @@ class FirstRelu:
     layers: tuple[Affine, ...]
 
     def before(self, pixels: Tensor) -> Tensor:
-        """A x + c for pictures (N, C, H, W), (N, F) float64."""
+        """A x + c for images (N, C, H, W), (N, F) float64."""
         x = pixels.double()
         for op in self.layers:
             x = op.apply(x)
@@ -85,9 +85,9 @@ class _Rest(nn.Module):
         self.program, self.relu, self.input_shape = program, relu, input_shape
 
     def forward(self, values: Tensor) -> Tensor:
-        # Of the pictures nothing is left but how many there are; later layers may work in place.
-        pictures = values.new_zeros(len(values), *self.input_shape)
-        logits: Tensor = fx.Interpreter(self.program).run(pictures, initial_env={self.relu: values.clone()})[0]
+        # Of the images nothing is left but how many there are; later layers may work in place.
+        images = values.new_zeros(len(values), *self.input_shape)
+        logits: Tensor = fx.Interpreter(self.program).run(images, initial_env={self.relu: values.clone()})[0]
         return logits
 
 
@@ -108,7 +108,7 @@ def _read(reader: Reader, classifier: Classifier) -> fx.Node:
 
 
 def _layers(nodes: list[Node], k: int, relu: fx.Node, classifier: Classifier) -> tuple[Affine, ...]:
-    """The layers from the picture, value 0, to the ReLU, value k."""
+    """The layers from the image, value 0, to the ReLU, value k."""
     found: list[Affine] = []
     (k,) = nodes[k].inputs
     while k:
@@ -152,12 +152,12 @@ def _showing(program: fx.GraphModule, relu: fx.Node) -> fx.GraphModule:
 
 def _check(split: FirstRelu, classifier: Classifier, like: Tensor) -> None:
     """What hooks do, no graph says: both halves have to do what the network does."""
-    pictures = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    images = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     with torch.no_grad():
-        logits = classifier.module(pictures)
-        seen, values = split.both.module(pictures).split([logits.shape[1], len(split.gain)], dim=1)
+        logits = classifier.module(images)
+        seen, values = split.both.module(images).split([logits.shape[1], len(split.gain)], dim=1)
         again = split.rest.module(values.unflatten(1, split.shape))
-    pairs = ((logits, seen), (logits, again), (split.before(pictures).clamp_min(0).to(values), values))
+    pairs = ((logits, seen), (logits, again), (split.before(images).clamp_min(0).to(values), values))
     if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())) for a, b in pairs):
         raise UnsupportedError(
             f"expected a network that does what its layers say, got {classifier.name}, which answers otherwise (hooks?)"

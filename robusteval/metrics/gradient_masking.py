@@ -3,7 +3,7 @@
 Pintor et al., Indicators of Attack Failure (2022), and Athalye, Carlini and Wagner, Obfuscated Gradients (2018).
 Deviations: the loss of indicator 2 is the margin, whose relative change means the same for a confident model as for a
 doubtful one, where a cross-entropy of 1e-6 doubles under any noise; indicator 5 compares what an attack saw on its way
-with a second evaluation of the same picture, the only surrogate that a model has within itself.
+with a second evaluation of the same image, the only surrogate that a model has within itself.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class GradientMasking(NormedMethod, ImageMetric):
     """Evaluations of the search without gradients."""
     samples: PositiveInt = masking.UNSTABLE_SAMPLES
     repeats: PositiveInt = 5
-    """Evaluations of the same picture."""
+    """Evaluations of the same image."""
 
     @property
     def radius(self) -> float:
@@ -122,7 +122,7 @@ class GradientMasking(NormedMethod, ImageMetric):
         far = {Norm.L2: images.pixels[0].numel() ** 0.5, Norm.LINF: 1.0}[self.norm]
         for at, reach in ((self.radius / 2, 0.5), (2 * self.radius, 2.0), (torch.inf, far / self.radius)):
             pgd = PGD(norm=self.norm, steps=self.steps, step=2.5 / self.steps, random_start=False)
-            found = pgd.within(classifier, images, reach * radius, streams).pictures
+            found = pgd.within(classifier, images, reach * radius, streams).examples
             yield Measurement("fooled", at, _fooled(classifier, images, found))
         longer = PGD(norm=self.norm, steps=4 * self.steps, step=2.5 / (4 * self.steps), random_start=False)
         again = PGD(norm=self.norm, steps=self.steps, step=2.5 / self.steps, restarts=self.restarts)
@@ -130,7 +130,7 @@ class GradientMasking(NormedMethod, ImageMetric):
             ("fooled_more_steps", longer.steps, longer),
             ("fooled_restarts", again.restarts, again),
         ):
-            found = more.within(classifier, images, radius, streams).pictures
+            found = more.within(classifier, images, radius, streams).examples
             yield Measurement(quantity, at, _fooled(classifier, images, found))
 
     def _ascent(self, classifier: Classifier, images: Images, ball: Ball) -> Iterator[Measurement]:
@@ -173,10 +173,10 @@ def late_progress(losses: Tensor) -> Tensor:
 
 
 def random_search(classifier: Classifier, labels: Tensor, ball: Ball, queries: int, streams: Streams) -> Tensor:
-    """Pictures (N, C, H, W) of the largest margin found in `queries` evaluations; a fooled image leaves at once.
+    """Images (N, C, H, W) of the largest margin found in `queries` evaluations; a fooled image leaves at once.
 
     A square of random place, and of a sign for each channel, is pushed to the border of the ball and kept if the
-    margin does not fall, as in Andriushchenko et al. (2020); its side falls from half the picture's to a tenth.
+    margin does not fall, as in Andriushchenko et al. (2020); its side falls from half the image's to a tenth.
     """
     n, (channels, height, width) = len(labels), ball.centers.shape[1:]
     place, signs = streams.uniform(queries, 2), 2 * streams.integers(2, queries, channels).to(ball.centers) - 1
@@ -218,9 +218,9 @@ def _gradient(classifier: Classifier, pixels: Tensor, goal: Goal) -> Tensor | No
         raise
 
 
-def _fooled(classifier: Classifier, images: Images, pictures: Tensor) -> Tensor:
-    """Whether pictures are misclassified when they are evaluated again, (N,) bool."""
-    logits = classifier.predict(pictures)
+def _fooled(classifier: Classifier, images: Images, candidates: Tensor) -> Tensor:
+    """Whether images are misclassified when they are evaluated again, (N,) bool."""
+    logits = classifier.predict(candidates)
     return (logits.argmax(1) != images.labels) & logits.isfinite().all(1)
 
 

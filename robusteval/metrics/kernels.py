@@ -38,7 +38,7 @@ class Kernels(SetMetric):
     1/`side`), over the mean over all frequencies: 1 everywhere for a delta. Weights are taken as they are stored: no
     dilation, no stride, no batch normalisation that follows. Ratios of a layer of zeros are left out.
 
-    Kept as pictures, of the first `shown` kernels of the first such layer: `kernel/0` (C, k, k), `magnitude/0`, its
+    Kept as images, of the first `shown` kernels of the first such layer: `kernel/0` (C, k, k), `magnitude/0`, its
     |DFT| (1, side, side) with frequency 0 in the middle (root of the sum of squares over the input channels), and
     `response/0`, its output (1, H, W) on the first image by id: figure 1. Exact. One forward of one image.
     """
@@ -63,7 +63,7 @@ class Kernels(SetMetric):
             for place, (layer, conv) in enumerate(layers.items(), start=1)
             for quantity, at, value in self._measured(conv.weight.detach().double(), place)
         ]
-        return Observation(statistics, pictures=self._pictures(classifier, images, next(iter(layers.values()))))
+        return Observation(statistics, arrays=self._images(classifier, images, next(iter(layers.values()))))
 
     def _measured(self, weight: Tensor, place: int) -> list[tuple[str, float, float]]:
         penalty, energy = float(smoothness(weight)), float(weight.square().sum())
@@ -77,7 +77,7 @@ class Kernels(SetMetric):
         at, means = ring_means(spectrum / spectrum.mean(), self.side * radial, torch.ones_like(radial))
         return found + [("spectrum", f, v) for f, v in zip((at / self.side).tolist(), means.tolist(), strict=True)]
 
-    def _pictures(self, classifier: Classifier, images: Images, first: nn.Conv2d) -> dict[str, Tensor]:
+    def _images(self, classifier: Classifier, images: Images, first: nn.Conv2d) -> dict[str, Tensor]:
         kernels = first.weight.detach().double()[: self.shown]
         sides = [max(self.side, k) for k in kernels.shape[-2:]]
         energies = torch.fft.fft2(kernels, sides).abs().square().sum(1, keepdim=True)
@@ -90,7 +90,7 @@ class Kernels(SetMetric):
             hook.remove()
         if outputs:
             found["response"] = outputs[0][0, : self.shown, None]
-        return {f"{name}/{i}": p.float() for name, pictures in found.items() for i, p in enumerate(pictures)}
+        return {f"{name}/{i}": p.float() for name, arrays in found.items() for i, p in enumerate(arrays)}
 
 
 def convolutions(module: nn.Module) -> dict[str, nn.Conv2d]:

@@ -36,7 +36,7 @@ class Linearity(AtWitnesses, ImageMetric):
 
     of: Of = "features"
     distances: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 4 for i in range(13))
-    """|z|_2 in pixel units; by default 13 values evenly in [0, 3]. The paper gives its own in a picture only."""
+    """|z|_2 in pixel units; by default 13 values evenly in [0, 3]. The paper gives its own in an image only."""
     samples: PositiveInt = 3
 
     def measure(
@@ -62,7 +62,7 @@ class Linearity(AtWitnesses, ImageMetric):
         ]
 
     def _along(self, classifier: Classifier, pixels: Tensor, ways: Tensor, streams: Streams) -> Tensor:
-        """Deviations and largest singular values from pictures (N, C, H, W), the means over their unit directions
+        """Deviations and largest singular values from images (N, C, H, W), the means over their unit directions
         (N, S, C, H, W), (2, distances, N) float64."""
         f, size = outputs(classifier, self.of), classifier.batch_size
         found = torch.zeros(2, len(self.distances), len(pixels), dtype=torch.float64, device=pixels.device)

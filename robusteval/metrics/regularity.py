@@ -33,7 +33,7 @@ class Regularity(NormedMethod, ImageMetric):
     entry in L1. `gradient_norm_difference` at h is eq. 9, |l(x + h d) - l(x)| / h, times what makes it estimate
     |grad l|_*; it is off by about h / 2 times the curvature. `curvature` at h is the central difference
     (l(x + h d) - 2 l(x) + l(x - h d)) / h^2: the mean of the second derivative along d over [-h, h] with triangular
-    weights, kinks of ReLUs included. Its error is of order h^2; without the third picture, by the gradient and eq. 9,
+    weights, kinks of ReLUs included. Its error is of order h^2; without the third image, by the gradient and eq. 9,
     it would be of order h. Rounding adds about 4 u |l| / h^2, u = 6e-8 in float32. Where the gradient is zero so is d:
     the first is 0, the second NaN.
 
@@ -115,7 +115,7 @@ def differences(tangent: Tangent, norm: Norm, h: float) -> tuple[Tensor, Tensor,
     """|grad l|_*, the same by a forward difference (eq. 9), and the curvature by a central one, along the steepest
     ascent of `norm` scaled to L2 length 1, (N,) each; 0, 0 and NaN where the gradient is zero.
 
-    Both are written with departures from the linear model, whose pictures are the rounded ones: in float32 x + h d and
+    Both are written with departures from the linear model, whose images are the rounded ones: in float32 x + h d and
     x - h d lie at unequal distances from x, which divided by h^2 would count.
     """
     size, ascent = norm.dual.size(tangent.gradient.double()), norm.steepest(tangent.gradient)
@@ -127,7 +127,7 @@ def differences(tangent: Tangent, norm: Norm, h: float) -> tuple[Tensor, Tensor,
 
 
 def _farther(tangent: Tangent, near: Tensor, departure: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Of two pictures for each image the one that departs more from the linear model, and by how much."""
+    """Of two images for each image the one that departs more from the linear model, and by how much."""
     there = tangent.departure(other)
     wins = there > departure
     return torch.where(column(wins, near), other, near), torch.where(wins, there, departure)

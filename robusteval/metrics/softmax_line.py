@@ -71,7 +71,7 @@ class SoftmaxLine(AtWitnesses, SetMetric):
 
 
 def softmax_lines(classifier: Classifier, pixels: Tensor, witnesses: Tensor, t: Tensor) -> Tensor:
-    """Probabilities at x + t (witness - x) for pictures (N, C, H, W) and t (T,), (N, T, K) float64."""
+    """Probabilities at x + t (witness - x) for images (N, C, H, W) and t (T,), (N, T, K) float64."""
     steps = t.to(pixels).view(-1, 1, 1, 1)
     points = pixels[:, None] + steps * (witnesses - pixels)[:, None]
     logits = classifier.predict(points.flatten(0, 1)).double()

@@ -24,7 +24,7 @@ class JacobianSpectrum(Twinned):
     `singular_value_adversarial` is the same at the closest witness of the attack `witnesses`, NaN where it found none;
     `singular_value_twin` that of the same network with random weights, at the image.
 
-    One forward and as many backwards as there are outputs, a picture; values are roots of the eigenvalues of the
+    One forward and as many backwards as there are outputs, an image; values are roots of the eigenvalues of the
     smaller of J J^T and J^T J in float64, those below about 1e-7 of the largest are rounding. Where J does not fit, or
     where `ranks` take far fewer passes, they come from products with J and J^T (`singular.leading`) to 1e-3, NaN from
     the first rank on that did not converge.
@@ -57,5 +57,5 @@ class JacobianSpectrum(Twinned):
         ]
 
     def _values(self, classifier: Classifier, pixels: Tensor, streams: Streams) -> Tensor:
-        """The largest `ranks` at pictures (N, C, H, W), descending, (N, k) float64."""
+        """The largest `ranks` at images (N, C, H, W), descending, (N, k) float64."""
         return singular_values(outputs(classifier, self.of), pixels, self.ranks, classifier.batch_size, streams)

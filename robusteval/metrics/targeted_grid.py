@@ -26,11 +26,11 @@ from robusteval.models.classifier import Classifier
 class TargetedGrid(NormedMethod, SetMetric):
     """One correctly classified image of each class, the first by id, attacked towards each other class.
 
-    Each picture is the one of the highest target probability seen on `steps` steps within `budget` in `norm`. Kept at
+    Each image is the one of the highest target probability seen on `steps` steps within `budget` in `norm`. Kept at
     source * K + target, K the number of classes: `reached` is 1 if the target is predicted, else 0;
     `target_probability`; `distance` in `norm`, pixel units. `sources` counts the classes that have a correctly
-    classified image; the others have no numbers. Pictures: `<source>-<target>`, of which `<source>-<source>` is the
-    image. That a class is reached is proven by its picture; that it is not says only that this attack failed. One
+    classified image; the others have no numbers. Images: `<source>-<target>`, of which `<source>-<source>` is the
+    image. That a class is reached is proven by its image; that it is not says only that this attack failed. One
     image a class says nothing about the others of that class.
 
     Costs a forward for each image, and `steps` + 2 forwards and `steps` backwards a pair.
@@ -50,7 +50,7 @@ class TargetedGrid(NormedMethod, SetMetric):
         k = classifier.num_classes
         sources, rows = first_correct(classifier, images, min(self.classes, k))
         statistics = [Statistic("sources", 0, len(sources))]
-        pictures = {f"{s}-{s}": images.pixels[row] for s, row in zip(sources.tolist(), rows.tolist(), strict=True)}
+        arrays = {f"{s}-{s}": images.pixels[row] for s, row in zip(sources.tolist(), rows.tolist(), strict=True)}
         every = torch.arange(min(self.classes, k), device=rows.device)
         pairs = torch.cartesian_prod(torch.arange(len(sources), device=rows.device), every)
         pairs = pairs[sources[pairs[:, 0]] != pairs[:, 1]]
@@ -65,9 +65,9 @@ class TargetedGrid(NormedMethod, SetMetric):
             }
             for i, (s, t) in enumerate(zip(origin.tolist(), target.tolist(), strict=True)):
                 statistics += [Statistic(quantity, s * k + t, float(values[i])) for quantity, values in seen.items()]
-                pictures[f"{s}-{t}"] = found[i]
-            step(len(pictures) - len(sources), len(pairs))
-        return Observation(statistics, pictures=pictures)
+                arrays[f"{s}-{t}"] = found[i]
+            step(len(arrays) - len(sources), len(pairs))
+        return Observation(statistics, arrays=arrays)
 
 
 def first_correct(classifier: Classifier, images: Images, classes: int) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ def first_correct(classifier: Classifier, images: Images, classes: int) -> tuple
 def towards(
     classifier: Classifier, start: Tensor, labels: Tensor, targets: Tensor, norm: Norm, budget: float, steps: int
 ) -> Tensor:
-    """Pictures (N, C, H, W) in the balls of `budget` around `start`, those of the highest probability of the `targets`
+    """Images (N, C, H, W) in the balls of `budget` around `start`, those of the highest probability of the `targets`
     (N,) that the ascent saw."""
     ball = Ball.around(start, norm, budget)
     goal = Goal(Loss.CROSS_ENTROPY, labels, targets)

@@ -40,7 +40,7 @@ def open_checkpoint(
 
     path: weights (.safetensors, .pt, .pth), for which `arch` says which network they fill, or a whole program
     (.pt2 of torch.export with a dynamic batch dimension, TorchScript), which needs no `arch`.
-    input_shape: (C, H, W) of the pictures, in [0, 1]; mean, std: the normalisation, one value a channel.
+    input_shape: (C, H, W) of the images, in [0, 1]; mean, std: the normalisation, one value a channel.
     Raises UserError in one line for anything that does not fit.
     """
     path = Path(path)

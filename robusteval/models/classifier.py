@@ -41,7 +41,7 @@ class Meter:
 
     @staticmethod
     def add(counts: Tensor, rows: Tensor, evaluated: int) -> None:
-        """Book `evaluated` pictures to `rows`, the same number to each: exact when all were evaluated equally
+        """Book `evaluated` images to `rows`, the same number to each: exact when all were evaluated equally
         often; a library that drops images by itself is shared out evenly."""
         if len(rows):
             counts.numpy()[rows.numpy()] += evaluated / len(rows)
@@ -87,11 +87,11 @@ class Classifier:
             return torch.cat([self(part) for part in pixels.split(self.batch_size)])
 
     def misclassifies(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Which finite pictures (M, C, H, W) get another class than `labels` (M,), (M,) bool."""
+        """Which finite images (M, C, H, W) get another class than `labels` (M,), (M,) bool."""
         return (self.predict(pixels).argmax(1) != labels) & pixels.isfinite().flatten(1).all(1)
 
     def gradient(self, pixels: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradient (N, C, H, W) of objective(logits) (N,) at each picture, the values, the logits."""
+        """Gradient (N, C, H, W) of objective(logits) (N,) at each image, the values, the logits."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
             logits = self(x)
@@ -137,7 +137,7 @@ class Classifier:
         return replace(self, rows=self.rows[rows.cpu()])
 
     def as_module(self) -> nn.Module:
-        """A plain torch module for libraries that want one; its evaluations are booked here too. It takes pictures of
+        """A plain torch module for libraries that want one; its evaluations are booked here too. It takes images of
         any floating-point dtype and answers in it: some libraries know float32 only."""
         return _Counted(self)
 
@@ -145,8 +145,8 @@ class Classifier:
         return replace(self, module=self.module.to(device=device, dtype=dtype), dtype=dtype)
 
     def reduced(self, dtype: torch.dtype) -> Classifier:
-        """The same model computing in a shorter type and channels-last, for a search that others judge; pictures,
-        gradients and logits stay in the type of the pictures."""
+        """The same model computing in a shorter type and channels-last, for a search that others judge; images,
+        gradients and logits stay in the type of the images."""
         return replace(self, module=_Reduced(self.module, dtype))
 
     def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
@@ -218,9 +218,9 @@ def make_classifier(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> Classifier:
-    """Freeze a network, put its normalisation inside, and look at what it answers to one grey picture.
+    """Freeze a network, put its normalisation inside, and look at what it answers to one grey image.
 
-    Raises UserError where the network cannot take pictures of `input_shape` or does not give (N, K) logits.
+    Raises UserError where the network cannot take images of `input_shape` or does not give (N, K) logits.
     """
     channels = input_shape[0]
     mean, std = mean or (0.0,) * channels, std or (1.0,) * channels
@@ -236,7 +236,7 @@ def make_classifier(
             logits = module(torch.full((1, *input_shape), 0.5))
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"expected a network that takes pictures of shape {shape}, got an error from {name}: "
+            f"expected a network that takes images of shape {shape}, got an error from {name}: "
             f"{str(error).splitlines()[0]}"
         ) from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:

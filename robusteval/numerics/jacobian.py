@@ -1,6 +1,6 @@
 """The Jacobian of what a network computes, with respect to the pixels: as a matrix, or as its products alone.
 
-Rows are outputs, columns are pixel values: J (F, D) for each picture, D = C * H * W, in output units per pixel unit.
+Rows are outputs, columns are pixel values: J (F, D) for each image, D = C * H * W, in output units per pixel unit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier
 
 Map = Callable[[Tensor], Tensor]
-"""Pictures (M, C, H, W) -> outputs (M, F), differentiable."""
+"""Images (M, C, H, W) -> outputs (M, F), differentiable."""
 Of = Literal["features", "logits"]
 """The penultimate features (phi^{L-1} of OpNorm: what the last linear layer takes), or the logits."""
 ENTRIES = 2**25
@@ -29,13 +29,13 @@ def outputs(classifier: Classifier, of: Of) -> Map:
 
 
 def width(f: Map, pixels: Tensor) -> int:
-    """F, how many outputs there are, by one forward of the first picture."""
+    """F, how many outputs there are, by one forward of the first image."""
     with torch.no_grad():
         return f(pixels[:1]).shape[1]
 
 
 def jacobian(f: Map, pixels: Tensor) -> Tensor:
-    """J at pictures (N, C, H, W), (N, F, D): one backward pass of the whole batch for each output."""
+    """J at images (N, C, H, W), (N, F, D): one backward pass of the whole batch for each output."""
     with torch.enable_grad():
         x = pixels.detach().requires_grad_()
         value = f(x)
@@ -47,15 +47,15 @@ def jacobian(f: Map, pixels: Tensor) -> Tensor:
 
 
 def jacobians(f: Map, pixels: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """J of pictures (N, C, H, W) in the order of the pictures, (n, F, D) at a time, with at most ENTRIES entries (of
-    one picture at least)."""
+    """J of images (N, C, H, W) in the order of the images, (n, F, D) at a time, with at most ENTRIES entries (of
+    one image at least)."""
     if len(pixels):
         size = max(1, min(batch_size, ENTRIES // (width(f, pixels) * pixels[0].numel())))
         yield from (jacobian(f, part) for part in pixels.split(size))
 
 
 class Linearised:
-    """f at pictures (N, C, H, W) as the linear map J of each: recorded once, then each product is one pass.
+    """f at images (N, C, H, W) as the linear map J of each: recorded once, then each product is one pass.
 
     The graph of y = f(x) gives u -> J^T u by a pass back. That pass is linear in u, and is recorded too: the pass back
     through it gives v -> J v, without computing f again. Raises UnsupportedError where a layer cannot be

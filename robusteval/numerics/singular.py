@@ -45,7 +45,7 @@ class Singular:
 
 
 def singular_values(f: Map, pixels: Tensor, ranks: int | None, batch_size: int, streams: Streams) -> Tensor:
-    """The largest `ranks` singular values (all for None) at pictures (N, C, H, W), descending, (N, k) float64.
+    """The largest `ranks` singular values (all for None) at images (N, C, H, W), descending, (N, k) float64.
 
     From the whole Jacobian where that fits and is cheaper, else by `leading`: see `without_matrix`.
     """
@@ -57,7 +57,7 @@ def singular_values(f: Map, pixels: Tensor, ranks: int | None, batch_size: int, 
 def singular_vectors(
     f: Map, pixels: Tensor, ranks: int | None, batch_size: int, streams: Streams
 ) -> Iterator[Singular]:
-    """The same with vectors, in the order of the pictures, as many at a time as fit in memory. All of a matrix that
+    """The same with vectors, in the order of the images, as many at a time as fit in memory. All of a matrix that
     fits: at least `ranks`."""
     if k := without_matrix(f, pixels, ranks):
         yield from _leading(f, pixels, k, streams, TOLERANCE / 10)
@@ -68,7 +68,7 @@ def singular_vectors(
 def without_matrix(f: Map, pixels: Tensor, ranks: int | None) -> int:
     """How many leading singular values are to be found without the Jacobian; 0 where the Jacobian is better.
 
-    Better without: that of one picture has more than ENTRIES entries, or needs far more backward passes.
+    Better without: that of one image has more than ENTRIES entries, or needs far more backward passes.
     """
     outputs, inputs = width(f, pixels), pixels[0].numel()
     fits = outputs * inputs <= ENTRIES
@@ -95,7 +95,7 @@ def decompose(j: Tensor) -> Singular:
 
 
 def leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float = TOLERANCE) -> Singular:
-    """The k largest singular values at pictures (N, C, H, W), 2 (k + 3) <= D, and their vectors, by products with J
+    """The k largest singular values at images (N, C, H, W), 2 (k + 3) <= D, and their vectors, by products with J
     and J^T alone: block Krylov iteration of J^T J (Golub and Kahan's, a block of k + 3 directions at a time) with the
     Rayleigh-Ritz values of the whole basis, restarted from its better half.
 
@@ -140,7 +140,7 @@ def leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float =
 
 
 def _leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float) -> Iterator[Singular]:
-    """`leading` of as many pictures at a time as fit in memory."""
+    """`leading` of as many images at a time as fit in memory."""
     size = max(1, ENTRIES // (BASIS * (k + GUARD) * pixels[0].numel()))
     for rows in torch.arange(len(pixels)).split(size):
         yield leading(f, pixels[rows], k, streams.select(rows), tolerance)

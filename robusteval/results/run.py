@@ -4,7 +4,7 @@ manifest.json                             what was asked and with what; the stag
 parts/<stage>/<shard>.parquet             the rows of one shard of images; there when it is whole
 parts/<stage>/<shard>.<table>.parquet     further rows of the same shard, written before it
 parts/<stage>/set.parquet                 statistics of the whole set, for certificates that prepare
-witnesses/<stage>/<shard>.safetensors     the pictures behind the rows; stage "clean" holds the images
+witnesses/<stage>/<shard>.safetensors     the images behind the rows; stage "clean" holds the images
 tables/<table>.parquet                    the parts put together, and bounds.csv
 """
 
@@ -34,25 +34,25 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 """Of the manifest: another number wherever what a reader needs of it changes."""
 CLEAN = "clean"
-PICTURES = dict[str, np.ndarray[Any, Any]]
+Arrays = dict[str, np.ndarray[Any, Any]]
 COSTS = ("seconds", "model_seconds", "forwards", "backwards")
 """Of a part or a stage: wall time; how much of it passes of a model took, the judge's among them; image evaluations,
 the judge's not among them."""
 
 
-def picture_key(image_id: str, budget: float) -> str:
+def witness_key(image_id: str, budget: float) -> str:
     """The name of a witness in its file: the budget (NaN for minimum-distance attacks) and the image."""
     return f"{'minimum' if np.isnan(budget) else repr(float(budget))}/{image_id}"
 
 
-def witness_picture(
-    pictures: PICTURES, image_id: str, budget: float, budgets: Iterable[float]
+def stored_witness(
+    arrays: Arrays, image_id: str, budget: float, budgets: Iterable[float]
 ) -> np.ndarray[Any, Any] | None:
-    """The picture behind a witness. It is kept once, under the smallest of the stage's `budgets` that it serves."""
-    keys = [picture_key(image_id, b) for b in sorted(budgets, reverse=True) if b <= budget] or [
-        picture_key(image_id, budget)
+    """The image behind a witness. It is kept once, under the smallest of the stage's `budgets` that it serves."""
+    keys = [witness_key(image_id, b) for b in sorted(budgets, reverse=True) if b <= budget] or [
+        witness_key(image_id, budget)
     ]
-    return next((pictures[key] for key in keys if key in pictures), None)
+    return next((arrays[key] for key in keys if key in arrays), None)
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Run:
         """The stages of the manifest: clean, attack, certificate or metric, in the order they ran."""
         return [s for s in self.manifest["stages"] if kind is None or s["kind"] == kind]
 
-    def pictures(self, stage: str) -> PICTURES:
-        """The pictures kept by a stage, (C, H, W): by image id for "clean", else by picture_key."""
-        found: PICTURES = {}
+    def arrays(self, stage: str) -> Arrays:
+        """The images kept by a stage, (C, H, W): by image id for "clean", else by witness_key."""
+        found: Arrays = {}
         for path in sorted((self.path / "witnesses" / stage).glob("*.safetensors")):
-            found |= read_pictures(path)
+            found |= read_arrays(path)
         return found
 
     def write_manifest(self) -> None:
@@ -108,7 +108,7 @@ class Run:
         name = f"{shard}.{table}.parquet" if table else f"{shard}.parquet"
         return self.path / "parts" / stage / name
 
-    def picture_file(self, stage: str, shard: str) -> Path:
+    def array_file(self, stage: str, shard: str) -> Path:
         return self.path / "witnesses" / stage / f"{shard}.safetensors"
 
     def evidence(self) -> Iterator[Path]:
@@ -164,17 +164,17 @@ def read_note(path: Path) -> dict[str, float]:
     return {key: float(note.get(key, 0.0)) for key in COSTS}
 
 
-def write_pictures(path: Path, pictures: PICTURES) -> None:
-    arrays = {key: np.ascontiguousarray(picture) for key, picture in pictures.items()}
-    atomically(path, lambda temporary: save_file(arrays, temporary))
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    atomically(path, lambda temporary: save_file(contiguous, temporary))
 
 
-def read_pictures(path: Path) -> PICTURES:
+def read_arrays(path: Path) -> Arrays:
     try:
         with safe_open(path, framework="numpy") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"expected readable pictures in {path}, got: {error}") from error
+        raise UserError(f"expected readable images in {path}, got: {error}") from error
 
 
 def checksum(path: Path) -> str:

@@ -56,7 +56,7 @@ WITNESSES = Table(
         _METHOD,
         Column("norm", str, "norm that the attack minimises or is bounded in"),
         Column("budget", float, "radius it was given, pixel units; NaN for minimum-distance attacks"),
-        Column("success", bool, "the judge found the picture misclassified, inside the box and the budget"),
+        Column("success", bool, "the judge found the image misclassified, inside the box and the budget"),
         Column("l0", float, "pixel values changed; infinite for a failed attack"),
         Column("l1", float, "L1 distance in pixel units; infinite for a failed attack"),
         Column("l2", float, "L2 distance in pixel units; infinite for a failed attack"),

@@ -31,13 +31,13 @@ def scores(run: Run) -> Iterator[tuple[Column, Score]]:
             left = ~within(bounds[f"upper_{norm}"], budget).to_numpy()
             standing.append(left)
             title = f"Robust accuracy, {Norm(norm).symbol} {show.budget(budget)}"
-            note = "at most: the share of images that no attack turned within the budget"
+            note = "at most: the share of images that no attack broke within the budget"
             yield (
                 Column(key=f"robust_{norm}_{show.budget(budget)}", title=title, kind="share", norm=norm, note=note),
                 _share(left, Round.UP),
             )
     if len(standing) > 1:
-        note = "at most: the share of images that no attack turned at any of the protocol's budgets"
+        note = "at most: the share of images that no attack broke at any of the protocol's budgets"
         yield (
             Column(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
             _share(np.all(standing, axis=0), Round.UP),

@@ -1,4 +1,4 @@
-"""Does this run deserve belief? Flags of gradient masking, each with its evidence, from the tables of a run alone."""
+"""Flags of gradient masking, each with its evidence, from the tables of a run alone."""
 
 from __future__ import annotations
 

@@ -24,14 +24,14 @@ MUCH_MORE = 0.02
 """Ours. Share of images that only more steps or restarts fool, with 95 % confidence: a difference of robust accuracy
 that is published as progress."""
 UNBOUNDED = 0.5
-"""Carlini et al. (2019): at Linf 0.5 every picture can be turned into the same grey one. In L2 and L1 the radius that
-holds the grey picture is 0.5 sqrt(D) and 0.5 D."""
+"""Carlini et al. (2019): at Linf 0.5 every image can be turned into the same grey one. In L2 and L1 the radius that
+holds the grey image is 0.5 sqrt(D) and 0.5 D."""
 
 VANISHING = 1e-30
 """Ours. Of the largest entry of the gradient of the cross-entropy: below it float32, whose smallest normal number is
 1.2e-38, begins to lose the entries that are 1e7 times smaller, its relative precision."""
 RANDOM = 1e-4
-"""Ours, that of AutoAttack's own check. Difference between two evaluations of a picture, relative to the largest
+"""Ours, that of AutoAttack's own check. Difference between two evaluations of an image, relative to the largest
 logit; reordered sums stay below 1e-5 in float32."""
 
 UNSTABLE = 0.1
@@ -71,7 +71,7 @@ SIGNS = {
         f"More images are fooled by transfer only than by gradients of the model only (exact McNemar test, p "
         f"at most {SIGNIFICANT:g} over the number of comparisons).",
         "The source's gradients are better than the model's own: use them in its place (BPDA), or start the attack at "
-        "the transferred pictures.",
+        "the transferred images.",
     ),
     "square-finds-more": Sign(
         "warning",
@@ -102,7 +102,7 @@ SIGNS = {
     ),
     "random-outputs": Sign(
         "serious",
-        "The same picture gets different outputs",
+        "The same image gets different outputs",
         f"Two evaluations differ by more than {RANDOM:g} of the largest logit; {_SHARE}.",
         "Average gradients over the randomness (EOT) and the judge's decision over many evaluations, or fix the "
         "model's seed. Distances of this run depend on luck.",
@@ -130,8 +130,8 @@ SIGNS = {
     "silent-success": Sign(
         "warning",
         "Silent success (indicator 3)",
-        f"An ascent passed a misclassified picture and ended on one that is not; {_SHARE}.",
-        "Keep the best picture of the whole path. The attacks of this toolkit do; one that you add may not.",
+        f"An ascent passed a misclassified image and ended on one that is not; {_SHARE}.",
+        "Keep the best image of the whole path. The attacks of this toolkit do; one that you add may not.",
     ),
     "incomplete-optimisation": Sign(
         "warning",
@@ -143,13 +143,13 @@ SIGNS = {
     "transfer-failure": Sign(
         "serious",
         "Transfer failure (indicator 5)",
-        f"A picture that was misclassified when the attack saw it is not when it is evaluated again; {_SHARE}.",
+        f"An image that was misclassified when the attack saw it is not when it is evaluated again; {_SHARE}.",
         "Attack the same thing that is judged: all of its preprocessing and detectors, with its randomness averaged.",
     ),
     "unconstrained-attack-failure": Sign(
         "serious",
         "Unconstrained attack failure (indicator 6)",
-        f"An attack that may change the picture at will does not fool it; {_SHARE}.",
+        f"An attack that may change the image at will does not fool it; {_SHARE}.",
         "Something hides the way out: change the loss, the start and the step size until every image falls, and only "
         "then read the smaller budgets.",
     ),

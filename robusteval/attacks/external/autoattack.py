@@ -1,7 +1,7 @@
 """AutoAttack from pyautoattack (Croce & Hein 2020; L1: Croce & Hein 2021), run by its own package as a reference.
 
 A thin adapter. What is different here: too few classes for its DLR loss are refused; the library takes one radius, so
-it runs once for each distinct budget; its pictures exceed small budgets by float32's rounding, for which the judge
+it runs once for each distinct budget; its images exceed small budgets by float32's rounding, for which the judge
 would refuse them, so they are brought back into the ball. It seeds itself afresh for each batch: results depend on the
 batch.
 """
@@ -54,14 +54,14 @@ class AutoAttack(FixedBudgetAttack):
         if self.norm is not Norm.LINF and self.version != "rand" and min(images.shape[1:]) < 5:
             shape = "x".join(map(str, images.shape))
             raise UnsupportedError(f"expected at least 5x5 pixels for Square in {self.label}, got {shape}")
-        pictures = images.pixels.clone()
+        candidates = images.pixels.clone()
         for radius in budget.unique():
             rows = budget == radius
-            pictures[rows] = self._found(radius.item(), *keep(rows, classifier, images, streams))
-        return Candidates(Ball.around(images.pixels, self.norm, budget).nearest(pictures))
+            candidates[rows] = self._found(radius.item(), *keep(rows, classifier, images, streams))
+        return Candidates(Ball.around(images.pixels, self.norm, budget).nearest(candidates))
 
     def _found(self, radius: float, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
-        """The library's pictures for images that share a budget, (M, C, H, W)."""
+        """The library's images for images that share a budget, (M, C, H, W)."""
         with guarded(streams.seed, images.pixels):
             from pyautoattack import autoattack
 

@@ -50,7 +50,7 @@ class PenaltyAttack(FoolboxAttack, ABC):
     steps: PositiveInt = 1000
     binary_search_steps: PositiveInt = 9
     confidence: NonNegativeFloat = 0.0
-    """By how much the logits of a picture must be wrong for it to count."""
+    """By how much the logits of an image must be wrong for it to count."""
     initial_const: PositiveFloat = 1e-3
     """The first weight of the margin."""
 
@@ -67,7 +67,7 @@ class CarliniWagner(PenaltyAttack):
 
 
 class FoolboxDDN(FoolboxAttack):
-    """Unit steps along the gradient, on a sphere that shrinks where the picture is misclassified and else grows."""
+    """Unit steps along the gradient, on a sphere that shrinks where the image is misclassified and else grows."""
 
     name = "foolbox-ddn"
     summary = "decoupled direction and norm (Rony et al. 2019; foolbox)"
@@ -85,7 +85,7 @@ class FoolboxFMN(StartingAttack):
     """DDN's idea in any norm, with radii from the linearised model until the first success.
 
     Deviations: those radii may approach the boundary for ever without a crossing, and an image for which that happens
-    is attacked once more, from a starting point; in L2 pictures are projected on the ball, which foolbox 3.3.4 forgets.
+    is attacked once more, from a starting point; in L2 images are projected on the ball, which foolbox 3.3.4 forgets.
     """
 
     name = "foolbox-fmn"
@@ -121,7 +121,7 @@ class FoolboxFMN(StartingAttack):
 class EAD(PenaltyAttack):
     """Proximal gradient steps on L1 plus squared L2.
 
-    Deviation: of the pictures on the way the closest in L1 is kept, where foolbox keeps the closest in the elastic net
+    Deviation: of the images on the way the closest in L1 is kept, where foolbox keeps the closest in the elastic net
     by default.
     """
 
@@ -134,11 +134,11 @@ class EAD(PenaltyAttack):
     regularization: PositiveFloat = 1e-2
     """The weight of L1."""
     decision_rule: Literal["L1", "EN"] = "L1"
-    """Which pictures count as closer: in L1, or in the elastic net."""
+    """Which images count as closer: in L1, or in the elastic net."""
 
 
 class BrendelBethge(StartingAttack):
-    """Walks along the boundary, each step a quadratic program in a trust region around the last picture.
+    """Walks along the boundary, each step a quadratic program in a trust region around the last image.
 
     foolbox needs the package numba for it, and lets the trust region grow with the batch; here it does not.
     """
@@ -211,10 +211,10 @@ class HopSkipJump(StartingAttack):
 
 
 class SaltAndPepper(FoolboxAttack):
-    """More and more pixels set to black or white at random, in all channels, until the picture is misclassified.
+    """More and more pixels set to black or white at random, in all channels, until the image is misclassified.
 
     Listed under L0: each changed pixel goes all the way to 0 or 1, so what is small about the result is their number.
-    foolbox keeps the closest in L2, which for such pictures orders nearly as L0.
+    foolbox keeps the closest in L2, which for such images orders nearly as L0.
     """
 
     name = "salt-and-pepper"

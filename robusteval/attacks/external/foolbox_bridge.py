@@ -4,7 +4,7 @@ The algorithms are foolbox's. What is different here, because each has lost some
 
 - an image that is misclassified already is returned as it is, and costs one forward;
 - labels are always passed, never targets, which foolbox's DeepFool would read as labels;
-- where foolbox reports a failure as a black picture, or gives one that is not finite, the image itself is returned;
+- where foolbox reports a failure as a black image, or gives one that is not finite, the image itself is returned;
 - starting points are searched for each image; foolbox stops the whole batch when one image has none;
 - where foolbox breaks down on a batch, the batch is halved until the images that cause it are alone, and only those
   return themselves; errors from elsewhere, such as the model's own, are not taken for that.
@@ -44,17 +44,17 @@ class FoolboxAttack(MinimumDistanceAttack, ABC):
     kinds: ClassVar[dict[Norm, str]]
     """The name of foolbox's class for each norm."""
     black_is_failure: ClassVar[bool] = False
-    """Whether foolbox returns black pictures where it found nothing."""
+    """Whether foolbox returns black images where it found nothing."""
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
-        pictures = images.pixels.clone()
-        rows = (~classifier.misclassifies(pictures, images.labels)).nonzero()[:, 0]
+        candidates = images.pixels.clone()
+        rows = (~classifier.misclassifies(candidates, images.labels)).nonzero()[:, 0]
         if len(rows):
-            pictures[rows] = self.search(*keep(rows, classifier, images, streams))
-        return Candidates(pictures)
+            candidates[rows] = self.search(*keep(rows, classifier, images, streams))
+        return Candidates(candidates)
 
     def search(self, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
-        """Pictures for images that are classified correctly, (N, C, H, W)."""
+        """Images for images that are classified correctly, (N, C, H, W)."""
         return self.found(classifier, images, streams)
 
     def arguments(self) -> dict[str, Any]:
@@ -86,10 +86,10 @@ class FoolboxAttack(MinimumDistanceAttack, ABC):
 
 
 class StartingAttack(FoolboxAttack, ABC):
-    """An attack that walks to the image from a misclassified picture, which is drawn for each image alone."""
+    """An attack that walks to the image from a misclassified image, which is drawn for each image alone."""
 
     tries: PositiveInt = 50
-    """How many pictures are drawn: black and white pixels, a random share of them white. An image whose label none of
+    """How many images are drawn: black and white pixels, a random share of them white. An image whose label none of
     them leaves is given up."""
 
     def search(self, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
@@ -100,16 +100,16 @@ class StartingAttack(FoolboxAttack, ABC):
         return found
 
     def starts(self, classifier: Classifier, images: Images, streams: Streams) -> tuple[Tensor, Tensor]:
-        """Misclassified pictures (N, C, H, W), and the indices (M,) of the images that have one."""
+        """Misclassified images (N, C, H, W), and the indices (M,) of the images that have one."""
         starts = images.pixels.clone()
         rows = torch.arange(len(images), device=starts.device)
         without = torch.ones_like(images.labels, dtype=torch.bool)
         for _ in range(self.tries):
             view, own, labels = keep(rows, classifier, streams, images.labels)
             draws = own.uniform(*images.shape)
-            pictures = (draws < column(own.uniform(), draws)).to(draws)
-            wrong = view.misclassifies(pictures, labels)
-            starts[rows[wrong]] = pictures[wrong]
+            candidates = (draws < column(own.uniform(), draws)).to(draws)
+            wrong = view.misclassifies(candidates, labels)
+            starts[rows[wrong]] = candidates[wrong]
             without[rows[wrong]] = False
             rows = rows[~wrong]
             if not len(rows):
@@ -125,11 +125,11 @@ def library() -> Any:
     return foolbox
 
 
-def _eager(pictures: Tensor) -> Any:
+def _eager(candidates: Tensor) -> Any:
     """As foolbox's own tensors: some of its attacks do not convert their starting points."""
     import eagerpy
 
-    return eagerpy.astensor(pictures)
+    return eagerpy.astensor(candidates)
 
 
 def _is_foolbox(trace: TracebackType | None) -> bool:

@@ -65,10 +65,10 @@ class SparsePace:
         return frozenset(range(0, iterations, max(1, iterations // 25))) - {0}
 
     @staticmethod
-    def nearest(ball: Ball, pictures: Tensor) -> Tensor:
+    def nearest(ball: Ball, candidates: Tensor) -> Tensor:
         """Unlike ball.nearest, which cuts by the ball and then by the box, it leaves no budget unspent."""
         low, high = ball.low - ball.centers, ball.high - ball.centers
-        return ball.nearest(ball.centers + project(pictures - ball.centers, ball.radius, low, high))
+        return ball.nearest(ball.centers + project(candidates - ball.centers, ball.radius, low, high))
 
     def move(self, x: Tensor, before: Tensor, gradient: Tensor, first: bool) -> Tensor:
         """A step of equal size along each of the pixels with the largest derivatives; there is no momentum."""

@@ -1,4 +1,4 @@
-"""The set of pictures that an attack with a budget may return: a ball around each image, cut by the box [0, 1]."""
+"""The set of images that an attack with a budget may return: a ball around each image, cut by the box [0, 1]."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ class Ball:
         )
         return cls(norm, radii.to(centers), centers, low.clamp_min(0), high.clamp_max(1))
 
-    def nearest(self, pictures: Tensor) -> Tensor:
-        """Pictures (N, C, H, W) brought into the ball and the box; those inside stay as they are."""
+    def nearest(self, candidates: Tensor) -> Tensor:
+        """Images (N, C, H, W) brought into the ball and the box; those inside stay as they are."""
         if self.norm is not Norm.LINF:
-            pictures = self.centers + self.norm.project(pictures - self.centers, self._inward())
-        return pictures.clamp(self.low, self.high)
+            candidates = self.centers + self.norm.project(candidates - self.centers, self._inward())
+        return candidates.clamp(self.low, self.high)
 
     def step(self, length: float | Tensor, direction: Tensor) -> Tensor:
         """A step of `length` times the radius (a number or (N,)) along unit directions (N, C, H, W)."""
         return column(length * self.radius, direction) * direction
 
-    def climb(self, pictures: Tensor, gradient: Tensor, length: float) -> Tensor:
-        """Pictures (N, C, H, W) moved by `length` times the radius along the Hölder maximiser of the gradient (OpNorm
+    def climb(self, candidates: Tensor, gradient: Tensor, length: float) -> Tensor:
+        """Images (N, C, H, W) moved by `length` times the radius along the Hölder maximiser of the gradient (OpNorm
         Eq. 15) and brought back into the ball.
 
         In L1 that maximiser is a single pixel, of which the box leaves little: there the step is the maximiser
         within the box, which fills the pixels with the largest gradient one after another.
         """
         if self.norm is Norm.L1:
-            return self.nearest(pictures + self._fill(pictures, gradient, length * self.radius))
-        return self.nearest(pictures + self.step(length, self.norm.steepest(gradient)))
+            return self.nearest(candidates + self._fill(candidates, gradient, length * self.radius))
+        return self.nearest(candidates + self.step(length, self.norm.steepest(gradient)))
 
-    def _fill(self, pictures: Tensor, gradient: Tensor, length: Tensor) -> Tensor:
-        """The v with |v|_1 <= length (N,) and pictures + v in the box that maximises <v, gradient>."""
+    def _fill(self, candidates: Tensor, gradient: Tensor, length: Tensor) -> Tensor:
+        """The v with |v|_1 <= length (N,) and images + v in the box that maximises <v, gradient>."""
         slope = flat(gradient)
-        room = flat(torch.where(gradient > 0, self.high - pictures, pictures - self.low)) * (slope != 0)
+        room = flat(torch.where(gradient > 0, self.high - candidates, candidates - self.low)) * (slope != 0)
         order = slope.abs().argsort(dim=1, descending=True, stable=True)
         ordered = room.gather(1, order)
         taken = (length[:, None] - (ordered.cumsum(1) - ordered)).clamp_min(0).minimum(ordered)

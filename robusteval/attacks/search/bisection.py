@@ -24,7 +24,7 @@ HALVINGS = 8
 """Evaluations on the way from a new witness to its image."""
 
 Within = Callable[[Classifier, Images, Tensor, Streams], Tensor]
-"""A fixed-budget attack: pictures (N, C, H, W) within the radii (N,)."""
+"""A fixed-budget attack: images (N, C, H, W) within the radii (N,)."""
 
 
 def bisect(within: Within, norm: Norm, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
@@ -41,12 +41,12 @@ def bisect(within: Within, norm: Norm, classifier: Classifier, images: Images, s
 
     def attack(rows: Tensor, radii: Tensor) -> None:
         view, chosen, own = keep(rows, classifier, images, streams)
-        pictures = within(view, chosen, radii, own)
-        fooled = view.misclassifies(pictures, chosen.labels)
+        candidates = within(view, chosen, radii, own)
+        fooled = view.misclassifies(candidates, chosen.labels)
         low[rows[~fooled]] = radii[~fooled]
         won = rows[fooled]
         if len(won):
-            closer = shrink(*keep(fooled, view, chosen, pictures), HALVINGS)
+            closer = shrink(*keep(fooled, view, chosen, candidates), HALVINGS)
             size = norm.size(closer - images.pixels[won])
             better = size < high[won]
             best[won[better]], high[won[better]] = closer[better], size[better]

@@ -1,4 +1,4 @@
-"""What gradient attacks climb: losses of logits (N, K) that grow as a picture is misclassified, (N,)."""
+"""What gradient attacks climb: losses of logits (N, K) that grow as an image is misclassified, (N,)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Loss(StrEnum):
     LOGITS_L1 = "logits-l1"
     LOGITS_L2 = "logits-l2"
     LOGITS_LINF = "logits-linf"
-    """The l_q distance from the logits of the clean picture (OpNorm, section 4.2)."""
+    """The l_q distance from the logits of the clean image (OpNorm, section 4.2)."""
 
 
 LOGIT_ORDERS = {Loss.LOGITS_L1: 1.0, Loss.LOGITS_L2: 2.0, Loss.LOGITS_LINF: torch.inf}
@@ -30,7 +30,7 @@ LOGIT_ORDERS = {Loss.LOGITS_L1: 1.0, Loss.LOGITS_L2: 2.0, Loss.LOGITS_LINF: torc
 @dataclass(frozen=True)
 class Goal:
     """A loss away from `labels` (N,), or towards `targets` (N,) where they are given; the l_q losses measure from
-    `clean` (N, K), the logits of the clean pictures."""
+    `clean` (N, K), the logits of the clean images."""
 
     loss: Loss
     labels: Tensor

@@ -32,7 +32,7 @@ def second_look(
     streams: Streams,
     witnesses: Tensor,
 ) -> Tensor:
-    """Pictures (N, C, H, W) within the radii `budget` (N,), misclassified where it succeeded.
+    """Images (N, C, H, W) within the radii `budget` (N,), misclassified where it succeeded.
 
     `witnesses` (N, C, H, W) are misclassified, or the images themselves where there are none. Images that are not near
     cost nothing; the others at most RESTARTS + 1 times `iterations` forwards and backwards.

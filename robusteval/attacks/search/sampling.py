@@ -1,4 +1,4 @@
-"""The worst of many random pictures: what noise attacks share."""
+"""The worst of many random images: what noise attacks share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
 BLOCK = 10
-"""Pictures drawn and evaluated at a time for each image; fixed, so that the draws depend on nothing else."""
+"""Images drawn and evaluated at a time for each image; fixed, so that the draws depend on nothing else."""
 
 Draw = Callable[[Streams, int], Tensor]
 """(streams of N images, k) -> perturbations (N, k, C, H, W) in the unit ball."""
@@ -30,12 +30,14 @@ def worst_of(classifier: Classifier, images: Images, ball: Ball, draw: Draw, sam
     for done in range(0, samples, BLOCK):
         k = min(BLOCK, samples - done)
         view, own, labels, stream = keep(rows, classifier, ball, images.labels, streams)
-        pictures = torch.stack([own.nearest(own.centers + own.step(1.0, v)) for v in draw(stream, k).unbind(1)], dim=1)
-        logits = view.predict(pictures.flatten(0, 1))
+        candidates = torch.stack(
+            [own.nearest(own.centers + own.step(1.0, v)) for v in draw(stream, k).unbind(1)], dim=1
+        )
+        logits = view.predict(candidates.flatten(0, 1))
         top, at = margin(logits, labels.repeat_interleave(k)).view(len(rows), k).max(1)
         better = top > highest[rows]
         chosen = rows[better]
-        best[chosen] = pictures[better, at[better]]
+        best[chosen] = candidates[better, at[better]]
         highest[chosen] = top[better]
         rows = rows[highest[rows] <= 0]
         if not len(rows):

@@ -19,7 +19,7 @@ from robusteval.models.classifier import Classifier
 GUARD = 0.05
 """The part of the bracket at each of its ends that no step enters."""
 CLEAR = 64
-"""A picture counts as misclassified here if its margin is so many roundings of its largest logit: those closer to the
+"""An image counts as misclassified here if its margin is so many roundings of its largest logit: those closer to the
 boundary may be seen otherwise in another batch, by the judge."""
 
 
@@ -44,11 +44,11 @@ def shrink(classifier: Classifier, images: Images, witnesses: Tensor, steps: int
     for _ in range(steps):
         share = (-below / (above - below)).nan_to_num(0.5).clamp(GUARD, 1 - GUARD)
         at = low + share * (high - low)
-        pictures = between(images.pixels, ends, at)
-        logits = classifier.predict(pictures)
+        candidates = between(images.pixels, ends, at)
+        logits = classifier.predict(candidates)
         values = margin(logits, images.labels)
         wrong = values > CLEAR * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
-        best = torch.where(column(wrong, best), pictures, best)
+        best = torch.where(column(wrong, best), candidates, best)
         side = torch.where(wrong, 1.0, -1.0).to(last)
         again = side == last
         below = torch.where(wrong, torch.where(again, below / 2, below), values)

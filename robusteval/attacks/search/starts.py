@@ -1,4 +1,4 @@
-"""Misclassified pictures to start from, however far from the image, and bringing them closer."""
+"""Misclassified images to start from, however far from the image, and bringing them closer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from robusteval.models.classifier import Classifier
 SCALES = tuple(0.02 * 2**k for k in range(8))
 """Standard deviations of the noise, tried in this order."""
 UNIFORM = 10
-"""Uniform pictures tried where no noise fools."""
+"""Uniform images tried where no noise fools."""
 CLASSES, STEPS, STEP = 9, 10, 0.1
 """Gradient steps towards each of the most likely other classes, STEP of the box's reach each."""
 HALVINGS = 8
-"""Projections of each picture found, before the closest is chosen."""
+"""Projections of each image found, before the closest is chosen."""
 
 
 def starts(classifier: Classifier, images: Images, norm: Norm, streams: Streams) -> tuple[Tensor, Tensor]:
-    """Which images a misclassified picture was found for, (N,), and the pictures (N, C, H, W) in [0, 1].
+    """Which images a misclassified image was found for, (N,), and the images (N, C, H, W) in [0, 1].
 
-    The image itself if it is misclassified; else the closest in `norm` of the first picture that random noise gives
-    (white noise on the image, of growing size; if none fools, uniform pictures) and those that gradient steps from the
+    The image itself if it is misclassified; else the closest in `norm` of the first image that random noise gives
+    (white noise on the image, of growing size; if none fools, uniform images) and those that gradient steps from the
     image give, towards each of some other classes. Where none was found, the image.
     """
     best = images.pixels.clone()
@@ -34,13 +34,13 @@ def starts(classifier: Classifier, images: Images, norm: Norm, streams: Streams)
     found = clean.argmax(1) != images.labels
     distance = torch.where(found, 0.0, torch.inf).to(best)
 
-    def offer(rows: Tensor, pictures: Tensor) -> Tensor:
-        """Bring misclassified ones of these pictures closer, take those closer than the best; which were wrong."""
+    def offer(rows: Tensor, candidates: Tensor) -> Tensor:
+        """Bring misclassified ones of these images closer, take those closer than the best; which were wrong."""
         view, chosen = keep(rows, classifier, images)
-        wrong = view.misclassifies(pictures, chosen.labels)
+        wrong = view.misclassifies(candidates, chosen.labels)
         if wrong.any():
             won = rows[wrong]
-            near = closer(*keep(wrong, view, chosen, pictures), norm, HALVINGS)
+            near = closer(*keep(wrong, view, chosen, candidates), norm, HALVINGS)
             size = norm.size(near - images.pixels[won])
             better = size < distance[won]
             best[won[better]], distance[won[better]], found[won] = near[better], size[better], True
@@ -67,7 +67,7 @@ def starts(classifier: Classifier, images: Images, norm: Norm, streams: Streams)
 
 
 def _towards(classifier: Classifier, images: Images, targets: Tensor, norm: Norm) -> Tensor:
-    """Pictures some gradient steps from the images towards `targets` (N,), or the first misclassified on the way."""
+    """Images some gradient steps from the images towards `targets` (N,), or the first misclassified on the way."""
     result = images.pixels.clone()
     rows = torch.arange(len(images), device=result.device)
     reach = STEP * norm.size(torch.ones_like(result))
@@ -83,7 +83,7 @@ def _towards(classifier: Classifier, images: Images, targets: Tensor, norm: Norm
 
 
 def closer(classifier: Classifier, images: Images, witnesses: Tensor, norm: Norm, steps: int) -> Tensor:
-    """Misclassified pictures brought closer in `norm`, (N, C, H, W): the smallest ball, by bisection, whose projection
+    """Misclassified images brought closer in `norm`, (N, C, H, W): the smallest ball, by bisection, whose projection
     of the witness is still misclassified. What was misclassified stays so; costs `steps` forwards an image."""
     v = witnesses - images.pixels
     high = norm.size(v)
@@ -91,8 +91,8 @@ def closer(classifier: Classifier, images: Images, witnesses: Tensor, norm: Norm
     best = witnesses
     for _ in range(steps):
         radius = (low + high) / 2
-        pictures = (images.pixels + norm.project(v, radius)).clamp(0, 1)
-        wrong = classifier.misclassifies(pictures, images.labels)
-        best = torch.where(column(wrong, best), pictures, best)
+        candidates = (images.pixels + norm.project(v, radius)).clamp(0, 1)
+        wrong = classifier.misclassifies(candidates, images.labels)
+        best = torch.where(column(wrong, best), candidates, best)
         low, high = torch.where(wrong, low, radius), torch.where(wrong, radius, high)
     return best

@@ -36,7 +36,7 @@ class Clever(Certificate):
     tail exceeds with probability 1.8 %, where a free fit gives ends that are anywhere. Where nothing can be fitted,
     L_j is the largest slope seen. Slopes that are zero throughout give the cap.
 
-    Deviations: points are clipped to [0, 1], where adversarial pictures lie; all targets share them, with one forward
+    Deviations: points are clipped to [0, 1], where adversarial images lie; all targets share them, with one forward
     a point and one backward a point and target; only the `targets` likeliest other classes are looked at. The bounds
     of the targets are the measurements `clever` and their codes `clever_fit_code`, at the target; NaN for other images
     and where the image is misclassified, which gets 0. batches * samples * (1 forward + `targets` backwards) an image.

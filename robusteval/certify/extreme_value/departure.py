@@ -36,16 +36,16 @@ class Tangent:
         return replace(self, **chosen)
 
     def departure(self, near: Tensor) -> Tensor:
-        """l(x + v) - l(x) - <v, grad l(x)> for each picture x + v in `near` (M, C, H, W), (M,) float64."""
+        """l(x + v) - l(x) - <v, grad l(x)> for each image x + v in `near` (M, C, H, W), (M,) float64."""
         return self._less_linear(loss_at(self.classifier, near, self.labels, self.loss), near)
 
     def climbed(self, near: Tensor, norm: Norm, radius: float, steps: int) -> tuple[Tensor, Tensor]:
-        """From `near`, pictures in the ball and in [0, 1]: pictures there with a departure at least as large, and it.
+        """From `near`, images in the ball and in [0, 1]: images there with a departure at least as large, and it.
 
-        Each step goes to the picture that would depart most if the departure were linear: conditional gradient ascent
+        Each step goes to the image that would depart most if the departure were linear: conditional gradient ascent
         with full steps (Frank and Wolfe 1956; on a convex function no step goes down: Journee et al. 2010). No step
-        leaves the ball or the box, and the best picture on the way is kept. On an MNIST network 5 such steps went as
-        far as 10 projected ones or farther, in each norm. `steps` gradients and one forward a picture.
+        leaves the ball or the box, and the best image on the way is kept. On an MNIST network 5 such steps went as
+        far as 10 projected ones or farther, in each norm. `steps` gradients and one forward an image.
         """
         best, highest = near, torch.full_like(self.value, -torch.inf)
         for _ in range(steps):
@@ -66,7 +66,7 @@ def _better(best: Tensor, highest: Tensor, near: Tensor, departure: Tensor) -> t
 
 
 def farthest(pixels: Tensor, gradient: Tensor, norm: Norm, radius: float) -> Tensor:
-    """Pictures x + v in [0, 1] with |v| <= radius and a large <v, gradient>, (M, C, H, W).
+    """Images x + v in [0, 1] with |v| <= radius and a large <v, gradient>, (M, C, H, W).
 
     The largest in L1, which fills the pixels of the largest derivatives one after another, and in Linf; in L2 the
     largest in the ball, over the pixels that may move, clipped.

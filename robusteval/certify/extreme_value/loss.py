@@ -35,7 +35,7 @@ def margin_loss(
 
 
 def loss_at(classifier: Classifier, pixels: Tensor, labels: Tensor, loss: Loss = margin_loss) -> Tensor:
-    """l at pictures (M, C, H, W) without gradients, (M,) float64."""
+    """l at images (M, C, H, W) without gradients, (M,) float64."""
     return loss(classifier.predict(pixels), labels)
 
 

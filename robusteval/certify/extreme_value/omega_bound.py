@@ -44,7 +44,7 @@ class OmegaBound(FittedBound):
     estimates are kept, `omega_sampled` and `omega_ascent`, the second never below the first, and the bound uses the
     second.
 
-    Deviation: x + v is clipped to [0, 1]. Adversarial pictures lie in the box, and clipping only shortens v.
+    Deviation: x + v is clipped to [0, 1]. Adversarial images lie in the box, and clipping only shortens v.
     Between grid points: omega(eps) <= omega(g) for eps <= g, so that min(g, (l0 - l(x) - omega(g)) / |grad|_*)
     satisfies the proposition for each grid point g; the radius is the largest of them. The measurement
     `gradient_norm` is |grad l(x)|_*.

@@ -1,1 +1,1 @@
-"""Bounds of what a network answers to every picture of a ball: its graph, what rounding adds, and the propagation."""
+"""Bounds of what a network answers to every image of a ball: its graph, what rounding adds, and the propagation."""

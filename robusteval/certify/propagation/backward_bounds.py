@@ -19,7 +19,7 @@ def pulled_back(
     a (P, R, C, h, w): R rows of coefficients, zero outside of `box`, for each of P images; `of` (P,) says which of
     the M images that are known these are (all of them, in order, by default). Gives constants (P, R) and
     coefficients b (P, R, C', h', w') in a box with <a, value k>  >=  constant + <b, value `until`> for every
-    picture of the ball. Every path from value k must lead through `until`.
+    image of the ball. Every path from value k must lead through `until`.
     """
     total = a.new_zeros(a.shape[:2], dtype=torch.float64)
     pending = {k: (a, box)}

@@ -1,4 +1,4 @@
-"""The pictures within a distance of each image, inside the box [0, 1], and where a linear function is largest there.
+"""The images within a distance of each image, inside the box [0, 1], and where a linear function is largest there.
 
 With v the step from the image, |v|_p <= eps, each pixel moves along its own sign of the weight w by an amount t between
 0 and its room up to the wall, so that what is asked for is
@@ -71,7 +71,7 @@ def _time(w: Tensor, room: Tensor, eps: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """Pictures within eps (M,) of images x (M, C, H, W) in `norm`, inside [0, 1]; both float64."""
+    """Images within eps (M,) of images x (M, C, H, W) in `norm`, inside [0, 1]; both float64."""
 
     norm: Norm
     x: Tensor
@@ -85,7 +85,7 @@ class Ball:
         return low.clamp_min(0), high.clamp_max(1)
 
     def least(self, a: Tensor, box: Box, of: Tensor | None) -> Tensor:
-        """A lower bound of <a, picture>, (P, R), for rows a (P, R, C, h, w) that are zero outside of `box`; `of` (P,)
+        """A lower bound of <a, image>, (P, R), for rows a (P, R, C, h, w) that are zero outside of `box`; `of` (P,)
         says of which image the rows are."""
         x = box.of(self.x)
         x, eps = (x, self.eps) if of is None else (x[of], self.eps[of])

@@ -19,7 +19,7 @@ from robusteval.certify.propagation.interval_bounds import propagated
 class CROWN(Propagated):
     """Backward linear bounds with adaptive slopes (Zhang et al. 2018, CROWN), never below those of `ibp`.
 
-    A PROOF: within the radius no picture of [0, 1] gets another class from the network as it is evaluated, rounding
+    A PROOF: within the radius no image of [0, 1] gets another class from the network as it is evaluated, rounding
     included (propagation/rounding.py). The margins are pulled back to the pixels, where their least value over the
     ball cut by the box is exact. The values that maxima take are bounded the same way where that is affordable, met
     with the intervals; elsewhere by intervals alone. It departs from the paper in that box, and in the relaxation of

@@ -23,7 +23,7 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """nodes[0] is the picture (its op does nothing), nodes[-1] the logits (K, 1, 1).
+    """nodes[0] is the image (its op does nothing), nodes[-1] the logits (K, 1, 1).
 
     dtype: the type that the network computes in; coefficients: the type that backward passes compute in. All else is
     float64.
@@ -46,7 +46,7 @@ class Graph:
         return self.nodes[-1].shape[0]
 
     def pixelwise(self, k: int) -> bool:
-        """Whether value k is the picture itself, entry by entry: shifted, scaled, reshaped."""
+        """Whether value k is the image itself, entry by entry: shifted, scaled, reshaped."""
         while k:
             if not isinstance(self.nodes[k].op, Scale | Reshape):
                 return False

@@ -16,7 +16,7 @@ from robusteval.certify.propagation.margins import interval_margins
 class IBP(Propagated):
     """Intervals from layer to layer (Gowal et al. 2018), with the margins folded into the last affine layers.
 
-    A PROOF: within the radius no picture of [0, 1] gets another class from the network as it is evaluated, rounding
+    A PROOF: within the radius no image of [0, 1] gets another class from the network as it is evaluated, rounding
     included (propagation/rounding.py). It departs from the paper in two ways: the first layer is bounded exactly over
     the ball and the box, whichever the norm; ReLU and a max-pooling behind it are one maximum. The radius of a network
     that was not trained for it is tiny. Misclassified images get 0. One forward evaluation an image is counted; the

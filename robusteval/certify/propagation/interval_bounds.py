@@ -1,4 +1,4 @@
-"""Interval bound propagation (Gowal et al. 2018): what every value of a network can be over all pictures of a ball."""
+"""Interval bound propagation (Gowal et al. 2018): what every value of a network can be over all images of a ball."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Tighten = Callable[[list[Known], int], Interval]
 
 
 def propagated(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> list[Known]:
-    """What is known of every value of the graph, for all pictures of the ball."""
+    """What is known of every value of the graph, for all images of the ball."""
     zero = torch.zeros_like(ball.x)
     known = [Known(Interval(*ball.sides()), zero, zero, zero[:, 0, 0, 0])]
-    pictures = {0: _Picture(ball.x, torch.ones_like(ball.x[:1]), zero)}
+    images = {0: _Image(ball.x, torch.ones_like(ball.x[:1]), zero)}
     for k, node in enumerate(graph.nodes[1:], 1):
         op, taken = node.op, [known[j].interval for j in node.inputs]
         if isinstance(op, Max):
@@ -34,13 +34,13 @@ def propagated(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> list
             continue
         assert isinstance(op, Affine)
         slack = rounding(graph, k, taken)
-        picture = pictures.get(node.inputs[0])
-        if picture is not None and isinstance(op, Linear | Conv2d) and ball.norm is not Norm.LINF:
-            interval = _first(op, ball, picture, slack)
+        image = images.get(node.inputs[0])
+        if image is not None and isinstance(op, Linear | Conv2d) and ball.norm is not Norm.LINF:
+            interval = _first(op, ball, image, slack)
         else:
             interval = _through(op, taken, slack)
-        if picture is not None and isinstance(op, Scale | Reshape):
-            pictures[k] = picture.through(op, slack)
+        if image is not None and isinstance(op, Scale | Reshape):
+            images[k] = image.through(op, slack)
         bias = torch.zeros_like(slack) if op.bias is None else op.bias
         faint = graph.precision.underflow(op.fan_out, [x.size for x in taken])
         known.append(Known(interval, bias - slack, bias + slack, faint))
@@ -68,8 +68,8 @@ def _through(op: Affine, taken: list[Interval], slack: Tensor) -> Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
-    """A value that is the picture x itself, entry by entry: gain * x + shift, and `pad` for what rounding added.
+class _Image:
+    """A value that is the image x itself, entry by entry: gain * x + shift, and `pad` for what rounding added.
 
     value (M, C, H, W) is that of the images, gain (1, C, H, W).
     """
@@ -78,21 +78,21 @@ class _Picture:
     gain: Tensor
     pad: Tensor
 
-    def through(self, op: Scale | Reshape, slack: Tensor) -> _Picture:
+    def through(self, op: Scale | Reshape, slack: Tensor) -> _Image:
         value = op.apply(self.value)
         shifted = value if op.bias is None else value + op.bias
-        return _Picture(shifted, op.apply(self.gain), op.absolute().apply(self.pad) + slack)
+        return _Image(shifted, op.apply(self.gain), op.absolute().apply(self.pad) + slack)
 
 
-def _first(op: Linear | Conv2d, ball: Ball, picture: _Picture, slack: Tensor) -> Interval:
+def _first(op: Linear | Conv2d, ball: Ball, image: _Image, slack: Tensor) -> Interval:
     """A first layer, whose outputs are linear in the pixels: their exact range over ball and box, and the rounding."""
-    centre = op.apply(picture.value)
+    centre = op.apply(image.value)
     if op.bias is not None:
         centre = centre + op.bias
-    slack = slack + op.absolute().apply(picture.pad)
+    slack = slack + op.absolute().apply(image.pad)
     # (1, groups, outputs, windows, inputs of a window), and the pixels' room (M, groups, 1, windows, ...).
-    rows = (op.kernel[..., None] * op.windows(picture.gain)[:, :, None]).movedim(-2, -1)
-    x = ball.x.reshape(-1, *picture.value.shape[1:])
+    rows = (op.kernel[..., None] * op.windows(image.gain)[:, :, None]).movedim(-2, -1)
+    x = ball.x.reshape(-1, *image.value.shape[1:])
     ends = []
     together = max(1, AT_ONCE // rows.numel())
     for some, eps in zip(x.split(together), ball.eps.split(together), strict=True):

@@ -28,7 +28,7 @@ def unsupported(node: fx.Node, what: str) -> UnsupportedError:
 
 
 def shape_of(node: fx.Node) -> Shape:
-    """The shape of one picture's value: (C, H, W), flat features as (F, 1, 1)."""
+    """The shape of one image's value: (C, H, W), flat features as (F, 1, 1)."""
     meta = node.meta.get("tensor_meta")
     if not isinstance(meta, TensorMetadata) or not 2 <= len(meta.shape) <= 4 or meta.shape[0] != 2:
         found = tuple(meta.shape) if isinstance(meta, TensorMetadata) else "something else"

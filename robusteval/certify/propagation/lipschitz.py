@@ -32,7 +32,7 @@ class Lipschitz(Certificate):
     iteration, which estimates from below), in L1 and Linf exactly, and of the dual norm of w_c - w_i in the last layer.
     For L1 and Linf it is the smaller of that product and what follows from the one in L2, by |v|_2 <= |v|_1 and
     |v|_2 <= sqrt(D) |v|_inf. The margin is that of the network as it is evaluated, less what rounding can add at the
-    image and at any picture within the radius. Everything is rounded up, the radius down. Misclassified images get 0.
+    image and at any image within the radius. Everything is rounded up, the radius down. Misclassified images get 0.
     One forward evaluation an image; the constants are computed once.
     """
 

@@ -21,12 +21,12 @@ AT_ONCE = 2**22
 
 
 def layer_constants(graph: Graph, norm: Norm) -> list[float]:
-    """The Lipschitz constant of each layer in `norm`, with respect to all that it takes; that of the picture is 1."""
+    """The Lipschitz constant of each layer in `norm`, with respect to all that it takes; that of the image is 1."""
     return [1.0, *(_layer(node.op, graph.nodes[node.inputs[0]].shape, norm) for node in graph.nodes[1:])]
 
 
 def value_constants(graph: Graph, layers: list[float], norm: Norm) -> list[float]:
-    """The Lipschitz constant of each value with respect to the picture, from those of the layers.
+    """The Lipschitz constant of each value with respect to the image, from those of the layers.
 
     Products along a chain, sums where branches are added, the norm of the branches' constants where they are
     concatenated. A scaling of channels behind a linear layer (batch normalisation) is one layer with it.
@@ -51,7 +51,7 @@ def value_constants(graph: Graph, layers: list[float], norm: Norm) -> list[float
 
 
 def pair_constants(graph: Graph, norm: Norm, features: float) -> Tensor:
-    """Lipschitz constants of f_c - f_i with respect to the picture, (K, K - 1) for each class c and the others i in
+    """Lipschitz constants of f_c - f_i with respect to the image, (K, K - 1) for each class c and the others i in
     order, where that of the value behind which all is affine is `features`."""
     ops, tail = _behind(graph)
     labels = torch.arange(graph.classes, device=_device(ops))

@@ -1,4 +1,4 @@
-"""Lower bounds of the margin over a ball: the least of f_c - f_i over all pictures of it, for every other class i."""
+"""Lower bounds of the margin over a ball: the least of f_c - f_i over all images of it, for every other class i."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ norm (Higham 2002, Eq. 3.13; twice the n and some for complex numbers), so with 
 
 is applied from the last G_t, whose own norm is bounded by Frobenius's, back to the first.
 
-Convolutions. A zero-padded convolution is what a periodic one does to pictures with a margin of zeros, on outputs of
+Convolutions. A zero-padded convolution is what a periodic one does to images with a margin of zeros, on outputs of
 which some are dropped: its norm is no larger. The periodic one on a torus is block-diagonal in the Fourier basis, one
 matrix (outputs, inputs) a frequency. With stride s the pixels of an s x s cell are channels of a coarser torus: still
 exact, not the norm of the convolution at stride one.

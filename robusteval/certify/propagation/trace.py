@@ -49,7 +49,7 @@ def trace(classifier: Classifier) -> Graph:
 
 
 def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
-    """The program of a classifier, with the shapes that its values have for the pictures (2, C, H, W) beside it.
+    """The program of a classifier, with the shapes that its values have for the images (2, C, H, W) beside it.
 
     Raises UnsupportedError where torch.fx cannot trace it.
     """
@@ -71,11 +71,11 @@ def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
 
 def _check(graph: Graph, classifier: Classifier, like: Tensor) -> None:
     """What hooks do, no graph says: the network has to answer as its layers do, to the last allowed rounding."""
-    pictures = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
-    point = Ball(Norm.LINF, pictures.double(), pictures.new_zeros(len(pictures), dtype=torch.float64))
+    images = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    point = Ball(Norm.LINF, images.double(), images.new_zeros(len(images), dtype=torch.float64))
     interval = propagated(graph, point)[-1].interval
     with torch.no_grad():
-        answer = classifier.module(pictures).double()[..., None, None]
+        answer = classifier.module(images).double()[..., None, None]
     if ((answer < interval.lower) | (answer > interval.upper)).any():
         raise UnsupportedError(
             f"expected a network that does what its layers say, got {classifier.name}, which answers otherwise (hooks?)"
@@ -182,7 +182,7 @@ class Reader:
         self._append(node, Concatenate(tuple(self.nodes[k].shape[0] for k in inputs)), inputs)
 
     def used(self) -> tuple[Node, ...]:
-        """The layers that the result depends on, and the picture, counted anew."""
+        """The layers that the result depends on, and the image, counted anew."""
         needed = {self.result}
         for k in reversed(range(len(self.nodes))):
             if k in needed:

@@ -1,4 +1,4 @@
-"""What is known of a value of a network over the pictures of a ball: an interval, and two lines from below it."""
+"""What is known of a value of a network over the images of a ball: an interval, and two lines from below it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class SmoothingEnvelope(Smoothed):
     class `predicted` everywhere within the radius, where sigma* is the image's `envelope_sigma` (the first of equals).
     Where the classes of the sigmas differ, the largest radius still decides, and it speaks for its own class only.
     It is a statement about that member of the family. It is none about a classifier that picks sigma anew for
-    each picture: a perturbed picture might be given another sigma. To use one: keep to one sigma, and its rows.
+    each image: a perturbed image might be given another sigma. To use one: keep to one sigma, and its rows.
 
     At each sigma `smoothing_radius`, `smoothing_class`, `smoothing_count` and `smoothing_samples` are kept;
     binomial.certified_radius at alpha / S makes the radius of the counts. S * (n0 + n) forward evaluations an image.

@@ -38,7 +38,7 @@ _ALL = (
     Architecture("lenet", lenet, (1, 28, 28), "LeNet-5 for MNIST (Moments)"),
     Architecture("cnn7-mnist", partial(cnn7, _MNIST), (1, 28, 28), "7-layer CNN for MNIST (SGR, appendix 7.4)"),
     Architecture("cnn7-cifar10", partial(cnn7, _CIFAR), (3, 32, 32), "7-layer CNN for CIFAR-10 (SGR, appendix 7.4)"),
-    Architecture("resnet18", resnet18, (3, 32, 32), "ResNet-18 for 32x32 pictures"),
+    Architecture("resnet18", resnet18, (3, 32, 32), "ResNet-18 for 32x32 images"),
 )
 ARCHITECTURES = {architecture.name: architecture for architecture in _ALL}
 

@@ -1,4 +1,4 @@
-"""ResNet-18 for 32x32 pictures (He et al. 2016), with the parameter names that CIFAR-10 checkpoints commonly use."""
+"""ResNet-18 for 32x32 images (He et al. 2016), with the parameter names that CIFAR-10 checkpoints commonly use."""
 
 from __future__ import annotations
 

@@ -92,14 +92,14 @@ def _words(entry: dict[str, Any], norm: str) -> tuple[str, str]:
     match entry["guarantee"]:
         case "proof":
             return (
-                f"No picture with pixels in [0, 1] within {norm} distance r of the image gets another class from "
+                f"No image with pixels in [0, 1] within {norm} distance r of the image gets another class from "
                 f"{subject}. This is a mathematical proof: it holds for every attack, known or not, and allows for the "
                 "rounding of the network's arithmetic.",
                 "Radius 0 says nothing: the image may be robust, the proof just did not find out.",
             )
         case "confidence":
             return (
-                f"No picture within {norm} distance r changes the class that {subject} gives the image: the class "
+                f"No image within {norm} distance r changes the class that {subject} gives the image: the class "
                 "which the model names most often when Gaussian noise is added. For each image this is wrong with a "
                 f"probability of at most {entry['alpha']:g}, from the noise that was drawn.",
                 "It does not speak of the model used without that noise. To be protected, classify by the same "

@@ -1,4 +1,4 @@
-"""Pictures that excite each class most."""
+"""Images that excite each class most."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUANTITIES = ("logit_start", "logit", "probability")
 
 
 def plots(run: Run) -> list[Plot]:
-    return [plot for stage in stages(run, "activation-maximization") for plot in (*_pictures(stage), *_path(stage))]
+    return [plot for stage in stages(run, "activation-maximization") for plot in (*_images(stage), *_path(stage))]
 
 
 def grids(run: Run) -> list[Grid]:
@@ -33,21 +33,21 @@ def seen(stage: Stage) -> pd.DataFrame:
     rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
     table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
     titles = names.classes(stage.run)
-    classes = [k for k in range(len(titles)) if f"class-{k}" in stage.pictures]
+    classes = [k for k in range(len(titles)) if f"class-{k}" in stage.arrays]
     table = table.reindex([float(k) for k in classes])
     table.insert(0, "class", classes)
     table.insert(1, "name", [titles[k] for k in classes])
     return table.reset_index(drop=True)
 
 
-def _pictures(stage: Stage) -> list[Plot]:
-    table, pictures, found = seen(stage), stage.pictures, []
+def _images(stage: Stage) -> list[Plot]:
+    table, arrays, found = seen(stage), stage.arrays, []
     for first in range(0, len(table), COLUMNS):
         data = table.iloc[first : first + COLUMNS].reset_index(drop=True)
         classes, probabilities = data["class"].tolist(), data["probability"].tolist()
-        starts = [Tile(pictures[f"start-{k}"]) for k in classes]
+        starts = [Tile(arrays[f"start-{k}"]) for k in classes]
         ends = [
-            Tile(pictures[f"class-{k}"], percent(p) if pd.notna(p) else "-")
+            Tile(arrays[f"class-{k}"], percent(p) if pd.notna(p) else "-")
             for k, p in zip(classes, probabilities, strict=True)
         ]
         mosaic = Mosaic([starts, ends], ["noise", "maximised"], data["name"].tolist())
@@ -56,7 +56,7 @@ def _pictures(stage: Stage) -> list[Plot]:
             "the class; below it the softmax probability of the class." + left_out(stage, len(table))
         )
         title = f"{stage.title} (SmoothKernels, figure 3)"
-        name = f"pictures-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
+        name = f"images-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
         found.append(Plot(name, title, caption, data, mosaic.draw, mosaic.height))
     return found
 

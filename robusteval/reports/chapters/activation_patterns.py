@@ -29,7 +29,7 @@ def _at_data(stage: Stage) -> Plot:
 
 
 def _at_noise(stage: Stage) -> Plot:
-    caption = "The same around points drawn uniformly from all pictures, far from the data."
+    caption = "The same around points drawn uniformly from all images, far from the data."
     title = f"{stage.title} around noise (OpNorm, figure 5 right)"
     return bands(stage, "patterns-noise", title, caption, NOISE, AXES, shares=True)
 

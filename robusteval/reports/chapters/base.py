@@ -13,7 +13,7 @@ import pandas as pd
 from robusteval.analysis import names
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import PICTURES, Run
+from robusteval.results.run import Arrays, Run
 
 
 def nothing(run: Run) -> list[Any]:
@@ -63,8 +63,8 @@ class Stage:
         return self._rows("statistics")
 
     @cached_property
-    def pictures(self) -> PICTURES:
-        return self.run.pictures(self.label)
+    def arrays(self) -> Arrays:
+        return self.run.arrays(self.label)
 
     def _rows(self, name: str) -> pd.DataFrame:
         table = self.run.table(name)

@@ -30,7 +30,7 @@ _RGB = ("#d55e00", "#009e73", "#0072b2")
 
 def plots(run: Run) -> list[Plot]:
     found = stages(run, "covariance")
-    kept = [stage for stage in found if "perturbations" in stage.pictures]
+    kept = [stage for stage in found if "perturbations" in stage.arrays]
     shape: tuple[int, int, int] = tuple(run.manifest["model"]["input_shape"])
     matrices = [_perturbations(kept, shape), _long_range(kept[0], shape)] if kept else []
     return [
@@ -49,13 +49,13 @@ def pairs(channels: int) -> list[tuple[int, int]]:
 
 
 def _perturbations(found: list[Stage], shape: tuple[int, int, int]) -> Plot:
-    panels = {stage.attack: _middle(stage.pictures["perturbations"], shape) for stage in found}
+    panels = {stage.attack: _middle(stage.arrays["perturbations"], shape) for stage in found}
     caption = (
-        "Raw second moments of the perturbations that fooled the images, and of the images less their mean picture, "
+        "Raw second moments of the perturbations that fooled the images, and of the images less their mean image, "
         "each over its largest absolute value. " + _layout(shape)
     )
     title = "Second moments of perturbations and images (SGR, figure 1)"
-    return _drawn("covariance-matrices", title, caption, panels | {IMAGES: _middle(found[0].pictures["images"], shape)})
+    return _drawn("covariance-matrices", title, caption, panels | {IMAGES: _middle(found[0].arrays["images"], shape)})
 
 
 def _long_range(stage: Stage, shape: tuple[int, int, int]) -> Plot:
@@ -68,7 +68,7 @@ def _long_range(stage: Stage, shape: tuple[int, int, int]) -> Plot:
         "that of the images. " + _layout(shape)
     )
     title = "Covariance of long-range noise and of the images (SGR, figure 5)"
-    return _drawn("covariance-long-range", title, caption, panels | {IMAGES: _middle(stage.pictures["images"], shape)})
+    return _drawn("covariance-long-range", title, caption, panels | {IMAGES: _middle(stage.arrays["images"], shape)})
 
 
 def _drawn(name: str, title: str, caption: str, panels: dict[str, NDArray[Any]]) -> Plot:
@@ -212,7 +212,7 @@ def _beside(found: list[Stage], channels: int) -> Plot:
 
     caption = (
         "Covariance within a channel, the mean over the channels, over its value at 0: of perturbations, of the images "
-        "less their mean picture, and of SGR's long-range correlated noise, exp(-r / zeta). The dotted line is 1/e: "
+        "less their mean image, and of SGR's long-range correlated noise, exp(-r / zeta). The dotted line is 1/e: "
         "where a line crosses it is its decay length."
     )
     data = pd.concat([line.assign(line=label) for label, line in lines.items()], ignore_index=True)
@@ -231,7 +231,7 @@ def grids(run: Run) -> list[Grid]:
     ]
     note = (
         "Displacement in pixels at which the covariance has fallen to 1/e of its value at 0 (SGR, footnote 5); none "
-        "where it does not within the picture, or is not above 0 there."
+        "where it does not within the image, or is not above 0 there."
     )
     headings = ["Attack", "channels", "witnesses", "decay length", "of the images"]
     return [Grid("Decay lengths (SGR, figures 1 and 2)", headings, rows, text=2, note=note)] if rows else []

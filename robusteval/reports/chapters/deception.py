@@ -14,14 +14,14 @@ from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import closest
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import CLEAN, PICTURES, Run
+from robusteval.results.run import CLEAN, Arrays, Run
 
 CLASSES = 20
 """Of more classes only the first so many that have a witness are drawn."""
 
 
 def plots(run: Run) -> list[Plot]:
-    return [plot for stage in stages(run, "deception") for plot in _pictures(stage)]
+    return [plot for stage in stages(run, "deception") for plot in _images(stage)]
 
 
 def grids(run: Run) -> list[Grid]:
@@ -61,7 +61,7 @@ def most_deceptive(stage: Stage) -> pd.DataFrame:
     return best.assign(original=best["label"].map(titles.__getitem__), seen=best["wrong"].map(titles.__getitem__))
 
 
-def witnesses(stage: Stage, ids: Collection[str]) -> PICTURES:
+def witnesses(stage: Stage, ids: Collection[str]) -> Arrays:
     """By image id, the witnesses that were measured: the closest of the stage's attack, in its own norm."""
     rows = stage.run.table("witnesses")
     own = rows[(rows["method"] == stage.settings["witnesses"]) & rows["image_id"].isin(ids)]
@@ -70,13 +70,13 @@ def witnesses(stage: Stage, ids: Collection[str]) -> PICTURES:
     return {i: witness for i, _, witness in closest(stage.run, own["norm"].iloc[0], own) if witness is not None}
 
 
-def _pictures(stage: Stage) -> list[Plot]:
+def _images(stage: Stage) -> list[Plot]:
     best = most_deceptive(stage).head(CLASSES)
-    images, found = stage.run.pictures(CLEAN), witnesses(stage, best["image_id"].tolist())
+    images, found = stage.run.arrays(CLEAN), witnesses(stage, best["image_id"].tolist())
     return [_plot(stage, best[i : i + COLUMNS], i, images, found) for i in range(0, len(best), COLUMNS)]
 
 
-def _plot(stage: Stage, data: pd.DataFrame, first: int, images: PICTURES, found: PICTURES) -> Plot:
+def _plot(stage: Stage, data: pd.DataFrame, first: int, images: Arrays, found: Arrays) -> Plot:
     shown = data.to_dict("records")
     tiles = [
         [_tile(images, row["image_id"]) for row in shown],
@@ -89,12 +89,12 @@ def _plot(stage: Stage, data: pd.DataFrame, first: int, images: PICTURES, found:
         "confidence over its models; here it is that of one. Classes without a witness are left out."
     )
     title = f"{names.method(stage.entry['method'])}: {stage.attack} (SmoothKernels, figures 2 and 38)"
-    name = f"pictures-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
+    name = f"images-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
     return Plot(name, title, caption, data, mosaic.draw, mosaic.height)
 
 
-def _tile(pictures: PICTURES, image_id: str, note: str = "") -> Tile | None:
-    return Tile(pictures[image_id], note) if image_id in pictures else None
+def _tile(arrays: Arrays, image_id: str, note: str = "") -> Tile | None:
+    return Tile(arrays[image_id], note) if image_id in arrays else None
 
 
 CHAPTER = Chapter("deception", "Deception", plots, grids)

@@ -25,7 +25,7 @@ ROWS = {"kernel": "(a) kernel", "magnitude": "(b) |DFT|", "response": "(c) respo
 
 def plots(run: Run) -> list[Plot]:
     found = stages(run, "kernels")
-    return [*(_pictures(stage) for stage in found if stage.pictures), *(_spectra(stage) for stage in found)]
+    return [*(_images(stage) for stage in found if stage.arrays), *(_spectra(stage) for stage in found)]
 
 
 def layers(statistics: pd.DataFrame) -> pd.DataFrame:
@@ -64,17 +64,17 @@ def _spectra(stage: Stage) -> Plot:
     return Plot(f"kernel-spectrum-{stage.label}", title, caption, data, draw, 2.9 + legend_height(drawn))
 
 
-def _pictures(stage: Stage) -> Plot:
-    pictures = stage.pictures
-    count = sum(key.startswith("kernel/") for key in pictures)
-    shown = {kind: title for kind, title in ROWS.items() if f"{kind}/0" in pictures}
-    data = pd.concat([_table(i, pictures[f"kernel/{i}"]) for i in range(count)], ignore_index=True)
+def _images(stage: Stage) -> Plot:
+    arrays = stage.arrays
+    count = sum(key.startswith("kernel/") for key in arrays)
+    shown = {kind: title for kind, title in ROWS.items() if f"{kind}/0" in arrays}
+    data = pd.concat([_table(i, arrays[f"kernel/{i}"]) for i in range(count)], ignore_index=True)
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(len(shown), count, squeeze=False)
         for axes_row, (kind, title) in zip(grid, shown.items(), strict=True):
             for i, axes in enumerate(axes_row):
-                axes.imshow(_visible(pictures[f"{kind}/{i}"], kind), cmap="gray", interpolation="nearest")
+                axes.imshow(_visible(arrays[f"{kind}/{i}"], kind), cmap="gray", interpolation="nearest")
                 axes.grid(False)
                 axes.spines[:].set_visible(False)
                 axes.set(xticks=[], yticks=[])
@@ -82,7 +82,7 @@ def _pictures(stage: Stage) -> Plot:
                     axes.set_title(f"kernel {i + 1}")
             axes_row[0].set_ylabel(title)
 
-    first = min(stage.run.pictures(CLEAN))
+    first = min(stage.run.arrays(CLEAN))
     caption = (
         "The first kernels of the first convolution: their weights (mid-grey is zero; the mean over input channels "
         "unless these are colours), their Fourier magnitude with frequency 0 in the middle, from 0 in black to the "
@@ -93,13 +93,13 @@ def _pictures(stage: Stage) -> Plot:
     return Plot(f"kernels-{stage.label}", title, caption, data, draw, 0.3 + 1.45 * len(shown), width)
 
 
-def _visible(picture: NDArray[Any], kind: str) -> NDArray[Any]:
+def _visible(array: NDArray[Any], kind: str) -> NDArray[Any]:
     """(H, W) or, for three channels, (H, W, 3), in [0, 1]."""
-    colours = picture.transpose(1, 2, 0) if len(picture) == 3 else picture.mean(0)
+    colours = array.transpose(1, 2, 0) if len(array) == 3 else array.mean(0)
     high = np.abs(colours).max() if kind == "kernel" else colours.max()
     low = {"kernel": -high, "magnitude": 0.0}.get(kind, colours.min())
     visible: NDArray[Any] = (colours - low) / ((high - low) or 1.0)
-    # A grey picture of three equal channels keeps matplotlib from stretching it again.
+    # A grey image of three equal channels keeps matplotlib from stretching it again.
     return visible if visible.ndim == 3 else np.repeat(visible[..., None], 3, axis=2)
 
 

@@ -38,30 +38,30 @@ def pairs(stage: Stage) -> pd.DataFrame:
 
 
 def _grid(stage: Stage) -> Plot:
-    data, pictures, titles = pairs(stage), stage.pictures, names.classes(stage.run)
+    data, arrays, titles = pairs(stage), stage.arrays, names.classes(stage.run)
     shown = range(min(len(titles), stage.settings["classes"]))
     by_pair = {(row["source"], row["target"]): row for row in data.to_dict("records")}
     wide = len(shown) > COLUMNS
 
     def tile(source: int, target: int) -> Tile | None:
-        picture, row = pictures.get(f"{source}-{target}"), by_pair.get((source, target))
-        if picture is None:
+        array, row = arrays.get(f"{source}-{target}"), by_pair.get((source, target))
+        if array is None:
             return None
         if row is None:
-            return Tile(picture)
-        return Tile(picture, "" if wide else percent(row["target_probability"]), row["reached"] != 1)
+            return Tile(array)
+        return Tile(array, "" if wide else percent(row["target_probability"]), row["reached"] != 1)
 
     chosen = [titles[k] for k in shown]
     tiles = [[tile(s, t) for s in shown] for t in shown]
     mosaic = Mosaic(tiles, chosen, chosen, "target class", "original class")
-    numbers = "" if wide else " Below each picture the probability of its target."
+    numbers = "" if wide else " Below each image the probability of its target."
     caption = (
         "The first correctly classified image of each class (on the diagonal) attacked towards each other class within "
         f"an {Norm(stage.entry['norm']).symbol} distance of {budget(stage.settings['budget'])}; framed where the model "
         f"does not see the target. An empty column has no such image.{numbers}{left_out(stage, len(shown))}"
     )
     title = f"{stage.title} (SmoothKernels, figure 10)"
-    return Plot(f"pictures-{stage.label}", title, caption, data, mosaic.draw, mosaic.height)
+    return Plot(f"images-{stage.label}", title, caption, data, mosaic.draw, mosaic.height)
 
 
 def _numbers(stage: Stage) -> Grid:
@@ -77,7 +77,7 @@ def _numbers(stage: Stage) -> Grid:
     norm = Norm(stage.entry["norm"]).symbol
     headings = ["Attacks", "reached", "mean target probability", f"mean {norm} distance"]
     note = (
-        "A class that was reached is proven by its picture; one that was not is a failure of this attack only. With "
+        "A class that was reached is proven by its image; one that was not is a failure of this attack only. With "
         "one image a class the numbers describe these images, not their classes."
     )
     return Grid(stage.title, headings, rows, note=note)

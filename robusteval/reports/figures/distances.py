@@ -85,7 +85,7 @@ def _curve(run: Run, norm: str, far: Distances) -> Plot:
     )
     data = data.rename(columns={"budget": "distance"})
     caption = (
-        "Share of images that no perturbation found so far turns, against its size. The thick line takes the "
+        "Share of images that no perturbation found so far breaks, against its size. The thick line takes the "
         "closest witness of all attacks, whatever norm they search in. The line of an attack with fixed budgets "
         "ends at the largest one tried. The 95 % bands of all lines are in the data."
     )
@@ -156,7 +156,7 @@ def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str]) -> Plot:
         legend(figure, axes)
 
     caption = (
-        "The smallest perturbation that turns an image lies between the marks of its column, as far as the lower "
+        "The smallest perturbation that breaks an image lies between the marks of its column, as far as the lower "
         "bound can be trusted: an estimate above a witness is a contradiction, and shown. Zero: misclassified, "
         "or nothing covered."
     )

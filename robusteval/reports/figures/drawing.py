@@ -91,8 +91,8 @@ def save(plot: Plot, folder: Path) -> str:
         raster: Any = FigureCanvasAgg(figure)
         raster.draw()
     # Without the alpha channel, which is full, and with a fast compression: half the time, the same size.
-    picture = Image.fromarray(np.asarray(raster.buffer_rgba())).convert("RGB")
-    picture.save(png, "png", dpi=(_DPI, _DPI), compress_level=3)
+    image = Image.fromarray(np.asarray(raster.buffer_rgba())).convert("RGB")
+    image.save(png, "png", dpi=(_DPI, _DPI), compress_level=3)
     atomically(folder / f"{plot.name}.svg", lambda path: path.write_text(svg.getvalue()))
     atomically(folder / f"{plot.name}.png", lambda path: path.write_bytes(png.getvalue()))
     atomically(folder / f"{plot.name}.csv", lambda path: plot.data.to_csv(path, index=False))

@@ -1,4 +1,4 @@
-"""Small pictures in rows and columns, with titles beside and numbers below them, for figures."""
+"""Small images in rows and columns, with titles beside and numbers below them, for figures."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 10
-"""Of more pictures side by side the numbers below them would overlap."""
+"""Of more images side by side the numbers below them would overlap."""
 MARK = COLOURS[1]
 _WIDTH, _LETTER, _LARGEST = 7.1, 0.075, 0.95
-"""Inches: of the figure, of a letter of a title, and the largest side of a picture."""
+"""Inches: of the figure, of a letter of a title, and the largest side of an image."""
 _PIXELS = 100
-"""An inch: larger pictures are reduced."""
+"""An inch: larger images are reduced."""
 _GAP = 0.07
-"""Between pictures, relative to their side."""
+"""Between images, relative to their side."""
 _NOTE, _LINE = 0.08, 0.12
-"""Inches around what stands below a picture, and for each of its lines."""
+"""Inches around what stands below an image, and for each of its lines."""
 _TITLES, _AXIS = 0.35, 0.2
 """Inches for the titles of the columns, and for that of their axis."""
 LONGEST = 16
@@ -35,9 +35,9 @@ LONGEST = 16
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture (C, H, W) in [0, 1], what stands below it (lines of text), and whether it has a coloured frame."""
+    """An image (C, H, W) in [0, 1], what stands below it (lines of text), and whether it has a coloured frame."""
 
-    picture: NDArray[Any]
+    image: NDArray[Any]
     note: str = ""
     marked: bool = False
 
@@ -59,7 +59,7 @@ class Mosaic:
 
     @property
     def side(self) -> float:
-        """Of a picture with its gap, inches."""
+        """Of an image with its gap, inches."""
         return min(_LARGEST, self.width / len(self.columns))
 
     @property
@@ -70,7 +70,7 @@ class Mosaic:
 
     @property
     def turned(self) -> bool:
-        """Whether the titles of the columns need more room than a picture is wide."""
+        """Whether the titles of the columns need more room than an image is wide."""
         return _LETTER * longest(self.columns) > self.side
 
     @property
@@ -89,7 +89,7 @@ class Mosaic:
                     continue
                 right, bottom = left + 1 - _GAP, top + 1 - _GAP
                 # "none" keeps the pixels as they are in SVG; elsewhere it is the same as "nearest".
-                pixels = np.asarray(small(tile.picture, round(_PIXELS * self.side)).convert("RGB"))
+                pixels = np.asarray(small(tile.image, round(_PIXELS * self.side)).convert("RGB"))
                 axes.imshow(pixels, extent=(left, right, bottom, top), interpolation="none")
                 line: Any = {"ec": MARK, "lw": 1.8} if tile.marked else {"ec": GRID, "lw": 0.6}
                 axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **line))

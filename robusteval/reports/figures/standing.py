@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PARTS = {
     "proven": ("proven right", "#009e73"),
     "open": ("neither proven nor broken", GRID),
-    "broken": ("turned by a witness", "#d55e00"),
+    "broken": ("broken by an attack", "#d55e00"),
     "wrong": ("misclassified as they are", FAINT),
 }
 """What can be said of an image at a budget: its name, and its colour."""

@@ -1,4 +1,4 @@
-"""Small pictures for the report: an image, its closest witness, and what was added to it."""
+"""Small images for the report: an image, its closest witness, and what was added to it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from robusteval.results.run import CLEAN, PICTURES, Run, read_pictures, witness_picture
+from robusteval.results.run import CLEAN, Arrays, Run, read_arrays, stored_witness
 
-Picture = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 EXACT = 500
-"""Pictures of so many images are embedded as they are; of more, each is compressed to about a fifth, so that the file
+"""Images of so many images are embedded as they are; of more, each is compressed to about a fifth, so that the file
 can be opened."""
 SIDE = 64
-"""Larger pictures are reduced to so many pixels a side."""
+"""Larger images are reduced to so many pixels a side."""
 _COMPRESSED: dict[str, Any] = {"format": "webp", "quality": 80, "method": 2}
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Data URIs; empty where there is no picture."""
+    """Data URIs; empty where there is no image."""
 
     image: str = ""
     witness: str = ""
@@ -35,7 +35,7 @@ class Thumbnails:
 
 
 def thumbnails(run: Run, norm: str) -> dict[str, Thumbnails]:
-    """By image id, for every image whose picture the run has kept. The witness is the closest in `norm` of all
+    """By image id, for every image whose image the run has kept. The witness is the closest in `norm` of all
     attacks."""
     exact = len(run.table("images")) <= EXACT
     found = {}
@@ -44,46 +44,46 @@ def thumbnails(run: Run, norm: str) -> dict[str, Thumbnails]:
             found[image_id] = Thumbnails(data_uri(image, exact))
         else:
             shown = (image, witness, rescaled(witness - image))
-            found[image_id] = Thumbnails(*(data_uri(picture, exact) for picture in shown))
+            found[image_id] = Thumbnails(*(data_uri(array, exact) for array in shown))
     return found
 
 
-def closest(run: Run, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Picture, Picture | None]]:
+def closest(run: Run, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Array, Array | None]]:
     """Each image of a run with its id and its closest witness in `norm` among `rows` of the table of witnesses; None
-    where there is none: an image that is its own witness has none, and a run may have been stripped of its pictures.
+    where there is none: an image that is its own witness has none, and a run may have been stripped of its images.
     One shard is in memory at a time."""
     rows = rows[rows["success"]].sort_values(norm, kind="stable").drop_duplicates("image_id")
     wanted = {i: (s, b) for s, i, b in zip(rows["method"], rows["image_id"], rows["budget"], strict=True)}
     budgets = {entry["name"]: entry["budgets"] for entry in run.stages("attack")}
     for path in sorted((run.path / "witnesses" / CLEAN).glob("*.safetensors")):
-        kept: dict[str, PICTURES] = {}
-        for image_id, image in read_pictures(path).items():
+        kept: dict[str, Arrays] = {}
+        for image_id, image in read_arrays(path).items():
             witness = None
             if image_id in wanted:
                 stage, budget = wanted[image_id]
                 if stage not in kept:
-                    file = run.picture_file(stage, path.stem)
-                    kept[stage] = read_pictures(file) if file.exists() else {}
-                witness = witness_picture(kept[stage], image_id, budget, budgets[stage])
+                    file = run.array_file(stage, path.stem)
+                    kept[stage] = read_arrays(file) if file.exists() else {}
+                witness = stored_witness(kept[stage], image_id, budget, budgets[stage])
             yield image_id, image, witness
 
 
-def rescaled(perturbation: Picture) -> Picture:
+def rescaled(perturbation: Array) -> Array:
     """(C, H, W) with zero at mid-grey and the largest change at black or white."""
     largest = float(np.abs(perturbation).max()) or 1.0
     return (0.5 + 0.5 * perturbation / largest).astype(np.float32)
 
 
-def data_uri(picture: Picture, exact: bool = True) -> str:
-    """A picture (C, H, W) in [0, 1] as a PNG, or compressed with loss."""
+def data_uri(array: Array, exact: bool = True) -> str:
+    """An image (C, H, W) in [0, 1] as a PNG, or compressed with loss."""
     data, form = io.BytesIO(), {"format": "png"} if exact else _COMPRESSED
-    small(picture).save(data, **form)
+    small(array).save(data, **form)
     return f"data:image/{form['format']};base64,{b64encode(data.getvalue()).decode()}"
 
 
-def small(picture: Picture, side: int = SIDE) -> Image.Image:
-    """A picture (C, H, W) in [0, 1], reduced to `side` pixels a side if larger; grey unless it has three channels."""
-    channels = picture if len(picture) == 3 else picture.mean(axis=0, keepdims=True)
+def small(array: Array, side: int = SIDE) -> Image.Image:
+    """An image (C, H, W) in [0, 1], reduced to `side` pixels a side if larger; grey unless it has three channels."""
+    channels = array if len(array) == 3 else array.mean(axis=0, keepdims=True)
     levels = np.round(np.clip(np.nan_to_num(channels), 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(levels.transpose(1, 2, 0) if len(levels) == 3 else levels[0])
     image.thumbnail((side, side))

@@ -1,4 +1,4 @@
-"""The pictures of a board: accuracy curves of all models, and clean against robust accuracy."""
+"""The images of a board: accuracy curves of all models, and clean against robust accuracy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _curves(board: Board, column: Column, budget: float) -> Plot:
 
     data = pd.concat([line.assign(model=model) for model, line in lines.items()], ignore_index=True)
     caption = (
-        "Share of images that no perturbation found turns, against its size, with its 95 % band: the closest witness "
+        "Share of images that no perturbation found breaks, against its size, with its 95 % band: the closest witness "
         "of all attacks."
     )
     data = data.rename(columns={"budget": "distance"})[["model", "distance", "share", "low", "high"]]

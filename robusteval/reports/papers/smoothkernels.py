@@ -1,4 +1,4 @@
-"""SmoothKernels (ICLR 2020 submission): table 1, figures 1, 7, 8 and 9 as tables, and the numbers behind the pictures
+"""SmoothKernels (ICLR 2020 submission): table 1, figures 1, 7, 8 and 9 as tables, and the numbers behind the images
 of appendices C and D."""
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _kernels(models: Sequence[Model]) -> Grid:
     note = (
         "The penalty R0, that over the sum of squared weights, and the share of the kernels' energy above half the "
         "Nyquist frequency (0.80 for white kernels). The paper's figure shows kernels, their Fourier magnitude and "
-        "responses as pictures; they are in the report."
+        "responses as images; they are in the report."
     )
     headings = ["Model", "Layer", "R0", "R0 / sum of squares", "energy above half Nyquist"]
     return Grid("Figure 1", headings, rows, text=2, note=note, name="figure-1")
@@ -105,7 +105,7 @@ def _targeted(models: Sequence[Model]) -> Grid:
         share = f"{int(reached.sum()):,} of {len(reached):,}" if len(reached) else NONE
         rows.append([model.name, share, _nearest(float(probability.mean()))])
     note = (
-        "One image of each class, attacked towards each other class; the pictures are among the figures of this run. "
+        "One image of each class, attacked towards each other class; the images are among the figures of this run. "
         "The paper shows them alone, without its budget."
     )
     headings = ["Model", "targets reached", "mean probability of the target"]

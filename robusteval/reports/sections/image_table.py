@@ -19,7 +19,7 @@ Cell = tuple[str, str | float]
 """What is shown (safe HTML), and what is sorted and searched by."""
 BEST = {"proof": "Proven", "confidence": "Smoothed model certified"}
 """The kinds of lower bounds of which the table shows the largest only, and what it is called."""
-PICTURES = ("Image", "Witness", "Added")
+IMAGE_COLUMNS = ("Image", "Witness", "Added")
 FAR = 1e300
 """Sorts as infinity, which JSON does not have."""
 
@@ -29,14 +29,14 @@ class Column:
     title: str
     group: str
     kind: str
-    """picture, text or number."""
+    """image, text or number."""
 
 
 @dataclass(frozen=True)
 class ImageTable:
     columns: list[Column]
     rows: list[list[Cell]]
-    pictures: list[tuple[str, str, str]]
+    thumbs: list[tuple[str, str, str]]
     """Of each row, as data URIs: drawn only while the row is looked at."""
     facts: list[dict[str, Any]]
     """Of each row, what the filters above the table ask for."""
@@ -65,17 +65,17 @@ class ImageTable:
 
 
 def image_table(run: Run) -> ImageTable:
-    """One row an image: pictures, classes, and per norm what is proven and the estimates of the model itself, the upper
+    """One row an image: images, classes, and per norm what is proven and the estimates of the model itself, the upper
     bound and the attack that found it, and what is certified with confidence of the smoothed model."""
     bounds, titles, classes = run.bounds(), names.stages(run), names.classes(run)
     norm = Norm(main_norm(run.manifest["protocol"]["budgets"], run.table("witnesses")))
-    pictures = thumbnails(run, norm)
+    thumbs = thumbnails(run, norm)
     lowers, best = _estimates(run), {n: [kind for kind in BEST if _holds(run, kind, n)] for n in Norm}
     order = [
         norm,
         *(n for n in map(Norm, names.norms(run)) if n != norm and (lowers[n] or best[n] or _attacked(run, n))),
     ]
-    columns = [Column(title, "", "picture") for title in PICTURES]
+    columns = [Column(title, "", "image") for title in IMAGE_COLUMNS]
     columns += [Column("Name", "", "text"), Column("Class", "", "text"), Column("Predicted", "", "text")]
     for n in order:
         for kind in best[n]:
@@ -86,9 +86,9 @@ def image_table(run: Run) -> ImageTable:
 
     rows, shown, facts = [], [], []
     for bound in bounds.to_dict("records"):
-        own = pictures.get(bound["image_id"], Thumbnails())
+        own = thumbs.get(bound["image_id"], Thumbnails())
         shown.append((own.image, own.witness, own.perturbation))
-        row: list[Cell] = [("", "")] * len(PICTURES)
+        row: list[Cell] = [("", "")] * len(IMAGE_COLUMNS)
         row += [_opens(bound["image_id"]), _text(classes[bound["label"]]), _prediction(bound, classes)]
         by = {}
         for n in order:

@@ -14,18 +14,18 @@ document.addEventListener("click", async (event) => {
   link.click();
   URL.revokeObjectURL(link.href);
 });
-// Rows of [shown, sorted by] cells, and the pictures of each row, drawn as they are looked at.
-const picture = (source, title) => (source ? `<img src="${source}" alt="${title}">` : "");
-const shownCells = ({ columns, rows, pictures }) => ({
+// Rows of [shown, sorted by] cells, and the thumbnails of each row, drawn as they are looked at.
+const thumbnail = (source, title) => (source ? `<img src="${source}" alt="${title}">` : "");
+const shownCells = ({ columns, rows, thumbnails }) => ({
   data: rows,
   columns: columns.map((column, i) => ({
     data: i,
     type: column.kind === "number" ? "num" : "string",
     className: `${column.kind} ${column.edge ? "edge" : ""} ${column.beside ? "beside" : ""}`,
-    orderable: column.kind !== "picture",
-    searchable: column.kind !== "picture",
-    render: column.kind === "picture"
-      ? (cell, use, row, { row: at }) => (use === "display" ? picture(pictures[at][i], column.title) : "")
+    orderable: column.kind !== "image",
+    searchable: column.kind !== "image",
+    render: column.kind === "image"
+      ? (cell, use, row, { row: at }) => (use === "display" ? thumbnail(thumbnails[at][i], column.title) : "")
       : (cell, use) => (use === "display" ? cell[0] : cell[1]),
   })),
   deferRender: true,

@@ -1,5 +1,5 @@
 // The per-image table and its filters.
-const data = { ...parsed("image-data"), pictures: parsed("pictures") };
+const data = { ...parsed("image-data"), thumbnails: parsed("thumbnails") };
 const { facts } = data;
 const table = new DataTable("#images", shownCells(data));
 
@@ -14,21 +14,21 @@ table.search.fixed("filters", (text, row, i) => {
 for (const id of ["filter-show", "filter-class", "filter-by"]) {
   document.getElementById(id).addEventListener("change", () => table.draw());
 }
-// All that is known of one image, with its pictures enlarged.
+// All that is known of one image, with its thumbnails enlarged.
 const details = document.getElementById("details");
 const open = (row) => {
   const cells = row.data();
-  const pictures = details.querySelector(".pictures");
+  const thumbnails = details.querySelector(".thumbnails");
   const facts = details.querySelector("dl");
-  pictures.replaceChildren();
+  thumbnails.replaceChildren();
   facts.replaceChildren();
   let group = "";
   data.columns.forEach(({ kind, title, group: own }, i) => {
-    if (kind === "picture") {
-      const source = data.pictures[row.index()][i];
+    if (kind === "image") {
+      const source = data.thumbnails[row.index()][i];
       if (source) {
-        const figure = pictures.appendChild(document.createElement("figure"));
-        figure.innerHTML = picture(source, title);
+        const figure = thumbnails.appendChild(document.createElement("figure"));
+        figure.innerHTML = thumbnail(source, title);
         figure.appendChild(document.createElement("figcaption")).textContent = title;
       }
       return;
