@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from robusteval.audit.hardware import best_batch_size
+from robusteval.auditing.hardware import best_batch_size
 from robusteval.core.streams import Streams
 from robusteval.models.architectures import ARCHITECTURES
 from robusteval.models.classifier import Classifier, Preprocessed, make_classifier

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from measuring import arguments, open_model, trainable
 from robusteval import read_images
-from robusteval.audit.hardware import best_batch_size
+from robusteval.auditing.hardware import best_batch_size
 from robusteval.certify.base import Certificate, Radii
 from robusteval.certify.smoothing.fixed import Smoothing
 from robusteval.certify.smoothing.sequential import SmoothingSequential

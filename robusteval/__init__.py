@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robusteval.audit.protocol import read_protocol
-    from robusteval.audit.session import run_audit
-    from robusteval.audit.verify import verify
+    from robusteval.auditing.protocol import read_protocol
+    from robusteval.auditing.session import run_audit
+    from robusteval.auditing.verify import verify
     from robusteval.core.errors import UserError
     from robusteval.core.images import Images
     from robusteval.core.norms import Norm
@@ -40,10 +40,10 @@ _HOMES = {
     "make_classifier": "models.classifier",
     "open_checkpoint": "models.checkpoints",
     "read_images": "data",
-    "read_protocol": "audit.protocol",
-    "run_audit": "audit.session",
+    "read_protocol": "auditing.protocol",
+    "run_audit": "auditing.session",
     "summarise": "analysis.summary",
-    "verify": "audit.verify",
+    "verify": "auditing.verify",
     "write_report": "reports",
 }
 """Where each public name lives: looked up when it is first used, so that importing the package loads no torch."""

@@ -15,12 +15,12 @@ from oracles import affine, affine_distances, random_images
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
 from robusteval.attacks.deepfool import DeepFool
-from robusteval.audit.plan import Stage
-from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.session import run_audit
-from robusteval.audit.stages import Context, attack
-from robusteval.audit.together import audit_together
-from robusteval.audit.verify import verify
+from robusteval.auditing.plan import Stage
+from robusteval.auditing.protocol import parse_protocol
+from robusteval.auditing.session import run_audit
+from robusteval.auditing.stages import Context, attack
+from robusteval.auditing.together import audit_together
+from robusteval.auditing.verify import verify
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from robusteval.audit.protocol import parse_protocol
+from robusteval.auditing.protocol import parse_protocol
 from robusteval.core.errors import UserError
 from robusteval.results.bracket import bracket
 from robusteval.results.calibrate import Calibration, calibrate, conformal_factor, split

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run
 
-from robusteval.audit.protocol import certificates_only, parse_protocol, read_protocol
+from robusteval.auditing.protocol import certificates_only, parse_protocol, read_protocol
 from robusteval.core.errors import UserError
 from robusteval.reports.certification.page import per_image, shares, statements, write_certification
 from robusteval.results.run import Run

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, observe, random_pixels, small_net
 from oracles import affine, affine_distances, random_images
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
-from robusteval.audit.protocol import parse_protocol
+from robusteval.auditing.protocol import parse_protocol
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robusteval.audit.fit import check_fit
+from robusteval.auditing.fit import check_fit
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.data import DATASETS, read_images

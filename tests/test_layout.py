@@ -17,7 +17,7 @@ FLOORS = (
     "cli",
     "reports",
     "analysis",
-    "audit",
+    "auditing",
     "results",
     "metrics",
     "certify",

@@ -376,7 +376,7 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
     import tomllib
     from importlib.resources import files
 
-    from robusteval.audit.protocol import parse_protocol
+    from robusteval.auditing.protocol import parse_protocol
     from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
 
     folder = files("robusteval") / "protocols"

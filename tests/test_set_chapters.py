@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.session import run_audit
-from robusteval.audit.verify import verify
+from robusteval.auditing.protocol import parse_protocol
+from robusteval.auditing.session import run_audit
+from robusteval.auditing.verify import verify
 from robusteval.data import read_images
 from robusteval.models import checkpoints
 from robusteval.reports import write_report

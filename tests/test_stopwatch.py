@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
-from robusteval.audit.engines import Result, Work, local
-from robusteval.audit.plan import Shard, Stage
-from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.session import run_audit
-from robusteval.audit.stages import Context, attack
-from robusteval.audit.verify import verify
+from robusteval.auditing.engines import Result, Work, local
+from robusteval.auditing.plan import Shard, Stage
+from robusteval.auditing.protocol import parse_protocol
+from robusteval.auditing.session import run_audit
+from robusteval.auditing.stages import Context, attack
+from robusteval.auditing.verify import verify
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams

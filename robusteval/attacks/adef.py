@@ -41,6 +41,7 @@ class ADef(MinimumDistanceAttack):
     """
 
     name = "adef"
+    title = "ADef"
     summary = "iterative smooth deformation of the image (Alaifari et al. 2019)"
     norms = (Norm.L2, Norm.LINF)
 
@@ -53,6 +54,10 @@ class ADef(MinimumDistanceAttack):
     longest: PositiveFloat = 1.0
     """Of a step, in pixels."""
     halvings: NonNegativeInt = 10
+
+    @property
+    def says(self) -> str:
+        return f", sigma {self.sigma:g}"
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         field, fooled = self.fields(classifier, images)

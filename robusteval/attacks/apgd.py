@@ -46,6 +46,7 @@ class APGD(FixedBudgetAttack):
     fooled; an image that is leaves the batch at once."""
 
     name = "apgd"
+    title = "APGD"
     summary = "gradient ascent with automatic step sizes, untargeted or targeted (Croce & Hein 2020, 2021)"
     norms = BALLS
 

@@ -43,6 +43,7 @@ class Auto(FixedBudgetAttack):
     classifier's size."""
 
     name = "auto"
+    title = "Auto"
     summary = "APGD-CE, APGD-T, FAB-T and Square one after another (AutoAttack 'standard', Croce & Hein 2020)"
     norms = BALLS
     follows = "both"

@@ -1,4 +1,4 @@
-"""Attack: settings that are the attack. It returns images; audit/judge.py decides what they are worth."""
+"""Attack: settings that are the attack. It returns images; attacks/judge.py decides what they are worth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robusteval.attacks.search.bisection import bisect
 from robusteval.core.images import Images
-from robusteval.core.methods import NormedMethod
+from robusteval.core.methods import EnsembleStage, NormedMethod
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -36,6 +36,8 @@ class Attack(NormedMethod):
     Where the model's own gradients lose against the others, the report flags gradient masking."""
     on_sources: ClassVar[bool] = False
     """Whether it runs on each of the audit's source models, its images being judged on the target."""
+    ensemble: ClassVar[tuple[EnsembleStage, ...]] = ()
+    """Of an ensemble, its attacks in their order: it measures as `stage` which of them broke an image."""
 
     search_dtype: Literal["bfloat16"] | None = None
     """Search in a shorter floating-point type and channels-last; the judge stays in the audit's own."""
@@ -84,6 +86,10 @@ class FixedBudgetAttack(Attack):
     @property
     def fixed_budget(self) -> bool:
         return not self.minimum_distance
+
+    @property
+    def says(self) -> str:
+        return ", by bisection" if self.minimum_distance else ""
 
     @property
     def label(self) -> str:

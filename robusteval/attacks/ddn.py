@@ -31,6 +31,7 @@ class DDN(MinimumDistanceAttack):
     """
 
     name = "ddn"
+    title = "DDN"
     summary = "smallest L2 perturbation, direction and norm apart (Rony et al. 2019)"
     norms = (Norm.L2,)
 

@@ -32,6 +32,7 @@ class DeepFool(MinimumDistanceAttack):
     """
 
     name = "deepfool"
+    title = "DeepFool"
     summary = "nearest boundary of the linearised model (Moosavi-Dezfooli et al. 2016)"
     norms = (Norm.L2, Norm.LINF)
 

@@ -48,6 +48,7 @@ class FAB(MinimumDistanceAttack):
     """
 
     name = "fab"
+    title = "FAB"
     summary = "fast adaptive boundary attack, FAB and FAB-T (Croce & Hein 2020)"
     norms = BALLS
 

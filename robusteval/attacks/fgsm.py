@@ -22,6 +22,7 @@ class FGSM(FixedBudgetAttack):
     """The fast gradient (sign) method: one forward, one backward."""
 
     name = "fgsm"
+    title = "FGSM"
     summary = "one step along the gradient (Goodfellow et al. 2015; OpNorm Lemma 1)"
     norms = BALLS
 

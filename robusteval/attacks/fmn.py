@@ -40,6 +40,7 @@ class FMN(MinimumDistanceAttack):
     """
 
     name = "fmn"
+    title = "FMN"
     summary = "fast minimum norm (Pintor et al. 2021)"
     norms = (Norm.L0, Norm.L1, Norm.L2, Norm.LINF)
 

@@ -39,6 +39,7 @@ class LBFGS(MinimumDistanceAttack):
     """
 
     name = "lbfgs"
+    title = "L-BFGS"
     summary = "smallest L2 perturbation by box-constrained L-BFGS (Szegedy et al. 2014; scipy)"
     norms = (Norm.L2,)
 
@@ -52,6 +53,10 @@ class LBFGS(MinimumDistanceAttack):
     """Of the solver, for each penalty."""
     refine: NonNegativeInt = 6
     """Evaluations of the final search between the image and its witness."""
+
+    @property
+    def says(self) -> str:
+        return f", {self.target} target"
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         clean = classifier.predict(images.pixels)

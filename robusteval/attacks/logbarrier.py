@@ -51,6 +51,7 @@ class LogBarrier(MinimumDistanceAttack):
     for its start and its end."""
 
     name = "logbarrier"
+    title = "LogBarrier"
     summary = "descent on the distance inside the misclassified region, with a log barrier (Finlay et al. 2019)"
     norms = (Norm.L2, Norm.LINF)
 

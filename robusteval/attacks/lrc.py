@@ -33,6 +33,7 @@ class LRC(FixedBudgetAttack):
     """Long-range correlated noise of decay length `zeta`, in pixels, or with the covariance of a data set."""
 
     name = "lrc"
+    title = "LRC"
     summary = "worst of 100 long-range correlated Gaussian perturbations (SGR, section 4.3)"
     norms = (Norm.L2, Norm.LINF)
     follows = "outputs"
@@ -43,6 +44,11 @@ class LRC(FixedBudgetAttack):
     """A data set, named as for `robusteval audit --data`, whose covariance takes the place of zeta's."""
     limit: PositiveInt = 1000
     """Of that data set, the first so many images."""
+
+    @property
+    def says(self) -> str:
+        drawn = f"covariance of {self.images}" if self.images else f"zeta {self.zeta:g}"
+        return f" worst of {self.samples}, {drawn}{super().says}"
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         patterns = None if self.images is None else _patterns(self.images, self.limit)

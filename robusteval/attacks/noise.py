@@ -45,6 +45,7 @@ class UniformNoise(Noise):
     """Points uniform in the ball."""
 
     name = "uniform-noise"
+    title = "Uniform noise"
     summary = "worst of many points uniform in the ball (SGR's RAND, Moments' AUA)"
 
     def unit(self, streams: Streams, shape: tuple[int, int, int]) -> Tensor:
@@ -55,6 +56,7 @@ class GaussianNoise(Noise):
     """Independent normal pixels, scaled to the size of the budget."""
 
     name = "gaussian-noise"
+    title = "Gaussian noise"
     summary = "worst of many white Gaussian perturbations of the budget's size (Moments' AGA)"
 
     def unit(self, streams: Streams, shape: tuple[int, int, int]) -> Tensor:

@@ -26,6 +26,7 @@ class PGD(Ascent):
     """
 
     name = "pgd"
+    title = "PGD"
     summary = "projected gradient ascent (Madry et al. 2018; OpNorm Eqs. 15-18)"
 
     restarts: PositiveInt = 1

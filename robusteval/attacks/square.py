@@ -43,6 +43,7 @@ class Square(FixedBudgetAttack):
     """
 
     name = "square"
+    title = "Square"
     summary = "random search with square windows, black-box (Andriushchenko et al. 2020)"
     norms = BALLS
     follows = "outputs"

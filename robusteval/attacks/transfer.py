@@ -22,6 +22,7 @@ class Transfer(Ascent):
     """PGD-40 on each source model; the last iterate is what is judged."""
 
     name = "transfer"
+    title = "Transfer"
     summary = "PGD-40 on each source model, judged on the target (SGR, section 4.4)"
     follows = "another model"
     on_sources = True

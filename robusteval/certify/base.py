@@ -35,6 +35,14 @@ class Certificate(NormedMethod):
 
     kind: ClassVar[Guarantee]
 
+    def heading(self, source: str | None = None) -> str:
+        return f"{self.title}{self.says} ({self.kind}), {self.norm.symbol}"
+
+    @property
+    def limit(self) -> float | None:
+        """The radius beyond which it does not look; None for none."""
+        return None
+
     @property
     def subject(self) -> str:
         """The classifier that the bound speaks of: "f", or "smooth(f, sigma)"."""

@@ -29,7 +29,7 @@ from robusteval.cli.options import (
 from robusteval.core.errors import RefutedError, UserError
 
 if TYPE_CHECKING:
-    from robusteval.audit.protocol import Protocol as AuditProtocol
+    from robusteval.auditing.protocol import Protocol as AuditProtocol
     from robusteval.core.images import Images
     from robusteval.models.classifier import Classifier
     from robusteval.results.run import Run
@@ -124,7 +124,7 @@ def certify(
 ) -> None:
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
-    from robusteval.audit.protocol import certificates_only, read_protocol
+    from robusteval.auditing.protocol import certificates_only, read_protocol
     from robusteval.data import read_images
     from robusteval.reports.certification.page import write_certification
 
@@ -178,8 +178,8 @@ def verify(
     ] = False,
 ) -> None:
     """Run the model on the kept witnesses again and check every claim in the tables. Exit code 1 if one fails."""
-    from robusteval.audit.verify import open_model
-    from robusteval.audit.verify import verify as check
+    from robusteval.auditing.verify import open_model
+    from robusteval.auditing.verify import verify as check
     from robusteval.core.progress import Bars
     from robusteval.results.run import Run
 
@@ -241,7 +241,7 @@ def _audit(
     models: list[Classifier], images: Images, protocol: str | AuditProtocol, folder: Path, **options: Any
 ) -> list[Run]:
     """Run the protocol under progress bars and report on every run."""
-    from robusteval.audit.together import audit_together
+    from robusteval.auditing.together import audit_together
     from robusteval.core.progress import Bars
     from robusteval.reports.formats.transfer import write_transfer_matrix
 

@@ -34,7 +34,7 @@ def listed(what: Listing) -> list[tuple[str, str]]:
 
             return [(name, a.summary) for name, a in ARCHITECTURES.items()]
         case Listing.protocols:
-            from robusteval.audit.protocol import available_protocols, read_protocol
+            from robusteval.auditing.protocol import available_protocols, read_protocol
 
             return [(name, read_protocol(name).description) for name in available_protocols()]
         case Listing.data:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveFloat, mode
 from robusteval.core.norms import BALLS, Norm
 
 
-class Guarantee(Enum):
+class Guarantee(StrEnum):
     """How far a bound can be trusted; kinds are never merged."""
 
     WITNESS = "witness"
@@ -29,6 +30,34 @@ class Statistic:
     quantity: str
     at: float
     value: float
+
+
+class Quantity(BaseModel):
+    """A number that a method puts into the table of measurements or of statistics."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """As the tables have it. A part in braces stands for what differs from row to row: "probability_{class}"."""
+    title: str
+    """As people read it."""
+    words: dict[int, str] = {}
+    """What its values mean, where they are codes."""
+
+    def covers(self, name: str) -> bool:
+        """Whether this is the declaration of a quantity of the tables."""
+        pattern = ".+".join(map(re.escape, re.split(r"\{\w+\}", self.name)))
+        return re.fullmatch(pattern, name) is not None
+
+
+class EnsembleStage(BaseModel):
+    """One of the attacks of an ensemble: the value of the quantity `stage` that names it, and what shows it the way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: int
+    title: str
+    follows: str
 
 
 Step = Callable[[int, int], None]
@@ -54,8 +83,12 @@ class Method(BaseModel):
 
     name: ClassVar[str]
     """The key in the registry and in protocols."""
+    title: ClassVar[str]
+    """As a report shows it."""
     summary: ClassVar[str]
     """One line for `robusteval list`, with the source."""
+    quantities: ClassVar[tuple[Quantity, ...]] = ()
+    """What it puts into the tables of measurements and statistics."""
     batch_independent: ClassVar[bool] = True
     """Whether an image's result is the same whichever images share its batch."""
 
@@ -63,6 +96,16 @@ class Method(BaseModel):
     def label(self) -> str:
         """The name of its rows in the tables, unless the protocol gives another."""
         return self.name
+
+    @property
+    def says(self) -> str:
+        """What a report says of the settings, behind the title: ", sigma 0.25"; empty where it says nothing."""
+        return ""
+
+    def heading(self, source: str | None = None) -> str:
+        """The title of a stage with these settings; `source` names the model that it was made on, if not the audited
+        one."""
+        return f"{self.title}{f' from {source}' if source else ''}{self.says}"
 
 
 class NormedMethod(Method):
@@ -76,6 +119,9 @@ class NormedMethod(Method):
     @property
     def label(self) -> str:
         return f"{self.name}-{self.norm.value}"
+
+    def heading(self, source: str | None = None) -> str:
+        return f"{super().heading(source)}, {self.norm.symbol}"
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ class PGDTraining(Defense):
     """
 
     name = "pgd-training"
+    title = "PGD training"
     summary = "cross-entropy on PGD examples (Madry et al. 2018)"
 
     norm: Norm = Norm.LINF

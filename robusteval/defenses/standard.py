@@ -13,6 +13,7 @@ class Standard(Defense):
     """Standard training."""
 
     name = "standard"
+    title = "Standard training"
     summary = "cross-entropy on the images"
 
     def loss(self, network: nn.Module, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:

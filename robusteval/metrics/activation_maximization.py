@@ -38,6 +38,7 @@ class ActivationMaximization(SetMetric):
     """
 
     name: ClassVar[str] = "activation-maximization"
+    title: ClassVar[str] = "What the model sees in each class"
     summary: ClassVar[str] = "what the model sees in each class (SmoothKernels, section 4.3)"
 
     steps: PositiveInt = 10_000

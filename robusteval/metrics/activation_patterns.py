@@ -32,6 +32,7 @@ class ActivationPatterns(AtWitnesses, ImageMetric):
     """
 
     name: ClassVar[str] = "activation-patterns"
+    title: ClassVar[str] = "Activation patterns"
     summary: ClassVar[str] = "share of ReLU activations that noise leaves unchanged (OpNorm, section 5.5)"
 
     magnitudes: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 40 for i in range(21))

@@ -34,6 +34,7 @@ class Alignment(Twinned):
     """
 
     name: ClassVar[str] = "alignment"
+    title: ClassVar[str] = "Alignment with singular vectors"
     summary: ClassVar[str] = "cosine of adversarial perturbations with the Jacobian's singular vectors (OpNorm, 5.2)"
 
     witnesses: str

@@ -40,6 +40,7 @@ class AnalyticMoments(ImageMetric):
     """
 
     name: ClassVar[str] = "analytic-moments"
+    title: ClassVar[str] = "Analytic moments"
     summary: ClassVar[str] = (
         "class of the analytic expected output under noise, against Monte Carlo (Moments, theorem 1)"
     )

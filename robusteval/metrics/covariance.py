@@ -49,6 +49,7 @@ class Covariance(AtWitnesses, SetMetric):
     """
 
     name = "covariance"
+    title = "Covariance"
     summary = "second moments of an attack's perturbations by pixel displacement (SGR, section 4.2)"
 
     witnesses: str

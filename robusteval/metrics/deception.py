@@ -24,6 +24,7 @@ class Deception(AtWitnesses, ImageMetric):
     """
 
     name: ClassVar[str] = "deception"
+    title: ClassVar[str] = "Most deceptive examples"
     summary: ClassVar[str] = "confidence of the wrong prediction at the witnesses (SmoothKernels, appendix D)"
 
     witnesses: str

@@ -45,6 +45,7 @@ class GradientMasking(NormedMethod, ImageMetric):
     """
 
     name: ClassVar[str] = masking.METRIC
+    title: ClassVar[str] = "Gradient masking"
     summary: ClassVar[str] = "signs of masked gradients (Athalye et al. 2018; Pintor et al. 2022)"
     norms = tuple(RADII)
 

@@ -44,6 +44,7 @@ class Kernels(SetMetric):
     """
 
     name = "kernels"
+    title = "Kernels"
     summary = "smoothness penalty and spectrum of the convolutions' kernels (SmoothKernels, section 3)"
 
     shown: PositiveInt = 4

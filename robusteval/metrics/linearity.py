@@ -32,12 +32,17 @@ class Linearity(AtWitnesses, ImageMetric):
     """
 
     name: ClassVar[str] = "linearity"
+    title: ClassVar[str] = "Linearity"
     summary: ClassVar[str] = "deviation from the linearisation, and singular value, by distance (OpNorm, section 5.4)"
 
     of: Of = "features"
     distances: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 4 for i in range(13))
     """|z|_2 in pixel units; by default 13 values evenly in [0, 3]. The paper gives its own in an image only."""
     samples: PositiveInt = 3
+
+    @property
+    def says(self) -> str:
+        return f" of the {self.of}"
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams

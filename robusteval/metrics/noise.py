@@ -35,6 +35,7 @@ class NoiseRobustness(ImageMetric):
     """
 
     name: ClassVar[str] = "noise"
+    title: ClassVar[str] = "Noise"
     summary: ClassVar[str] = "share of noise levels that keep the prediction, Gaussian or uniform (Moments, section 4)"
 
     distribution: Distribution = "gaussian"
@@ -48,6 +49,9 @@ class NoiseRobustness(ImageMetric):
     @property
     def label(self) -> str:
         return f"{self.distribution}-{self.name}"
+
+    def heading(self, source: str | None = None) -> str:
+        return f"{self.distribution.capitalize()} {super().heading(source).lower()}"
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams

@@ -34,6 +34,7 @@ class OperatorNorm(ImageMetric):
     """
 
     name: ClassVar[str] = "operator-norm"
+    title: ClassVar[str] = "Operator norms"
     summary: ClassVar[str] = "(p, q) operator norms of the Jacobian (OpNorm, section 4.2, table 1)"
 
     of: Of = "logits"
@@ -41,6 +42,10 @@ class OperatorNorm(ImageMetric):
     """Of the power method, so many of each kind: leading singular vectors, largest rows, random directions."""
     iterations: PositiveInt = 100
     """Of the power method, at most; it ends when nothing moves."""
+
+    @property
+    def says(self) -> str:
+        return f" of the {self.of}"
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams

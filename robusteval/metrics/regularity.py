@@ -47,6 +47,7 @@ class Regularity(NormedMethod, ImageMetric):
     """
 
     name: ClassVar[str] = "regularity"
+    title: ClassVar[str] = "Regularity"
     summary: ClassVar[str] = "gradient norm, curvature and modulus of the loss (GradReg, table 3 and section 3.1)"
 
     scores: Literal["probabilities", "logits"] = "probabilities"

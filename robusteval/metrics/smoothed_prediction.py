@@ -27,6 +27,7 @@ class SmoothedPrediction(ImageMetric):
     """
 
     name: ClassVar[str] = "smoothed-prediction"
+    title: ClassVar[str] = "Smoothed prediction"
     summary: ClassVar[str] = "the smoothed classifier's prediction, with abstention (Cohen et al. 2019, PREDICT)"
 
     sigma: PositiveFloat = 0.25
@@ -35,6 +36,10 @@ class SmoothedPrediction(ImageMetric):
     """Samples."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
     """The probability, for each image, of a class that is not g's."""
+
+    @property
+    def says(self) -> str:
+        return f", sigma {self.sigma:g}"
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams

@@ -31,6 +31,7 @@ class SoftmaxLine(AtWitnesses, SetMetric):
     """
 
     name = "softmax-line"
+    title = "Softmax along the line"
     summary = "softmax outputs between an image and five times its perturbation (SGR, figure 6)"
 
     witnesses: str

@@ -31,6 +31,7 @@ class JacobianSpectrum(Twinned):
     """
 
     name: ClassVar[str] = "jacobian-spectrum"
+    title: ClassVar[str] = "Jacobian spectrum"
     summary: ClassVar[str] = "singular values of the Jacobian of features or logits (OpNorm, section 5.2)"
 
     @property

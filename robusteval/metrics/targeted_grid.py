@@ -37,6 +37,7 @@ class TargetedGrid(NormedMethod, SetMetric):
     """
 
     name: ClassVar[str] = "targeted-grid"
+    title: ClassVar[str] = "Targeted attacks, class by class"
     summary: ClassVar[str] = "an image of each class attacked towards each other (SmoothKernels, appendix C)"
 
     budget: Radius

@@ -22,6 +22,10 @@ class Twinned(AtWitnesses, ImageMetric):
     twin_seed: NonNegativeInt = 0
     """What its weights are drawn from."""
 
+    @property
+    def says(self) -> str:
+        return f" of the {self.of}"
+
     def networks(self, classifier: Classifier, quantity: str) -> dict[str, Classifier]:
         """The network by `quantity`, and its twin, if it is measured, by that name with `_twin`."""
         twins = {f"{quantity}_twin": random_twin(classifier, self.twin_seed)} if self.twin else {}

@@ -29,6 +29,7 @@ class AutoAttack(FixedBudgetAttack):
     """The published ensemble; `iterations` and `queries` below their defaults make it a weaker one."""
 
     name = "autoattack"
+    title = "AutoAttack"
     summary = "APGD-CE, APGD-T, FAB-T and Square (Croce & Hein 2020; pyautoattack)"
     norms = BALLS
     follows = "both"

@@ -29,6 +29,7 @@ class FoolboxDeepFool(FoolboxAttack):
     """
 
     name = "foolbox-deepfool"
+    title = "DeepFool (foolbox)"
     summary = "nearest boundary of the linearised model (Moosavi-Dezfooli et al. 2016; foolbox)"
     kinds: ClassVar = {Norm.L2: "L2DeepFoolAttack", Norm.LINF: "LinfDeepFoolAttack"}
     norms = tuple(kinds)
@@ -59,6 +60,7 @@ class CarliniWagner(PenaltyAttack):
     """Adam on squared L2, in coordinates that cannot leave the box."""
 
     name = "carlini-wagner"
+    title = "Carlini-Wagner"
     summary = "smallest L2 perturbation by optimisation (Carlini & Wagner 2017; foolbox)"
     kinds: ClassVar = {Norm.L2: "L2CarliniWagnerAttack"}
     norms = tuple(kinds)
@@ -70,6 +72,7 @@ class FoolboxDDN(FoolboxAttack):
     """Unit steps along the gradient, on a sphere that shrinks where the image is misclassified and else grows."""
 
     name = "foolbox-ddn"
+    title = "DDN (foolbox)"
     summary = "decoupled direction and norm (Rony et al. 2019; foolbox)"
     kinds: ClassVar = {Norm.L2: "DDNAttack"}
     norms = tuple(kinds)
@@ -89,6 +92,7 @@ class FoolboxFMN(StartingAttack):
     """
 
     name = "foolbox-fmn"
+    title = "FMN (foolbox)"
     summary = "fast minimum norm (Pintor et al. 2021; foolbox)"
     kinds: ClassVar = {
         Norm.L0: "L0FMNAttack",
@@ -126,6 +130,7 @@ class EAD(PenaltyAttack):
     """
 
     name = "ead"
+    title = "EAD"
     summary = "elastic-net attack (Chen et al. 2018; foolbox)"
     kinds: ClassVar = {Norm.L1: "EADAttack"}
     norms = tuple(kinds)
@@ -144,6 +149,7 @@ class BrendelBethge(StartingAttack):
     """
 
     name = "brendel-bethge"
+    title = "Brendel-Bethge"
     summary = "gradient walk along the decision boundary (Brendel et al. 2019; foolbox, needs numba)"
     kinds: ClassVar = {
         Norm.L0: "L0BrendelBethgeAttack",
@@ -179,6 +185,7 @@ class Boundary(StartingAttack):
     """
 
     name = "boundary"
+    title = "Boundary attack"
     summary = "gradient-free walk along the decision boundary (Brendel et al. 2018; foolbox)"
     kinds: ClassVar = {Norm.L2: "BoundaryAttack"}
     norms = tuple(kinds)
@@ -195,6 +202,7 @@ class HopSkipJump(StartingAttack):
     """Gradient steps from decisions only: the normal of the boundary is estimated from noise around a point on it."""
 
     name = "hopskipjump"
+    title = "HopSkipJump"
     summary = "decisions only, with estimated gradients (Chen et al. 2020; foolbox)"
     kinds: ClassVar = {Norm.L2: "HopSkipJumpAttack", Norm.LINF: "HopSkipJumpAttack"}
     norms = tuple(kinds)
@@ -218,6 +226,7 @@ class SaltAndPepper(FoolboxAttack):
     """
 
     name = "salt-and-pepper"
+    title = "Salt and pepper"
     summary = "random black and white pixels, as few as suffice (foolbox)"
     kinds: ClassVar = {Norm.L0: "SaltAndPepperNoiseAttack"}
     norms = tuple(kinds)

@@ -65,6 +65,10 @@ class Ascent(FixedBudgetAttack):
             raise ValueError(f"expected no target for {self.loss}, got '{self.target}'")
         return self
 
+    @property
+    def says(self) -> str:
+        return f"{'' if self.target is None else f', {self.target} target'}{super().says}"
+
     def begin(
         self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams
     ) -> tuple[Ball, Tensor, Goal]:

@@ -43,6 +43,7 @@ class Clever(Certificate):
     """
 
     name: ClassVar[str] = "clever"
+    title: ClassVar[str] = "CLEVER"
     summary: ClassVar[str] = "margins over locally estimated Lipschitz constants (CLEVER, Weng et al. 2018)"
     kind: ClassVar[Guarantee] = Guarantee.ESTIMATE
 
@@ -55,6 +56,10 @@ class Clever(Certificate):
     slopes, however few points they are of; more maxima of fewer points each give less spread."""
     targets: PositiveInt = 9
     """The likeliest other classes, as far as there are so many."""
+
+    @property
+    def limit(self) -> float | None:
+        return self.radius
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         radius = self.radius or RADII[self.norm]

@@ -31,6 +31,7 @@ class LBound(FittedBound):
     """
 
     name: ClassVar[str] = "l-bound"
+    title: ClassVar[str] = "L-bound"
     summary: ClassVar[str] = "margin over an estimated Lipschitz constant (GradReg, Proposition 2.2)"
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:

@@ -51,6 +51,7 @@ class OmegaBound(FittedBound):
     """
 
     name: ClassVar[str] = "omega-bound"
+    title: ClassVar[str] = "omega-bound"
     summary: ClassVar[str] = "margin, local gradient and estimated modulus of continuity (GradReg, Prop. 2.2)"
 
     grid: tuple[PositiveFloat, ...] = ()

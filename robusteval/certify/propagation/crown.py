@@ -27,6 +27,7 @@ class CROWN(Propagated):
     """
 
     name: ClassVar[str] = "crown"
+    title: ClassVar[str] = "CROWN"
     summary: ClassVar[str] = "backward linear bounds, CROWN (Zhang et al. 2018)"
 
     affordable: NonNegativeInt = 10**8

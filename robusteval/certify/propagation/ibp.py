@@ -24,6 +24,7 @@ class IBP(Propagated):
     """
 
     name: ClassVar[str] = "ibp"
+    title: ClassVar[str] = "IBP"
     summary: ClassVar[str] = "interval bound propagation (Gowal et al. 2018)"
 
     def margins(self, graph: Graph, ball: Ball, labels: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class Lipschitz(Certificate):
     """
 
     name: ClassVar[str] = "lipschitz"
+    title: ClassVar[str] = "Lipschitz margin"
     summary: ClassVar[str] = "margin over a proven Lipschitz constant (Tsuzuku et al. 2018; Delattre et al. 2023)"
     kind: ClassVar[Guarantee] = Guarantee.PROOF
 

@@ -35,5 +35,9 @@ class SmoothedOnce(Smoothed):
     """Standard deviation of the noise, pixel units."""
 
     @property
+    def says(self) -> str:
+        return f", sigma {self.sigma:g}"
+
+    @property
     def subject(self) -> str:
         return f"smooth(f, {self.sigma:g})"

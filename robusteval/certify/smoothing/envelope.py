@@ -30,6 +30,7 @@ class SmoothingEnvelope(Smoothed):
     """
 
     name: ClassVar[str] = "smoothing-envelope"
+    title: ClassVar[str] = "Smoothing envelope"
     summary: ClassVar[str] = "randomized smoothing at several noise levels, the largest radius (Cohen et al. 2019)"
 
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.12, 0.25, 0.5)

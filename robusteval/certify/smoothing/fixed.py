@@ -29,6 +29,7 @@ class Smoothing(SmoothedOnce):
     """
 
     name: ClassVar[str] = "smoothing"
+    title: ClassVar[str] = "Randomized smoothing"
     summary: ClassVar[str] = "randomized smoothing with Gaussian noise (Cohen et al. 2019)"
 
     n: PositiveInt = 1000

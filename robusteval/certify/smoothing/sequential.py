@@ -43,6 +43,7 @@ class SmoothingSequential(SmoothedOnce):
     """
 
     name: ClassVar[str] = "smoothing-sequential"
+    title: ClassVar[str] = "Sequential smoothing"
     summary: ClassVar[str] = "randomized smoothing that stops sampling once decided (Cohen 2019, Robbins 1970)"
 
     radius: PositiveFloat | None = None
@@ -51,6 +52,10 @@ class SmoothingSequential(SmoothedOnce):
     """How far, relative, the largest radius may stay below what is in reach."""
     n: PositiveInt = 100_000
     """At most so many samples bound its probability."""
+
+    @property
+    def limit(self) -> float | None:
+        return self.radius
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         chosen = votes(classifier, images.pixels, streams, self.sigma, self.n0).argmax(1)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from robusteval.attacks.base import Attack
-from robusteval.audit.protocol import Protocol
+from robusteval.auditing.protocol import Protocol
 from robusteval.certify.base import Certificate
 from robusteval.core.images import Images
 from robusteval.core.methods import Method

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from robusteval.audit.plan import Shard
-from robusteval.audit.stages import Part
+from robusteval.auditing.plan import Shard
+from robusteval.auditing.stages import Part
 
 Work = Callable[[Shard], Part]
 Result = tuple[Shard, Part, float]

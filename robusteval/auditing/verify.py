@@ -11,11 +11,11 @@ import torch
 
 from robusteval.attacks.base import Attack
 from robusteval.attacks.judge import judge
-from robusteval.audit.hardware import DTYPES, choose_device
-from robusteval.audit.plan import Shard, Stage, plan
-from robusteval.audit.protocol import parse_protocol
-from robusteval.audit.session import Session
-from robusteval.audit.stages import Context
+from robusteval.auditing.hardware import DTYPES, choose_device
+from robusteval.auditing.plan import Shard, Stage, plan
+from robusteval.auditing.protocol import parse_protocol
+from robusteval.auditing.session import Session
+from robusteval.auditing.stages import Context
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress, Silent

@@ -13,7 +13,7 @@ from torch import Tensor
 from robusteval.attacks.base import Attack
 from robusteval.attacks.judge import Verdict, judge
 from robusteval.attacks.search.losses import margin
-from robusteval.audit.plan import Stage
+from robusteval.auditing.plan import Stage
 from robusteval.certify.base import Certificate, State
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from robusteval.audit.protocol import Protocol
+from robusteval.auditing.protocol import Protocol
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from robusteval.audit import request
-from robusteval.audit.engines import Engine, Work, local
-from robusteval.audit.fit import check_fit
-from robusteval.audit.hardware import DTYPES, best_batch_size, choose_device, describe
-from robusteval.audit.plan import Shard, Stage, plan, shards
-from robusteval.audit.protocol import Protocol as AuditProtocol
-from robusteval.audit.protocol import read_protocol
-from robusteval.audit.stages import (
+from robusteval.auditing import request
+from robusteval.auditing.engines import Engine, Work, local
+from robusteval.auditing.fit import check_fit
+from robusteval.auditing.hardware import DTYPES, best_batch_size, choose_device, describe
+from robusteval.auditing.plan import Shard, Stage, plan, shards
+from robusteval.auditing.protocol import Protocol as AuditProtocol
+from robusteval.auditing.protocol import read_protocol
+from robusteval.auditing.stages import (
     Context,
     Part,
     attack,

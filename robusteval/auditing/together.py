@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robusteval.audit.protocol import Protocol
-from robusteval.audit.session import run_audit
+from robusteval.auditing.protocol import Protocol
+from robusteval.auditing.session import run_audit
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier
