@@ -10,11 +10,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robusteval.attacks import ATTACKS
+from records import attack_record, certificate_record, metric_record
+from robusteval.certify.smoothing.fixed import Smoothing
+from robusteval.core.norms import Norm
+from robusteval.metrics import METRICS
 from robusteval.results.bracket import bracket
-from robusteval.results.run import CLEAN, FORMAT, Run, witness_key, write_arrays, write_frame
-from robusteval.results.tables import CALIBRATION, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, TABLES, WITNESSES
+from robusteval.results.manifest import (
+    CLEAN,
+    AttackRecord,
+    CleanRecord,
+    Cost,
+    DataRecord,
+    Manifest,
+    MetricRecord,
+    ModelRecord,
+    ProtocolRecord,
+    Stages,
+)
+from robusteval.results.run import Run, witness_key, write_arrays, write_frame
+from robusteval.results.tables import (
+    CALIBRATION_TABLE,
+    CERTIFICATES_TABLE,
+    IMAGES_TABLE,
+    MEASUREMENTS_TABLE,
+    STATISTICS_TABLE,
+    TABLES,
+    WITNESSES_TABLE,
+)
 
+SPENT = Cost(seconds=1.0, forwards=8.0, backwards=4.0)
 EVIL = "<script>alert(1)</script>"
 CLASSES = [EVIL, "a|b", "two"]
 N = 8
@@ -40,12 +64,12 @@ def build_run(path: Path, *, certificates: bool = True, metrics: bool = True, co
     tables = {
         "images": images,
         "witnesses": pd.concat([_pgd(ids), _deepfool(ids)], ignore_index=True),
-        "certificates": _certificates(ids) if certificates else CERTIFICATES.frame(),
-        "measurements": _measurements(ids) if metrics else MEASUREMENTS.frame(),
-        "statistics": _statistics() if certificates else STATISTICS.frame(),
+        "certificates": _certificates(ids) if certificates else CERTIFICATES_TABLE.frame(),
+        "measurements": _measurements(ids) if metrics else MEASUREMENTS_TABLE.frame(),
+        "statistics": _statistics() if certificates else STATISTICS_TABLE.frame(),
     }
     tables["bounds"] = bracket(images, tables["witnesses"], tables["certificates"])
-    tables["calibration"] = CALIBRATION.frame(CALIBRATED if certificates else None)
+    tables["calibration"] = CALIBRATION_TABLE.frame(CALIBRATED if certificates else None)
     for name in TABLES:
         write_frame(path / "tables" / f"{name}.parquet", tables[name])
     run = Run(path, _manifest(len(ids), certificates, metrics))
@@ -99,59 +123,63 @@ def build_paper_run(
     measurements: Sequence[tuple[str, str, float, list[float]]] = (),
     statistics: Sequence[tuple[str, str, float, float]] = (),
     brightness: float = 0.5,
+    settings: dict[str, dict[str, Any]] | None = None,
 ) -> Run:
     """A run of a protocol of that name, of images of 1 x 4 x 4 pixels, all of one brightness. Distances that a fake
-    leaves out are 1; measurements are (label, quantity, at, values), statistics (label, quantity, at, value)."""
+    leaves out are 1; measurements are (label, quantity, at, values), statistics (label, quantity, at, value);
+    `settings` are those of metrics by their label."""
     ids = [f"image-{i}" for i in range(len(correct))]
-    images = IMAGES.frame(
+    images = IMAGES_TABLE.frame(
         {"image_id": ids, "label": 0, "predicted": [int(not c) for c in correct], "correct": correct}
         | {"logit_margin": 1.0, "probability_margin": 0.5}
     )
-    witnesses = [WITNESSES.frame(), *(_fake_rows(ids, fake, b) for fake in attacks for b in fake.budgets or (np.nan,))]
+    witnesses = [
+        WITNESSES_TABLE.frame(),
+        *(_fake_rows(ids, fake, b) for fake in attacks for b in fake.budgets or (np.nan,)),
+    ]
     bound: dict[str, Any] = {"subject": "f", "kind": "estimate", "alpha": np.nan, "abstained": False}
     bound |= {"predicted": images["predicted"]}
     radii = [
-        CERTIFICATES.frame({"image_id": ids, "method": c.label, "norm": c.norm, "radius": c.radii, **bound})
+        CERTIFICATES_TABLE.frame({"image_id": ids, "method": c.label, "norm": c.norm, "radius": c.radii, **bound})
         for c in certificates
     ]
     measured = [
-        MEASUREMENTS.frame({"image_id": ids, "method": m, "quantity": q, "at": at, "value": v})
+        MEASUREMENTS_TABLE.frame({"image_id": ids, "method": m, "quantity": q, "at": at, "value": v})
         for m, q, at, v in measurements
     ]
     tables = {
         "images": images,
         "witnesses": pd.concat(witnesses, ignore_index=True),
-        "certificates": pd.concat([CERTIFICATES.frame(), *radii], ignore_index=True),
-        "measurements": pd.concat([MEASUREMENTS.frame(), *measured], ignore_index=True),
-        "statistics": STATISTICS.frame(
-            dict(zip(STATISTICS.names, zip(*statistics, strict=True), strict=True)) if statistics else None
+        "certificates": pd.concat([CERTIFICATES_TABLE.frame(), *radii], ignore_index=True),
+        "measurements": pd.concat([MEASUREMENTS_TABLE.frame(), *measured], ignore_index=True),
+        "statistics": STATISTICS_TABLE.frame(
+            dict(zip(STATISTICS_TABLE.names, zip(*statistics, strict=True), strict=True)) if statistics else None
         ),
     }
     tables["bounds"] = bracket(images, tables["witnesses"], tables["certificates"])
-    tables["calibration"] = CALIBRATION.frame()
+    tables["calibration"] = CALIBRATION_TABLE.frame()
     for table in TABLES:
         write_frame(path / "tables" / f"{table}.parquet", tables[table])
-    manifest = _manifest(len(ids), certificates=False, metrics=False)
-    spent = {"status": "done", "reason": "", "seconds": 1.0, "forwards": 8.0, "backwards": 4.0, "settings": {}}
     measured_by = {m for m, *_ in (*measurements, *statistics)}
-    metrics = measured_by - {f.label for f in attacks} - {c.label for c in certificates}
-    manifest["stages"] = [
-        manifest["stages"][0],
-        *(
-            {"name": f.label, "kind": "attack", "method": f.method, "norm": f.norm, "batch_independent": True, **spent}
-            | {"fixed_budget": bool(f.budgets), "budgets": list(f.budgets), "follows": ATTACKS[f.method].follows}
-            for f in attacks
+    metrics = sorted(measured_by - {f.label for f in attacks} - {c.label for c in certificates})
+    manifest = _manifest(len(ids), certificates=False, metrics=False)
+    run = Run(
+        path,
+        manifest.model_copy(
+            update={
+                "stages": (
+                    manifest.stages[0],
+                    *(_fake_attack(fake) for fake in attacks),
+                    *(certificate_record(c.label, "l-bound", c.norm, cost=SPENT) for c in certificates),
+                    *(_fake_metric(label, (settings or {}).get(label, {})) for label in metrics),
+                ),
+                "protocol": ProtocolRecord(
+                    name=protocol, budgets={Norm(n): tuple(b) for n, b in (budgets or {}).items()}
+                ),
+                "model": manifest.model.model_copy(update={"name": name}),
+            }
         ),
-        *(
-            {"name": c.label, "kind": "certificate", "method": "l-bound", "norm": c.norm, **spent}
-            | {"guarantee": "estimate", "subject": "f", "alpha": None, "batch_independent": True}
-            for c in certificates
-        ),
-        *({"name": m, "kind": "metric", "method": m, "norm": None, **spent} for m in sorted(metrics)),
-    ]
-    manifest["protocol"] = {"name": protocol, "description": "", "budgets": budgets or {}}
-    manifest["model"]["name"] = name
-    run = Run(path, manifest)
+    )
     pixels = np.full((1, 4, 4), brightness, np.float32)
     write_arrays(run.array_file(CLEAN, "00000"), dict.fromkeys(ids, pixels))
     run.write_manifest()
@@ -163,7 +191,7 @@ def _fake_rows(ids: list[str], fake: Fake, budget: float) -> pd.DataFrame:
     found = np.isfinite(own) & (np.isnan(budget) | (own <= budget))
     sizes = {n: np.where(found, fake.distances.get(n, np.ones(len(ids))), np.inf) for n in ("l0", "l1", "l2", "linf")}
     rows = {"image_id": ids, "method": fake.label, "norm": fake.norm, "budget": budget, "success": found, **sizes}
-    return WITNESSES.frame({**rows, "predicted": 1, "forwards": 1.0, "backwards": 1.0})
+    return WITNESSES_TABLE.frame({**rows, "predicted": 1, "forwards": 1.0, "backwards": 1.0})
 
 
 def _images(ids: list[str]) -> pd.DataFrame:
@@ -171,7 +199,7 @@ def _images(ids: list[str]) -> pd.DataFrame:
     labels = np.resize(LABELS, len(ids))
     predicted = np.where(correct, labels, (labels + 1) % 3)
     margins = {"logit_margin": np.where(correct, 1.0, -1.0), "probability_margin": np.where(correct, 0.5, -0.5)}
-    return IMAGES.frame({"image_id": ids, "label": labels, "predicted": predicted, "correct": correct, **margins})
+    return IMAGES_TABLE.frame({"image_id": ids, "label": labels, "predicted": predicted, "correct": correct, **margins})
 
 
 def _attack(ids: list[str], method: str, norm: str, budget: float, **sizes: Any) -> pd.DataFrame:
@@ -179,7 +207,7 @@ def _attack(ids: list[str], method: str, norm: str, budget: float, **sizes: Any)
     found = np.isfinite(data[norm])
     l0 = np.where(found, np.where(data[norm] > 0, 16.0, 0.0), np.inf)
     rows = {"image_id": ids, "method": method, "norm": norm, "budget": budget, "success": found, "l0": l0, **data}
-    return WITNESSES.frame({**rows, "predicted": 0, "forwards": 10.0, "backwards": 5.0})
+    return WITNESSES_TABLE.frame({**rows, "predicted": 0, "forwards": 10.0, "backwards": 5.0})
 
 
 def _pgd(ids: list[str]) -> pd.DataFrame:
@@ -203,8 +231,8 @@ def _certificates(ids: list[str]) -> pd.DataFrame:
     smoothing = np.resize(SMOOTHING, len(ids))
     return pd.concat(
         [
-            CERTIFICATES.frame({**common, **bound, "radius": np.resize(L_BOUND, len(ids))}),
-            CERTIFICATES.frame({**common, **smooth, "radius": smoothing, "abstained": smoothing == 0}),
+            CERTIFICATES_TABLE.frame({**common, **bound, "radius": np.resize(L_BOUND, len(ids))}),
+            CERTIFICATES_TABLE.frame({**common, **smooth, "radius": smoothing, "abstained": smoothing == 0}),
         ],
         ignore_index=True,
     )
@@ -215,7 +243,7 @@ def _measurements(ids: list[str]) -> pd.DataFrame:
 
     def add(method: str, quantity: str, at: float, values: Any) -> None:
         rows = {"image_id": ids, "method": method, "quantity": quantity, "at": at, "value": np.resize(values, len(ids))}
-        frames.append(MEASUREMENTS.frame(rows))
+        frames.append(MEASUREMENTS_TABLE.frame(rows))
 
     for sigma in (0.0, 0.1, 0.2):
         for quantity in ("kept", "kept_single"):
@@ -232,48 +260,68 @@ def _statistics() -> pd.DataFrame:
     values = {"gev_shape": 0.1, "gev_loc": 2.2, "gev_scale": 0.3, "observed_maximum": 3.0, "fit_code": 0.0, "L": 3.5}
     rows = [("maximum", float(i), v) for i, v in enumerate(maxima)] + [(q, 0.0, v) for q, v in values.items()]
     quantities, at, value = zip(*rows, strict=True)
-    return STATISTICS.frame({"method": "l-bound-l2", "quantity": quantities, "at": at, "value": value})
+    return STATISTICS_TABLE.frame({"method": "l-bound-l2", "quantity": quantities, "at": at, "value": value})
 
 
-def _manifest(count: int, certificates: bool, metrics: bool) -> dict[str, Any]:
-    spent = {"status": "done", "reason": "", "seconds": 1.5, "forwards": 80.0, "backwards": 40.0}
-    method = {"batch_independent": True, "settings": {}, **spent}
-    stages: list[dict[str, Any]] = [
-        {"name": CLEAN, "kind": "clean", **spent},
-        {"name": "pgd-linf", "kind": "attack", "method": "pgd", "norm": "linf", **method}
-        | {"fixed_budget": True, "budgets": list(PGD), "follows": "gradients"},
-        {"name": "deepfool-l2", "kind": "attack", "method": "deepfool", "norm": "l2", **method}
-        | {"fixed_budget": False, "budgets": [], "batch_independent": False, "follows": "gradients"},
-        {"name": "transfer-linf", "kind": "attack", "method": "transfer", "norm": "linf", **method}
-        | {"fixed_budget": True, "budgets": list(PGD), "follows": "another model"}
-        | {"status": "unavailable", "reason": f"no source {EVIL}"},
+def _fake_attack(fake: Fake) -> AttackRecord:
+    """Its label may name the model that it was made on: "transfer-from-other"."""
+    label, _, source = fake.label.partition("-from-")
+    made = {"label": label, "source": source} if source else {}
+    return attack_record(fake.label, fake.method, fake.norm, fake.budgets, cost=SPENT, **made)
+
+
+def _fake_metric(label: str, settings: dict[str, Any]) -> MetricRecord:
+    """A metric by the name of its label, as far as there is one of that name."""
+    method = next((name for name in sorted(METRICS, key=len, reverse=True) if label.startswith(name)), "noise")
+    titled = METRICS[method](**settings).heading() if settings else METRICS[method].title
+    norm = settings.get("norm")
+    return metric_record(
+        label, method, title=titled, settings=settings, norm=norm, witnesses=settings.get("witnesses"), cost=SPENT
+    )
+
+
+def _manifest(count: int, certificates: bool, metrics: bool) -> Manifest:
+    cost = Cost(seconds=1.5, forwards=80.0, backwards=40.0)
+    stages: list[Stages] = [
+        CleanRecord(name=CLEAN, title="Clean predictions", status="done", cost=cost),
+        attack_record("pgd-linf", "pgd", "linf", tuple(PGD), cost=cost),
+        attack_record("deepfool-l2", "deepfool", "l2", batch_independent=False, cost=cost),
+        attack_record(
+            "transfer-linf", "transfer", "linf", tuple(PGD), status="unavailable", reason=f"no source {EVIL}"
+        ),
     ]
     if certificates:
-        kind = {"kind": "certificate", "norm": "l2", **method}
-        bound = {"guarantee": "estimate", "subject": "f", "alpha": None}
-        smooth = {"guarantee": "confidence", "subject": "smooth(f, 0.25)", "alpha": 0.001, "settings": {"sigma": 0.25}}
-        stages.append({"name": "l-bound-l2", "method": "l-bound", **kind, **bound})
-        stages.append({"name": "smoothing-l2", "method": "smoothing", **kind, **smooth})
+        smooth = Smoothing(sigma=0.25)
+        stages.append(certificate_record("l-bound-l2", "l-bound", cost=cost))
+        stages.append(
+            certificate_record(
+                "smoothing-l2", "smoothing", title=smooth.heading(), subject="smooth(f, 0.25)", alpha=0.001, cost=cost
+            )
+        )
     if metrics:
-        measured = {"kind": "metric", "norm": None, **method}
-        noise = {"name": "gaussian-noise", "method": "noise", "settings": {"distribution": "gaussian"}}
-        stages += [measured | noise, measured | {"name": "jacobian-spectrum", "method": "jacobian-spectrum"}]
-    model = {"name": "tiny", "path": "models/a b.safetensors", "arch": "digits-cnn", "mean": None, "std": None}
-    return {
-        "robusteval": "0.1.0",
-        "format": FORMAT,
-        "command": ["robusteval", "audit", "models/a b.safetensors", "--out", "runs/tiny"],
-        "status": "complete",
-        "seed": 0,
-        "dtype": "float32",
-        "device": "cpu (2 threads)",
-        "batch_size": 8,
-        "protocol": {"name": "small", "description": "By hand", "budgets": {"linf": list(PGD), "l2": [0.5]}},
-        "model": {**model, "fingerprint": "f" * 64, "num_classes": 3, "input_shape": [1, 4, 4]},
-        "sources": [],
-        "data": {"source": "made", "count": count, "limit": None, "fingerprint": "d" * 64, "class_names": CLASSES},
-        "versions": {"python": "3.11.7"},
-        "started": "2026-01-02T03:04:05+00:00",
-        "finished": "2026-01-02T03:05:05+00:00",
-        "stages": stages,
-    }
+        noise = {"distribution": "gaussian"}
+        stages.append(metric_record("gaussian-noise", "noise", title="Gaussian noise", settings=noise, cost=cost))
+        stages.append(metric_record("jacobian-spectrum", "jacobian-spectrum", cost=cost))
+    return Manifest(
+        robusteval="0.1.0",
+        command=("robusteval", "audit", "models/a b.safetensors", "--out", "runs/tiny"),
+        status="complete",
+        seed=0,
+        dtype="float32",
+        device="cpu (2 threads)",
+        batch_size=8,
+        protocol=ProtocolRecord(name="small", description="By hand", budgets={Norm.LINF: tuple(PGD), Norm.L2: (0.5,)}),
+        model=ModelRecord(
+            name="tiny",
+            path="models/a b.safetensors",
+            arch="digits-cnn",
+            fingerprint="f" * 64,
+            num_classes=3,
+            input_shape=(1, 4, 4),
+        ),
+        data=DataRecord(source="made", count=count, fingerprint="d" * 64, class_names=tuple(CLASSES)),
+        versions={"python": "3.11.7"},
+        started="2026-01-02T03:04:05+00:00",
+        finished="2026-01-02T03:05:05+00:00",
+        stages=tuple(stages),
+    )

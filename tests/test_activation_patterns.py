@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_fixture import build_paper_run
 from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,6 +20,7 @@ from robusteval.metrics.base import Measurement
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters.activation_patterns import CHAPTER
+from run_fixture import build_paper_run
 
 SHAPE = (1, 2, 2)
 

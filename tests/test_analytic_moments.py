@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run_fixture import build_paper_run
 from scipy.integrate import quad
 from scipy.stats import norm
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from robusteval.metrics.analytic_moments import AnalyticMoments, agreement, rect
 from robusteval.metrics.first_relu import first_relu
 from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters import analytic_moments as chapter
+from run_fixture import build_paper_run
 
 MEAN, STD = (0.4, 0.6), (0.5, 0.25)
 

@@ -18,7 +18,8 @@ import torch
 
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
 from robusteval.core.images import Images
-from robusteval.results.run import CLEAN, read_arrays, read_frame, read_note, write_arrays, write_frame
+from robusteval.results.manifest import CLEAN, StageRecord
+from robusteval.results.run import read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.tables import TABLES
 
 COUNT = 20
@@ -78,10 +79,10 @@ def test_robust_accuracy_falls_with_the_budget(run: Run) -> None:
 
 
 def test_every_stage_and_what_it_learns_from_the_set_takes_time_inside_the_model(run: Run) -> None:
-    for stage in run.manifest["stages"]:
-        assert 0 < stage["model_seconds"] <= stage["seconds"], stage["name"]
-    learned = [read_note(run.part(name, "set", "statistics")) for name in ("l-bound-l2", "omega-bound-linf")]
-    assert all(0 < note["model_seconds"] <= note["seconds"] for note in learned)
+    for stage in run.manifest.stages:
+        assert 0 < stage.cost.model_seconds <= stage.cost.seconds, stage.name
+    learned = [read_cost(run.part(name, "set", "statistics")) for name in ("l-bound-l2", "omega-bound-linf")]
+    assert all(0 < cost.model_seconds <= cost.seconds for cost in learned)
 
 
 @pytest.mark.parametrize("batch_size", [1, 64])
@@ -185,9 +186,9 @@ def test_a_tampered_part_is_named_even_when_its_tables_follow(copy: Run, stage: 
     frame[column] = 0.123
     write_frame(path, frame)
     write_tables(copy)
-    copy.manifest["evidence"][str(path.relative_to(copy.path))] = checksum(path)
-    copy.write_manifest()
-    assert any(stage in f and "row" in f and "is 0.123" in f for f in verify(copy))
+    name = str(path.relative_to(copy.path))
+    forged = copy.updated(evidence=copy.manifest.evidence | {name: checksum(path)})
+    assert any(stage in f and "row" in f and "is 0.123" in f for f in verify(forged))
 
 
 def test_a_missing_witness_and_a_stray_file_are_named(copy: Run) -> None:
@@ -228,10 +229,10 @@ def test_a_method_that_cannot_run_does_not_stop_the_others(
 ) -> None:
     model = open_checkpoint(str(demo_folder / "digits-standard.safetensors"), "digits-cnn", input_shape=images.shape)
     run = run_audit(model, images, str(protocol_file), tmp_path / "run", batch_size=16)
-    stages = {s["name"]: s for s in run.manifest["stages"]}
-    assert stages["transfer-linf"]["status"] == "unavailable"
-    assert "got none" in stages["transfer-linf"]["reason"]
-    assert {s["status"] for n, s in stages.items() if n != "transfer-linf"} == {"done"}
+    transfer = run.manifest.stage("transfer-linf")
+    assert transfer.status == "unavailable"
+    assert "got none" in transfer.reason
+    assert len(run.manifest.ran(StageRecord)) == len(run.manifest.stages) - 1
     assert list(verify(run)) == []
 
 
@@ -246,6 +247,7 @@ from robusteval.core.methods import Guarantee
 
 class Lie(Certificate):
     name: ClassVar[str] = "lie"
+    title: ClassVar[str] = "Lie"
     summary: ClassVar[str] = "proves everything"
     kind: ClassVar[Guarantee] = Guarantee.PROOF
 
@@ -287,4 +289,4 @@ def test_a_refuted_proof_stops_the_audit_and_leaves_the_evidence(demo_folder: Pa
     refuted = bounds["proof_linf"] > bounds["upper_linf"]
     assert refuted.any()
     assert (bounds["contradictions"][refuted] == "lie-linf").all()
-    assert Run.open(out).manifest["status"] == "incomplete"
+    assert not Run.open(out).manifest.complete

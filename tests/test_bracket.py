@@ -7,11 +7,11 @@ import math
 import pandas as pd
 
 from robusteval.results.bracket import bracket, refuted_proofs
-from robusteval.results.tables import BOUNDS, CERTIFICATES, IMAGES, WITNESSES
+from robusteval.results.tables import BOUNDS_TABLE, CERTIFICATES_TABLE, IMAGES_TABLE, WITNESSES_TABLE
 
 
 def images() -> pd.DataFrame:
-    return IMAGES.frame(
+    return IMAGES_TABLE.frame(
         {
             "image_id": ["a", "b", "c"],
             "label": [0, 1, 2],
@@ -47,8 +47,8 @@ def test_the_closest_witness_wins_in_each_norm_and_failures_are_infinite() -> No
         witness("b", "x", False, 0, 0),
         witness("b", "y", False, 0, 0),
     ]
-    bounds = bracket(images(), pd.DataFrame(rows), CERTIFICATES.frame()).set_index("image_id")
-    assert list(bounds.columns) == BOUNDS.names[1:]
+    bounds = bracket(images(), pd.DataFrame(rows), CERTIFICATES_TABLE.frame()).set_index("image_id")
+    assert list(bounds.columns) == BOUNDS_TABLE.names[1:]
     assert (bounds.loc["a", "upper_l2"], bounds.loc["a", "upper_l2_method"]) == (0.5, "x")
     assert (bounds.loc["a", "upper_linf"], bounds.loc["a", "upper_linf_method"]) == (0.1, "y")
     assert (bounds.loc["b", "upper_l2"], bounds.loc["b", "upper_l2_method"]) == (math.inf, "")
@@ -69,7 +69,7 @@ def test_contradictions_are_named_and_only_where_the_subjects_meet() -> None:
 
 
 def test_a_run_without_attacks_or_certificates_has_bounds() -> None:
-    bounds = bracket(images(), WITNESSES.frame(), CERTIFICATES.frame())
+    bounds = bracket(images(), WITNESSES_TABLE.frame(), CERTIFICATES_TABLE.frame())
     assert bounds["upper_l1"].tolist() == [math.inf, math.inf, 0.0]
 
 
@@ -83,7 +83,7 @@ def test_the_best_proof_holds_in_every_norm_that_is_not_smaller() -> None:
         certificate("b", "top-l2", "l2", 9.0, "top-2(f)", kind="proof", predicted=1),
         certificate("c", "crown-l2", "l2", 9.0, kind="proof", predicted=0),
     ]
-    bounds = bracket(images(), WITNESSES.frame(), pd.DataFrame(rows)).set_index("image_id")
+    bounds = bracket(images(), WITNESSES_TABLE.frame(), pd.DataFrame(rows)).set_index("image_id")
     found = {n: (bounds[f"proof_{n}"].tolist(), bounds[f"proof_{n}_method"].tolist()) for n in ("l1", "l2", "linf")}
     assert found["linf"] == ([0.02, 0.05, 0.0], ["crown-linf", "crown-linf", ""])
     assert found["l2"] == ([0.3, 0.05, 0.0], ["crown-l2", "crown-linf", ""])

@@ -15,15 +15,16 @@ from oracles import affine, affine_distances, random_images
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
 from robusteval.attacks.deepfool import DeepFool
-from robusteval.auditing.plan import Stage
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.auditing.session import run_audit
-from robusteval.auditing.stages import Context, attack
+from robusteval.auditing.stages.attack import AttackStage
+from robusteval.auditing.stages.base import Context, Shard
 from robusteval.auditing.together import audit_together
 from robusteval.auditing.verify import verify
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
+from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.reports.formats.transfer import as_markdown, write_transfer_matrix
@@ -170,8 +171,9 @@ class Shy(FixedBudgetAttack):
 
 def test_a_witness_at_a_large_budget_serves_every_smaller_one_that_it_fits(images: Images) -> None:
     classifier = affine(1)[0]
-    stage = Stage("shy", Shy(norm=Norm.LINF), tuple(GRID))
-    part = attack(Context(classifier, (), 0), stage, images, torch.ones(len(images), dtype=torch.bool))
+    stage = AttackStage("shy", Shy(norm=Norm.LINF), Origin("here:Shy", "tests", "0"), "shy", tuple(GRID))
+    correct = torch.ones(len(images), dtype=torch.bool)
+    part = stage.compute(Context(classifier, (), 0), Shard("00000", images, correct=correct))
     deepfool = DeepFool(norm=Norm.LINF).closest(classifier.metered(24), images, streams(images)).examples
     distance = Norm.LINF.size(deepfool.double() - images.pixels.double()).numpy()
     assert ((distance > GRID[0]) & (distance < GRID[3])).any(), "some images are at stake"

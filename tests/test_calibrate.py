@@ -13,21 +13,21 @@ from robusteval.auditing.protocol import parse_protocol
 from robusteval.core.errors import UserError
 from robusteval.results.bracket import bracket
 from robusteval.results.calibrate import Calibration, calibrate, conformal_factor, split
-from robusteval.results.tables import CERTIFICATES, IMAGES, WITNESSES
+from robusteval.results.tables import CERTIFICATES_TABLE, IMAGES_TABLE, WITNESSES_TABLE
 
 
 def tables(distances: Any, estimates: Any, correct: Any = True, **other: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bounds and certificates of a run with one attack and one estimate, in L2."""
     ids = [f"i{k:04d}" for k in range(len(distances))]
-    images = IMAGES.frame(
+    images = IMAGES_TABLE.frame(
         {"image_id": ids, "label": 0, "predicted": 0, "correct": correct}
         | {"logit_margin": 1.0, "probability_margin": 0.5}
     )
     sizes = dict.fromkeys(("l0", "l1", "l2", "linf"), np.asarray(distances))
     found = {"success": np.isfinite(distances), "method": "pgd", "norm": "l2", "budget": np.nan, "predicted": 1}
-    witnesses = WITNESSES.frame({"image_id": ids, **found, **sizes, "forwards": 1.0, "backwards": 1.0})
+    witnesses = WITNESSES_TABLE.frame({"image_id": ids, **found, **sizes, "forwards": 1.0, "backwards": 1.0})
     bound = {"method": "l-bound-l2", "subject": "f", "norm": "l2", "kind": "estimate", "alpha": np.nan} | other
-    certificates = CERTIFICATES.frame(
+    certificates = CERTIFICATES_TABLE.frame(
         {"image_id": ids, "radius": estimates, "predicted": 0, "abstained": False, **bound}
     )
     return bracket(images, witnesses, certificates), certificates

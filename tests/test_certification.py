@@ -11,12 +11,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run
 
+from records import with_changes
 from robusteval.auditing.protocol import certificates_only, parse_protocol, read_protocol
 from robusteval.core.errors import UserError
+from robusteval.core.methods import Guarantee
 from robusteval.reports.certification.page import per_image, shares, statements, write_certification
+from robusteval.results.manifest import AttackRecord
 from robusteval.results.run import Run
+from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run
 from visiting import Visit
 
 
@@ -42,9 +45,7 @@ def test_each_kind_says_what_it_is(run: Run) -> None:
 
 
 def test_a_proof_is_said_to_be_one(tmp_path: Path) -> None:
-    run = build_run(tmp_path)
-    entry = next(s for s in run.stages("certificate") if s["name"] == "l-bound-l2")
-    entry |= {"method": "crown", "guarantee": "proof"}
+    run = with_changes(build_run(tmp_path), "l-bound-l2", method="crown", guarantee=Guarantee.PROOF)
     proof = next(iter(statements(run)))
     assert "mathematical proof" in proof.says
     assert "within L2 distance r" in proof.says
@@ -113,7 +114,7 @@ def test_the_command(tmp_path: Path, demo_folder: Path) -> None:
     assert re.search(r"Certification: .*certification\.html", done.stdout)
     text = (tmp_path / "run" / "certification.html").read_text()
     assert "mathematical proof" in text
-    assert Run.open(tmp_path / "run").stages("attack") == []
+    assert Run.open(tmp_path / "run").manifest.of(AttackRecord) == ()
 
 
 def test_it_opens_in_a_browser(run: Run, page: str, browser: Any) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from run_fixture import build_run
 from scipy.stats import beta
 
 from robusteval.analysis.coverage import certified_accuracy, certified_curve
 from robusteval.core.errors import UserError
+from run_fixture import build_run
 
 IMAGES = pd.DataFrame({"image_id": list("abcdef"), "label": [0, 1, 2, 0, 1, 2]})
 ROWS = pd.DataFrame(

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from run_fixture import build_paper_run
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
@@ -33,6 +32,7 @@ from robusteval.reports.chapters import activation_maximization, deception, targ
 from robusteval.reports.chapters.base import stages
 from robusteval.reports.figures.drawing import save
 from robusteval.results.run import read_frame, write_frame
+from run_fixture import build_paper_run
 
 
 def statistics(seen: Observation, quantity: str) -> dict[float, float]:

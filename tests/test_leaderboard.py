@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import validate
-from run_fixture import EVIL, Fake, FakeCertificate, build_paper_run
 from statsmodels.stats.contingency_tables import mcnemar
 
+from records import with_data, with_model
 from robusteval.analysis.leaderboard.ranks import paired, places
 from robusteval.core.errors import UserError
 from robusteval.reports.leaderboard import Board, leaderboard, read_board, write_board
 from robusteval.results.run import Run
+from run_fixture import EVIL, Fake, FakeCertificate, build_paper_run
 from visiting import Visit
 
 N = 40
@@ -42,9 +43,7 @@ def model(path: Path, name: str, distances: Sequence[float], protocol: str = "mi
         certificates=[FakeCertificate("l-bound-l2", [d / 2 if np.isfinite(d) else 1.0 for d in far])],
         measurements=[("gaussian-noise", "noise_area", 0.0, [min(d, 1.0) for d in far])],
     )
-    run.manifest["model"]["fingerprint"] = hashlib.sha256(name.encode()).hexdigest()
-    run.write_manifest()
-    return Run.open(run.path)
+    return with_model(run, fingerprint=hashlib.sha256(name.encode()).hexdigest())
 
 
 @pytest.fixture
@@ -135,10 +134,10 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, runs: list[R
     with pytest.raises(UserError, match=r"same protocol.*weak.*other.*name"):
         leaderboard([runs[0], other])
     images = model(tmp_path, "images", [0.1] * N)
-    images.manifest["data"]["fingerprint"] = "e" * 64
+    images = with_data(images, fingerprint="e" * 64)
     with pytest.raises(UserError, match=r"same images.*weak.*images.*--limit"):
         leaderboard([runs[0], images])
-    images.manifest["status"] = "incomplete"
+    images = images.updated(status="incomplete")
     with pytest.raises(UserError, match="finished"):
         leaderboard([images])
 

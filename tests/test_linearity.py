@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_fixture import build_paper_run
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels, small_net
@@ -16,6 +15,7 @@ from robusteval.metrics.base import Measurement
 from robusteval.metrics.linearity import Linearity
 from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters.linearity import CHAPTER
+from run_fixture import build_paper_run
 
 WIDE = 120
 """Features of networks whose whole Jacobian is not computed."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,14 @@ import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
-from run_fixture import build_run
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oracles import affine, random_images
+from records import attack_record, metric_record, with_stages
 from robusteval import Run, open_checkpoint, read_images, run_audit, verify
 from robusteval.analysis.masking import Flag, flags
 from robusteval.analysis.masking import signs as masking
-from robusteval.attacks import ATTACKS
 from robusteval.attacks.search.ball import Ball
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
@@ -30,8 +29,10 @@ from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.gradient_masking import GradientMasking, late_progress, probabilities, random_search
 from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.results.manifest import AttackRecord, MetricRecord, Stages
 from robusteval.results.run import write_frame
-from robusteval.results.tables import IMAGES, MEASUREMENTS, WITNESSES
+from robusteval.results.tables import IMAGES_TABLE, MEASUREMENTS_TABLE, WITNESSES_TABLE
+from run_fixture import build_run
 
 DIGITS = 40
 LINF = GradientMasking(steps=20, restarts=2, queries=40, samples=10, repeats=3, budget=0.1)
@@ -138,25 +139,24 @@ def table(metric: GradientMasking, found: list[Measurement], ids: tuple[str, ...
         }
         for m in found
     ]
-    return pd.concat([MEASUREMENTS.frame(f) for f in frames], ignore_index=True)
+    return pd.concat([MEASUREMENTS_TABLE.frame(f) for f in frames], ignore_index=True)
 
 
 def a_run(
-    path: Path, ids: tuple[str, ...], correct: object, measurements: pd.DataFrame, stages: list[dict[str, object]]
+    path: Path, ids: tuple[str, ...], correct: object, measurements: pd.DataFrame, stages: Sequence[Stages]
 ) -> Run:
     """A run of these images whose only stages are `stages`."""
     run = build_run(path, metrics=False, certificates=False)
     margins = {"logit_margin": 1.0, "probability_margin": 0.5}
-    images = IMAGES.frame({"image_id": ids, "label": 0, "predicted": 0, "correct": correct, **margins})
+    images = IMAGES_TABLE.frame({"image_id": ids, "label": 0, "predicted": 0, "correct": correct, **margins})
     write_frame(path / "tables" / "images.parquet", images)
     write_frame(path / "tables" / "measurements.parquet", measurements)
-    write_frame(path / "tables" / "witnesses.parquet", WITNESSES.frame())
-    return dataclasses.replace(run, manifest=run.manifest | {"stages": stages})
+    write_frame(path / "tables" / "witnesses.parquet", WITNESSES_TABLE.frame())
+    return with_stages(run, stages)
 
 
-def metric_stage(metric: GradientMasking) -> dict[str, object]:
-    entry = {"name": metric.label, "kind": "metric", "method": metric.name, "norm": metric.norm.value}
-    return entry | {"status": "done", "settings": metric.model_dump(mode="json")}
+def metric_stage(metric: GradientMasking) -> MetricRecord:
+    return metric_record(metric.label, metric.name, norm=metric.norm, settings=metric.model_dump(mode="json"))
 
 
 def raised(metric: GradientMasking, classifier: Classifier, images: Images, path: Path) -> list[Flag]:
@@ -390,8 +390,8 @@ def test_serious_flags_come_first_and_misclassified_images_do_not_count(tmp_path
 
 
 def test_a_metric_that_did_not_run_raises_nothing(tmp_path: Path) -> None:
-    stage = metric_stage(LINF) | {"status": "unavailable"}
-    assert flags(a_run(tmp_path, tuple(IDS), True, MEASUREMENTS.frame(), [stage])) == []
+    stage = metric_stage(LINF).model_copy(update={"status": "unavailable"})
+    assert flags(a_run(tmp_path, tuple(IDS), True, MEASUREMENTS_TABLE.frame(), [stage])) == []
 
 
 # Flags of the witnesses alone
@@ -405,26 +405,25 @@ def attack(
     start: int = 0,
     follows: str = "",
     name: str | None = None,
-) -> tuple[dict[str, object], pd.DataFrame]:
+) -> tuple[AttackRecord, pd.DataFrame]:
     """A stage that fools so many images from the `start`-th on at each budget; budget NaN for the smallest distance,
     where it finds them all at 0.09."""
     name = name or f"{method}-{norm}"
     fixed = not any(np.isnan(b) for b in hits)
-    entry: dict[str, object] = {"name": name, "kind": "attack", "method": method, "norm": norm, "settings": {}}
-    entry |= {"status": "done", "fixed_budget": fixed, "budgets": [b for b in hits if fixed]}
-    entry |= {"follows": follows or ATTACKS[method].follows}
+    more = {"follows": follows} if follows else {}
+    entry = attack_record(name, method, norm, [b for b in hits if fixed], **more)
     frames = []
     for budget, count in hits.items():
         found = (np.arange(N) >= start) & (np.arange(N) < start + count)
         size = np.where(found, 0.09 if np.isnan(budget) else budget, np.inf)
         sizes = dict.fromkeys(("l0", "l1", "l2", "linf"), size)
         rows = {"image_id": IDS, "method": name, "norm": norm, "budget": budget, "success": found, **sizes}
-        frames.append(WITNESSES.frame({**rows, "predicted": 0, "forwards": 1.0, "backwards": 1.0}))
+        frames.append(WITNESSES_TABLE.frame({**rows, "predicted": 0, "forwards": 1.0, "backwards": 1.0}))
     return entry, pd.concat(frames)
 
 
 NAN = float("nan")
-Attack = tuple[dict[str, object], pd.DataFrame]
+Attack = tuple[AttackRecord, pd.DataFrame]
 FOUGHT: dict[str, tuple[str | None, list[Attack]]] = {
     "white-box wins": (None, [attack("pgd", {0.1: 60}), attack("square", {0.1: 40}), attack("transfer", {0.1: 30})]),
     "a tie": (None, [attack("pgd", {0.1: 50}), attack("square", {0.1: 50}, start=50)]),
@@ -474,10 +473,10 @@ def test_flags_that_follow_from_the_witnesses(case: str, tmp_path: Path) -> None
     expected, attacks = FOUGHT[case]
     entries = [entry for entry, _ in attacks]
     stages = np.where(np.arange(N) < {"square's part": 5, "square's rare part": 3}.get(case, 0), 4.0, 1.0)
-    won = {"image_id": IDS, "method": entries[0]["name"], "quantity": "stage", "at": 0.1, "value": stages}
-    run = a_run(tmp_path, tuple(IDS), True, MEASUREMENTS.frame(won), entries)
+    won = {"image_id": IDS, "method": entries[0].name, "quantity": "stage", "at": 0.1, "value": stages}
+    run = a_run(tmp_path, tuple(IDS), True, MEASUREMENTS_TABLE.frame(won), entries)
     write_frame(tmp_path / "tables" / "witnesses.parquet", pd.concat([rows for _, rows in attacks]))
-    run.manifest["protocol"] = run.manifest["protocol"] | {"budgets": {}}
+    run = run.updated(protocol=run.manifest.protocol.model_copy(update={"budgets": {}}))
     found = flags(run)
     assert [f.name for f in found] == ([expected] if expected else [])
     assert all("100 images" in f.evidence for f in found)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run_fixture import build_run
 from scipy.stats import beta, binom, norm
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, rand
 from robusteval.metrics.noise import Distribution, NoiseRobustness
 from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters import noise as chapter
+from run_fixture import build_run
 
 
 def within_chance(mean: Tensor, p: float, draws: int) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run_fixture import build_paper_run
 from torch import Tensor, nn
 
 from metric_cases import F64, images_of, measure, small_net
@@ -19,6 +18,7 @@ from robusteval.core.streams import Streams
 from robusteval.metrics.operator_norm import FEW, OperatorNorm, by_signs, operator_norm, power_method, quantity
 from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters.operator_norm import CHAPTER, quantities
+from run_fixture import build_paper_run
 
 PAIRS = [(p, q) for p in BALLS for q in BALLS]
 SHAPE = (1, 2, 4)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_fixture import Fake, FakeCertificate, build_paper_run
 from scipy import stats
 
 from robusteval.analysis.curves import area, curve
@@ -20,6 +19,7 @@ from robusteval.reports import accuracy_curve, paper_tables, write_report
 from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers import PAPERS
 from robusteval.results.run import Run
+from run_fixture import Fake, FakeCertificate, build_paper_run
 
 INF = math.inf
 CORRECT = [True, True, True, False]

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from run_fixture import build_paper_run
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, random_pixels, small_net
+from records import with_changes
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.regularity import Regularity
 from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters import regularity as chapter
+from run_fixture import build_paper_run
 
 D = 32
 
@@ -240,7 +241,7 @@ def test_the_chapter_has_the_columns_of_table_3(tmp_path: Path) -> None:
     run = build_paper_run(
         tmp_path, "quick", [True] * 4, [], measurements=[(label, q, at, v) for (q, at), v in rows.items()]
     )
-    run.stages("metric")[0]["norm"] = "l2"
+    run = with_changes(run, label, norm=Norm.L2)
     (grid,) = chapter.grids(run)
     cells = {row[1]: row[2:] for row in grid.rows}
     assert cells["|grad l|"][0] == "3"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import jsonschema
 import pandas as pd
 import pytest
-from run_fixture import build_run
 from typer.testing import CliRunner
 
 from robusteval.cli.app import app
+from robusteval.core.errors import UserError
 from robusteval.results import run as run_directory
-from robusteval.results.run import FORMAT, MANIFEST, Run, write_frame
+from robusteval.results.manifest import FORMAT, NAME, Manifest
+from robusteval.results.run import Run, write_frame
+from run_fixture import build_run
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def run(tmp_path: Path) -> Run:
 def test_a_manifest_of_another_format_is_refused_in_one_line(
     run: Run, command: str, manifest: object, words: str
 ) -> None:
-    (run.path / MANIFEST).write_text(json.dumps(manifest))
+    (run.path / NAME).write_text(json.dumps(manifest))
     done = CliRunner().invoke(app, [command, str(run.path)])
     assert done.exit_code == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
@@ -63,3 +67,33 @@ def test_a_table_belongs_to_who_asked_for_it(run: Run) -> None:
     again = run.table("certificates")
     assert (again["radius"] >= 0).all()
     assert "more" not in again
+
+
+SCHEMA = Path(__file__).parents[1] / "docs" / "manifest.schema.json"
+
+
+def test_the_schema_in_the_docs_is_that_of_the_manifest(run: Run) -> None:
+    """Made by: python -m robusteval.results.manifest > docs/manifest.schema.json"""
+    schema = json.loads(SCHEMA.read_text())
+    assert schema == Manifest.model_json_schema(mode="serialization")
+    jsonschema.validate(json.loads((run.path / NAME).read_text()), schema)
+
+
+def test_a_manifest_survives_being_written(run: Run) -> None:
+    assert Run.open(run.path).manifest == run.manifest
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        ({"seed": "one"}, "seed"),
+        ({"surprise": 1}, "surprise"),
+        ({"stages": [{"kind": "attack", "name": "x"}]}, "stages.0.attack.title"),
+    ],
+)
+def test_a_damaged_manifest_is_one_line_that_names_the_field(run: Run, damage: dict[str, object], word: str) -> None:
+    manifest = json.loads((run.path / NAME).read_text())
+    (run.path / NAME).write_text(json.dumps(manifest | damage))
+    with pytest.raises(UserError, match=re.escape(word)) as caught:
+        Run.open(run.path)
+    assert "\n" not in str(caught.value)

@@ -17,6 +17,7 @@ from robusteval.models import checkpoints
 from robusteval.reports import write_report
 from robusteval.reports.chapters import covariance, kernels, softmax_line
 from robusteval.reports.figures.drawing import style
+from robusteval.results.manifest import MetricRecord
 from robusteval.results.run import Run
 
 METRICS = [
@@ -105,7 +106,7 @@ def test_lines_of_one_figure_differ_in_colour_or_dashes() -> None:
 
 
 def test_kernels_are_drawn_and_listed(run: Run) -> None:
-    classifier = checkpoints.open_checkpoint(run.manifest["model"]["path"], "digits-cnn", input_shape=(1, 8, 8))
+    classifier = checkpoints.open_checkpoint(str(run.manifest.model.path), "digits-cnn", input_shape=(1, 8, 8))
     weights = dict(classifier.module.named_parameters())["network.conv1.weight"]
     data = figure(run, "kernels-kernels")
     assert torch.allclose(torch.tensor(data["weight"].to_numpy()).float(), weights[:3].detach().flatten(), atol=1e-6)
@@ -117,7 +118,7 @@ def test_kernels_are_drawn_and_listed(run: Run) -> None:
 
 def test_an_attack_that_fools_nobody_stops_neither_audit_nor_report(demo_folder: Path, tmp_path: Path) -> None:
     run = audit(demo_folder, tmp_path / "run", 1e-6)
-    status = {s["name"]: (s["status"], s["reason"]) for s in run.stages("metric")}
+    status = {s.name: (s.status, s.reason) for s in run.manifest.of(MetricRecord)}
     for name in ("covariance", "softmax-line"):
         assert status[name][0] == "unavailable"
         assert "expected witnesses of 'fgsm-linf'" in status[name][1]

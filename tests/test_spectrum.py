@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_fixture import Fake, build_paper_run
 from scipy.stats import beta
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from robusteval.numerics.jacobian import Linearised, jacobian, jacobians, output
 from robusteval.numerics.singular import Singular, decompose, leading, singular_values, singular_vectors, without_matrix
 from robusteval.reports import write_report
 from robusteval.reports.chapters.alignment import chance
+from run_fixture import Fake, build_paper_run
 
 D = 32
 
@@ -442,9 +442,9 @@ def test_the_report_shows_figure_2(tmp_path: Path) -> None:
         rows += [("jacobian-spectrum", "singular_value_twin", rank, [0.1, 0.1, 0.1, 0.1])]
         rows += [("alignment", "alignment", rank, [0.5, 0.7] + [0.6 if rank < 3 else np.nan] * 2)]
     rows.append(("alignment", "alignment", 4.0, [0.9, np.nan, np.nan, np.nan]))
-    run = build_paper_run(tmp_path, "opnorm-2020", [True] * 4, attacks, measurements=rows)
-    for entry in run.stages("metric"):
-        entry["settings"] = {"of": "features", "witnesses": "pga-l2"}
+    settings = {"of": "features", "witnesses": "pga-l2"}
+    both = {"jacobian-spectrum": settings, "alignment": settings}
+    run = build_paper_run(tmp_path, "opnorm-2020", [True] * 4, attacks, measurements=rows, settings=both)
     report = write_report(run)
     page, text = report.read_text(), report.with_suffix(".md").read_text()
     assert "Jacobian spectrum of the features (OpNorm, figure 2 left)" in page

@@ -7,7 +7,7 @@ seconds, and what slept outside must not be, so that wall time less the latter i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,21 @@ from torch.autograd import grad
 
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
 from robusteval.auditing.engines import Result, Work, local
-from robusteval.auditing.plan import Shard, Stage
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.auditing.session import run_audit
-from robusteval.auditing.stages import Context, attack
+from robusteval.auditing.stages.attack import AttackStage
+from robusteval.auditing.stages.base import Context, Shard
 from robusteval.auditing.verify import verify
 from robusteval.core.images import Images
+from robusteval.core.methods import Step
 from robusteval.core.norms import Norm
+from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.models.stopwatch import Stopwatch
 from robusteval.numerics.jacobian import Linearised, jacobian
-from robusteval.results.run import read_note, write_frame
+from robusteval.results.manifest import Cost, StageRecord
+from robusteval.results.run import read_cost, write_frame
 
 FORWARD, BACK, THROUGH = 0.004, 0.005, 0.006
 """Seconds that a slow layer sleeps in a pass forward, in one back, and in one back through that."""
@@ -290,22 +293,24 @@ def test_the_judge_is_timed_with_the_attack_though_it_is_not_counted() -> None:
     model = classifier()
     some = images(model, 3)
     begun = time.perf_counter()
-    part = attack(Context(model, (), 0), Stage("still", Still(norm=Norm.LINF), (0.1,)), some, torch.tensor([True] * 3))
+    stage = AttackStage("still", Still(norm=Norm.LINF), Origin("here:Still", "tests", "0"), "still", (0.1,))
+    part = stage.compute(Context(model, (), 0), Shard("00000", some, correct=torch.tensor([True] * 3)))
     wall = time.perf_counter() - begun
-    assert (part.forwards, len(INSIDE), len(OUTSIDE)) == (0, 2, 1)
-    assert sum(INSIDE) <= part.model_seconds <= wall - sum(OUTSIDE)
+    assert (part.cost.forwards, len(INSIDE), len(OUTSIDE)) == (0, 2, 1)
+    assert sum(INSIDE) <= part.cost.model_seconds <= wall - sum(OUTSIDE)
 
 
 def test_an_audit_says_of_every_stage_how_long_its_models_took(tmp_path: Path) -> None:
     taken: list[float] = []
 
-    def engine(work: Work, shards: Sequence[Shard]) -> Iterator[Result]:
+    def engine(work: Work, shards: Iterable[Shard], step: Step) -> Iterator[Result]:
         for shard in shards:
             INSIDE.clear()
-            ((_, part, seconds),) = local(work, [shard])
-            assert 0 < sum(INSIDE) <= part.model_seconds <= seconds
-            taken.append(part.model_seconds)
-            yield shard, part, seconds
+            (result,) = local(work, [shard], step)
+            model_seconds = result.part.cost.model_seconds
+            assert 0 < sum(INSIDE) <= model_seconds <= result.seconds
+            taken.append(model_seconds)
+            yield result
 
     model = classifier()
     protocol = parse_protocol(
@@ -328,13 +333,16 @@ def test_an_audit_says_of_every_stage_how_long_its_models_took(tmp_path: Path) -
     source = replace(classifier(nn.Linear(4, 4)), name="source")
     found, out = images(model, 3), tmp_path / "run"
     run = run_audit(model, found, protocol, out, sources=[source], batch_size=2, device="cpu", engine=engine)
-    assert {stage["status"] for stage in run.stages()} == {"done"}
-    assert all(0 < stage["model_seconds"] <= stage["seconds"] for stage in run.stages())
-    assert sum(stage["model_seconds"] for stage in run.stages()) == pytest.approx(sum(taken))
+    costs = [stage.cost for stage in run.manifest.ran(StageRecord)]
+    assert len(costs) == len(run.manifest.stages)
+    assert all(0 < cost.model_seconds <= cost.seconds for cost in costs)
+    assert sum(cost.model_seconds for cost in costs) == pytest.approx(sum(taken))
     assert list(verify(run, model)) == []
 
 
-def test_a_part_of_an_earlier_version_has_no_time_inside_the_model(tmp_path: Path) -> None:
-    path = tmp_path / "part.parquet"
-    write_frame(path, pd.DataFrame({"a": [1]}), {"seconds": 2.0, "forwards": 3.0, "backwards": 1.0})
-    assert read_note(path) == {"seconds": 2.0, "model_seconds": 0.0, "forwards": 3.0, "backwards": 1.0}
+def test_a_part_keeps_its_cost(tmp_path: Path) -> None:
+    path, cost = tmp_path / "part.parquet", Cost(seconds=2.0, forwards=3.0, backwards=1.0)
+    write_frame(path, pd.DataFrame({"a": [1]}), cost)
+    assert read_cost(path) == cost
+    write_frame(path, pd.DataFrame({"a": [1]}))
+    assert read_cost(path) == Cost()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from robusteval.analysis import names
 from robusteval.analysis.curves import closest, within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
-from robusteval.analysis.standing import Budgets
+from robusteval.core.norms import Norm
+from robusteval.results.manifest import AttackRecord, MethodRecord
 from robusteval.results.run import Run
 
 
@@ -30,7 +30,7 @@ class Cost:
     name: str
     title: str
     kind: str
-    norm: str | None
+    norm: Norm | None
     available: bool
     reason: str
     batch_independent: bool
@@ -46,39 +46,33 @@ class Cost:
 
 def costs(run: Run, images: pd.DataFrame, witnesses: pd.DataFrame) -> tuple[Cost, ...]:
     """Of every stage, in the order in which they ran."""
-    budgets: Budgets = run.manifest["protocol"]["budgets"]
+    budgets = run.manifest.protocol.budgets
     titles, found = names.stages(run), []
     ids, right = images["image_id"], images.loc[images["correct"], "image_id"]
-    for entry in run.stages():
-        name, done, norm = entry["name"], entry["status"] == "done", entry.get("norm") or ""
+    for entry in run.manifest.stages:
+        method = entry if isinstance(entry, MethodRecord) else None
         successes: tuple[Success, ...] = ()
         middle = None
-        if entry["kind"] == "attack" and done:
-            distances = closest(witnesses, name, norm, right)
-            at = sorted({*budgets.get(norm, []), *entry["budgets"]})
+        if isinstance(entry, AttackRecord) and entry.done:
+            distances = closest(witnesses, entry.name, entry.norm, right)
+            at = sorted({*budgets.get(entry.norm, ()), *entry.budgets})
             successes = tuple(Success(b, proportion(within(distances, b))) for b in at if len(right))
-            middle = None if entry["fixed_budget"] else median(closest(witnesses, name, norm, ids))
+            middle = None if entry.fixed_budget else median(closest(witnesses, entry.name, entry.norm, ids))
         found.append(
             Cost(
-                name=name,
-                title=titles[name],
-                kind=entry["kind"],
-                norm=norm or None,
-                available=done,
-                reason=entry.get("reason", ""),
-                batch_independent=entry.get("batch_independent", True),
-                forwards=entry.get("forwards", 0.0),
-                backwards=entry.get("backwards", 0.0),
-                seconds=entry.get("seconds", 0.0),
-                outside=_outside(entry),
+                name=entry.name,
+                title=titles[entry.name],
+                kind=entry.kind,
+                norm=method.norm if method else None,
+                available=entry.done,
+                reason=entry.reason,
+                batch_independent=method.batch_independent if method else True,
+                forwards=entry.cost.forwards,
+                backwards=entry.cost.backwards,
+                seconds=entry.cost.seconds,
+                outside=entry.cost.outside,
                 successes=successes,
                 median=middle,
             )
         )
     return tuple(found)
-
-
-def _outside(entry: dict[str, Any]) -> float | None:
-    if not entry.get("seconds") or "model_seconds" not in entry:
-        return None
-    return max(0.0, 1.0 - float(entry["model_seconds"]) / float(entry["seconds"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 from robusteval.analysis import names
 from robusteval.analysis.curves import Distances, area
 from robusteval.analysis.intervals import Mean, Median, mean, median
-from robusteval.core.norms import BUDGET_TOLERANCE
-from robusteval.results.run import CLEAN, Run
+from robusteval.core.norms import Norm
+from robusteval.results.manifest import CLEAN, AttackRecord
+from robusteval.results.run import Run
 
 AREAS = {"linf": (8 / 255, 32 / 255)}
 """Accuracy is averaged over budgets from 0 to these (SGR table 1: CIFAR10, MNIST), and to the largest of the
@@ -50,54 +50,47 @@ def reaches(run: Run) -> list[Reach]:
     entries = done(run)
     titles, far = names.stages(run), Distances(run)
     sizes = image_sizes(run).reindex(far.ids)
-    values = int(np.prod(run.manifest["model"]["input_shape"]))
+    values = int(np.prod(run.manifest.model.input_shape))
     found = []
     for norm in norms(run):
         size, reach = np.asarray(sizes[norm], dtype=np.float64), limits(run, norm)
         for e in (*entries, None):
-            distance, l2 = (far.of(n, e["name"] if e else None) for n in (norm, "l2"))
+            distance, l2 = (far.of(n, e.name if e else None) for n in (norm, "l2"))
             seen = np.isfinite(distance)
             found.append(
                 Reach(
-                    stage=e["name"] if e else "",
-                    title=titles[e["name"]] if e else names.ALL,
+                    stage=e.name if e else "",
+                    title=titles[e.name] if e else names.ALL,
                     norm=norm,
-                    own=e is None or e["norm"] == norm,
+                    own=e is None or e.norm == norm,
                     n=len(distance),
                     failures=int((~seen).sum()),
                     mean=mean(distance[seen], least=0.0),
                     median=median(distance),
                     mean_square=_mean(np.square(l2[seen]) / values),
                     relative=_mean(_over(distance[seen], size[seen])),
-                    areas=tuple((x, area(distance, x) if e is None or tried(e, norm, x) else None) for x in reach),
+                    areas=tuple((x, area(distance, x) if e is None or e.tried(norm, x) else None) for x in reach),
                 )
             )
     return found
 
 
-def done(run: Run) -> list[dict[str, Any]]:
-    """The manifest's entries of the attacks that ran."""
-    return [s for s in run.stages("attack") if s["status"] == "done"]
+def done(run: Run) -> tuple[AttackRecord, ...]:
+    """The attacks that ran."""
+    return run.manifest.ran(AttackRecord)
 
 
 def norms(run: Run) -> list[str]:
     """The norms that an attack of the run searches in or that its protocol has budgets in."""
     entries = done(run)
-    wanted = {e["norm"] for e in entries} | ({*run.manifest["protocol"]["budgets"]} if entries else set())
+    wanted = {e.norm for e in entries} | ({*run.manifest.protocol.budgets} if entries else set())
     return [n for n in names.norms(run) if n in wanted]
 
 
 def limits(run: Run, norm: str) -> list[float]:
     """How far accuracy is averaged in a norm."""
-    budgets = run.manifest["protocol"]["budgets"].get(norm, [])
+    budgets = run.manifest.protocol.budgets.get(Norm(norm), ())
     return sorted({*AREAS.get(norm, ()), *([max(budgets)] if budgets else [])})
-
-
-def tried(entry: dict[str, Any], norm: str, limit: float) -> bool:
-    """Whether an attack was tried at budgets up to a limit: without limit, or with a budget of this norm as large."""
-    if not entry["fixed_budget"]:
-        return True
-    return bool(entry["norm"] == norm and max(entry["budgets"]) * (1 + BUDGET_TOLERANCE) >= limit)
 
 
 def image_sizes(run: Run) -> pd.DataFrame:
@@ -115,7 +108,7 @@ def wins(run: Run) -> pd.DataFrame:
     as index, a column for each of `norms`."""
     titles, bounds = names.stages(run), run.bounds()
     counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in norms(run)}
-    rows = {titles[e["name"]]: {n: int(c.get(e["name"], 0)) for n, c in counts.items()} for e in done(run)}
+    rows = {titles[e.name]: {n: int(c.get(e.name, 0)) for n, c in counts.items()} for e in done(run)}
     rows[names.CLEAN] = {n: int(c.get(CLEAN, 0)) for n, c in counts.items()}
     rows["none found"] = {n: int(c.get("", 0)) for n, c in counts.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -130,9 +123,9 @@ def stage_wins(run: Run) -> list[tuple[str, str, int]]:
     rows = rows[(rows["quantity"] == "stage") & (rows["value"] >= 1)]
     rows = rows.sort_values("at", kind="stable").drop_duplicates(["method", "image_id"])
     return [
-        (titles[e["name"]], name, int(((rows["method"] == e["name"]) & (rows["value"] == i)).sum()))
+        (titles[e.name], name, int(((rows["method"] == e.name) & (rows["value"] == i)).sum()))
         for e in done(run)
-        if (rows["method"] == e["name"]).any()
+        if (rows["method"] == e.name).any()
         for i, name in enumerate(names.STAGES, start=1)
     ]
 
@@ -143,9 +136,9 @@ def measured(run: Run) -> list[tuple[str, str, float, int, float, float]]:
     titles, table = names.stages(run), run.table("measurements")
     rows = table[(table["quantity"] != "stage") & np.isfinite(table["value"])]
     return [
-        (titles[e["name"]], str(quantity), float(at), len(v), float(v.mean()), float(v.median()))
+        (titles[e.name], str(quantity), float(at), len(v), float(v.mean()), float(v.median()))
         for e in done(run)
-        for (quantity, at), v in rows[rows["method"] == e["name"]].groupby(["quantity", "at"])["value"]
+        for (quantity, at), v in rows[rows["method"] == e.name].groupby(["quantity", "at"])["value"]
     ]
 
 

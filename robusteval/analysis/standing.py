@@ -10,9 +10,9 @@ import pandas as pd
 
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, median
-from robusteval.core.norms import BALLS
+from robusteval.core.norms import BALLS, Norm
 
-Budgets = Mapping[str, Sequence[float]]
+Budgets = Mapping[Norm, Sequence[float]]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from robusteval.analysis.costs import Cost, costs
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
 from robusteval.analysis.standing import Budgets, Standing, Width, standings, widths
+from robusteval.results.manifest import AttackRecord, CertificateRecord
 from robusteval.results.run import Run
 
 
@@ -99,13 +99,13 @@ def summarise(run: Run) -> Summary:
     """The summary of a finished run, from its tables and its manifest."""
     images, witnesses, bounds = run.table("images"), run.table("witnesses"), run.bounds()
     manifest = run.manifest
-    budgets: Budgets = manifest["protocol"]["budgets"]
-    attacked = {s["norm"] for s in run.stages("attack") if s["status"] == "done"}
+    budgets = manifest.protocol.budgets
+    attacked = {s.norm for s in run.manifest.ran(AttackRecord)}
     return Summary(
-        model=manifest["model"]["name"],
-        data=manifest["data"]["source"],
-        protocol=manifest["protocol"]["name"],
-        complete=manifest["status"] == "complete",
+        model=manifest.model.name,
+        data=manifest.data.source,
+        protocol=manifest.protocol.name,
+        complete=manifest.complete,
         n=len(images),
         clean=proportion(images["correct"]),
         robust=tuple(
@@ -120,7 +120,7 @@ def summarise(run: Run) -> Summary:
         widths=widths(bounds, names.norms(run)) if attacked else (),
         certified=_certified(run, images, budgets),
         calibrated=_calibrated(run),
-        guarantees=frozenset(s["guarantee"] for s in run.stages("certificate") if s["status"] == "done"),
+        guarantees=frozenset(s.guarantee for s in run.manifest.ran(CertificateRecord)),
         costs=costs(run, images, witnesses),
         contradictions=int((bounds["contradictions"] != "").sum()),
         contradicted=_contradicted(run, bounds),
@@ -143,24 +143,23 @@ def _certified(run: Run, images: pd.DataFrame, budgets: Budgets) -> tuple[Certif
     titles, table = names.stages(run), run.table("certificates")
     return tuple(
         Certified(
-            stage=entry["name"],
-            title=titles[entry["name"]],
-            kind=entry["guarantee"],
-            subject=entry["subject"],
-            alpha=entry["alpha"],
-            norm=entry["norm"],
+            stage=entry.name,
+            title=titles[entry.name],
+            kind=entry.guarantee,
+            subject=entry.subject,
+            alpha=entry.alpha,
+            norm=entry.norm,
             budget=budget,
-            share=proportion(covered(table[table["method"] == entry["name"]], images) >= budget),
+            share=proportion(covered(table[table["method"] == entry.name], images) >= budget),
         )
-        for entry in run.stages("certificate")
-        if entry["status"] == "done"
-        for budget in _radii(entry, budgets.get(entry["norm"], []))
+        for entry in run.manifest.ran(CertificateRecord)
+        for budget in _radii(entry, budgets.get(entry.norm, []))
     )
 
 
-def _radii(entry: dict[str, Any], budgets: Sequence[float]) -> list[float]:
+def _radii(entry: CertificateRecord, budgets: Sequence[float]) -> list[float]:
     """The budgets that a certificate can speak of, and the radius in question of one that looks no further."""
-    limit = entry["settings"].get("radius")
+    limit = entry.limit
     return sorted({*budgets} if limit is None else {*(b for b in budgets if b <= limit), limit})
 
 

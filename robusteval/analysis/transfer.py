@@ -8,6 +8,7 @@ import pandas as pd
 
 from robusteval.analysis.curves import closest, within
 from robusteval.analysis.intervals import proportion
+from robusteval.results.manifest import AttackRecord
 from robusteval.results.run import Run
 
 
@@ -17,20 +18,20 @@ def transfer_matrix(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         images, witnesses = run.table("images"), run.table("witnesses")
-        for entry in run.stages("attack"):
-            if entry.get("source") is None or entry["status"] != "done":
+        for entry in run.manifest.ran(AttackRecord):
+            if entry.source is None:
                 continue
-            source = run.manifest["sources"][entry["source"]]["name"]
-            distances = closest(witnesses, entry["name"], entry["norm"], images["image_id"])
-            for budget in entry["budgets"]:
+            distances = closest(witnesses, entry.name, entry.norm, images["image_id"])
+            for budget in entry.budgets:
                 share = proportion(~within(distances, budget).to_numpy())
                 rows.append(
                     {
-                        "attack": entry["name"].split("-from-", 1)[0],
-                        "norm": entry["norm"],
+                        "attack": entry.label,
+                        "title": entry.attack,
+                        "norm": entry.norm,
                         "budget": budget,
-                        "source": source,
-                        "target": run.manifest["model"]["name"],
+                        "source": entry.source,
+                        "target": run.manifest.model.name,
                         "accuracy": share.value,
                         "low": share.low,
                         "high": share.high,

@@ -1,28 +1,50 @@
-"""Engines: how the shards of a stage are computed. One so far: in this process, one after another."""
+"""Engines: how the shards of a stage are computed. One so far: in this process, one after another.
+
+What an engine is given is pure and can be pickled: a stage's `compute` with its context, and shards that were fed. It
+may run them anywhere, in any order, and again if it loses one; only the edge of an audit writes.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
-from robusteval.auditing.plan import Shard
-from robusteval.auditing.stages import Part
+from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
+from robusteval.core.methods import Step
 
-Work = Callable[[Shard], Part]
-Result = tuple[Shard, Part, float]
-"""A shard, what became of it, and the seconds that took."""
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done with each shard."""
+
+    stage: Stage
+    context: Context
+
+    def __call__(self, shard: Shard, step: Step = unheard) -> Part:
+        return self.stage.compute(self.context, shard, step)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A shard, what became of it, and the seconds that took."""
+
+    shard: Shard
+    part: Part
+    seconds: float
 
 
 class Engine(Protocol):
-    """Computes shards, in any order, and yields each as soon as it is whole."""
+    """Computes shards, in any order, and yields each as soon as it is whole. `step` is told of the progress inside a
+    shard, where an engine can."""
 
-    def __call__(self, work: Work, shards: Sequence[Shard]) -> Iterator[Result]: ...
+    def __call__(self, work: Work, shards: Iterable[Shard], step: Step) -> Iterator[Result]: ...
 
 
-def local(work: Work, shards: Sequence[Shard]) -> Iterator[Result]:
+def local(work: Work, shards: Iterable[Shard], step: Step) -> Iterator[Result]:
     """One after another in this process; torch spreads each over the cores."""
     for shard in shards:
         start = time.perf_counter()
-        part = work(shard)
-        yield shard, part, time.perf_counter() - start
+        part = work(shard, step)
+        yield Result(shard, part, time.perf_counter() - start)

@@ -20,6 +20,7 @@ from robusteval.certify.base import Certificate
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.methods import Method
 from robusteval.core.norms import Norm
+from robusteval.core.registry import Origin, Registry
 from robusteval.metrics import METRICS
 from robusteval.metrics.base import Metric
 from robusteval.results.calibrate import Calibration
@@ -34,6 +35,7 @@ class Entry(Generic[M]):
 
     label: str
     method: M
+    origin: Origin
     budgets: tuple[float, ...] = ()
 
 
@@ -164,9 +166,7 @@ def parse_budgets(values: Any, where: str) -> tuple[float, ...]:
     return tuple(budgets)
 
 
-def _entry(
-    settings: Mapping[str, Any], registry: Mapping[str, type[M]], what: str, budgets: Budgets, where: str
-) -> Entry[M]:
+def _entry(settings: Mapping[str, Any], registry: Registry[M], what: str, budgets: Budgets, where: str) -> Entry[M]:
     settings = dict(settings)
     name = settings.pop("method", None)
     label = settings.pop("name", None)
@@ -184,11 +184,11 @@ def _entry(
     if not (isinstance(method, Attack) and method.fixed_budget):
         if own is not None:
             raise UserError(f"expected 'budgets' only for fixed-budget attacks in {where}, got them for '{label}'")
-        return Entry(label, method)
+        return Entry(label, method, registry.origin(name))
     given = parse_budgets(own, f"'{label}' in {where}") if own is not None else budgets.get(method.norm, ())
     if not given:
         raise UserError(f"expected budgets.{method.norm.value} in {where} for '{label}', got none")
-    return Entry(label, method, given)
+    return Entry(label, method, registry.origin(name), given)
 
 
 def _first_problem(error: ValidationError, method: type[BaseModel]) -> str:

@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.auditing.protocol import Protocol
+from robusteval.auditing.stages.base import Stage
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier
-from robusteval.results.run import FORMAT, MANIFEST, Run
+from robusteval.results.manifest import NAME, DataRecord, Manifest, ModelRecord, ProtocolRecord
+from robusteval.results.run import Run
 
 _PACKAGES = ("torch", "foolbox", "pyautoattack", "scipy", "numpy", "pandas", "statsmodels")
-_SAME: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "model": lambda m: m["model"]["fingerprint"],
-    "source models": lambda m: [s["fingerprint"] for s in m["sources"]],
-    "data set": lambda m: m["data"]["fingerprint"],
-    "protocol": lambda m: m["protocol"],
-    "seed": lambda m: m["seed"],
-    "dtype": lambda m: m["dtype"],
+_SAME: dict[str, Callable[[Manifest], Any]] = {
+    "model": lambda m: m.model.fingerprint,
+    "source models": lambda m: [s.fingerprint for s in m.sources],
+    "data set": lambda m: m.data.fingerprint,
+    "protocol": lambda m: m.protocol,
+    "seed": lambda m: m.seed,
+    "dtype": lambda m: m.dtype,
 }
 """What a run directory must share with the request that continues it."""
 
@@ -32,55 +34,57 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def manifest(
+def new_manifest(
     classifier: Classifier,
     sources: Sequence[Classifier],
     images: Images,
     protocol: Protocol,
+    stages: Sequence[Stage],
     *,
     seed: int,
     dtype: str,
+    device: str,
     command: Sequence[str],
     limit: int | None,
-) -> dict[str, Any]:
-    """The manifest of a run that has not begun."""
-    return {
-        "robusteval": version("robusteval"),
-        "format": FORMAT,
-        "command": list(command),
-        "status": "incomplete",
-        "seed": seed,
-        "dtype": dtype,
-        "protocol": protocol.as_json(),
-        "model": _model(classifier),
-        "sources": [_model(source) for source in sources],
-        "data": {
-            "source": images.source,
-            "count": len(images),
-            "limit": limit,
-            "fingerprint": images.fingerprint(),
-            "class_names": list(images.class_names),
-        },
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
-        "started": now(),
-        "finished": None,
-    }
+) -> Manifest:
+    """The manifest of a run that has not begun; its batch size is not chosen yet."""
+    return Manifest(
+        robusteval=version("robusteval"),
+        command=tuple(command),
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        batch_size=0,
+        protocol=ProtocolRecord.model_validate(protocol.as_json()),
+        model=_record(classifier),
+        sources=tuple(map(_record, sources)),
+        data=DataRecord(
+            source=images.source,
+            count=len(images),
+            limit=limit,
+            fingerprint=images.fingerprint(),
+            class_names=images.class_names,
+        ),
+        versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        started=now(),
+        stages=tuple(stage.record() for stage in stages),
+    )
 
 
-def open_or_create(path: Path, asked: dict[str, Any], batch_size: int | str, measure: Callable[[], int]) -> Run:
+def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: Callable[[], int]) -> Run:
     """The run directory for a request: a new one, or the one that is there if it holds the same request.
 
     Raises UserError that names the first difference; what the directory holds stays as it is.
     """
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise UserError(f"expected --batch-size auto or a whole number above zero, got {batch_size}")
-    if not (path / MANIFEST).exists():
+    if not (path / NAME).exists():
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(
                 f"expected a new directory or an earlier run for --out, got {path}, which holds other things"
             )
         size = batch_size if isinstance(batch_size, int) else measure()
-        run = Run(path, asked | {"batch_size": size})
+        run = Run(path, asked.model_copy(update={"batch_size": size}))
         run.write_manifest()
         return run
     run = Run.open(path)
@@ -90,26 +94,23 @@ def open_or_create(path: Path, asked: dict[str, Any], batch_size: int | str, mea
                 f"expected the {what} of the run in {path} ({_brief(key(run.manifest))}), got another "
                 f"({_brief(key(asked))}); give another --out"
             )
-    if isinstance(batch_size, int) and batch_size != run.manifest["batch_size"]:
-        raise UserError(
-            f"expected the batch size of the run in {path} ({run.manifest['batch_size']}), got {batch_size}"
-        )
-    if asked["device"] not in run.manifest["device"]:
-        run.manifest["device"] += f", then {asked['device']}"
+    if isinstance(batch_size, int) and batch_size != run.manifest.batch_size:
+        raise UserError(f"expected the batch size of the run in {path} ({run.manifest.batch_size}), got {batch_size}")
+    if asked.device not in run.manifest.device:
+        return run.updated(device=f"{run.manifest.device}, then {asked.device}")
     return run
 
 
-def _model(classifier: Classifier) -> dict[str, Any]:
-    origin = asdict(classifier.origin) if classifier.origin else {"path": None, "arch": None, "mean": None, "std": None}
-    return {
-        "name": classifier.name,
-        **origin,
-        "fingerprint": classifier.fingerprint,
-        "num_classes": classifier.num_classes,
-        "input_shape": list(classifier.input_shape),
-    }
+def _record(classifier: Classifier) -> ModelRecord:
+    return ModelRecord(
+        name=classifier.name,
+        fingerprint=classifier.fingerprint,
+        num_classes=classifier.num_classes,
+        input_shape=classifier.input_shape,
+        **(asdict(classifier.origin) if classifier.origin else {}),
+    )
 
 
 def _brief(value: Any) -> str:
-    text = value.get("name", "") if isinstance(value, dict) else str(value)
+    text = value.name if isinstance(value, ProtocolRecord) else str(value)
     return f"{text[:16]}…" if len(text) > 17 else text

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from robusteval.core.norms import BALLS, Norm
-from robusteval.results.tables import BOUNDS
+from robusteval.results.tables import BOUNDS_TABLE
 
 HOLDS_IN = {"l1": ("l1", "l2", "linf"), "l2": ("l2", "linf"), "linf": ("linf",)}
 """A radius in one of these norms holds in the first as well: |v|_inf <= |v|_2 <= |v|_1."""
@@ -57,7 +57,7 @@ def bracket(images: pd.DataFrame, witnesses: pd.DataFrame, certificates: pd.Data
             for i in np.flatnonzero(radius > data[f"upper_{rows['norm'].iloc[0]}"]):
                 contradictions[i].append(str(method))
     data["contradictions"] = ["; ".join(methods) for methods in contradictions]
-    return BOUNDS.frame(data).assign(**lower)
+    return BOUNDS_TABLE.frame(data).assign(**lower)
 
 
 def refuted_proofs(bounds: pd.DataFrame) -> list[str]:

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from robusteval.results.tables import CALIBRATION
+from robusteval.results.tables import CALIBRATION_TABLE
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def calibrate(
                 "violated_after": int((scaled > distance)[others].sum()),
             }
         )
-    table = CALIBRATION.frame({name: [row[name] for row in rows] for name in CALIBRATION.names})
+    table = CALIBRATION_TABLE.frame({name: [row[name] for row in rows] for name in CALIBRATION_TABLE.names})
     return bounds.assign(**columns), table
 
 

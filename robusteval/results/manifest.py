@@ -99,6 +99,8 @@ class MethodRecord(StageRecord):
 class AttackRecord(MethodRecord):
     kind: Literal["attack"] = "attack"
     norm: Norm
+    attack: str
+    """The title of the attack, whatever model it was made on."""
     fixed_budget: bool
     budgets: tuple[float, ...] = ()
     follows: str
@@ -237,3 +239,7 @@ def read_manifest(path: Path) -> Manifest:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         raise UserError(f"expected a manifest in {path}, got {where}: {problem['msg']}") from error
+
+
+if __name__ == "__main__":
+    print(json.dumps(Manifest.model_json_schema(mode="serialization"), indent=1))

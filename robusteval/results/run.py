@@ -11,12 +11,10 @@ tables/<table>.parquet                    the parts put together, and bounds.csv
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +26,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from robusteval.core.errors import UserError
+from robusteval.results.manifest import NAME, Cost, Manifest, StageRecord, read_manifest
 from robusteval.results.tables import TABLES
 
-MANIFEST = "manifest.json"
-FORMAT = 1
-"""Of the manifest: another number wherever what a reader needs of it changes."""
-CLEAN = "clean"
 Arrays = dict[str, np.ndarray[Any, Any]]
-COSTS = ("seconds", "model_seconds", "forwards", "backwards")
-"""Of a part or a stage: wall time; how much of it passes of a model took, the judge's among them; image evaluations,
-the judge's not among them."""
 
 
 def witness_key(image_id: str, budget: float) -> str:
@@ -60,20 +52,12 @@ class Run:
     """A run directory and its manifest."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """The run in a directory. Raises UserError where there is none, or one with a manifest of another format."""
-        path = Path(path)
-        try:
-            manifest = json.loads((path / MANIFEST).read_text())
-        except FileNotFoundError:
-            raise UserError(f"expected a run directory with {MANIFEST} in it, got {path}") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"expected a readable {path / MANIFEST}, got: {error}") from error
-        _check_format(path, manifest)
-        return cls(path, manifest)
+        return cls(Path(path), read_manifest(Path(path) / NAME))
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the tables of tables.py, as the audit wrote it; the caller's own copy."""
@@ -89,10 +73,6 @@ class Run:
         """The per-image bound table: one row an image."""
         return self.table("bounds")
 
-    def stages(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The stages of the manifest: clean, attack, certificate or metric, in the order they ran."""
-        return [s for s in self.manifest["stages"] if kind is None or s["kind"] == kind]
-
     def arrays(self, stage: str) -> Arrays:
         """The images kept by a stage, (C, H, W): by image id for "clean", else by witness_key."""
         found: Arrays = {}
@@ -101,8 +81,20 @@ class Run:
         return found
 
     def write_manifest(self) -> None:
-        text = json.dumps(self.manifest, indent=2, allow_nan=False)
-        atomically(self.path / MANIFEST, lambda temporary: temporary.write_text(text + "\n"))
+        text = self.manifest.as_text()
+        atomically(self.path / NAME, lambda temporary: temporary.write_text(text))
+
+    def updated(self, **changes: object) -> Run:
+        """The run with other fields in its manifest, written."""
+        run = replace(self, manifest=self.manifest.model_copy(update=changes))
+        run.write_manifest()
+        return run
+
+    def with_stage(self, record: StageRecord) -> Run:
+        """The run with another record for one of its stages, written."""
+        run = replace(self, manifest=self.manifest.with_stage(record))
+        run.write_manifest()
+        return run
 
     def part(self, stage: str, shard: str, table: str | None = None) -> Path:
         name = f"{shard}.{table}.parquet" if table else f"{shard}.parquet"
@@ -117,16 +109,6 @@ class Run:
             yield from sorted(p for p in (self.path / folder).rglob("*") if p.suffix != ".tmp" and p.is_file())
 
 
-def _check_format(path: Path, manifest: Any) -> None:
-    found = manifest if isinstance(manifest, dict) else {}
-    if found.get("format") != FORMAT:
-        theirs = f"robusteval {found.get('robusteval', 'unknown')} (format {found.get('format', 'none')})"
-        raise UserError(
-            f"expected a run of robusteval {version('robusteval')} (manifest format {FORMAT}), got {path} of {theirs}; "
-            "audit the model again"
-        )
-
-
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside `path`, then rename: nobody ever sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +117,11 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
     os.replace(temporary, path)
 
 
-def write_frame(path: Path, frame: pd.DataFrame, note: dict[str, float] | None = None) -> None:
+def write_frame(path: Path, frame: pd.DataFrame, cost: Cost | None = None) -> None:
     """A data frame as parquet, with what its computation cost in the file's metadata."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), b"robusteval": json.dumps(note or {}).encode()}
+        {**(table.schema.metadata or {}), b"robusteval": (cost or Cost()).model_dump_json().encode()}
     )
     atomically(path, lambda temporary: pq.write_table(table, temporary))
 
@@ -158,10 +140,9 @@ def _kept(path: Path, *version: int) -> pd.DataFrame:
     return read_frame(path)
 
 
-def read_note(path: Path) -> dict[str, float]:
-    """What a part cost, by the names of COSTS; zero where nothing is noted."""
-    note = json.loads(pq.read_schema(path).metadata.get(b"robusteval", b"{}"))
-    return {key: float(note.get(key, 0.0)) for key in COSTS}
+def read_cost(path: Path) -> Cost:
+    """What a part cost; nothing where nothing is noted."""
+    return Cost.model_validate_json(pq.read_schema(path).metadata.get(b"robusteval", b"{}"))
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:

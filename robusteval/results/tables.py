@@ -37,7 +37,7 @@ class Table:
 _IMAGE = Column("image_id", str, "the image's name in its data set")
 _METHOD = Column("method", str, "the method's label in the protocol")
 
-IMAGES = Table(
+IMAGES_TABLE = Table(
     "images",
     (
         _IMAGE,
@@ -49,7 +49,7 @@ IMAGES = Table(
     ),
 )
 
-WITNESSES = Table(
+WITNESSES_TABLE = Table(
     "witnesses",
     (
         _IMAGE,
@@ -67,7 +67,7 @@ WITNESSES = Table(
     ),
 )
 
-CERTIFICATES = Table(
+CERTIFICATES_TABLE = Table(
     "certificates",
     (
         _IMAGE,
@@ -82,7 +82,7 @@ CERTIFICATES = Table(
     ),
 )
 
-STATISTICS = Table(
+STATISTICS_TABLE = Table(
     "statistics",
     (
         _METHOD,
@@ -92,9 +92,9 @@ STATISTICS = Table(
     ),
 )
 
-MEASUREMENTS = Table("measurements", (_IMAGE, *STATISTICS.columns))
+MEASUREMENTS_TABLE = Table("measurements", (_IMAGE, *STATISTICS_TABLE.columns))
 
-BOUNDS = Table(
+BOUNDS_TABLE = Table(
     "bounds",
     (
         _IMAGE,
@@ -124,7 +124,7 @@ BOUNDS = Table(
 """Behind these columns stands one column `lower_<method>` for each certificate of the run, pixel units, and one column
 `calibrated_<method>` for each calibrated estimate, NaN for the images that it was calibrated on."""
 
-CALIBRATION = Table(
+CALIBRATION_TABLE = Table(
     "calibration",
     (
         _METHOD,
@@ -138,4 +138,15 @@ CALIBRATION = Table(
     ),
 )
 
-TABLES = {t.name: t for t in (IMAGES, WITNESSES, CERTIFICATES, MEASUREMENTS, STATISTICS, BOUNDS, CALIBRATION)}
+TABLES = {
+    table.name: table
+    for table in (
+        IMAGES_TABLE,
+        WITNESSES_TABLE,
+        CERTIFICATES_TABLE,
+        MEASUREMENTS_TABLE,
+        STATISTICS_TABLE,
+        BOUNDS_TABLE,
+        CALIBRATION_TABLE,
+    )
+}

@@ -7,11 +7,25 @@ from pathlib import Path
 import pandas as pd
 
 from robusteval.results.bracket import bracket
-from robusteval.results.calibrate import Calibration, calibrate
-from robusteval.results.run import CLEAN, Run, atomically, read_frame, write_frame
-from robusteval.results.tables import CALIBRATION, CERTIFICATES, IMAGES, MEASUREMENTS, STATISTICS, WITNESSES, Table
+from robusteval.results.calibrate import calibrate
+from robusteval.results.manifest import AttackRecord, CertificateRecord, CleanRecord, MetricRecord, StageRecord
+from robusteval.results.run import Run, atomically, read_frame, write_frame
+from robusteval.results.tables import (
+    CALIBRATION_TABLE,
+    CERTIFICATES_TABLE,
+    IMAGES_TABLE,
+    MEASUREMENTS_TABLE,
+    STATISTICS_TABLE,
+    WITNESSES_TABLE,
+    Table,
+)
 
-_MAIN = {CLEAN: IMAGES, "attack": WITNESSES, "certificate": CERTIFICATES, "metric": MEASUREMENTS}
+_MAIN: dict[type[StageRecord], Table] = {
+    CleanRecord: IMAGES_TABLE,
+    AttackRecord: WITNESSES_TABLE,
+    CertificateRecord: CERTIFICATES_TABLE,
+    MetricRecord: MEASUREMENTS_TABLE,
+}
 _ORDER = {
     "images": ["image_id"],
     "witnesses": ["budget", "image_id"],
@@ -24,12 +38,14 @@ _ORDER = {
 
 def build_tables(run: Run) -> dict[str, pd.DataFrame]:
     """Every table, from the parts alone: stages in the order of the manifest."""
-    tables = {t.name: _collect(run, t) for t in (IMAGES, WITNESSES, CERTIFICATES, MEASUREMENTS, STATISTICS)}
-    bounds, table = bracket(tables["images"], tables["witnesses"], tables["certificates"]), CALIBRATION.frame()
-    asked = run.manifest["protocol"].get("calibration")
+    tables = {
+        t.name: _collect(run, t)
+        for t in (IMAGES_TABLE, WITNESSES_TABLE, CERTIFICATES_TABLE, MEASUREMENTS_TABLE, STATISTICS_TABLE)
+    }
+    bounds, table = bracket(tables["images"], tables["witnesses"], tables["certificates"]), CALIBRATION_TABLE.frame()
+    asked = run.manifest.protocol.calibration
     if asked is not None:
-        seed = run.manifest["seed"]
-        bounds, table = calibrate(bounds, tables["certificates"], Calibration(**asked), seed)
+        bounds, table = calibrate(bounds, tables["certificates"], asked, run.manifest.seed)
     return {**tables, "bounds": bounds, "calibration": table}
 
 
@@ -47,11 +63,9 @@ def bounds_csv(run: Run) -> Path:
 
 def _collect(run: Run, table: Table) -> pd.DataFrame:
     stages = []
-    for entry in run.manifest["stages"]:
-        if entry["status"] != "done":
-            continue
-        folder = run.path / "parts" / entry["name"]
-        own = _MAIN[entry["kind"]] is table
+    for record in run.manifest.ran(StageRecord):
+        folder = run.path / "parts" / record.name
+        own = _MAIN[type(record)] is table
         files = sorted(folder.glob("[0-9]*.parquet" if own else f"*.{table.name}.parquet"))
         frames = [read_frame(path) for path in files if own == path.stem.isdigit()]
         if frames:

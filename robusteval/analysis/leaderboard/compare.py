@@ -25,14 +25,14 @@ _SAME: dict[str, Callable[[Board], Any]] = {
 def board_of(run: Run) -> Board:
     """A board of one model. Raises UserError if the run is not finished."""
     manifest = run.manifest
-    if manifest["status"] != "complete":
+    if manifest.status != "complete":
         raise UserError(f"expected finished runs, got {run.path}, which its audit command continues")
     found = list(scores(run))
     serious = tuple(f.title for f in masking.flags(run) if f.severity == "serious")
     entry = Entry(
-        model=manifest["model"]["name"],
-        fingerprint=manifest["model"]["fingerprint"],
-        architecture=manifest["model"]["arch"],
+        model=manifest.model.name,
+        fingerprint=manifest.model.fingerprint,
+        architecture=manifest.model.arch,
         run=str(run.path),
         scores={column.key: score for column, score in found},
         flags=serious,
@@ -40,10 +40,10 @@ def board_of(run: Run) -> Board:
     )
     return Board(
         robusteval=version("robusteval"),
-        data=manifest["data"]["source"],
-        data_fingerprint=manifest["data"]["fingerprint"],
+        data=manifest.data.source,
+        data_fingerprint=manifest.data.fingerprint,
         images=tuple(sorted(run.table("images")["image_id"])),
-        protocol=manifest["protocol"],
+        protocol=manifest.protocol.model_dump(mode="json", exclude_none=True),
         columns=tuple(column for column, _ in found),
         entries=(entry,),
     )
@@ -122,6 +122,6 @@ def _best_first(entries: list[Entry]) -> list[Entry]:
 def _transfer(run: Run) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for row in transfer_matrix([run]).to_dict("records"):
-        at = f"{row['attack']} {row['norm']} {row['budget']!r}"
+        at = f"{row['title']} {row['norm']} {row['budget']!r}"
         found.setdefault(at, {})[row["source"]] = row["accuracy"]
     return found

@@ -14,6 +14,7 @@ from robusteval.analysis.leaderboard.board import Column, Score
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import covered
 from robusteval.core.norms import Norm
+from robusteval.results.manifest import AttackRecord, CertificateRecord, MetricRecord
 from robusteval.results.run import Run
 
 Values = NDArray[np.float64]
@@ -25,8 +26,8 @@ def scores(run: Run) -> Iterator[tuple[Column, Score]]:
     bounds = run.bounds().sort_values("image_id", ignore_index=True)
     yield Column(key="clean", title="Clean accuracy", kind="share"), _share(bounds["correct"].to_numpy(), Round.NEAREST)
     standing = []
-    attacked = {s["norm"] for s in run.stages("attack") if s["status"] == "done"}
-    for norm, budgets in run.manifest["protocol"]["budgets"].items():
+    attacked = {s.norm for s in run.manifest.ran(AttackRecord)}
+    for norm, budgets in run.manifest.protocol.budgets.items():
         for budget in sorted(budgets) if attacked else ():
             left = ~within(bounds[f"upper_{norm}"], budget).to_numpy()
             standing.append(left)
@@ -42,8 +43,8 @@ def scores(run: Run) -> Iterator[tuple[Column, Score]]:
             Column(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
             _share(np.all(standing, axis=0), Round.UP),
         )
-    for norm in (n for n in names.norms(run) if n in attacked):
-        yield from _distances(bounds[f"upper_{norm}"].to_numpy(dtype=np.float64), norm)
+    for searched in (n for n in names.norms(run) if n in attacked):
+        yield from _distances(bounds[f"upper_{searched}"].to_numpy(dtype=np.float64), searched)
     yield from _radii(run)
     yield from _noise(run)
     yield _cost(run)
@@ -93,19 +94,19 @@ def _distances(far: Values, norm: str) -> Iterator[tuple[Column, Score]]:
 
 def _radii(run: Run) -> Iterator[tuple[Column, Score]]:
     titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
-    for entry in run.stages("certificate"):
-        rows = table[table["method"] == entry["name"]].sort_values("image_id")
-        if entry["status"] != "done" or rows.empty:
+    for entry in run.manifest.ran(CertificateRecord):
+        rows = table[table["method"] == entry.name].sort_values("image_id")
+        if rows.empty:
             continue
-        radii, norm = covered(rows, images).to_numpy(dtype=np.float64), entry["norm"]
+        radii, norm = covered(rows, images).to_numpy(dtype=np.float64), entry.norm
         # A constant network is certified without end; its mean is no number.
         finite = radii[np.isfinite(radii)]
         average = mean(finite, least=0.0)
-        note = f"mean radius of {names.subject(entry['subject'])}, {entry['guarantee']}; 0 where nothing is covered"
+        note = f"mean radius of {names.subject(entry.subject)}, {entry.guarantee}; 0 where nothing is covered"
         yield (
             Column(
-                key=f"radius_{entry['name']}",
-                title=f"Mean radius, {titles[entry['name']]}",
+                key=f"radius_{entry.name}",
+                title=f"Mean radius, {titles[entry.name]}",
                 kind="radius",
                 norm=norm,
                 note=note,
@@ -125,15 +126,15 @@ def _radii(run: Run) -> Iterator[tuple[Column, Score]]:
 
 def _noise(run: Run) -> Iterator[tuple[Column, Score]]:
     table, titles = run.table("measurements"), names.stages(run)
-    for entry in run.stages("metric"):
-        rows = table[(table["method"] == entry["name"]) & (table["quantity"] == "noise_area")].sort_values("image_id")
+    for entry in run.manifest.of(MetricRecord):
+        rows = table[(table["method"] == entry.name) & (table["quantity"] == "noise_area")].sort_values("image_id")
         if rows.empty:
             continue
         values = rows["value"].to_numpy(dtype=np.float64)
         area = mean_share(values)
         note = "predictions kept under noise, averaged over its standard deviations (Moments, section 4)"
         yield (
-            Column(key=f"noise_{entry['name']}", title=f"Noise area, {titles[entry['name']]}", kind="lower", note=note),
+            Column(key=f"noise_{entry.name}", title=f"Noise area, {titles[entry.name]}", kind="lower", note=note),
             Score(
                 value=area.value,
                 low=area.low,
@@ -147,7 +148,7 @@ def _noise(run: Run) -> Iterator[tuple[Column, Score]]:
 
 def _cost(run: Run) -> tuple[Column, Score]:
     n = len(run.table("images"))
-    value = sum(s.get("forwards", 0.0) + s.get("backwards", 0.0) for s in run.stages()) / n
+    value = sum(s.cost.forwards + s.cost.backwards for s in run.manifest.stages) / n
     note = "evaluations of the model an image, forward and backward, of the whole audit; counted, not estimated"
     column = Column(key="cost", title="Cost", kind="cost", higher_is_better=False, note=note)
     return column, Score(value=value, low=value, high=value, shown=show.count(value), interval="-")

@@ -7,6 +7,7 @@ from robusteval.analysis.masking.attacked import Attacked
 from robusteval.analysis.masking.flag import Flag
 from robusteval.analysis.masking.probe import Probe
 from robusteval.metrics.masking_constants import METRIC
+from robusteval.results.manifest import MetricRecord
 from robusteval.results.run import Run
 
 __all__ = ["Flag", "flags"]
@@ -25,9 +26,9 @@ def flags(run: Run) -> list[Flag]:
     attacked = Attacked(run, right)
     raised = [*attacked.contests(), *attacked.square(), *attacked.stalls(), *attacked.unbounded()]
     measurements = run.table("measurements")
-    for entry in run.stages("metric"):
-        if entry["method"] == METRIC and entry["status"] == "done":
-            rows = measurements[(measurements["method"] == entry["name"]) & measurements["image_id"].isin(right)]
-            raised += [*Probe(entry["norm"], rows).flags()]
+    for entry in run.manifest.of(MetricRecord):
+        if entry.method == METRIC and entry.done and entry.norm is not None:
+            rows = measurements[(measurements["method"] == entry.name) & measurements["image_id"].isin(right)]
+            raised += [*Probe(entry.norm, rows).flags()]
     known = list(masking.SIGNS)
     return sorted(raised, key=lambda flag: (flag.severity != "serious", known.index(flag.name)))

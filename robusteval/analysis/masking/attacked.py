@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,9 @@ from robusteval.analysis.curves import closest
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.flag import Flag, Hits, flag, paired, plateau, rare
 from robusteval.core.norms import BUDGET_TOLERANCE
+from robusteval.results.manifest import AttackRecord
 from robusteval.results.run import Run
 
-Entry = dict[str, Any]
 SQUARE_STAGE = 4
 """What `auto` measures as `stage` where only its last one, Square, fooled the image."""
 
@@ -27,24 +26,24 @@ class Attacked:
         self.run, self.right = run, right
         self.titles = names.stages(run)
         self.witnesses = run.table("witnesses")
-        self.done = [e for e in run.stages("attack") if e["status"] == "done"]
+        self.done = run.manifest.ran(AttackRecord)
         self.distances = {
-            e["name"]: closest(self.witnesses, e["name"], e["norm"], right).to_numpy(np.float64) for e in self.done
+            e.name: closest(self.witnesses, e.name, e.norm, right).to_numpy(np.float64) for e in self.done
         }
 
-    def following(self, guide: str) -> list[Entry]:
+    def following(self, guide: str) -> Sequence[AttackRecord]:
         """The attacks that a model's gradients, its outputs, or another model show the way (attacks/base.py)."""
-        return [e for e in self.done if e["follows"] == guide]
+        return [e for e in self.done if e.follows == guide]
 
-    def fooled(self, entries: list[Entry], budget: float) -> Hits:
+    def fooled(self, entries: Sequence[AttackRecord], budget: float) -> Hits:
         """Which images one of these attacks, all of one norm, fools within the budget."""
-        nearest = np.min([self.distances[e["name"]] for e in entries], axis=0)
+        nearest = np.min([self.distances[e.name] for e in entries], axis=0)
         return np.asarray(nearest <= budget * (1 + BUDGET_TOLERANCE))
 
     def places(self) -> list[tuple[str, float]]:
         """Every norm and budget of the run."""
-        stated = [(norm, b) for norm, values in self.run.manifest["protocol"]["budgets"].items() for b in values]
-        return sorted({*stated, *((e["norm"], b) for e in self.done for b in e["budgets"])})
+        stated = [(norm, b) for norm, values in self.run.manifest.protocol.budgets.items() for b in values]
+        return sorted({*stated, *((e.norm, b) for e in self.done for b in e.budgets)})
 
     def contests(self) -> Iterator[Flag]:
         """Attacks that do not use the model's gradients against those that do, at equal norm and budget."""
@@ -66,38 +65,38 @@ class Attacked:
     def square(self) -> Iterator[Flag]:
         """What only the last stage of `auto` found."""
         rows = self.run.table("measurements")
-        for entry in (e for e in self.done if e["method"] == "auto"):
-            stages = rows[(rows["method"] == entry["name"]) & (rows["quantity"] == "stage")]
+        for entry in (e for e in self.done if e.method == "auto"):
+            stages = rows[(rows["method"] == entry.name) & (rows["quantity"] == "stage")]
             last = stages.loc[stages["value"] == SQUARE_STAGE, "image_id"]
-            what = f"fell to the last stage of {self.titles[entry['name']]} after all others had failed"
+            what = f"fell to the last stage of {self.titles[entry.name]} after all others had failed"
             yield from rare("square-finds-more", self.right.isin(last).to_numpy(), what)
 
     def stalls(self) -> Iterator[Flag]:
         for entry in self.following("gradients"):
-            low, high = min(entry["budgets"], default=0.0), max(entry["budgets"], default=0.0)
-            if entry["fixed_budget"] and high >= 2 * low > 0:
+            low, high = min(entry.budgets, default=0.0), max(entry.budgets, default=0.0)
+            if entry.fixed_budget and high >= 2 * low > 0:
                 text = plateau(self.fooled([entry], low), self.fooled([entry], high))
                 if text:
                     budgets = f"from {show.budget(low)} to {show.budget(high)}"
-                    yield flag("error-stalls", f"{self.titles[entry['name']]}, {budgets}: {text}")
+                    yield flag("error-stalls", f"{self.titles[entry.name]}, {budgets}: {text}")
 
     def unbounded(self) -> Iterator[Flag]:
         """The images that survive every white-box attack that may turn them into anything."""
-        size = float(np.prod(self.run.manifest["model"]["input_shape"]))
+        size = float(np.prod(self.run.manifest.model.input_shape))
         enough = {n: masking.UNBOUNDED * size**power for n, power in (("l1", 1), ("l2", 0.5), ("linf", 0))}
         free = [
             e
             for e in self.following("gradients")
-            if not e["fixed_budget"] or max(e["budgets"], default=0) >= enough.get(e["norm"], np.inf)
+            if not e.fixed_budget or max(e.budgets, default=0) >= enough.get(e.norm, np.inf)
         ]
         if free:
-            standing = ~np.any([np.isfinite(self.distances[e["name"]]) for e in free], axis=0)
+            standing = ~np.any([np.isfinite(self.distances[e.name]) for e in free], axis=0)
             yield from rare("unconstrained-attack-failure", standing, f"withstand {self._list(free)}, without a limit")
 
-    def _list(self, entries: list[Entry]) -> str:
-        return "; ".join(self.titles[e["name"]] for e in entries)
+    def _list(self, entries: Sequence[AttackRecord]) -> str:
+        return "; ".join(self.titles[e.name] for e in entries)
 
 
-def _able(entries: list[Entry], norm: str, budget: float) -> list[Entry]:
+def _able(entries: Sequence[AttackRecord], norm: str, budget: float) -> Sequence[AttackRecord]:
     """Those that were asked about this norm and budget, or for the smallest distance in this norm."""
-    return [e for e in entries if e["norm"] == norm and (not e["fixed_budget"] or budget in e["budgets"])]
+    return [e for e in entries if e.norm == norm and (not e.fixed_budget or budget in e.budgets)]

@@ -22,6 +22,7 @@ from robusteval.reports.figures.drawing import save
 from robusteval.reports.formats.grid import Grid
 from robusteval.reports.formats.page import render
 from robusteval.reports.sections.image_table import FAR
+from robusteval.results.manifest import CertificateRecord
 from robusteval.results.run import Run, atomically
 
 NOT_GUARANTEED = (
@@ -64,7 +65,7 @@ def write_certification(run: Run) -> Path:
         figures=[(plot, save(plot, run.path / "figures")) for plot in coverage(run)],
         headings=["Name", "Class", "Predicted", *(s.title for s in found)],
         images=_rows(run, table),
-        unavailable=[s for s in run.stages("certificate") if s["status"] != "done"],
+        unavailable=[s for s in run.manifest.of(CertificateRecord) if not s.done],
         names=names,
     )
     path = run.path / "certification.html"
@@ -76,20 +77,20 @@ def statements(run: Run) -> Iterator[Statement]:
     """What each certificate that ran says, in the order of the protocol."""
     titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
     for entry in _done(run):
-        norm = Norm(entry["norm"]).symbol
-        radii = covered(table[table["method"] == entry["name"]], images)
+        norm = Norm(entry.norm).symbol
+        radii = covered(table[table["method"] == entry.name], images)
         share = proportion(radii > 0)
         covers = f"{share.count:,} of {share.n:,} images have a radius above 0"
         if share.count:
-            middle = show.lower(float(np.median(radii[radii > 0])), entry["norm"])
+            middle = show.lower(float(np.median(radii[radii > 0])), entry.norm)
             covers += f"; their median radius is {middle}"
         says, leaves_open = _words(entry, norm)
-        yield Statement(titles[entry["name"]], entry["guarantee"], says, leaves_open, f"{covers}.")
+        yield Statement(titles[entry.name], entry.guarantee, says, leaves_open, f"{covers}.")
 
 
-def _words(entry: dict[str, Any], norm: str) -> tuple[str, str]:
-    subject = names.subject(entry["subject"])
-    match entry["guarantee"]:
+def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
+    subject = names.subject(entry.subject)
+    match entry.guarantee:
         case "proof":
             return (
                 f"No image with pixels in [0, 1] within {norm} distance r of the image gets another class from "
@@ -101,7 +102,7 @@ def _words(entry: dict[str, Any], norm: str) -> tuple[str, str]:
             return (
                 f"No image within {norm} distance r changes the class that {subject} gives the image: the class "
                 "which the model names most often when Gaussian noise is added. For each image this is wrong with a "
-                f"probability of at most {entry['alpha']:g}, from the noise that was drawn.",
+                f"probability of at most {entry.alpha:g}, from the noise that was drawn.",
                 "It does not speak of the model used without that noise. To be protected, classify by the same "
                 "majority vote. Of many images a share of alpha may be wrong without any sign of it.",
             )
@@ -116,15 +117,15 @@ def _words(entry: dict[str, Any], norm: str) -> tuple[str, str]:
 def shares(run: Run) -> Grid:
     """Certified accuracy: images classified correctly with at least each radius, for each certificate."""
     titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
-    budgets: dict[str, list[float]] = run.manifest["protocol"]["budgets"]
+    budgets = run.manifest.protocol.budgets
     rows = []
     for entry in _done(run):
-        radii = covered(table[table["method"] == entry["name"]], images)
-        for radius in sorted(budgets.get(entry["norm"], [])):
+        radii = covered(table[table["method"] == entry.name], images)
+        for radius in sorted(budgets.get(entry.norm, [])):
             share = proportion(radii >= radius)
-            at = f"{Norm(entry['norm']).symbol} {show.budget(radius)}"
+            at = f"{Norm(entry.norm).symbol} {show.budget(radius)}"
             shown = [show.percent(share.value, Round.DOWN), show.percents(share.low, share.high)]
-            rows.append([titles[entry["name"]], entry["guarantee"], names.subject(entry["subject"]), at, *shown])
+            rows.append([titles[entry.name], entry.guarantee, names.subject(entry.subject), at, *shown])
     headings = ["Certificate", "guarantee", "speaks of", "radius at least", "images", "95 % interval"]
     note = "Images that are classified correctly with at least that radius, rounded down; intervals over images."
     return Grid("Certified accuracy", headings, rows, text=4, note=note)
@@ -142,15 +143,15 @@ def per_image(run: Run) -> pd.DataFrame:
         }
     )
     for entry in _done(run):
-        rows = table[table["method"] == entry["name"]]
+        rows = table[table["method"] == entry.name]
         radii = covered(rows, images).set_axis(rows["image_id"])
-        found[titles[entry["name"]]] = radii.reindex(images["image_id"]).to_numpy()
+        found[titles[entry.name]] = radii.reindex(images["image_id"]).to_numpy()
     return found
 
 
 def _rows(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     """What the script in the page shows, escaped."""
-    norms = [entry["norm"] for entry in _done(run)]
+    norms = [entry.norm for entry in _done(run)]
     rows = []
     for row in table.itertuples(index=False):
         image_id, label, predicted, *radii = row
@@ -166,6 +167,6 @@ def _rows(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": [{"kind": kind, "edge": i == 3} for i, kind in enumerate(kinds)], "rows": rows}
 
 
-def _done(run: Run) -> list[dict[str, Any]]:
+def _done(run: Run) -> list[CertificateRecord]:
     table = run.table("certificates")
-    return [s for s in run.stages("certificate") if s["status"] == "done" and (table["method"] == s["name"]).any()]
+    return [s for s in run.manifest.ran(CertificateRecord) if (table["method"] == s.name).any()]

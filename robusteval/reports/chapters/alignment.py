@@ -77,7 +77,7 @@ def _data(stage: Stage) -> pd.DataFrame:
 
 
 def _chance(stage: Stage) -> float:
-    return chance(math.prod(stage.run.manifest["model"]["input_shape"]))
+    return chance(math.prod(stage.run.manifest.model.input_shape))
 
 
 CHAPTER = Chapter("alignment", "Alignment", plots, grids)

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from robusteval.analysis import names
+from robusteval.core.norms import Norm
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.formats.grid import Grid
+from robusteval.results.manifest import MetricRecord
 from robusteval.results.run import Arrays, Run
 
 
@@ -40,12 +42,18 @@ class Stage:
     run: Run
     label: str
     title: str
-    entry: dict[str, Any]
+    entry: MetricRecord
 
     @property
     def settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = self.entry.get("settings", {})
-        return settings
+        return self.entry.settings
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that it was measured in."""
+        if self.entry.norm is None:
+            raise ValueError(f"expected a metric of one norm, got {self.label}")
+        return self.entry.norm
 
     @property
     def attack(self) -> str:
@@ -75,8 +83,8 @@ class Stage:
 def stages(run: Run, method: str) -> list[Stage]:
     """The stages of a metric that ran, in the order of the protocol."""
     titles = names.stages(run)
-    entries = [s for s in run.stages("metric") if s["method"] == method and s["status"] == "done"]
-    return [Stage(run, s["name"], titles[s["name"]], s) for s in entries]
+    entries = [s for s in run.manifest.of(MetricRecord) if s.method == method and s.done]
+    return [Stage(run, s.name, titles[s.name], s) for s in entries]
 
 
 def means(rows: pd.DataFrame, quantities: Collection[str]) -> pd.DataFrame:

@@ -31,7 +31,7 @@ _RGB = ("#d55e00", "#009e73", "#0072b2")
 def plots(run: Run) -> list[Plot]:
     found = stages(run, "covariance")
     kept = [stage for stage in found if "perturbations" in stage.arrays]
-    shape: tuple[int, int, int] = tuple(run.manifest["model"]["input_shape"])
+    shape = run.manifest.model.input_shape
     matrices = [_perturbations(kept, shape), _long_range(kept[0], shape)] if kept else []
     return [
         *matrices,
@@ -222,7 +222,7 @@ def _beside(found: list[Stage], channels: int) -> Plot:
 
 
 def grids(run: Run) -> list[Grid]:
-    channels = run.manifest["model"]["input_shape"][0]
+    channels = run.manifest.model.input_shape[0]
     rows = [
         [stage.attack, _pair(c, d, channels), f"{function(stage, 'perturbations')[1][0]:,.0f}"]
         + [_length(stage, f"{prefix}decay_length_{c}_{d}") for prefix in ("", "data_")]

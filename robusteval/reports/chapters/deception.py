@@ -14,7 +14,8 @@ from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import closest
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import CLEAN, Arrays, Run
+from robusteval.results.manifest import CLEAN
+from robusteval.results.run import Arrays, Run
 
 CLASSES = 20
 """Of more classes only the first so many that have a witness are drawn."""
@@ -88,7 +89,7 @@ def _plot(stage: Stage, data: pd.DataFrame, first: int, images: Arrays, found: A
         "confidence; below it the class that the model sees and its softmax probability. The paper averages the "
         "confidence over its models; here it is that of one. Classes without a witness are left out."
     )
-    title = f"{names.method(stage.entry['method'])}: {stage.attack} (SmoothKernels, figures 2 and 38)"
+    title = f"{stage.entry.title}: {stage.attack} (SmoothKernels, figures 2 and 38)"
     name = f"images-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
     return Plot(name, title, caption, data, mosaic.draw, mosaic.height)
 

@@ -12,7 +12,8 @@ from robusteval.analysis import show
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import FAINT, Plot, legend, legend_height, style
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import CLEAN, Run
+from robusteval.results.manifest import CLEAN
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

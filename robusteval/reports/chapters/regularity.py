@@ -10,7 +10,6 @@ import pandas as pd
 
 from robusteval.analysis import show
 from robusteval.analysis.intervals import mean
-from robusteval.core.norms import Norm
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
 from robusteval.reports.formats.grid import Grid
@@ -56,7 +55,7 @@ def grids(run: Run) -> list[Grid]:
 
 
 def _distributions(stage: Stage) -> Plot:
-    norm = Norm(stage.entry["norm"]).symbol
+    norm = stage.norm.symbol
     parts = []
     for quantity in (*SLOPES, "curvature"):
         values = np.sort(stage.measurements.loc[stage.measurements["quantity"] == quantity, "value"])

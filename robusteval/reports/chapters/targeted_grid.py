@@ -6,7 +6,6 @@ import pandas as pd
 
 from robusteval.analysis import names
 from robusteval.analysis.show import DECIMALS, budget, fixed, percent
-from robusteval.core.norms import Norm
 from robusteval.reports.chapters.activation_maximization import left_out
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import Plot
@@ -57,7 +56,7 @@ def _grid(stage: Stage) -> Plot:
     numbers = "" if wide else " Below each image the probability of its target."
     caption = (
         "The first correctly classified image of each class (on the diagonal) attacked towards each other class within "
-        f"an {Norm(stage.entry['norm']).symbol} distance of {budget(stage.settings['budget'])}; framed where the model "
+        f"an {stage.norm.symbol} distance of {budget(stage.settings['budget'])}; framed where the model "
         f"does not see the target. An empty column has no such image.{numbers}{left_out(stage, len(shown))}"
     )
     title = f"{stage.title} (SmoothKernels, figure 10)"
@@ -71,10 +70,8 @@ def _numbers(stage: Stage) -> Grid:
             name = group["original" if key == "source" else "aim"].iloc[0]
             reached = f"{int(group['reached'].sum()):,} of {len(group):,}"
             probability, distance = group["target_probability"].mean(), group["distance"].mean()
-            rows.append(
-                [f"{way} {name}", reached, fixed(probability, 3), fixed(distance, DECIMALS[stage.entry["norm"]])]
-            )
-    norm = Norm(stage.entry["norm"]).symbol
+            rows.append([f"{way} {name}", reached, fixed(probability, 3), fixed(distance, DECIMALS[stage.norm])])
+    norm = stage.norm.symbol
     headings = ["Attacks", "reached", "mean target probability", f"mean {norm} distance"]
     note = (
         "A class that was reached is proven by its image; one that was not is a failure of this attack only. With "

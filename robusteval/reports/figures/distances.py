@@ -26,6 +26,7 @@ from robusteval.reports.figures.drawing import (
     share_axis,
     style,
 )
+from robusteval.results.manifest import AttackRecord, CertificateRecord
 from robusteval.results.run import Run
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ def _curve(run: Run, norm: str, far: Distances) -> Plot:
     The attacks that search in this norm, or all of them where none does.
     """
     titles, entries = names.stages(run), done(run)
-    shown = [e for e in entries if e["norm"] == norm] or entries
+    shown = [e for e in entries if e.norm == norm] or entries
     upper = far.of(norm)
     worst = curve(upper).assign(reach=np.inf)
-    lines = {names.bare(titles[e["name"]], norm): _line(e, norm, far) for e in shown}
-    budgets = [*run.manifest["protocol"]["budgets"].get(norm, ())]
-    budgets += [b for e in shown if e["norm"] == norm for b in e["budgets"]]
+    lines = {names.bare(titles[e.name], norm): _line(e, norm, far) for e in shown}
+    budgets = [*run.manifest.protocol.budgets.get(Norm(norm), ())]
+    budgets += [b for e in shown if e.norm == norm for b in e.budgets]
     finite = upper[np.isfinite(upper) & (upper > 0)]
     ends = [*(1.25 * b for b in budgets), *([1.1 * float(np.quantile(finite, 0.97))] if len(finite) else [])]
     end = max(ends, default=1.0)
@@ -95,10 +96,10 @@ def _curve(run: Run, norm: str, far: Distances) -> Plot:
     return Plot(f"curves-{norm}", title, caption, data[columns], draw, height)
 
 
-def _line(entry: dict[str, Any], norm: str, far: Distances) -> pd.DataFrame:
+def _line(entry: AttackRecord, norm: str, far: Distances) -> pd.DataFrame:
     """The curve of one attack as far as it was tried; `reach` says how far that is."""
-    reach = max(entry["budgets"]) if entry["fixed_budget"] and entry["norm"] == norm else np.inf
-    return curve(far.of(norm, entry["name"])).assign(reach=reach)
+    reach = max(entry.budgets) if entry.fixed_budget and entry.norm == norm else np.inf
+    return curve(far.of(norm, entry.name)).assign(reach=reach)
 
 
 def _extended(line: pd.DataFrame, end: float) -> pd.DataFrame:
@@ -113,11 +114,11 @@ def brackets(run: Run) -> list[Plot]:
     bounds, titles, found = run.bounds(), names.stages(run), []
     for norm in names.norms(run):
         lowers = {
-            f"lower_{s['name']}": titles[s["name"]]
-            for s in run.stages("certificate")
-            if s["status"] == "done" and s["norm"] == norm and s["subject"] == "f"
+            f"lower_{s.name}": titles[s.name]
+            for s in run.manifest.of(CertificateRecord)
+            if s.done and s.norm == norm and s.subject == "f"
         }
-        if lowers or any(s["norm"] == norm for s in run.stages("attack") if s["status"] == "done"):
+        if lowers or any(s.norm == norm for s in run.manifest.ran(AttackRecord)):
             data = bounds[["image_id", f"upper_{norm}", *lowers]]
             data = data.sort_values([f"upper_{norm}", "image_id"], ignore_index=True)
             found.append(_bracket(norm, data.rename(columns=lowers), list(lowers.values())))
@@ -170,9 +171,9 @@ def coverage(run: Run) -> list[Plot]:
     titles, images, table, found = names.stages(run), run.table("images"), run.table("certificates"), []
     for norm in names.norms(run):
         lines = {
-            titles[s["name"]]: certified_accuracy(table[table["method"] == s["name"]], images)
-            for s in run.stages("certificate")
-            if s["norm"] == norm and s["status"] == "done"
+            titles[s.name]: certified_accuracy(table[table["method"] == s.name], images)
+            for s in run.manifest.of(CertificateRecord)
+            if s.norm == norm and s.done
         }
         if lines:
             found.append(_coverage(norm, lines))

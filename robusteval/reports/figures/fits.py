@@ -12,6 +12,7 @@ from scipy.stats import genextreme
 
 from robusteval.analysis import names
 from robusteval.reports.figures.drawing import COLOURS, FAINT, INK, Plot
+from robusteval.results.manifest import CertificateRecord
 from robusteval.results.run import Run
 
 if TYPE_CHECKING:
@@ -55,15 +56,15 @@ class Fitted:
 def fits(run: Run) -> list[Plot]:
     """A figure for all L-bounds together, and one for each omega-bound."""
     table, titles = run.table("statistics"), names.stages(run)
-    entries = [s for s in run.stages("certificate") if s["status"] == "done"]
-    rows = {s["name"]: table[table["method"] == s["name"]] for s in entries}
-    p = {s["name"]: float(s.get("settings", {}).get("p", P)) for s in entries}
-    slopes = [s for s in entries if s["method"] == "l-bound" and len(rows[s["name"]])]
-    moduli = [s for s in entries if s["method"] == "omega-bound" and len(rows[s["name"]])]
-    shown = {titles[s["name"]]: _fitted(rows[s["name"]], "maximum", "", "L", 0, p[s["name"]]) for s in slopes}
+    entries = run.manifest.ran(CertificateRecord)
+    rows = {s.name: table[table["method"] == s.name] for s in entries}
+    p = {s.name: float(s.settings.get("p", P)) for s in entries}
+    slopes = [s for s in entries if s.method == "l-bound" and len(rows[s.name])]
+    moduli = [s for s in entries if s.method == "omega-bound" and len(rows[s.name])]
+    shown = {titles[s.name]: _fitted(rows[s.name], "maximum", "", "L", 0, p[s.name]) for s in slopes}
     return [
-        *([_l_bounds(shown, pd.concat([rows[s["name"]] for s in slopes], ignore_index=True))] if slopes else []),
-        *(_omega_bound(s["name"], titles[s["name"]], rows[s["name"]], p[s["name"]]) for s in moduli),
+        *([_l_bounds(shown, pd.concat([rows[s.name] for s in slopes], ignore_index=True))] if slopes else []),
+        *(_omega_bound(s.name, titles[s.name], rows[s.name], p[s.name]) for s in moduli),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from robusteval.results.run import CLEAN, Arrays, Run, read_arrays, stored_witness
+from robusteval.core.norms import Norm
+from robusteval.results.manifest import CLEAN, AttackRecord
+from robusteval.results.run import Arrays, Run, read_arrays, stored_witness
 
 Array = NDArray[np.float32]
 
@@ -54,7 +56,7 @@ def closest(run: Run, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Arra
     One shard is in memory at a time."""
     rows = rows[rows["success"]].sort_values(norm, kind="stable").drop_duplicates("image_id")
     wanted = {i: (s, b) for s, i, b in zip(rows["method"], rows["image_id"], rows["budget"], strict=True)}
-    budgets = {entry["name"]: entry["budgets"] for entry in run.stages("attack")}
+    budgets = {entry.name: entry.budgets for entry in run.manifest.of(AttackRecord)}
     for path in sorted((run.path / "witnesses" / CLEAN).glob("*.safetensors")):
         kept: dict[str, Arrays] = {}
         for image_id, image in read_arrays(path).items():
@@ -90,6 +92,6 @@ def small(array: Array, side: int = SIDE) -> Image.Image:
     return image
 
 
-def main_norm(budgets: dict[str, list[float]], rows: pd.DataFrame) -> str:
+def main_norm(budgets: Mapping[Norm, Sequence[float]], rows: pd.DataFrame) -> Norm:
     """The protocol's main norm, that of its first budget; failing that, of the first attack."""
-    return next(iter(budgets), None) or next(iter(rows["norm"]), "linf")
+    return next(iter(budgets), None) or Norm(next(iter(rows["norm"]), Norm.LINF))

@@ -38,9 +38,9 @@ def as_json(report: Contents) -> dict[str, Any]:
         "format": "robusteval report",
         "version": VERSION,
         "model": summary.model,
-        "fingerprint": run.manifest["model"]["fingerprint"],
+        "fingerprint": run.manifest.model.fingerprint,
         "data": summary.data,
-        "data_fingerprint": run.manifest["data"]["fingerprint"],
+        "data_fingerprint": run.manifest.data.fingerprint,
         "protocol": summary.protocol,
         "verdict": verdict.verdict(summary),
         "headline": [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 
@@ -24,8 +23,8 @@ def as_html(report: Contents, drawn: Mapping[str, str]) -> str:
         "report.html",
         "report.js",
         manifest=run.manifest,
-        manifest_text=json.dumps(run.manifest, indent=2, ensure_ascii=False),
-        command=shlex.join(run.manifest["command"]),
+        manifest_text=run.manifest.as_text(),
+        command=shlex.join(run.manifest.command),
         summary=summary,
         reading=verdict.reading(summary),
         verdict=verdict.verdict(summary),

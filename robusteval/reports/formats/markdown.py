@@ -28,7 +28,7 @@ def as_markdown(report: Contents) -> str:
         *(part for s in sections if s.grids for part in (f"## {escaped(s.title)}", escaped(s.note), *tables(s.grids))),
         "## How it was made",
         "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in provenance.facts(run)),
-        fenced(shlex.join(run.manifest["command"])) if run.manifest["command"] else "",
+        fenced(shlex.join(run.manifest.command)) if run.manifest.command else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -74,7 +74,7 @@ def transfer(board: Board) -> list[Grid]:
             ]
             for source in sources
         ]
-        method = names.method(attack.removesuffix(f"-{norm}"))
+        method = names.bare(attack, norm)
         title = f"{method}, {Norm(norm).symbol} {show.budget(float(budget))}"
         found.append(Grid(title, ["made on", *(e.model for e in board.entries)], rows))
     return found

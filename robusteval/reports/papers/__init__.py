@@ -27,11 +27,11 @@ def paper_tables(runs: Sequence[Run]) -> list[Grid]:
     """
     found = []
     for name, (_, tables) in PAPERS.items():
-        own = [Model(run) for run in runs if run.manifest["protocol"]["name"] == name]
+        own = [Model(run) for run in runs if run.manifest.protocol.name == name]
         found += tables(own) if own else []
     return found
 
 
 def title(run: Run) -> str:
     """The heading over a run's paper tables."""
-    return f"Tables of {PAPERS[run.manifest['protocol']['name']][0]}"
+    return f"Tables of {PAPERS[run.manifest.protocol.name][0]}"

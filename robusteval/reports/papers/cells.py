@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 
 from robusteval.analysis import show
 from robusteval.analysis.curves import Distances, curve
-from robusteval.analysis.distances import Reach, reaches, tried
+from robusteval.analysis.distances import Reach, reaches
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import covered
+from robusteval.results.manifest import AttackRecord, MethodRecord
 from robusteval.results.run import Run
 
 NONE = "-"
@@ -34,12 +34,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        return str(self.run.manifest["model"]["name"])
+        return str(self.run.manifest.model.name)
 
     @property
     def values(self) -> int:
         """Pixel values of an image."""
-        return int(np.prod(self.run.manifest["model"]["input_shape"]))
+        return int(np.prod(self.run.manifest.model.input_shape))
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -68,9 +68,9 @@ class Model:
         """Clean error."""
         return float((~self.images["correct"]).mean())
 
-    def stage(self, label: str) -> dict[str, Any] | None:
+    def stage(self, label: str) -> MethodRecord | None:
         """The manifest's entry of a stage that ran."""
-        return next((s for s in self.run.stages() if s["name"] == label and s["status"] == "done"), None)
+        return next((s for s in self.run.manifest.ran(MethodRecord) if s.name == label), None)
 
     def distances(self, norm: str, label: str | None = None) -> NDArray[np.float64]:
         """Image by image, of one attack or of all."""
@@ -84,7 +84,7 @@ class Model:
             return [math.nan] * len(budgets)
         shares = curve(self.distances(norm, label), budgets)["share"]
         return [
-            float(s) if entry is None or entry["norm"] != norm or tried(entry, norm, b) else math.nan
+            float(s) if entry is None or entry.norm != norm or _tried(entry, norm, b) else math.nan
             for b, s in zip(budgets, shares, strict=True)
         ]
 
@@ -122,6 +122,10 @@ class Model:
         rows = table[(table["method"] == label) & (table["quantity"] == quantity) & np.isclose(table["at"], at)]
         finite: pd.Series[float] = rows["value"][np.isfinite(rows["value"])]
         return finite
+
+
+def _tried(entry: MethodRecord, norm: str, budget: float) -> bool:
+    return isinstance(entry, AttackRecord) and entry.tried(norm, budget)
 
 
 def percent(share: float, rounding: Round = Round.UP) -> str:

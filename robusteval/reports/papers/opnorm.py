@@ -11,6 +11,7 @@ from robusteval.core.norms import Norm
 from robusteval.reports.chapters.operator_norm import BALLS, quantities
 from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers.cells import Model, percent
+from robusteval.results.manifest import AttackRecord
 
 ATTACKS = {"pga-l2": "l2", "pga-linf": "linf"}
 """Label in the protocol -> norm."""
@@ -106,7 +107,9 @@ def _by_rank(model: Model, label: str, quantity: str) -> list[str]:
 
 
 def _curve(models: Sequence[Model], label: str, norm: str) -> Grid:
-    budgets = sorted({b for model in models if (entry := model.stage(label)) for b in entry["budgets"]})
+    budgets = sorted(
+        {b for model in models if isinstance(entry := model.stage(label), AttackRecord) for b in entry.budgets}
+    )
     rows = [
         [model.name, percent(model.clean, Round.NEAREST), *map(percent, model.standing(norm, budgets, label))]
         for model in models

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from robusteval.analysis.curves import area, curve
-from robusteval.analysis.distances import tried
 from robusteval.analysis.show import Round, fixed
 from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers.cells import NONE, Model, counted, percent
+from robusteval.results.manifest import AttackRecord
 
 WHITE_BOX = {"RAND": "rand", "PGD": "pgd", "T-PGD": "t-pgd"}
 """Heading -> label in the protocol."""
@@ -30,12 +30,13 @@ def tables(models: Sequence[Model]) -> list[Grid]:
 
 
 def _white_box(models: Sequence[Model], levels: int) -> Grid:
-    sources = list(dict.fromkeys(name for model in models for name in _sources(model)))
+    sources = list(dict.fromkeys(name for model in models for name in _transfers(model)))
     rows = []
     for model in models:
         row = [model.name, percent(model.clean, Round.NEAREST)]
         row += [_averaged(model, label, levels / 255) for label in WHITE_BOX.values()]
-        row += [_averaged(model, f"{TRANSFER}-from-{source}", levels / 255) for source in sources]
+        made = _transfers(model)
+        row += [_averaged(model, made.get(source, ""), levels / 255) for source in sources]
         rows.append([*row, _fool(model)])
     headings = ["Train. M.", "TEST", *WHITE_BOX, *(f"from {s}" for s in sources), "FOOL"]
     note = (
@@ -48,15 +49,14 @@ def _white_box(models: Sequence[Model], levels: int) -> Grid:
     return Grid(f"Table 1, budgets up to {levels}/255", headings, rows, note=note, name=f"table-1-{levels}")
 
 
-def _sources(model: Model) -> list[str]:
-    prefix = f"{TRANSFER}-from-"
-    names = (s["name"] for s in model.run.stages("attack") if s["status"] == "done")
-    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+def _transfers(model: Model) -> dict[str, str]:
+    """The stages of the transfer attack, by the model that it was made on."""
+    return {e.source: e.name for e in model.run.manifest.ran(AttackRecord) if e.label == TRANSFER and e.source}
 
 
 def _averaged(model: Model, label: str, limit: float) -> str:
     entry = model.stage(label)
-    if entry is None or not tried(entry, "linf", limit):
+    if not (isinstance(entry, AttackRecord) and entry.tried("linf", limit)):
         return NONE
     return percent(area(model.distances("linf", label), limit).value)
 
@@ -97,7 +97,7 @@ def _decay_lengths(models: Sequence[Model]) -> Grid:
     rows = []
     for model in models:
         ran = [label for label in PERTURBATIONS.values() if model.stage(label)]
-        channels = range(model.run.manifest["model"]["input_shape"][0])
+        channels = range(model.run.manifest.model.input_shape[0])
         sides = {"within": [(c, c) for c in channels], "across": list(combinations(channels, 2))}
         for side, pairs in sides.items():
             if pairs:

@@ -9,6 +9,7 @@ from robusteval.analysis.intervals import median
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
 from robusteval.reports.formats.grid import Grid
+from robusteval.results.manifest import CertificateRecord
 from robusteval.results.run import Run
 
 
@@ -16,20 +17,20 @@ def certificates(run: Run) -> list[Grid]:
     """Each certificate: what it speaks of, how far it can be trusted, its radii, the state of its fits."""
     table, statistics, titles = run.table("certificates"), run.table("statistics"), names.stages(run)
     rows = []
-    for entry in run.stages("certificate"):
-        own = table[table["method"] == entry["name"]]
-        if entry["status"] != "done" or not len(own):
+    for entry in run.manifest.ran(CertificateRecord):
+        own = table[table["method"] == entry.name]
+        if not len(own):
             continue
-        radius, norm = median(own["radius"]), entry["norm"]
-        doubt = f"alpha {entry['alpha']:g}" if entry["alpha"] is not None else ""
+        radius, norm = median(own["radius"]), entry.norm
+        doubt = f"alpha {entry.alpha:g}" if entry.alpha is not None else ""
         codes = statistics[
-            (statistics["method"] == entry["name"]) & statistics["quantity"].isin(["fit_code", "omega_fit_code"])
+            (statistics["method"] == entry.name) & statistics["quantity"].isin(["fit_code", "omega_fit_code"])
         ]["value"]
         rows.append(
             [
-                titles[entry["name"]],
-                names.subject(entry["subject"]),
-                f"{entry['guarantee']}, {doubt}" if doubt else entry["guarantee"],
+                titles[entry.name],
+                names.subject(entry.subject),
+                f"{entry.guarantee}, {doubt}" if doubt else entry.guarantee,
                 "; ".join(names.FITS[int(c)] for c in np.unique(codes)) or "-",
                 show.lower(radius.value, norm),
                 f"{show.lower(radius.low, norm)} to {show.upper(radius.high, norm)}",

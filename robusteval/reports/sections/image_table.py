@@ -13,6 +13,7 @@ from robusteval.analysis import names, show
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.thumbnails import Thumbnails, main_norm, thumbnails
 from robusteval.results.bracket import HOLDS_IN
+from robusteval.results.manifest import AttackRecord, CertificateRecord
 from robusteval.results.run import Run
 
 Cell = tuple[str, str | float]
@@ -68,7 +69,7 @@ def image_table(run: Run) -> ImageTable:
     """One row an image: images, classes, and per norm what is proven and the estimates of the model itself, the upper
     bound and the attack that found it, and what is certified with confidence of the smoothed model."""
     bounds, titles, classes = run.bounds(), names.stages(run), names.classes(run)
-    norm = Norm(main_norm(run.manifest["protocol"]["budgets"], run.table("witnesses")))
+    norm = main_norm(run.manifest.protocol.budgets, run.table("witnesses"))
     thumbs = thumbnails(run, norm)
     lowers, best = _estimates(run), {n: [kind for kind in BEST if _holds(run, kind, n)] for n in Norm}
     order = [
@@ -117,21 +118,21 @@ def image_table(run: Run) -> ImageTable:
 
 def _estimates(run: Run) -> dict[str, list[str]]:
     """By norm, the estimates that speak of the model itself."""
-    done = [s for s in _certificates(run, "estimate") if s["subject"] == "f"]
-    return {n: [s["name"] for s in done if s["norm"] == n] for n in Norm}
+    done = [s for s in _certificates(run, "estimate") if s.subject == "f"]
+    return {n: [s.name for s in done if s.norm == n] for n in Norm}
 
 
 def _holds(run: Run, kind: str, norm: str) -> bool:
     """Whether the run has lower bounds of a kind that hold in a norm."""
-    return any(s["norm"] in HOLDS_IN.get(norm, ()) for s in _certificates(run, kind))
+    return any(s.norm in HOLDS_IN.get(norm, ()) for s in _certificates(run, kind))
 
 
-def _certificates(run: Run, kind: str) -> list[dict[str, Any]]:
-    return [s for s in run.stages("certificate") if s["status"] == "done" and s["guarantee"] == kind]
+def _certificates(run: Run, kind: str) -> list[CertificateRecord]:
+    return [s for s in run.manifest.ran(CertificateRecord) if s.guarantee == kind]
 
 
 def _attacked(run: Run, norm: str) -> bool:
-    return any(s["norm"] == norm and s["status"] == "done" for s in run.stages("attack"))
+    return any(s.norm == norm and s.done for s in run.manifest.of(AttackRecord))
 
 
 def _text(text: str) -> Cell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from robusteval.analysis import show
 from robusteval.core.norms import Norm
@@ -12,29 +12,27 @@ from robusteval.results.run import Run
 def facts(run: Run) -> list[tuple[str, str]]:
     """The manifest, as far as a reader wants it in words."""
     m = run.manifest
-    model, data = m["model"], m["data"]
-    shape = " x ".join(map(str, model["input_shape"]))
+    model, data = m.model, m.data
+    shape = " x ".join(map(str, model.input_shape))
     return [
         (
             "Model",
-            f"{model['name']} ({model['arch'] or 'architecture not named'}, {model['num_classes']} classes, {shape})",
+            f"{model.name} ({model.arch or 'architecture not named'}, {model.num_classes} classes, {shape})",
         ),
-        ("Model file", model["path"] or "none: given in Python"),
-        ("Model fingerprint", model["fingerprint"]),
-        *(("Source of transfer", f"{s['name']}, {s['fingerprint']}") for s in m["sources"]),
-        ("Data", f"{data['source']}, {show.images(data['count'])}"),
-        ("Data fingerprint", data["fingerprint"]),
-        ("Protocol", f"{m['protocol']['name']}: {m['protocol']['description']}"),
-        ("Budgets", _budgets(m["protocol"]["budgets"])),
-        ("Seed", str(m["seed"])),
-        ("Computed on", f"{m['device']}, {m['dtype']}, batches of {m['batch_size']}"),
-        ("Started", m["started"]),
-        ("Finished", m["finished"] or "not yet"),
-        ("Versions", ", ".join(f"{k} {v}" for k, v in ({"robusteval": m["robusteval"]} | m["versions"]).items())),
+        ("Model file", model.path or "none: given in Python"),
+        ("Model fingerprint", model.fingerprint),
+        *(("Source of transfer", f"{s.name}, {s.fingerprint}") for s in m.sources),
+        ("Data", f"{data.source}, {show.images(data.count)}"),
+        ("Data fingerprint", data.fingerprint),
+        ("Protocol", f"{m.protocol.name}: {m.protocol.description}"),
+        ("Budgets", _budgets(m.protocol.budgets)),
+        ("Seed", str(m.seed)),
+        ("Computed on", f"{m.device}, {m.dtype}, batches of {m.batch_size}"),
+        ("Started", m.started),
+        ("Finished", m.finished or "not yet"),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in ({"robusteval": m.robusteval} | m.versions).items())),
     ]
 
 
-def _budgets(budgets: dict[str, Any]) -> str:
-    return (
-        "; ".join(f"{Norm(n).symbol} {', '.join(map(show.budget, values))}" for n, values in budgets.items()) or "none"
-    )
+def _budgets(budgets: Mapping[Norm, Sequence[float]]) -> str:
+    return "; ".join(f"{n.symbol} {', '.join(map(show.budget, values))}" for n, values in budgets.items()) or "none"

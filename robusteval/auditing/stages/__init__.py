@@ -1,0 +1,1 @@
+"""The four kinds of stage: what each makes of one shard of images. Nothing is read or written here."""

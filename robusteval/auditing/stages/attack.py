@@ -1,0 +1,148 @@
+"""A stage of an attack: the closest adversarial example of each image, judged, with its row at each budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from robusteval.attacks.base import Attack
+from robusteval.attacks.judge import Verdict, judge
+from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.budget_search import search_budgets
+from robusteval.auditing.stages.frames import array, measurement_rows
+from robusteval.core.images import Images
+from robusteval.core.methods import Step
+from robusteval.core.registry import Origin
+from robusteval.results.manifest import AttackRecord, Cost
+from robusteval.results.run import Arrays, stored_witness, witness_key
+from robusteval.results.tables import WITNESSES_TABLE
+
+
+@dataclass(frozen=True)
+class AttackStage(Stage):
+    """`budgets` are the radii that it is given, None alone for a search for the smallest distance; `source` is the
+    index of the model that it attacks, if not the audited one."""
+
+    keeps_arrays = True
+    always_verified = True
+    exact = True
+
+    name: str
+    method: Attack
+    origin: Origin
+    label: str
+    budgets: tuple[float | None, ...]
+    source: int | None = None
+    source_name: str | None = None
+    unavailable: str = ""
+
+    def record(self) -> AttackRecord:
+        method = self.method
+        return AttackRecord(
+            name=self.name,
+            title=method.heading(self.source_name),
+            method=method.name,
+            origin=self.origin,
+            label=self.label,
+            settings=method.model_dump(mode="json"),
+            batch_independent=method.batch_independent,
+            norm=method.norm,
+            quantities=method.quantities,
+            attack=method.heading(),
+            fixed_budget=method.fixed_budget,
+            budgets=self.radii,
+            follows=method.follows,
+            source=self.source_name,
+            ensemble=method.ensemble,
+        )
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        return tuple(b for b in self.budgets if b is not None)
+
+    def feed(self, shard: Shard, evidence: Evidence) -> Shard:
+        return replace(shard, correct=evidence.correct(shard))
+
+    def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
+        """A misclassified image is its own witness at distance 0. The image of a witness is kept once, under the
+        smallest budget that it serves. The judge's evaluations are timed with the attack's, not counted."""
+        images, method = shard.images, self.method
+        correct = _known(shard.correct)
+        target = context.classifier.metered(len(images))
+        source = context.classifier if self.source is None else context.sources[self.source]
+        if method.search_dtype is not None:
+            source = source.reduced(getattr(torch, method.search_dtype))
+        streams = context.streams(self.name, images)
+        found = search_budgets(method, source, target, images, correct, self.budgets, streams)
+        verdict = judge(target, images, found.examples, method.norm, None)
+        frames = [self._rows(images, verdict, b, found.costs[:, i]) for i, b in enumerate(self.budgets)]
+        arrays = {
+            witness_key(images.ids[i], _at(self.budgets[int(found.served[i])])): array(found.examples[i])
+            for i in (correct & verdict.success).nonzero()[:, 0].tolist()
+        }
+        measured = [
+            measurement_rows(self.name, images.select(m.rows), [(q, 0.0, v) for q, v in m.values.items()]).assign(
+                at=np.tile(m.at, len(m.values))
+            )
+            for m in found.measured
+        ]
+        others = pd.concat(measured, ignore_index=True).dropna() if measured else pd.DataFrame()
+        forwards, backwards = found.costs.sum((1, 2)).tolist()
+        seconds = found.seconds + target.meter.stopwatch.seconds
+        cost = Cost(model_seconds=seconds, forwards=forwards, backwards=backwards)
+        rows = pd.concat(frames, ignore_index=True)
+        return Part(rows, {"measurements": others} if len(others) else {}, arrays, cost)
+
+    def recompute(self, context: Context, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
+        """The kept witnesses judged again; what the attack measured and cost is not."""
+        correct = _known(shard.correct).tolist()
+        frames = []
+        for budget in self.budgets:
+            same = stored["budget"].isna() if budget is None else stored["budget"] == budget
+            rows = stored[same].reset_index(drop=True)
+            candidates = shard.images.pixels.clone()
+            for i, image_id in enumerate(shard.images.ids):
+                kept = stored_witness(arrays, image_id, _at(budget), self.radii)
+                if kept is not None and correct[i]:
+                    candidates[i] = torch.tensor(kept).to(candidates)
+            verdict = judge(context.classifier, shard.images, candidates, self.method.norm, budget)
+            again = {n: array(getattr(verdict, n)) for n in ("success", "predicted", "l0", "l1", "l2", "linf")}
+            frames.append(rows.assign(image_id=list(shard.images.ids), **again))
+        return Part(pd.concat(frames, ignore_index=True))
+
+    def missing_witnesses(self, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Iterator[str]:
+        """The images of a shard of which the table claims a witness and none is kept."""
+        correct = dict(zip(shard.images.ids, _known(shard.correct).tolist(), strict=True))
+        claimed = stored[stored["success"]]
+        for image_id, budget in zip(claimed["image_id"], claimed["budget"], strict=True):
+            if correct.get(image_id) and stored_witness(arrays, image_id, budget, self.radii) is None:
+                yield image_id
+
+    def _rows(self, images: Images, verdict: Verdict, budget: float | None, costs: Tensor) -> pd.DataFrame:
+        own = verdict.within(self.method.norm, budget, images.labels)
+        return WITNESSES_TABLE.frame(
+            {
+                "image_id": images.ids,
+                "method": self.name,
+                "norm": self.method.norm.value,
+                "budget": _at(budget),
+                **{k: array(getattr(own, k)) for k in ("success", "l0", "l1", "l2", "linf", "predicted")},
+                "forwards": costs[0].numpy(),
+                "backwards": costs[1].numpy(),
+            }
+        )
+
+
+def _at(budget: float | None) -> float:
+    return np.nan if budget is None else budget
+
+
+def _known(correct: Tensor | None) -> Tensor:
+    if correct is None:
+        raise ValueError("expected a shard that was fed, got one without its clean predictions")
+    return correct

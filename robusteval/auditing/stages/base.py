@@ -1,0 +1,140 @@
+"""Stage: one method over all images, shard by shard; what it is given, and what it gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from robusteval.certify.base import State
+from robusteval.core.images import Images
+from robusteval.core.methods import Step
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
+from robusteval.results.manifest import Cost, StageRecord
+from robusteval.results.run import Arrays
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage of an audit shares."""
+
+    classifier: Classifier
+    sources: Sequence[Classifier]
+    seed: int
+
+    def streams(self, stage: str, images: Images) -> Streams:
+        """The random streams of a stage, one an image."""
+        return Streams.for_images(self.seed, stage, images.ids, images.pixels)
+
+    def set_streams(self, stage: str, images: Images) -> Streams:
+        """The one random stream of a stage for the whole set."""
+        return Streams.for_set(self.seed, stage, images.pixels)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A block of images that is computed, written and resumed as one, and what earlier stages found about them, as far
+    as its stage asks for it: which are classified correctly (N,) bool, their closest witnesses by one attack
+    (N, C, H, W) with NaN where it found none, and what a certificate learnt from the whole set."""
+
+    name: str
+    images: Images
+    correct: Tensor | None = None
+    witnesses: Tensor | None = None
+    state: State = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one shard: its main table, further tables by name, its arrays, and what it cost but for the time
+    outside the models, which an engine measures."""
+
+    rows: pd.DataFrame
+    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+
+
+class Evidence(Protocol):
+    """What earlier stages left."""
+
+    def correct(self, shard: Shard) -> Tensor:
+        """Which images of a shard are classified correctly, (N,) bool."""
+
+    def witnesses(self, attack: str, shards: Sequence[Shard]) -> Tensor:
+        """The closest witnesses of the images of some shards by the stage of an attack, in its own norm, (N, C, H, W);
+        NaN where it found none. Raises UnsupportedError if that stage did not run."""
+
+    def state(self, stage: str) -> State:
+        """What a certificate learnt from the whole set."""
+
+    def shards(self) -> Sequence[Shard]:
+        """The images, cut into batches."""
+
+
+def unheard(done: int, total: int) -> None:
+    """No progress shown inside a shard."""
+
+
+class Stage(ABC):
+    """One method over all images. Frozen and picklable: `compute` can run in another process."""
+
+    prepares: ClassVar[bool] = False
+    """Whether `prepare` has something to learn from the whole set before the first shard."""
+    keeps_arrays: ClassVar[bool] = False
+    """Whether every shard leaves a file of arrays, an empty one too."""
+    always_verified: ClassVar[bool] = False
+    """Whether a verification checks it even where nothing is computed again."""
+
+    exact: ClassVar[bool] = False
+    """Whether what a verification finds again is the same on any machine, whose arithmetic may differ."""
+
+    name: str
+    unavailable: str
+    """Why it cannot run at all; empty if it can."""
+
+    @abstractmethod
+    def record(self) -> StageRecord:
+        """What the manifest says of it before it ran."""
+
+    @property
+    def proves(self) -> bool:
+        """Whether it gives proofs, which a witness refutes."""
+        return False
+
+    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
+        """What is computed and resumed as one: the images cut into batches."""
+        return cut(images, batch_size)
+
+    def feed(self, shard: Shard, evidence: Evidence) -> Shard:
+        """The shard with what the stage needs of earlier ones. Raises UnsupportedError if that is not there."""
+        return shard
+
+    def prepare(self, context: Context, images: Images, step: Step) -> Part:
+        """The statistics of the whole set that `compute` needs, for stages that prepare."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
+        """The part of one shard, from nothing but the arguments. `step` moves a bar where an engine can show one."""
+
+    def missing_witnesses(self, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Iterator[str]:
+        """The images of a shard of which the rows claim a witness and none is kept."""
+        yield from ()
+
+    def recompute(self, context: Context, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
+        """The part again, to be held against the stored rows and their arrays."""
+        return self.compute(context, shard)
+
+
+def cut(images: Images, size: int) -> tuple[Shard, ...]:
+    """The images in the order of their ids, cut into batches: the order of the data changes nothing."""
+    blocks = torch.arange(len(images)).split(size)
+    ordered = images.by_id()
+    return tuple(Shard(f"{i:05d}", ordered.select(rows)) for i, rows in enumerate(blocks))

@@ -1,0 +1,83 @@
+"""The smallest budget of a grid at which an attack breaks each image, without an attack at every budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robusteval.attacks.base import Attack
+from robusteval.attacks.judge import judge
+from robusteval.core.images import Images
+from robusteval.core.norms import BUDGET_TOLERANCE
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an attack measured on the way, (M,) by quantity, for some of the images (M,), each at the budget that it was
+    given (0 for none)."""
+
+    rows: Tensor
+    values: Mapping[str, Tensor]
+    at: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Of N images and B budgets: the closest adversarial examples (N, C, H, W), the image itself where none was found;
+    the first budget that each serves (N,), B for none; evaluations forward and backward (2, B, N); what the attack
+    measured; and the seconds that its models took."""
+
+    examples: Tensor
+    served: Tensor
+    costs: Tensor
+    measured: list[Measured]
+    seconds: float
+
+
+def search_budgets(
+    attack: Attack,
+    source: Classifier,
+    target: Classifier,
+    images: Images,
+    correct: Tensor,
+    budgets: tuple[float | None, ...],
+    streams: Streams,
+) -> Broken:
+    """Attack the correctly classified images on `source`, judged on `target`.
+
+    An adversarial example at one budget serves the larger ones, and a failure at one stands for the smaller ones, so
+    that the budgets of an image are searched by bisection: O(log B) attacks instead of B. A budget of None, alone, is a
+    search for the smallest distance. The judge's evaluations are booked to `target`.
+    """
+    grid = np.array([np.nan if b is None else b for b in budgets])
+    radii = torch.tensor(grid, device=images.pixels.device)
+    costs = torch.zeros(2, len(grid), len(images), dtype=torch.float64)
+    seconds = 0.0
+    measured: list[Measured] = []
+    best = images.pixels.clone()
+    failed = torch.full_like(images.labels, -1)
+    served = torch.where(correct, len(grid), 0)
+    while len(rows := (served - failed > 1).nonzero()[:, 0]):
+        at = (failed[rows] + served[rows]) // 2
+        view, chosen = source.metered(len(images)).select(rows), images.select(rows)
+        given = radii[at].to(best) if attack.fixed_budget else None
+        found = attack.run(view, chosen, given, streams.select(rows))
+        costs[:, at.cpu(), rows.cpu()] += torch.stack([view.meter.forwards, view.meter.backwards])[:, rows.cpu()]
+        seconds += view.meter.stopwatch.seconds
+        measured.append(Measured(rows, found.measurements, np.nan_to_num(grid[at.cpu()])))
+        verdict = judge(target, chosen, found.examples, attack.norm, given)
+        won = rows[verdict.success]
+        best[won] = found.examples[verdict.success]
+        failed[rows[~verdict.success]] = at[~verdict.success]
+        distance = getattr(verdict, attack.norm.value)[verdict.success]
+        fits = distance[:, None] <= radii * (1 + BUDGET_TOLERANCE)
+        served[won] = at[verdict.success] if given is None else torch.minimum(at[verdict.success], (~fits).sum(1))
+    return Broken(best, served, costs, measured, seconds)

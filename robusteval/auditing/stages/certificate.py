@@ -1,0 +1,77 @@
+"""A stage of a certificate: the radius of each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
+from robusteval.certify.base import Certificate
+from robusteval.core.images import Images
+from robusteval.core.methods import Guarantee, Step
+from robusteval.core.registry import Origin
+from robusteval.results.manifest import CertificateRecord
+from robusteval.results.tables import CERTIFICATES_TABLE
+
+
+@dataclass(frozen=True)
+class CertificateStage(Stage):
+    prepares = True
+
+    name: str
+    method: Certificate
+    origin: Origin
+    unavailable: str = ""
+
+    def record(self) -> CertificateRecord:
+        method = self.method
+        return CertificateRecord(
+            name=self.name,
+            title=method.heading(),
+            method=method.name,
+            origin=self.origin,
+            label=self.name,
+            settings=method.model_dump(mode="json"),
+            batch_independent=method.batch_independent,
+            norm=method.norm,
+            quantities=method.quantities,
+            guarantee=method.kind,
+            subject=method.subject,
+            alpha=method.error_probability,
+            limit=method.limit,
+        )
+
+    @property
+    def proves(self) -> bool:
+        return self.method.kind is Guarantee.PROOF
+
+    def prepare(self, context: Context, images: Images, step: Step) -> Part:
+        classifier = context.classifier.metered(len(images))
+        streams = context.set_streams(self.name, images)
+        state = self.method.prepare(classifier, images.by_id(), streams, step)
+        return Part(statistic_rows(self.name, state), cost=cost_of(classifier))
+
+    def feed(self, shard: Shard, evidence: Evidence) -> Shard:
+        return replace(shard, state=evidence.state(self.name))
+
+    def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
+        images, method = shard.images, self.method
+        classifier = context.classifier.metered(len(images))
+        radii = method.radii(classifier, images, shard.state, context.streams(self.name, images))
+        rows = CERTIFICATES_TABLE.frame(
+            {
+                "image_id": images.ids,
+                "method": self.name,
+                "subject": method.subject,
+                "norm": method.norm.value,
+                "kind": method.kind.value,
+                "radius": array(radii.radius.double()),
+                "alpha": np.nan if method.error_probability is None else method.error_probability,
+                "predicted": array(radii.predicted),
+                "abstained": array(radii.abstained),
+            }
+        )
+        evidence = measurement_rows(self.name, images, radii.measurements)
+        return Part(rows, {"measurements": evidence} if len(evidence) else {}, cost=cost_of(classifier))

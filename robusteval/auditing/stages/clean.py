@@ -1,0 +1,48 @@
+"""The clean stage: predictions and margins on the images themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robusteval.attacks.search.losses import margin
+from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.frames import array, cost_of
+from robusteval.core.errors import UserError
+from robusteval.core.methods import Step
+from robusteval.results.manifest import CLEAN, CleanRecord
+from robusteval.results.tables import IMAGES_TABLE
+
+
+@dataclass(frozen=True)
+class CleanStage(Stage):
+    """Its images are kept as the evidence of the run."""
+
+    keeps_arrays = True
+    always_verified = True
+
+    name: str = CLEAN
+    unavailable: str = ""
+
+    def record(self) -> CleanRecord:
+        return CleanRecord(name=self.name, title="Clean predictions")
+
+    def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
+        images = shard.images
+        classifier = context.classifier.metered(len(images))
+        logits = classifier.predict(images.pixels).double()
+        if not logits.isfinite().all():
+            bad = images.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
+            raise UserError(f"expected finite logits from {classifier.name}, got NaN or infinity on image {bad}")
+        predicted = logits.argmax(1)
+        rows = IMAGES_TABLE.frame(
+            {
+                "image_id": images.ids,
+                "label": array(images.labels),
+                "predicted": array(predicted),
+                "correct": array(predicted == images.labels),
+                "logit_margin": array(-margin(logits, images.labels)),
+                "probability_margin": array(-margin(logits.softmax(1), images.labels)),
+            }
+        )
+        arrays = dict(zip(images.ids, array(images.pixels), strict=True))
+        return Part(rows, {}, arrays, cost_of(classifier))

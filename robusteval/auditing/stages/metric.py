@@ -1,0 +1,81 @@
+"""A stage of a metric: measurements of each image, or of the whole set, which is one shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, cut, unheard
+from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
+from robusteval.core.images import Images
+from robusteval.core.methods import Step
+from robusteval.core.registry import Origin
+from robusteval.metrics.base import ImageMetric, Metric, SetMetric
+from robusteval.results.manifest import MetricRecord
+
+
+@dataclass(frozen=True)
+class MetricStage(Stage):
+    name: str
+    method: Metric
+    origin: Origin
+    unavailable: str = ""
+
+    def record(self) -> MetricRecord:
+        method = self.method
+        return MetricRecord(
+            name=self.name,
+            title=method.heading(),
+            method=method.name,
+            origin=self.origin,
+            label=self.name,
+            settings=method.model_dump(mode="json"),
+            batch_independent=method.batch_independent,
+            norm=getattr(method, "norm", None),
+            quantities=method.quantities,
+            witnesses=method.witnesses_of,
+        )
+
+    def feed(self, shard: Shard, evidence: Evidence) -> Shard:
+        needed = self.method.witnesses_of
+        return shard if needed is None else replace(shard, witnesses=evidence.witnesses(needed, [shard]))
+
+
+@dataclass(frozen=True)
+class ImageMetricStage(MetricStage):
+    """A metric of each image by itself."""
+
+    method: ImageMetric
+
+    def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
+        images = shard.images
+        classifier = context.classifier.metered(len(images))
+        found = self.method.measure(classifier, images, shard.witnesses, context.streams(self.name, images))
+        rows = measurement_rows(self.name, images, [(m.quantity, m.at, m.values) for m in found])
+        return Part(rows, cost=cost_of(classifier))
+
+
+@dataclass(frozen=True)
+class SetMetricStage(MetricStage):
+    """A metric of the whole set, which is one shard."""
+
+    method: SetMetric
+
+    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
+        return cut(images, len(images))
+
+    def feed(self, shard: Shard, evidence: Evidence) -> Shard:
+        needed = self.method.witnesses_of
+        return shard if needed is None else replace(shard, witnesses=evidence.witnesses(needed, evidence.shards()))
+
+    def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
+        images = shard.images
+        classifier = context.classifier.metered(len(images))
+        streams = context.set_streams(self.name, images)
+        seen = self.method.observe(classifier, images, shard.witnesses, streams, step)
+        found = [(m.quantity, m.at, m.values) for m in seen.measurements]
+        return Part(
+            measurement_rows(self.name, images, found, missing=False),
+            {"statistics": statistic_rows(self.name, seen.statistics)},
+            {name: array(kept) for name, kept in seen.arrays.items()},
+            cost_of(classifier),
+        )
