@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metric_cases import F64, curve, images_of, measure, random_pixels, small_net
+from robusteval.analysis.results import Results
 from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.activations import activation_pattern
@@ -236,7 +237,7 @@ def test_its_cost_is_what_it_says() -> None:
 
 def test_the_report_has_figure_5(tmp_path: Path) -> None:
     rows = [("activation-patterns", f"unchanged_at_{at}", 0.1, [0.5, 0.7]) for at in ("data", "noise")]
-    left, right = CHAPTER.plots(build_paper_run(tmp_path, "mine", [True, True], [], measurements=rows))
+    left, right = CHAPTER.plots(Results(build_paper_run(tmp_path, "mine", [True, True], [], measurements=rows)))
     assert "OpNorm, figure 5 left" in left.title
     assert "OpNorm, figure 5 right" in right.title
     assert left.data["quantity"].tolist() == ["unchanged_at_data"]

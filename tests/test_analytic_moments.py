@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels
+from robusteval.analysis.results import Results
 from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.analytic_moments import AnalyticMoments, agreement, rectified, relative, sampled
 from robusteval.metrics.first_relu import first_relu
@@ -377,7 +378,7 @@ def test_the_chapter_counts_only_images_that_are_told_apart(tmp_path: Path) -> N
     }
     measured = [("analytic-moments", quantity, at, values) for (quantity, at), values in rows.items()]
     run = build_paper_run(tmp_path, "quick", [True, True, True, False], [], measurements=measured)
-    (plot,), (grid,) = chapter.plots(run), chapter.grids(run)
+    (plot,), (grid,) = chapter.plots(Results(run)), chapter.grids(Results(run))
     assert "Moments, theorem 1" in plot.title
     first, second = grid.rows
     assert first[1:3] == ["0.1", "66.7 %"]

@@ -12,6 +12,7 @@ import torch
 
 from attacking import streams
 from oracles import affine, affine_distances, random_images
+from robusteval.analysis.results import Results
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
 from robusteval.attacks.deepfool import DeepFool
@@ -122,7 +123,7 @@ def test_several_checkpoints_attack_one_another(images: Images, tmp_path: Path) 
     )
     runs = audit_together(models, images, protocol, tmp_path, sources=[twin], batch_size=24, device="cpu")
     assert [r.path.name for r in runs] == ["model-1", "model-2", "model-3"]
-    matrix = transfer_matrix(runs)
+    matrix = transfer_matrix([Results(run) for run in runs])
     pairs = set(zip(matrix["source"], matrix["target"], strict=True))
     assert len(matrix) == 2 * 9
     assert pairs == {(s, f"model-{t}") for t in (1, 2, 3) for s in ("model-1", "model-2", "model-3", "twin")} - {

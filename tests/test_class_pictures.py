@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, observe, random_pixels, small_net
 from oracles import affine, affine_distances, random_images
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
+from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
@@ -390,7 +391,7 @@ def test_tampered_numbers_are_named(audited: tuple[Run, Classifier], tmp_path: P
 
 def test_the_report_shows_all_three_under_the_papers_names(audited: tuple[Run, Classifier], tmp_path: Path) -> None:
     run, _ = audited
-    found = {plot.name: plot for chapter in MINE for plot in chapter.plots(run)}
+    found = {plot.name: plot for chapter in MINE for plot in chapter.plots(Results(run))}
     titles = {
         "images-activation-maximization": "What the model sees in each class (SmoothKernels, figure 3)",
         "path-activation-maximization": "What the model sees in each class: the logit on the way",
@@ -406,13 +407,13 @@ def test_the_report_shows_all_three_under_the_papers_names(audited: tuple[Run, C
     for name, images in drawn.items():
         assert save(found[name], tmp_path).count("<image") == images
     assert found["images-activation-maximization"].data["probability"].between(0.9, 1).all()
-    grids = [grid for chapter in MINE for grid in chapter.grids(run)]
+    grids = [grid for chapter in MINE for grid in chapter.grids(Results(run))]
     assert [len(grid.rows) for grid in grids] == [10, 20, 6, 2]
 
 
 def test_the_grid_of_the_report_follows_from_the_statistics(audited: tuple[Run, Classifier]) -> None:
     run, _ = audited
-    big, small = stages(run, "targeted-grid")
+    big, small = stages(Results(run), "targeted-grid")
     assert len(targeted_grid.pairs(big)) == 90
     assert len(targeted_grid.pairs(small)) == 6
     rows = run.table("statistics")
@@ -421,7 +422,7 @@ def test_the_grid_of_the_report_follows_from_the_statistics(audited: tuple[Run, 
         own = rows[(rows["method"] == small.label) & (rows["at"] == at)].set_index("quantity")["value"]
         assert all(row[q] == own[q] for q in ("reached", "target_probability", "distance"))
         assert (row["original"], row["aim"]) == (str(row["source"]), str(row["target"]))
-    lines = targeted_grid.grids(run)[0].rows
+    lines = targeted_grid.grids(Results(run))[0].rows
     assert len(lines) == 20
     expected = int(rows[(rows["method"] == big.label) & (rows["quantity"] == "reached")]["value"].sum())
     for way in ("from", "to"):
@@ -431,7 +432,7 @@ def test_the_grid_of_the_report_follows_from_the_statistics(audited: tuple[Run, 
 def test_the_most_deceptive_images_are_what_the_model_is_surest_of(audited: tuple[Run, Classifier]) -> None:
     run, model = audited
     images = run.table("images").set_index("image_id")
-    for stage in stages(run, "deception"):
+    for stage in stages(Results(run), "deception"):
         arrays = deception.witnesses(stage, list(images.index))
         logits = model.predict(torch.stack([torch.tensor(p) for p in arrays.values()]))
         sure = dict(zip(arrays, logits.double().softmax(1), strict=True))
@@ -450,7 +451,7 @@ def test_a_model_that_is_always_wrong_leaves_the_chapters_empty(demo_folder: Pat
     run, _ = audit(demo_folder, tmp_path, replace(images, labels=(images.labels + 1) % 10))
     assert set(run.table("measurements")["value"].isna()) <= {True}
     for chapter, plots, grids in zip(MINE, (2, 0, 0), (1, 0, 0), strict=True):
-        assert (len(chapter.plots(run)), len(chapter.grids(run))) == (plots, grids)
+        assert (len(chapter.plots(Results(run))), len(chapter.grids(Results(run)))) == (plots, grids)
 
 
 def test_the_papers_tables_have_both_appendices(tmp_path: Path) -> None:

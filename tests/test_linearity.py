@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels, small_net
+from robusteval.analysis.results import Results
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.linearity import Linearity
 from robusteval.models.classifier import Classifier, make_classifier
@@ -134,7 +135,7 @@ def test_many_features_do_not_depend_on_the_batch_size() -> None:
 def test_the_report_has_figure_4(tmp_path: Path) -> None:
     rows = [("linearity", "deviation_random", d, [d, 3 * d, math.nan]) for d in (0.0, 1.0)]
     rows.append(("linearity", "largest_singular_value_adversarial", 0.0, [1.0, 2.0, 3.0]))
-    left, right = CHAPTER.plots(build_paper_run(tmp_path, "mine", [True] * 3, [], measurements=rows))
+    left, right = CHAPTER.plots(Results(build_paper_run(tmp_path, "mine", [True] * 3, [], measurements=rows)))
     assert "OpNorm, figure 4 left" in left.title
     assert "OpNorm, figure 4 right" in right.title
     assert left.data["at"].tolist() == [0.0, 1.0]

@@ -12,6 +12,7 @@ from scipy.stats import beta, binom, norm
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, random_pixels, small_net
+from robusteval.analysis.results import Results
 from robusteval.metrics.noise import Distribution, NoiseRobustness
 from robusteval.models.classifier import Classifier, make_classifier
 from robusteval.reports.chapters import noise as chapter
@@ -158,12 +159,12 @@ def test_a_wrong_prediction_is_kept_like_any_other() -> None:
 
 def test_the_chapter_shows_areas_with_their_interval(tmp_path: Path) -> None:
     run = build_run(tmp_path)
-    (plot,) = chapter.plots(run)
+    (plot,) = chapter.plots(Results(run))
     assert "Gaussian noise" in plot.title
     assert "Moments, figure 6" in plot.title
     assert (plot.data["low"] <= plot.data["share"]).all()
     assert (plot.data["share"] <= plot.data["high"]).all()
-    (grid,) = chapter.grids(run)
+    (grid,) = chapter.grids(Results(run))
     ((stage, _, area, interval, images),) = grid.rows
     assert (stage, area) == ("Gaussian noise", "50.0 %")
     low, high = (float(x) for x in interval.removesuffix(" %").split(" to "))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metric_cases import F64, images_of, measure, small_net
+from robusteval.analysis.results import Results
 from robusteval.attacks.pgd import PGD
 from robusteval.attacks.search.losses import Loss
 from robusteval.core.norms import BALLS, Norm
@@ -187,7 +188,7 @@ def test_the_report_has_the_papers_table(tmp_path: Path) -> None:
         ("operator-norm", "operator_norm_2_inf", 0.0, [1.0, 3.0]),
         ("operator-norm", "operator_norm_inf_1_at_least", 0.0, [4.0, np.nan]),
     ]
-    (grid,) = CHAPTER.grids(build_paper_run(tmp_path, "mine", [True, True], [], measurements=measured))
+    (grid,) = CHAPTER.grids(Results(build_paper_run(tmp_path, "mine", [True, True], [], measurements=measured)))
     assert "OpNorm, table 1" in grid.title
     assert grid.rows == [
         ["L1", "-", "-", "-"],

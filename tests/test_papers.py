@@ -15,6 +15,7 @@ from scipy import stats
 from robusteval.analysis.curves import area, curve
 from robusteval.analysis.distances import reaches, stage_wins, wins
 from robusteval.analysis.intervals import clopper_pearson, mean, mean_share
+from robusteval.analysis.results import Results
 from robusteval.reports import accuracy_curve, paper_tables, write_report
 from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers import PAPERS
@@ -100,7 +101,7 @@ def distances(tmp_path: Path) -> Run:
 
 
 def test_failures_are_counted_and_shown(distances: Run) -> None:
-    found = {(r.stage, r.norm): r for r in reaches(distances)}
+    found = {(r.stage, r.norm): r for r in reaches(Results(distances))}
     deepfool = found["deepfool", "l2"]
     assert (deepfool.n, deepfool.failures) == (4, 1)
     assert deepfool.mean.value == pytest.approx((0.4 + 0.8 + 0) / 3)
@@ -122,7 +123,7 @@ def test_failures_are_counted_and_shown(distances: Run) -> None:
 
 
 def test_the_closest_attack_wins_an_image(distances: Run) -> None:
-    counts = wins(distances)
+    counts = wins(Results(distances))
     # The norms of the protocol's budgets first.
     assert counts.columns.tolist() == ["l2", "l0", "linf"]
     rows = dict(zip(counts.index, counts[["l2", "linf"]].to_numpy().tolist(), strict=True))
@@ -132,7 +133,7 @@ def test_the_closest_attack_wins_an_image(distances: Run) -> None:
 
 
 def test_the_stage_that_broke_an_image_counts_once(distances: Run) -> None:
-    counts = {stage: n for _, stage, n in stage_wins(distances)}
+    counts = {stage: n for _, stage, n in stage_wins(Results(distances))}
     assert counts == {"APGD on cross-entropy": 1, "targeted APGD": 0, "targeted FAB": 1, "Square": 0}
 
 

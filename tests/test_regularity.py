@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, random_pixels, small_net
 from records import with_changes
+from robusteval.analysis.results import Results
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
 from robusteval.metrics.base import Measurement
@@ -242,7 +243,7 @@ def test_the_chapter_has_the_columns_of_table_3(tmp_path: Path) -> None:
         tmp_path, "quick", [True] * 4, [], measurements=[(label, q, at, v) for (q, at), v in rows.items()]
     )
     run = with_changes(run, label, norm=Norm.L2)
-    (grid,) = chapter.grids(run)
+    (grid,) = chapter.grids(Results(run))
     cells = {row[1]: row[2:] for row in grid.rows}
     assert cells["|grad l|"][0] == "3"
     assert cells["|grad l|"][2:] == ["6", "4"]
@@ -251,6 +252,6 @@ def test_the_chapter_has_the_columns_of_table_3(tmp_path: Path) -> None:
     assert cells["omega(0.5), by ascent"][2] == "0.7"
     low, high = (float(x) for x in cells["|grad l|"][1].split(" to "))
     assert 0 <= low < 3 < high
-    (plot,) = chapter.plots(run)
+    (plot,) = chapter.plots(Results(run))
     assert "GradReg, table 3" in plot.title
     assert plot.data.groupby("quantity")["share"].max().eq(1).all()

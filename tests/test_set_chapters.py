@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.auditing.session import run_audit
 from robusteval.auditing.verify import verify
@@ -53,7 +54,7 @@ def test_every_claim_is_computed_again(run: Run) -> None:
 
 
 def test_titles_name_the_papers_figures(run: Run) -> None:
-    plots = [plot for chapter in (covariance, softmax_line, kernels) for plot in chapter.plots(run)]
+    plots = [plot for chapter in (covariance, softmax_line, kernels) for plot in chapter.plots(Results(run))]
     titles = " ".join(plot.title for plot in plots)
     for part in ("SGR, figure 1", "SGR, figure 2", "SGR, figure 5", "SGR, figure 6", "SmoothKernels, figure 1"):
         assert f"({part}" in titles
@@ -66,7 +67,7 @@ def test_covariance_is_drawn_as_measured(run: Run) -> None:
     witnesses = run.table("witnesses")
     fooled = int((witnesses["success"] & (witnesses["linf"] > 0)).sum())
     assert fooled >= 8
-    (grid,) = covariance.grids(run)
+    (grid,) = covariance.grids(Results(run))
     assert grid.rows[0][:3] == ["FGSM, Linf", "grey", str(fooled)]
     length = float(grid.rows[0][3])
     curve = figure(run, "covariance-covariance")
@@ -97,7 +98,7 @@ def test_lines_are_drawn_for_fooled_images(run: Run) -> None:
     at_witness = data[data["t"] == 1].sort_values("probability").groupby("image_id")["class"].last()
     assert (at_image == classes[at_image.index]).all()
     assert (at_witness != classes[at_image.index]).all()
-    (grid,) = softmax_line.grids(run)
+    (grid,) = softmax_line.grids(Results(run))
     assert grid.rows[0][:2] == ["FGSM, Linf", "4"]
 
 
@@ -111,7 +112,7 @@ def test_kernels_are_drawn_and_listed(run: Run) -> None:
     data = figure(run, "kernels-kernels")
     assert torch.allclose(torch.tensor(data["weight"].to_numpy()).float(), weights[:3].detach().flatten(), atol=1e-6)
     assert figure(run, "kernel-spectrum-kernels")["layer"].unique().tolist() == ["conv1", "conv2"]
-    (grid,) = kernels.grids(run)
+    (grid,) = kernels.grids(Results(run))
     assert [row[0] for row in grid.rows] == ["conv1", "conv2"]
     assert all(0 < float(row[2]) < 8 for row in grid.rows)
 
@@ -124,8 +125,8 @@ def test_an_attack_that_fools_nobody_stops_neither_audit_nor_report(demo_folder:
         assert "expected witnesses of 'fgsm-linf'" in status[name][1]
     assert status["kernels"] == ("done", "")
     write_report(run)
-    assert covariance.plots(run) == [] == softmax_line.plots(run)
-    assert covariance.grids(run) == [] == softmax_line.grids(run)
+    assert covariance.plots(Results(run)) == [] == softmax_line.plots(Results(run))
+    assert covariance.grids(Results(run)) == [] == softmax_line.grids(Results(run))
 
 
 def test_matrices_are_drawn_with_a_pixels_channels_side_by_side() -> None:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robusteval.analysis import names
 from robusteval.analysis.curves import closest, within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import AttackRecord, MethodRecord
-from robusteval.results.run import Run
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,12 @@ class Cost:
     """Of the witnesses of a minimum-distance attack."""
 
 
-def costs(run: Run, images: pd.DataFrame, witnesses: pd.DataFrame) -> tuple[Cost, ...]:
+def costs(results: Results, images: pd.DataFrame, witnesses: pd.DataFrame) -> tuple[Cost, ...]:
     """Of every stage, in the order in which they ran."""
-    budgets = run.manifest.protocol.budgets
-    titles, found = names.stages(run), []
+    budgets = results.manifest.protocol.budgets
+    titles, found = results.titles, []
     ids, right = images["image_id"], images.loc[images["correct"], "image_id"]
-    for entry in run.manifest.stages:
+    for entry in results.manifest.stages:
         method = entry if isinstance(entry, MethodRecord) else None
         successes: tuple[Success, ...] = ()
         middle = None

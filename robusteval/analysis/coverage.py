@@ -8,18 +8,20 @@ import numpy as np
 import pandas as pd
 
 from robusteval.analysis.intervals import clopper_pearson
+from robusteval.analysis.results import Results
 from robusteval.core.errors import UserError
 from robusteval.results.run import Run
 
 
-def certified_curve(run: Run, stage: str, radii: Sequence[float] | None = None) -> pd.DataFrame:
+def certified_curve(run: Run | Results, stage: str, radii: Sequence[float] | None = None) -> pd.DataFrame:
     """`certified_accuracy` of one certificate of a run, named by its stage."""
-    table = run.table("certificates")
+    results = Results.of(run)
+    table = results.certificates
     rows = table[table["method"] == stage]
     if rows.empty:
         known = ", ".join(table["method"].unique()) or "none"
         raise UserError(f"expected a certificate of this run ({known}), got {stage}")
-    return certified_accuracy(rows, run.table("images"), radii)
+    return certified_accuracy(rows, results.images, radii)
 
 
 def certified_accuracy(

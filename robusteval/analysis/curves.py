@@ -9,12 +9,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from robusteval.analysis.intervals import Mean, clopper_pearson, mean_share
+from robusteval.analysis.results import Results
 from robusteval.core.norms import BUDGET_TOLERANCE, Norm
 from robusteval.results.run import Run
 
 
 def accuracy_curve(
-    run: Run, norm: str, budgets: Sequence[float] | None = None, stage: str | None = None
+    run: Run | Results, norm: str, budgets: Sequence[float] | None = None, stage: str | None = None
 ) -> pd.DataFrame:
     """Columns budget, share, low, high: the share of all images without a witness within each budget in `norm`
     (l0, l1, l2, linf), by the attack `stage`, or by any attack if it is None, with its 95 % interval.
@@ -22,14 +23,15 @@ def accuracy_curve(
     Without `budgets`, every budget at which the share changes. Beyond the largest budget that a fixed-budget attack
     was given, nothing was tried: there the share is merely at most this.
     """
-    return curve(Distances(run).of(norm, stage), budgets)
+    results = Results.of(run)
+    return curve(Distances(results).of(norm, stage), budgets)
 
 
 class Distances:
     """The closest witnesses of a run, read once."""
 
-    def __init__(self, run: Run) -> None:
-        witnesses, self._bounds = run.table("witnesses"), run.bounds()
+    def __init__(self, results: Results) -> None:
+        witnesses, self._bounds = results.witnesses, results.bounds
         self.ids = self._bounds["image_id"]
         found = witnesses[witnesses["success"]].groupby(["method", "image_id"])[list(Norm)].min()
         self._closest = {

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from robusteval.analysis import names
 from robusteval.analysis.curves import Distances, area
 from robusteval.analysis.intervals import Mean, Median, mean, median
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import CLEAN, AttackRecord
-from robusteval.results.run import Run
 
 AREAS = {"linf": (8 / 255, 32 / 255)}
 """Accuracy is averaged over budgets from 0 to these (SGR table 1: CIFAR10, MNIST), and to the largest of the
@@ -45,15 +45,15 @@ class Reach:
     """(limit, accuracy averaged over [0, limit]); None where the attack was tried at smaller budgets only."""
 
 
-def reaches(run: Run) -> list[Reach]:
+def reaches(results: Results) -> list[Reach]:
     """Per norm that an attack searches in or that the protocol has budgets in: each attack, then all together."""
-    entries = done(run)
-    titles, far = names.stages(run), Distances(run)
-    sizes = image_sizes(run).reindex(far.ids)
-    values = int(np.prod(run.manifest.model.input_shape))
+    entries = done(results)
+    titles, far = results.titles, Distances(results)
+    sizes = image_sizes(results).reindex(far.ids)
+    values = int(np.prod(results.manifest.model.input_shape))
     found = []
-    for norm in norms(run):
-        size, reach = np.asarray(sizes[norm], dtype=np.float64), limits(run, norm)
+    for norm in norms(results):
+        size, reach = np.asarray(sizes[norm], dtype=np.float64), limits(results, norm)
         for e in (*entries, None):
             distance, l2 = (far.of(n, e.name if e else None) for n in (norm, "l2"))
             seen = np.isfinite(distance)
@@ -75,69 +75,69 @@ def reaches(run: Run) -> list[Reach]:
     return found
 
 
-def done(run: Run) -> tuple[AttackRecord, ...]:
+def done(results: Results) -> tuple[AttackRecord, ...]:
     """The attacks that ran."""
-    return run.manifest.ran(AttackRecord)
+    return results.attacks_ran
 
 
-def norms(run: Run) -> list[str]:
+def norms(results: Results) -> list[str]:
     """The norms that an attack of the run searches in or that its protocol has budgets in."""
-    entries = done(run)
-    wanted = {e.norm for e in entries} | ({*run.manifest.protocol.budgets} if entries else set())
-    return [n for n in names.norms(run) if n in wanted]
+    entries = done(results)
+    wanted = {e.norm for e in entries} | ({*results.manifest.protocol.budgets} if entries else set())
+    return [n for n in results.norms if n in wanted]
 
 
-def limits(run: Run, norm: str) -> list[float]:
+def limits(results: Results, norm: str) -> list[float]:
     """How far accuracy is averaged in a norm."""
-    budgets = run.manifest.protocol.budgets.get(Norm(norm), ())
+    budgets = results.manifest.protocol.budgets.get(Norm(norm), ())
     return sorted({*AREAS.get(norm, ()), *([max(budgets)] if budgets else [])})
 
 
-def image_sizes(run: Run) -> pd.DataFrame:
+def image_sizes(results: Results) -> pd.DataFrame:
     """The size of each image's own image, by image id, a column for each norm."""
     orders = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
     sizes = {
         i: [float(np.linalg.norm(array.astype(np.float64).ravel(), order)) for order in orders.values()]
-        for i, array in run.arrays(CLEAN).items()
+        for i, array in results.arrays(CLEAN).items()
     }
     return pd.DataFrame.from_dict(sizes, orient="index", columns=list(orders), dtype=np.float64)
 
 
-def wins(run: Run) -> pd.DataFrame:
+def wins(results: Results) -> pd.DataFrame:
     """How many images each attack is the closest on, the first of equals (GradReg's best distance per image): titles
     as index, a column for each of `norms`."""
-    titles, bounds = names.stages(run), run.bounds()
-    counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in norms(run)}
-    rows = {titles[e.name]: {n: int(c.get(e.name, 0)) for n, c in counts.items()} for e in done(run)}
+    titles, bounds = results.titles, results.bounds
+    counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in norms(results)}
+    rows = {titles[e.name]: {n: int(c.get(e.name, 0)) for n, c in counts.items()} for e in done(results)}
     rows[names.CLEAN] = {n: int(c.get(CLEAN, 0)) for n, c in counts.items()}
     rows["none found"] = {n: int(c.get("", 0)) for n, c in counts.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def stage_wins(run: Run) -> list[tuple[str, str, int]]:
+def stage_wins(results: Results) -> list[tuple[str, str, int]]:
     """Of the ensembles that say which of their stages fooled an image: (attack, stage, images).
 
     An image that several budgets break counts with the smallest that names a stage.
     """
-    titles, rows = names.stages(run), run.table("measurements")
+    titles, rows = results.titles, results.measurements
     rows = rows[(rows["quantity"] == "stage") & (rows["value"] >= 1)]
     rows = rows.sort_values("at", kind="stable").drop_duplicates(["method", "image_id"])
     return [
         (titles[e.name], name, int(((rows["method"] == e.name) & (rows["value"] == i)).sum()))
-        for e in done(run)
+        for e in done(results)
         if (rows["method"] == e.name).any()
         for i, name in enumerate(names.STAGES, start=1)
     ]
 
 
-def measured(run: Run) -> list[tuple[str, str, float, int, float, float]]:
+def measured(results: Results) -> list[tuple[str, str, float, int, float, float]]:
     """What attacks measured beside distances, such as ADef's deformation: (attack, quantity, at, images, mean, median)
     of the finite values."""
-    titles, table = names.stages(run), run.table("measurements")
+    titles, table = results.titles, results.measurements
     rows = table[(table["quantity"] != "stage") & np.isfinite(table["value"])]
     return [
         (titles[e.name], str(quantity), float(at), len(v), float(v.mean()), float(v.median()))
-        for e in done(run)
+        for e in done(results)
         for (quantity, at), v in rows[rows["method"] == e.name].groupby(["quantity", "at"])["value"]
     ]
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from robusteval.analysis import show
 from robusteval.core.norms import Norm
-from robusteval.results.run import Run
 
 FITS = {
     0: "fitted",
@@ -27,18 +24,6 @@ CLEAN = "the image itself"
 """What found the witness of an image that is misclassified as it is."""
 
 
-def stages(run: Run) -> dict[str, str]:
-    """The title of each stage by its name; where two would read alike, the label follows."""
-    found = {record.name: record.title for record in run.manifest.stages}
-    often = Counter(found.values())
-    return {name: f"{title} [{name}]" if often[title] > 1 else title for name, title in found.items()}
-
-
-def norms(run: Run) -> list[str]:
-    """All norms, those in which the protocol has budgets first, in its order."""
-    return list(dict.fromkeys([*run.manifest.protocol.budgets, *Norm]))
-
-
 def axis(norm: str) -> str:
     """What an axis of distances says."""
     return "L0 distance (pixel values changed)" if norm == "l0" else f"{Norm(norm).symbol} distance (pixels in [0, 1])"
@@ -52,12 +37,6 @@ def at(norm: str, budget: float) -> str:
 def bare(title: str, norm: str) -> str:
     """A title without its norm, for where a heading or an axis names that."""
     return title.removesuffix(f", {Norm(norm).symbol}")
-
-
-def classes(run: Run) -> list[str]:
-    """A name for each class; its number where the data set gives none."""
-    given = run.manifest.data.class_names
-    return [given[i] if i < len(given) else str(i) for i in range(run.manifest.model.num_classes)]
 
 
 def subject(key: str) -> str:

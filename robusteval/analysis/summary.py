@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from robusteval.analysis import masking, names
+from robusteval.analysis import masking
 from robusteval.analysis.costs import Cost, costs
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
+from robusteval.analysis.results import Results
 from robusteval.analysis.standing import Budgets, Standing, Width, standings, widths
-from robusteval.results.manifest import AttackRecord, CertificateRecord
+from robusteval.results.manifest import CertificateRecord
 from robusteval.results.run import Run
 
 
@@ -95,12 +96,13 @@ class Summary:
         return tuple(c for c in self.costs if not c.available)
 
 
-def summarise(run: Run) -> Summary:
+def summarise(run: Run | Results) -> Summary:
     """The summary of a finished run, from its tables and its manifest."""
-    images, witnesses, bounds = run.table("images"), run.table("witnesses"), run.bounds()
-    manifest = run.manifest
+    results = Results.of(run)
+    images, witnesses, bounds = results.images, results.witnesses, results.bounds
+    manifest = results.manifest
     budgets = manifest.protocol.budgets
-    attacked = {s.norm for s in run.manifest.ran(AttackRecord)}
+    attacked = {s.norm for s in results.attacks_ran}
     return Summary(
         model=manifest.model.name,
         data=manifest.data.source,
@@ -114,17 +116,17 @@ def summarise(run: Run) -> Summary:
             for budget in sorted(values)
             if attacked
         ),
-        distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in names.norms(run) if n in attacked),
+        distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in results.norms if n in attacked),
         standings=standings(bounds, budgets),
-        norms=tuple(names.norms(run)),
-        widths=widths(bounds, names.norms(run)) if attacked else (),
-        certified=_certified(run, images, budgets),
-        calibrated=_calibrated(run),
-        guarantees=frozenset(s.guarantee for s in run.manifest.ran(CertificateRecord)),
-        costs=costs(run, images, witnesses),
+        norms=tuple(results.norms),
+        widths=widths(bounds, results.norms) if attacked else (),
+        certified=_certified(results, images, budgets),
+        calibrated=_calibrated(results),
+        guarantees=frozenset(s.guarantee for s in results.certificates_ran),
+        costs=costs(results, images, witnesses),
         contradictions=int((bounds["contradictions"] != "").sum()),
-        contradicted=_contradicted(run, bounds),
-        flags=tuple(masking.flags(run)),
+        contradicted=_contradicted(results, bounds),
+        flags=tuple(masking.flags(results)),
     )
 
 
@@ -134,13 +136,13 @@ def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:
     return rows["radius"].where((rows["predicted"] == labels) & ~rows["abstained"], -np.inf).clip(lower=0.0)
 
 
-def _contradicted(run: Run, bounds: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+def _contradicted(results: Results, bounds: pd.DataFrame) -> tuple[tuple[str, int], ...]:
     found = Counter(name for listed in bounds["contradictions"] for name in listed.split("; ") if name)
-    return tuple((title, found[name]) for name, title in names.stages(run).items() if found[name])
+    return tuple((title, found[name]) for name, title in results.titles.items() if found[name])
 
 
-def _certified(run: Run, images: pd.DataFrame, budgets: Budgets) -> tuple[Certified, ...]:
-    titles, table = names.stages(run), run.table("certificates")
+def _certified(results: Results, images: pd.DataFrame, budgets: Budgets) -> tuple[Certified, ...]:
+    titles, table = results.titles, results.certificates
     return tuple(
         Certified(
             stage=entry.name,
@@ -152,7 +154,7 @@ def _certified(run: Run, images: pd.DataFrame, budgets: Budgets) -> tuple[Certif
             budget=budget,
             share=proportion(covered(table[table["method"] == entry.name], images) >= budget),
         )
-        for entry in run.manifest.ran(CertificateRecord)
+        for entry in results.certificates_ran
         for budget in _radii(entry, budgets.get(entry.norm, []))
     )
 
@@ -163,8 +165,8 @@ def _radii(entry: CertificateRecord, budgets: Sequence[float]) -> list[float]:
     return sorted({*budgets} if limit is None else {*(b for b in budgets if b <= limit), limit})
 
 
-def _calibrated(run: Run) -> tuple[Calibrated, ...]:
-    titles = names.stages(run)
+def _calibrated(results: Results) -> tuple[Calibrated, ...]:
+    titles = results.titles
     return tuple(
         Calibrated(
             titles[row["method"]],
@@ -175,6 +177,6 @@ def _calibrated(run: Run) -> tuple[Calibrated, ...]:
             share(row["violated_before"], row["tested"]),
             share(row["violated_after"], row["tested"]),
         )
-        for row in run.table("calibration").to_dict("records")
+        for row in results.calibration.to_dict("records")
         if row["tested"]
     )

@@ -8,17 +8,16 @@ import pandas as pd
 
 from robusteval.analysis.curves import closest, within
 from robusteval.analysis.intervals import proportion
-from robusteval.results.manifest import AttackRecord
-from robusteval.results.run import Run
+from robusteval.analysis.results import Results
 
 
-def transfer_matrix(runs: Sequence[Run]) -> pd.DataFrame:
+def transfer_matrix(runs: Sequence[Results]) -> pd.DataFrame:
     """One row for each attack, budget, source and target: the share of all images that the target still classifies
     correctly, with its 95 % interval. A target under its own attacks is not in it: that is the white-box table."""
     rows = []
-    for run in runs:
-        images, witnesses = run.table("images"), run.table("witnesses")
-        for entry in run.manifest.ran(AttackRecord):
+    for results in runs:
+        images, witnesses = results.images, results.witnesses
+        for entry in results.attacks_ran:
             if entry.source is None:
                 continue
             distances = closest(witnesses, entry.name, entry.norm, images["image_id"])
@@ -31,7 +30,7 @@ def transfer_matrix(runs: Sequence[Run]) -> pd.DataFrame:
                         "norm": entry.norm,
                         "budget": budget,
                         "source": entry.source,
-                        "target": run.manifest.model.name,
+                        "target": results.manifest.model.name,
                         "accuracy": share.value,
                         "low": share.low,
                         "high": share.high,

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robusteval.analysis.results import Results
 from robusteval.core.progress import Progress, Silent
 from robusteval.reports.figures.drawing import save
 from robusteval.reports.formats.exports import exports
 from robusteval.reports.formats.html import as_html
 from robusteval.reports.formats.markdown import as_markdown
 from robusteval.reports.sections.contents import contents
-from robusteval.results.run import Run, atomically
+from robusteval.results.run import atomically
 
 
-def write_report(run: Run, progress: Progress | None = None) -> Path:
+def write_report(results: Results, progress: Progress | None = None) -> Path:
     """Write report.html, report.md, report.json, figures/ (SVG, PNG and CSV) and the tables of the report into a
     finished run; return the path of report.html."""
-    report = contents(run)
+    report = contents(results)
     plots = [plot for section in report.sections for plot in section.plots]
     drawn, told = {}, progress or Silent()
     told.stage("figures", 0, len(plots))
     for plot in plots:
-        drawn[plot.name] = save(plot, run.path / "figures")
+        drawn[plot.name] = save(plot, results.path / "figures")
         told.advance(1)
     texts = {"report.html": as_html(report, drawn), "report.md": as_markdown(report), **exports(report)}
     for name, text in texts.items():
-        atomically(run.path / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
-    return run.path / "report.html"
+        atomically(results.path / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+    return results.path / "report.html"

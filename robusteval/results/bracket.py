@@ -33,10 +33,7 @@ def bracket(images: pd.DataFrame, witnesses: pd.DataFrame, certificates: pd.Data
         by = closest["method"].reindex(ids).fillna("").to_numpy(object)
         data[f"upper_{norm}"] = np.where(wrong, 0.0, upper)
         data[f"upper_{norm}_method"] = np.where(wrong, "clean", by)
-    labels = certificates["image_id"].map(images.set_index("image_id")["label"])
-    usable = certificates.assign(
-        radius=certificates["radius"].where((certificates["predicted"] == labels) & ~certificates["abstained"], 0.0)
-    )
+    usable = certificates.assign(radius=usable_radii(certificates, images))
     for kind in ("proof", "confidence"):
         of_kind = usable[(usable["kind"] == kind) & (usable["radius"] > 0)]
         if kind == "proof":
@@ -58,6 +55,13 @@ def bracket(images: pd.DataFrame, witnesses: pd.DataFrame, certificates: pd.Data
                 contradictions[i].append(str(method))
     data["contradictions"] = ["; ".join(methods) for methods in contradictions]
     return BOUNDS_TABLE.frame(data).assign(**lower)
+
+
+def usable_radii(certificates: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:
+    """The radius of each row: 0 where the certificate abstained or speaks for a class that is not the label."""
+    labels = certificates["image_id"].map(images.set_index("image_id")["label"])
+    counts = (certificates["predicted"] == labels) & ~certificates["abstained"]
+    return certificates["radius"].where(counts, 0.0)
 
 
 def refuted_proofs(bounds: pd.DataFrame) -> list[str]:

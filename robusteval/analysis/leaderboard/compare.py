@@ -11,9 +11,9 @@ from robusteval.analysis import masking
 from robusteval.analysis.leaderboard.board import Board, Column, Entry, Score
 from robusteval.analysis.leaderboard.ranks import places
 from robusteval.analysis.leaderboard.scores import scores
+from robusteval.analysis.results import Results
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.core.errors import UserError
-from robusteval.results.run import Run
 
 _SAME: dict[str, Callable[[Board], Any]] = {
     "images": lambda b: b.data_fingerprint,
@@ -22,27 +22,27 @@ _SAME: dict[str, Callable[[Board], Any]] = {
 """What boards must share to be one."""
 
 
-def board_of(run: Run) -> Board:
+def board_of(results: Results) -> Board:
     """A board of one model. Raises UserError if the run is not finished."""
-    manifest = run.manifest
+    manifest = results.manifest
     if manifest.status != "complete":
-        raise UserError(f"expected finished runs, got {run.path}, which its audit command continues")
-    found = list(scores(run))
-    serious = tuple(f.title for f in masking.flags(run) if f.severity == "serious")
+        raise UserError(f"expected finished runs, got {results.path}, which its audit command continues")
+    found = list(scores(results))
+    serious = tuple(f.title for f in masking.flags(results) if f.severity == "serious")
     entry = Entry(
         model=manifest.model.name,
         fingerprint=manifest.model.fingerprint,
         architecture=manifest.model.arch,
-        run=str(run.path),
+        run=str(results.path),
         scores={column.key: score for column, score in found},
         flags=serious,
-        transfer=_transfer(run),
+        transfer=_transfer(results),
     )
     return Board(
         robusteval=version("robusteval"),
         data=manifest.data.source,
         data_fingerprint=manifest.data.fingerprint,
-        images=tuple(sorted(run.table("images")["image_id"])),
+        images=tuple(sorted(results.images["image_id"])),
         protocol=manifest.protocol.model_dump(mode="json", exclude_none=True),
         columns=tuple(column for column, _ in found),
         entries=(entry,),
@@ -119,9 +119,9 @@ def _best_first(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=order)
 
 
-def _transfer(run: Run) -> dict[str, dict[str, float]]:
+def _transfer(results: Results) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for row in transfer_matrix([run]).to_dict("records"):
+    for row in transfer_matrix([results]).to_dict("records"):
         at = f"{row['title']} {row['norm']} {row['budget']!r}"
         found.setdefault(at, {})[row["source"]] = row["accuracy"]
     return found

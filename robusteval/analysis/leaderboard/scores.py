@@ -11,23 +11,23 @@ from robusteval.analysis import names, show
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import mean, mean_share, median, proportion
 from robusteval.analysis.leaderboard.board import Column, Score
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import covered
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import AttackRecord, CertificateRecord, MetricRecord
-from robusteval.results.run import Run
+from robusteval.results.manifest import MetricRecord
 
 Values = NDArray[np.float64]
 
 
-def scores(run: Run) -> Iterator[tuple[Column, Score]]:
+def scores(results: Results) -> Iterator[tuple[Column, Score]]:
     """Accuracies, distances, radii, noise area and cost of a run, in the order of the board's columns. Values of images
     are in the order of their ids."""
-    bounds = run.bounds().sort_values("image_id", ignore_index=True)
+    bounds = results.bounds.sort_values("image_id", ignore_index=True)
     yield Column(key="clean", title="Clean accuracy", kind="share"), _share(bounds["correct"].to_numpy(), Round.NEAREST)
     standing = []
-    attacked = {s.norm for s in run.manifest.ran(AttackRecord)}
-    for norm, budgets in run.manifest.protocol.budgets.items():
+    attacked = {s.norm for s in results.attacks_ran}
+    for norm, budgets in results.manifest.protocol.budgets.items():
         for budget in sorted(budgets) if attacked else ():
             left = ~within(bounds[f"upper_{norm}"], budget).to_numpy()
             standing.append(left)
@@ -43,11 +43,11 @@ def scores(run: Run) -> Iterator[tuple[Column, Score]]:
             Column(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
             _share(np.all(standing, axis=0), Round.UP),
         )
-    for searched in (n for n in names.norms(run) if n in attacked):
+    for searched in (n for n in results.norms if n in attacked):
         yield from _distances(bounds[f"upper_{searched}"].to_numpy(dtype=np.float64), searched)
-    yield from _radii(run)
-    yield from _noise(run)
-    yield _cost(run)
+    yield from _radii(results)
+    yield from _noise(results)
+    yield _cost(results)
 
 
 def _share(hits: NDArray[np.bool_], rounding: Round) -> Score:
@@ -92,9 +92,9 @@ def _distances(far: Values, norm: str) -> Iterator[tuple[Column, Score]]:
     )
 
 
-def _radii(run: Run) -> Iterator[tuple[Column, Score]]:
-    titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
-    for entry in run.manifest.ran(CertificateRecord):
+def _radii(results: Results) -> Iterator[tuple[Column, Score]]:
+    titles, images, table = results.titles, results.images, results.certificates
+    for entry in results.certificates_ran:
         rows = table[table["method"] == entry.name].sort_values("image_id")
         if rows.empty:
             continue
@@ -124,9 +124,9 @@ def _radii(run: Run) -> Iterator[tuple[Column, Score]]:
         )
 
 
-def _noise(run: Run) -> Iterator[tuple[Column, Score]]:
-    table, titles = run.table("measurements"), names.stages(run)
-    for entry in run.manifest.of(MetricRecord):
+def _noise(results: Results) -> Iterator[tuple[Column, Score]]:
+    table, titles = results.measurements, results.titles
+    for entry in results.manifest.of(MetricRecord):
         rows = table[(table["method"] == entry.name) & (table["quantity"] == "noise_area")].sort_values("image_id")
         if rows.empty:
             continue
@@ -146,9 +146,9 @@ def _noise(run: Run) -> Iterator[tuple[Column, Score]]:
         )
 
 
-def _cost(run: Run) -> tuple[Column, Score]:
-    n = len(run.table("images"))
-    value = sum(s.cost.forwards + s.cost.backwards for s in run.manifest.stages) / n
+def _cost(results: Results) -> tuple[Column, Score]:
+    n = len(results.images)
+    value = sum(s.cost.forwards + s.cost.backwards for s in results.manifest.stages) / n
     note = "evaluations of the model an image, forward and backward, of the whole audit; counted, not estimated"
     column = Column(key="cost", title="Cost", kind="cost", higher_is_better=False, note=note)
     return column, Score(value=value, low=value, high=value, shown=show.count(value), interval="-")

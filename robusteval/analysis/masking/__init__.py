@@ -6,6 +6,7 @@ from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.attacked import Attacked
 from robusteval.analysis.masking.flag import Flag
 from robusteval.analysis.masking.probe import Probe
+from robusteval.analysis.results import Results
 from robusteval.metrics.masking_constants import METRIC
 from robusteval.results.manifest import MetricRecord
 from robusteval.results.run import Run
@@ -13,20 +14,21 @@ from robusteval.results.run import Run
 __all__ = ["Flag", "flags"]
 
 
-def flags(run: Run) -> list[Flag]:
+def flags(run: Run | Results) -> list[Flag]:
     """All flags that a finished run raises, the serious ones first.
 
     Without the metric `gradient-masking` only those that follow from the witnesses. Misclassified images, which no
     attack touches, count in none of them.
     """
-    images = run.table("images")
+    results = Results.of(run)
+    images = results.images
     right = images.loc[images["correct"], "image_id"]
     if right.empty:
         return []
-    attacked = Attacked(run, right)
+    attacked = Attacked(results, right)
     raised = [*attacked.contests(), *attacked.square(), *attacked.stalls(), *attacked.unbounded()]
-    measurements = run.table("measurements")
-    for entry in run.manifest.of(MetricRecord):
+    measurements = results.measurements
+    for entry in results.manifest.of(MetricRecord):
         if entry.method == METRIC and entry.done and entry.norm is not None:
             rows = measurements[(measurements["method"] == entry.name) & measurements["image_id"].isin(right)]
             raised += [*Probe(entry.norm, rows).flags()]

@@ -11,9 +11,9 @@ from robusteval.analysis import names, show
 from robusteval.analysis.curves import closest
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.flag import Flag, Hits, flag, paired, plateau, rare
+from robusteval.analysis.results import Results
 from robusteval.core.norms import BUDGET_TOLERANCE
 from robusteval.results.manifest import AttackRecord
-from robusteval.results.run import Run
 
 SQUARE_STAGE = 4
 """What `auto` measures as `stage` where only its last one, Square, fooled the image."""
@@ -22,11 +22,11 @@ SQUARE_STAGE = 4
 class Attacked:
     """What the attacks of a run did to the images that are right."""
 
-    def __init__(self, run: Run, right: pd.Series[str]) -> None:
-        self.run, self.right = run, right
-        self.titles = names.stages(run)
-        self.witnesses = run.table("witnesses")
-        self.done = run.manifest.ran(AttackRecord)
+    def __init__(self, results: Results, right: pd.Series[str]) -> None:
+        self.results, self.right = results, right
+        self.titles = results.titles
+        self.witnesses = results.witnesses
+        self.done = results.attacks_ran
         self.distances = {
             e.name: closest(self.witnesses, e.name, e.norm, right).to_numpy(np.float64) for e in self.done
         }
@@ -42,7 +42,7 @@ class Attacked:
 
     def places(self) -> list[tuple[str, float]]:
         """Every norm and budget of the run."""
-        stated = [(norm, b) for norm, values in self.run.manifest.protocol.budgets.items() for b in values]
+        stated = [(norm, b) for norm, values in self.results.manifest.protocol.budgets.items() for b in values]
         return sorted({*stated, *((e.norm, b) for e in self.done for b in e.budgets)})
 
     def contests(self) -> Iterator[Flag]:
@@ -64,7 +64,7 @@ class Attacked:
 
     def square(self) -> Iterator[Flag]:
         """What only the last stage of `auto` found."""
-        rows = self.run.table("measurements")
+        rows = self.results.measurements
         for entry in (e for e in self.done if e.method == "auto"):
             stages = rows[(rows["method"] == entry.name) & (rows["quantity"] == "stage")]
             last = stages.loc[stages["value"] == SQUARE_STAGE, "image_id"]
@@ -82,7 +82,7 @@ class Attacked:
 
     def unbounded(self) -> Iterator[Flag]:
         """The images that survive every white-box attack that may turn them into anything."""
-        size = float(np.prod(self.run.manifest.model.input_shape))
+        size = float(np.prod(self.results.manifest.model.input_shape))
         enough = {n: masking.UNBOUNDED * size**power for n, power in (("l1", 1), ("l2", 0.5), ("linf", 0))}
         free = [
             e

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from robusteval.analysis import names, show
 from robusteval.analysis.intervals import proportion
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import covered
 from robusteval.core.errors import UserError
@@ -45,38 +46,39 @@ class Statement:
     covers: str
 
 
-def write_certification(run: Run) -> Path:
+def write_certification(run: Run | Results) -> Path:
     """Write certification.html, tables/certification.csv and the coverage figures into a finished run.
 
     Raises UserError if no certificate ran.
     """
-    found = list(statements(run))
+    results = Results.of(run)
+    found = list(statements(results))
     if not found:
-        raise UserError(f"expected a run with a certificate in {run.path}, got none that ran")
-    table = per_image(run)
-    atomically(run.path / "tables" / "certification.csv", lambda path: table.to_csv(path, index=False))
+        raise UserError(f"expected a run with a certificate in {results.path}, got none that ran")
+    table = per_image(results)
+    atomically(results.path / "tables" / "certification.csv", lambda path: table.to_csv(path, index=False))
     page = render(
         "certification.html",
         "certification.js",
-        manifest=run.manifest,
+        manifest=results.manifest,
         statements=found,
         not_guaranteed=NOT_GUARANTEED,
-        shares=shares(run),
-        figures=[(plot, save(plot, run.path / "figures")) for plot in coverage(run)],
+        shares=shares(results),
+        figures=[(plot, save(plot, results.path / "figures")) for plot in coverage(results)],
         headings=["Name", "Class", "Predicted", *(s.title for s in found)],
-        images=_rows(run, table),
-        unavailable=[s for s in run.manifest.of(CertificateRecord) if not s.done],
+        images=_rows(results, table),
+        unavailable=[s for s in results.manifest.of(CertificateRecord) if not s.done],
         names=names,
     )
-    path = run.path / "certification.html"
+    path = results.path / "certification.html"
     atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
 
 
-def statements(run: Run) -> Iterator[Statement]:
+def statements(results: Results) -> Iterator[Statement]:
     """What each certificate that ran says, in the order of the protocol."""
-    titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
-    for entry in _done(run):
+    titles, images, table = results.titles, results.images, results.certificates
+    for entry in _done(results):
         norm = Norm(entry.norm).symbol
         radii = covered(table[table["method"] == entry.name], images)
         share = proportion(radii > 0)
@@ -114,12 +116,12 @@ def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
             )
 
 
-def shares(run: Run) -> Grid:
+def shares(results: Results) -> Grid:
     """Certified accuracy: images classified correctly with at least each radius, for each certificate."""
-    titles, images, table = names.stages(run), run.table("images"), run.table("certificates")
-    budgets = run.manifest.protocol.budgets
+    titles, images, table = results.titles, results.images, results.certificates
+    budgets = results.manifest.protocol.budgets
     rows = []
-    for entry in _done(run):
+    for entry in _done(results):
         radii = covered(table[table["method"] == entry.name], images)
         for radius in sorted(budgets.get(entry.norm, [])):
             share = proportion(radii >= radius)
@@ -131,10 +133,10 @@ def shares(run: Run) -> Grid:
     return Grid("Certified accuracy", headings, rows, text=4, note=note)
 
 
-def per_image(run: Run) -> pd.DataFrame:
+def per_image(results: Results) -> pd.DataFrame:
     """One row an image: its class, and the radius of each certificate, 0 where it abstains or names another class."""
-    images, table, titles = run.table("images"), run.table("certificates"), names.stages(run)
-    classes = names.classes(run)
+    images, table, titles = results.images, results.certificates, results.titles
+    classes = results.classes
     found = pd.DataFrame(
         {
             "image_id": images["image_id"],
@@ -142,16 +144,16 @@ def per_image(run: Run) -> pd.DataFrame:
             "predicted": [classes[i] for i in images["predicted"]],
         }
     )
-    for entry in _done(run):
+    for entry in _done(results):
         rows = table[table["method"] == entry.name]
         radii = covered(rows, images).set_axis(rows["image_id"])
         found[titles[entry.name]] = radii.reindex(images["image_id"]).to_numpy()
     return found
 
 
-def _rows(run: Run, table: pd.DataFrame) -> dict[str, Any]:
+def _rows(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     """What the script in the page shows, escaped."""
-    norms = [entry.norm for entry in _done(run)]
+    norms = [entry.norm for entry in _done(results)]
     rows = []
     for row in table.itertuples(index=False):
         image_id, label, predicted, *radii = row
@@ -167,6 +169,6 @@ def _rows(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": [{"kind": kind, "edge": i == 3} for i, kind in enumerate(kinds)], "rows": rows}
 
 
-def _done(run: Run) -> list[CertificateRecord]:
-    table = run.table("certificates")
-    return [s for s in run.manifest.ran(CertificateRecord) if (table["method"] == s.name).any()]
+def _done(results: Results) -> list[CertificateRecord]:
+    table = results.certificates
+    return [s for s in results.certificates_ran if (table["method"] == s.name).any()]

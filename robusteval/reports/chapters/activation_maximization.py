@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robusteval.analysis import names
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import fixed, percent
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import COLOURS, Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
 QUANTITIES = ("logit_start", "logit", "probability")
 
 
-def plots(run: Run) -> list[Plot]:
-    return [plot for stage in stages(run, "activation-maximization") for plot in (*_images(stage), *_path(stage))]
+def plots(results: Results) -> list[Plot]:
+    return [plot for stage in stages(results, "activation-maximization") for plot in (*_images(stage), *_path(stage))]
 
 
-def grids(run: Run) -> list[Grid]:
-    return [_numbers(stage) for stage in stages(run, "activation-maximization")]
+def grids(results: Results) -> list[Grid]:
+    return [_numbers(stage) for stage in stages(results, "activation-maximization")]
 
 
 def seen(stage: Stage) -> pd.DataFrame:
     """Columns class, name and the QUANTITIES, a row for each class that was seen."""
     rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
     table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
-    titles = names.classes(stage.run)
+    titles = stage.results.classes
     classes = [k for k in range(len(titles)) if f"class-{k}" in stage.arrays]
     table = table.reindex([float(k) for k in classes])
     table.insert(0, "class", classes)
@@ -63,7 +62,7 @@ def _images(stage: Stage) -> list[Plot]:
 
 def left_out(stage: Stage, shown: int) -> str:
     """What a caption says where not all classes are in the figure."""
-    total = len(names.classes(stage.run))
+    total = len(stage.results.classes)
     return f" The first {shown} of {total:,} classes were looked at." if shown < total else ""
 
 

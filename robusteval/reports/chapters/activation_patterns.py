@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import Plot
-from robusteval.results.run import Run
 
 DATA = {"unchanged_at_data": "uniform noise", "unchanged_adversarial": "towards the witness, as far"}
 NOISE = {"unchanged_at_noise": "uniform noise"}
 AXES = ("magnitude of the noise: uniform in plus or minus this (pixels in [0, 1])", "ReLUs unchanged")
 
 
-def plots(run: Run) -> list[Plot]:
-    measured = [stage for stage in stages(run, "activation-patterns") if len(stage.measurements)]
+def plots(results: Results) -> list[Plot]:
+    measured = [stage for stage in stages(results, "activation-patterns") if len(stage.measurements)]
     return [plot for stage in measured for plot in (_at_data(stage), _at_noise(stage))]
 
 

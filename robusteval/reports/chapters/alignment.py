@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from robusteval.analysis import show
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
 from robusteval.reports.chapters.ranks import curves, table
 from robusteval.reports.figures.drawing import FAINT, Plot, legend
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,12 +22,12 @@ ENOUGH = 0.5
 """A rank is drawn if so large a share of the images has a singular vector there: the rest is a few odd images."""
 
 
-def plots(run: Run) -> list[Plot]:
-    return [_alignment(stage) for stage in _measured(run)]
+def plots(results: Results) -> list[Plot]:
+    return [_alignment(stage) for stage in _measured(results)]
 
 
-def grids(run: Run) -> list[Grid]:
-    return [_table(stage) for stage in _measured(run)]
+def grids(results: Results) -> list[Grid]:
+    return [_table(stage) for stage in _measured(results)]
 
 
 def chance(dimensions: int) -> float:
@@ -35,8 +35,8 @@ def chance(dimensions: int) -> float:
     return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
 
 
-def _measured(run: Run) -> list[Stage]:
-    return [stage for stage in stages(run, "alignment") if len(stage.measurements)]
+def _measured(results: Results) -> list[Stage]:
+    return [stage for stage in stages(results, "alignment") if len(stage.measurements)]
 
 
 def _alignment(stage: Stage) -> Plot:
@@ -77,7 +77,7 @@ def _data(stage: Stage) -> pd.DataFrame:
 
 
 def _chance(stage: Stage) -> float:
-    return chance(math.prod(stage.run.manifest.model.input_shape))
+    return chance(math.prod(stage.results.manifest.model.input_shape))
 
 
 CHAPTER = Chapter("alignment", "Alignment", plots, grids)

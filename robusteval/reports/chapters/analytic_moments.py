@@ -9,10 +9,10 @@ import pandas as pd
 
 from robusteval.analysis import show
 from robusteval.analysis.intervals import proportion
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
 from robusteval.reports.figures.drawing import COLOURS, DASHES, MARKERS, Plot, legend, legend_height, share_axis
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,13 +28,13 @@ ERRORS = {
 COLUMNS = ["output_error", "clean_error", "output_uncertainty", "mean_error", "deviation_error"]
 
 
-def plots(run: Run) -> list[Plot]:
-    return [_surrogate(stage) for stage in stages(run, "analytic-moments") if len(stage.measurements)]
+def plots(results: Results) -> list[Plot]:
+    return [_surrogate(stage) for stage in stages(results, "analytic-moments") if len(stage.measurements)]
 
 
-def grids(run: Run) -> list[Grid]:
+def grids(results: Results) -> list[Grid]:
     rows = []
-    for stage in stages(run, "analytic-moments"):
+    for stage in stages(results, "analytic-moments"):
         shares = agreements(stage).set_index(["quantity", "sigma"])
         errors = means(stage.measurements, COLUMNS).set_index(["quantity", "at"])["mean"]
         for sigma in sorted(stage.measurements["at"].unique()):
@@ -72,7 +72,7 @@ def agreements(stage: Stage) -> pd.DataFrame:
     rows = stage.measurements[stage.measurements["quantity"].isin(["monte_carlo_class", "agreement"])]
     wide = rows.pivot(index=["at", "image_id"], columns="quantity", values="value").reset_index()
     wide = wide.reindex(columns=["at", "image_id", "monte_carlo_class", "agreement"])
-    predicted = stage.run.table("images").set_index("image_id")["predicted"]
+    predicted = stage.results.images.set_index("image_id")["predicted"]
     wide["clean_agreement"] = wide["image_id"].map(predicted) == wide["monte_carlo_class"]
     found = []
     for sigma, group in wide.groupby("at"):

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robusteval.analysis import names
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.formats.grid import Grid
 from robusteval.results.manifest import MetricRecord
-from robusteval.results.run import Arrays, Run
+from robusteval.results.run import Arrays
 
 
-def nothing(run: Run) -> list[Any]:
+def nothing(results: Results) -> list[Any]:
     return []
 
 
@@ -31,15 +31,15 @@ class Chapter:
 
     method: str
     title: str
-    plots: Callable[[Run], list[Plot]]
-    grids: Callable[[Run], list[Grid]] = nothing
+    plots: Callable[[Results], list[Plot]]
+    grids: Callable[[Results], list[Grid]] = nothing
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
     """A stage of a metric that ran: its label in the protocol, its title, its entry in the manifest."""
 
-    run: Run
+    results: Results
     label: str
     title: str
     entry: MetricRecord
@@ -58,7 +58,7 @@ class Stage:
     @property
     def attack(self) -> str:
         """The title of the attack whose witnesses it measured."""
-        return names.stages(self.run)[self.settings["witnesses"]]
+        return self.results.titles[self.settings["witnesses"]]
 
     @cached_property
     def measurements(self) -> pd.DataFrame:
@@ -72,19 +72,19 @@ class Stage:
 
     @cached_property
     def arrays(self) -> Arrays:
-        return self.run.arrays(self.label)
+        return self.results.arrays(self.label)
 
     def _rows(self, name: str) -> pd.DataFrame:
-        table = self.run.table(name)
+        table = self.results.table(name)
         found: pd.DataFrame = table[(table["method"] == self.label) & np.isfinite(table["value"])]
         return found
 
 
-def stages(run: Run, method: str) -> list[Stage]:
+def stages(results: Results, method: str) -> list[Stage]:
     """The stages of a metric that ran, in the order of the protocol."""
-    titles = names.stages(run)
-    entries = [s for s in run.manifest.of(MetricRecord) if s.method == method and s.done]
-    return [Stage(run, s.name, titles[s.name], s) for s in entries]
+    titles = results.titles
+    entries = [s for s in results.manifest.of(MetricRecord) if s.method == method and s.done]
+    return [Stage(results, s.name, titles[s.name], s) for s in entries]
 
 
 def means(rows: pd.DataFrame, quantities: Collection[str]) -> pd.DataFrame:

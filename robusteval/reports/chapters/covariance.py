@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis import show
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import COLOURS, FAINT, INK, Plot, legend, legend_height, style
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,10 +28,10 @@ IMAGES = "images"
 _RGB = ("#d55e00", "#009e73", "#0072b2")
 
 
-def plots(run: Run) -> list[Plot]:
-    found = stages(run, "covariance")
+def plots(results: Results) -> list[Plot]:
+    found = stages(results, "covariance")
     kept = [stage for stage in found if "perturbations" in stage.arrays]
-    shape = run.manifest.model.input_shape
+    shape = results.manifest.model.input_shape
     matrices = [_perturbations(kept, shape), _long_range(kept[0], shape)] if kept else []
     return [
         *matrices,
@@ -221,12 +221,12 @@ def _beside(found: list[Stage], channels: int) -> Plot:
     return Plot("covariance-functions", title, caption, data[columns], draw, 3.0 + legend_height(lines))
 
 
-def grids(run: Run) -> list[Grid]:
-    channels = run.manifest.model.input_shape[0]
+def grids(results: Results) -> list[Grid]:
+    channels = results.manifest.model.input_shape[0]
     rows = [
         [stage.attack, _pair(c, d, channels), f"{function(stage, 'perturbations')[1][0]:,.0f}"]
         + [_length(stage, f"{prefix}decay_length_{c}_{d}") for prefix in ("", "data_")]
-        for stage in stages(run, "covariance")
+        for stage in stages(results, "covariance")
         for c, d in pairs(channels)
     ]
     note = (

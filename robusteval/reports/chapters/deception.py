@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from robusteval.analysis import names
 from robusteval.analysis.intervals import mean_share
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import fixed, percent
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import Plot
@@ -15,20 +15,20 @@ from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import closest
 from robusteval.reports.formats.grid import Grid
 from robusteval.results.manifest import CLEAN
-from robusteval.results.run import Arrays, Run
+from robusteval.results.run import Arrays
 
 CLASSES = 20
 """Of more classes only the first so many that have a witness are drawn."""
 
 
-def plots(run: Run) -> list[Plot]:
-    return [plot for stage in stages(run, "deception") for plot in _images(stage)]
+def plots(results: Results) -> list[Plot]:
+    return [plot for stage in stages(results, "deception") for plot in _images(stage)]
 
 
-def grids(run: Run) -> list[Grid]:
+def grids(results: Results) -> list[Grid]:
     """The mean confidence of all witnesses, a row for each attack."""
     rows = []
-    for stage in stages(run, "deception"):
+    for stage in stages(results, "deception"):
         table = deceptive(stage)
         if len(table):
             middle, highest = mean_share(table["confidence"]), fixed(table["confidence"].max(), 3)
@@ -48,7 +48,7 @@ def deceptive(stage: Stage) -> pd.DataFrame:
     table = rows.pivot_table(index="image_id", columns="quantity", values="value")
     table = table.reindex(columns=["deceptive_class", "deceptive_confidence"]).dropna()
     table = table.rename(columns={"deceptive_class": "wrong", "deceptive_confidence": "confidence"}).reset_index()
-    labels = stage.run.table("images").set_index("image_id")["label"]
+    labels = stage.results.images.set_index("image_id")["label"]
     table.insert(1, "label", table["image_id"].map(labels))
     return table.astype({"wrong": int}).rename_axis(columns=None)
 
@@ -57,23 +57,23 @@ def most_deceptive(stage: Stage) -> pd.DataFrame:
     """The row of `deceptive` with the highest confidence for each label, the first by id among equals; and the names
     of both classes."""
     table = deceptive(stage).sort_values(["label", "confidence"], ascending=[True, False], kind="stable")
-    titles = names.classes(stage.run)
+    titles = stage.results.classes
     best = table.drop_duplicates("label").reset_index(drop=True)
     return best.assign(original=best["label"].map(titles.__getitem__), seen=best["wrong"].map(titles.__getitem__))
 
 
 def witnesses(stage: Stage, ids: Collection[str]) -> Arrays:
     """By image id, the witnesses that were measured: the closest of the stage's attack, in its own norm."""
-    rows = stage.run.table("witnesses")
+    rows = stage.results.witnesses
     own = rows[(rows["method"] == stage.settings["witnesses"]) & rows["image_id"].isin(ids)]
     if own.empty:
         return {}
-    return {i: witness for i, _, witness in closest(stage.run, own["norm"].iloc[0], own) if witness is not None}
+    return {i: witness for i, _, witness in closest(stage.results, own["norm"].iloc[0], own) if witness is not None}
 
 
 def _images(stage: Stage) -> list[Plot]:
     best = most_deceptive(stage).head(CLASSES)
-    images, found = stage.run.arrays(CLEAN), witnesses(stage, best["image_id"].tolist())
+    images, found = stage.results.arrays(CLEAN), witnesses(stage, best["image_id"].tolist())
     return [_plot(stage, best[i : i + COLUMNS], i, images, found) for i in range(0, len(best), COLUMNS)]
 
 

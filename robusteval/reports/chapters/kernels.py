@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis import show
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import FAINT, Plot, legend, legend_height, style
 from robusteval.reports.formats.grid import Grid
 from robusteval.results.manifest import CLEAN
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +24,8 @@ QUANTITIES = ("smoothness", "smoothness_normalised", "high_frequency_share")
 ROWS = {"kernel": "(a) kernel", "magnitude": "(b) |DFT|", "response": "(c) response"}
 
 
-def plots(run: Run) -> list[Plot]:
-    found = stages(run, "kernels")
+def plots(results: Results) -> list[Plot]:
+    found = stages(results, "kernels")
     return [*(_images(stage) for stage in found if stage.arrays), *(_spectra(stage) for stage in found)]
 
 
@@ -83,7 +83,7 @@ def _images(stage: Stage) -> Plot:
                     axes.set_title(f"kernel {i + 1}")
             axes_row[0].set_ylabel(title)
 
-    first = min(stage.run.arrays(CLEAN))
+    first = min(stage.results.arrays(CLEAN))
     caption = (
         "The first kernels of the first convolution: their weights (mid-grey is zero; the mean over input channels "
         "unless these are colours), their Fourier magnitude with frequency 0 in the middle, from 0 in black to the "
@@ -115,8 +115,8 @@ def _table(kernel: int, weights: NDArray[Any]) -> pd.DataFrame:
     )
 
 
-def grids(run: Run) -> list[Grid]:
-    return [_smoothness(stage) for stage in stages(run, "kernels")]
+def grids(results: Results) -> list[Grid]:
+    return [_smoothness(stage) for stage in stages(results, "kernels")]
 
 
 def _smoothness(stage: Stage) -> Grid:

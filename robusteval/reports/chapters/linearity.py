@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import Plot
-from robusteval.results.run import Run
 
 WAYS = {"random": "random directions", "adversarial": "towards the witness"}
 DISTANCE = "L2 distance from the image (pixels in [0, 1])"
 
 
-def plots(run: Run) -> list[Plot]:
-    measured = [stage for stage in stages(run, "linearity") if len(stage.measurements)]
+def plots(results: Results) -> list[Plot]:
+    measured = [stage for stage in stages(results, "linearity") if len(stage.measurements)]
     return [plot for stage in measured for plot in (_deviation(stage), _singular_value(stage))]
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 
 from robusteval.analysis import show
 from robusteval.analysis.intervals import Mean, Proportion, mean_share, proportion
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import COLOURS, MARKERS, Plot, share_axis
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,15 +24,15 @@ KEPT = {
 AREAS = {"kept": "noise_area", "kept_single": "noise_area_single", "kept_probability": "noise_area_probability"}
 
 
-def plots(run: Run) -> list[Plot]:
+def plots(results: Results) -> list[Plot]:
     """Share of images whose prediction survives noise, against its standard deviation."""
-    return [_kept(stage) for stage in stages(run, "noise") if len(stage.measurements)]
+    return [_kept(stage) for stage in stages(results, "noise") if len(stage.measurements)]
 
 
-def grids(run: Run) -> list[Grid]:
+def grids(results: Results) -> list[Grid]:
     """The areas under these curves."""
     rows = []
-    for stage in stages(run, "noise"):
+    for stage in stages(results, "noise"):
         for quantity, label in KEPT.items():
             areas = stage.measurements[stage.measurements["quantity"] == AREAS[quantity]]["value"]
             if len(areas):

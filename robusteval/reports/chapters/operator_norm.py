@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from robusteval.analysis import show
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters.base import Chapter, Stage, means, nothing, stages
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 BALLS = ("l1", "l2", "linf")
 
@@ -17,8 +17,8 @@ def quantities(p: str, q: str) -> tuple[str, str]:
     return exact, f"{exact}_at_least"
 
 
-def grids(run: Run) -> list[Grid]:
-    return [_norms(stage) for stage in stages(run, "operator-norm") if len(stage.measurements)]
+def grids(results: Results) -> list[Grid]:
+    return [_norms(stage) for stage in stages(results, "operator-norm") if len(stage.measurements)]
 
 
 def _norms(stage: Stage) -> Grid:

@@ -10,10 +10,10 @@ import pandas as pd
 
 from robusteval.analysis import show
 from robusteval.analysis.intervals import mean
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,13 +29,13 @@ ROWS = {
 }
 
 
-def plots(run: Run) -> list[Plot]:
-    return [_distributions(stage) for stage in stages(run, "regularity") if len(stage.measurements)]
+def plots(results: Results) -> list[Plot]:
+    return [_distributions(stage) for stage in stages(results, "regularity") if len(stage.measurements)]
 
 
-def grids(run: Run) -> list[Grid]:
+def grids(results: Results) -> list[Grid]:
     rows = []
-    for stage in stages(run, "regularity"):
+    for stage in stages(results, "regularity"):
         for quantity, label in ROWS.items():
             own = stage.measurements[stage.measurements["quantity"] == quantity]
             for at in sorted(own["at"].unique()):

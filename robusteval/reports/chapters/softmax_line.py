@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robusteval.analysis import names, show
+from robusteval.analysis import show
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import FAINT, Plot, legend_height, share_axis, style
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,13 +23,13 @@ DRAWN, SEEN = 10, 0.02
 """So many classes are drawn at most, those with the largest maxima, and none that stays below this probability."""
 
 
-def plots(run: Run) -> list[Plot]:
-    return [_lines(stage) for stage in stages(run, "softmax-line") if len(stage.measurements)]
+def plots(results: Results) -> list[Plot]:
+    return [_lines(stage) for stage in stages(results, "softmax-line") if len(stage.measurements)]
 
 
 def _lines(stage: Stage) -> Plot:
     rows = stage.measurements[stage.measurements["quantity"].str.startswith(PREFIX)]
-    classes = names.classes(stage.run)
+    classes = stage.results.classes
     data = pd.DataFrame(
         {
             "image_id": rows["image_id"],
@@ -41,7 +41,7 @@ def _lines(stage: Stage) -> Plot:
     peaks = data.groupby("class")["probability"].max().sort_values(ascending=False, kind="stable")
     drawn = sorted(peaks[peaks >= SEEN].index[:DRAWN])
     shown = list(dict.fromkeys(data["image_id"]))
-    labels = stage.run.table("images").set_index("image_id")["label"]
+    labels = stage.results.images.set_index("image_id")["label"]
     down = math.ceil(len(shown) / COLUMNS)
 
     def draw(figure: Figure) -> None:
@@ -89,9 +89,9 @@ def _short(text: str, limit: int = 18) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def grids(run: Run) -> list[Grid]:
+def grids(results: Results) -> list[Grid]:
     rows = []
-    for stage in stages(run, "softmax-line"):
+    for stage in stages(results, "softmax-line"):
         values = stage.measurements.loc[stage.measurements["quantity"] == "variation", "value"]
         if len(values):
             numbers = (values.mean(), values.min(), values.max())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter, Stage, means, stages
 from robusteval.reports.chapters.ranks import curves, table
 from robusteval.reports.figures.drawing import Plot, legend
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,12 +23,12 @@ FLOOR = 1e-5
 """Where the logarithmic axis ends, of the largest value: single precision leaves nothing of what is smaller."""
 
 
-def plots(run: Run) -> list[Plot]:
-    return [_spectrum(stage) for stage in stages(run, "jacobian-spectrum") if len(stage.measurements)]
+def plots(results: Results) -> list[Plot]:
+    return [_spectrum(stage) for stage in stages(results, "jacobian-spectrum") if len(stage.measurements)]
 
 
-def grids(run: Run) -> list[Grid]:
-    return [_table(stage) for stage in stages(run, "jacobian-spectrum") if len(stage.measurements)]
+def grids(results: Results) -> list[Grid]:
+    return [_table(stage) for stage in stages(results, "jacobian-spectrum") if len(stage.measurements)]
 
 
 def _spectrum(stage: Stage) -> Plot:

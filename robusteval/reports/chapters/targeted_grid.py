@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robusteval.analysis import names
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import DECIMALS, budget, fixed, percent
 from robusteval.reports.chapters.activation_maximization import left_out
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 QUANTITIES = ("reached", "target_probability", "distance")
 
 
-def plots(run: Run) -> list[Plot]:
-    return [_grid(stage) for stage in stages(run, "targeted-grid") if len(pairs(stage))]
+def plots(results: Results) -> list[Plot]:
+    return [_grid(stage) for stage in stages(results, "targeted-grid") if len(pairs(stage))]
 
 
-def grids(run: Run) -> list[Grid]:
-    return [_numbers(stage) for stage in stages(run, "targeted-grid") if len(pairs(stage))]
+def grids(results: Results) -> list[Grid]:
+    return [_numbers(stage) for stage in stages(results, "targeted-grid") if len(pairs(stage))]
 
 
 def pairs(stage: Stage) -> pd.DataFrame:
     """Columns source, target (numbers), original, aim (names) and the QUANTITIES, a row for each attack."""
-    titles = names.classes(stage.run)
+    titles = stage.results.classes
     rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
     table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
     table = table.reset_index().rename(columns={"at": "pair"})
@@ -37,7 +36,7 @@ def pairs(stage: Stage) -> pd.DataFrame:
 
 
 def _grid(stage: Stage) -> Plot:
-    data, arrays, titles = pairs(stage), stage.arrays, names.classes(stage.run)
+    data, arrays, titles = pairs(stage), stage.arrays, stage.results.classes
     shown = range(min(len(titles), stage.settings["classes"]))
     by_pair = {(row["source"], row["target"]): row for row in data.to_dict("records")}
     wide = len(shown) > COLUMNS

@@ -12,6 +12,7 @@ from robusteval.analysis import names
 from robusteval.analysis.coverage import certified_accuracy
 from robusteval.analysis.curves import Distances, curve
 from robusteval.analysis.distances import done, norms
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters import CHAPTERS
 from robusteval.reports.figures import fits as fit_figures
@@ -27,7 +28,6 @@ from robusteval.reports.figures.drawing import (
     style,
 )
 from robusteval.results.manifest import AttackRecord, CertificateRecord
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,28 +38,28 @@ BANDS = 5
 """Of more attacks in one figure only the worst case is drawn with its band; the others' are in its data."""
 
 
-def plots(run: Run) -> dict[str, list[Plot]]:
+def plots(results: Results) -> dict[str, list[Plot]]:
     """Every figure that the run has data for, by the section of the report that it belongs to."""
-    far = Distances(run)
+    far = Distances(results)
     found = {
-        "brackets": brackets(run),
-        "curves": [_curve(run, norm, far) for norm in norms(run)],
-        "certificates": [*coverage(run), *fit_figures.fits(run)],
+        "brackets": brackets(results),
+        "curves": [_curve(results, norm, far) for norm in norms(results)],
+        "certificates": [*coverage(results), *fit_figures.fits(results)],
     }
-    return found | {chapter.method: chapter.plots(run) for chapter in CHAPTERS}
+    return found | {chapter.method: chapter.plots(results) for chapter in CHAPTERS}
 
 
-def _curve(run: Run, norm: str, far: Distances) -> Plot:
+def _curve(results: Results, norm: str, far: Distances) -> Plot:
     """The share of images that each attack leaves standing at a distance, and the worst case.
 
     The attacks that search in this norm, or all of them where none does.
     """
-    titles, entries = names.stages(run), done(run)
+    titles, entries = results.titles, done(results)
     shown = [e for e in entries if e.norm == norm] or entries
     upper = far.of(norm)
     worst = curve(upper).assign(reach=np.inf)
     lines = {names.bare(titles[e.name], norm): _line(e, norm, far) for e in shown}
-    budgets = [*run.manifest.protocol.budgets.get(Norm(norm), ())]
+    budgets = [*results.manifest.protocol.budgets.get(Norm(norm), ())]
     budgets += [b for e in shown if e.norm == norm for b in e.budgets]
     finite = upper[np.isfinite(upper) & (upper > 0)]
     ends = [*(1.25 * b for b in budgets), *([1.1 * float(np.quantile(finite, 0.97))] if len(finite) else [])]
@@ -109,16 +109,16 @@ def _extended(line: pd.DataFrame, end: float) -> pd.DataFrame:
     return pd.concat([line, last.assign(budget=stop)])
 
 
-def brackets(run: Run) -> list[Plot]:
+def brackets(results: Results) -> list[Plot]:
     """Per norm: the closest witness of each image and its lower bounds, images ordered by the former."""
-    bounds, titles, found = run.bounds(), names.stages(run), []
-    for norm in names.norms(run):
+    bounds, titles, found = results.bounds, results.titles, []
+    for norm in results.norms:
         lowers = {
             f"lower_{s.name}": titles[s.name]
-            for s in run.manifest.of(CertificateRecord)
+            for s in results.manifest.of(CertificateRecord)
             if s.done and s.norm == norm and s.subject == "f"
         }
-        if lowers or any(s.norm == norm for s in run.manifest.ran(AttackRecord)):
+        if lowers or any(s.norm == norm for s in results.attacks_ran):
             data = bounds[["image_id", f"upper_{norm}", *lowers]]
             data = data.sort_values([f"upper_{norm}", "image_id"], ignore_index=True)
             found.append(_bracket(norm, data.rename(columns=lowers), list(lowers.values())))
@@ -166,13 +166,13 @@ def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str]) -> Plot:
     return Plot(f"bracket-{norm}", f"Bracket of each image, {Norm(norm).symbol}", caption, data, draw)
 
 
-def coverage(run: Run) -> list[Plot]:
+def coverage(results: Results) -> list[Plot]:
     """Per norm: the share of images that each certificate covers, against the radius."""
-    titles, images, table, found = names.stages(run), run.table("images"), run.table("certificates"), []
-    for norm in names.norms(run):
+    titles, images, table, found = results.titles, results.images, results.certificates, []
+    for norm in results.norms:
         lines = {
             titles[s.name]: certified_accuracy(table[table["method"] == s.name], images)
-            for s in run.manifest.of(CertificateRecord)
+            for s in results.manifest.of(CertificateRecord)
             if s.norm == norm and s.done
         }
         if lines:

@@ -10,10 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import genextreme
 
-from robusteval.analysis import names
+from robusteval.analysis.results import Results
 from robusteval.reports.figures.drawing import COLOURS, FAINT, INK, Plot
-from robusteval.results.manifest import CertificateRecord
-from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,10 +51,10 @@ class Fitted:
         return f"{self.estimate:.3g}{error}" + (f", p {self.p_value:.2g}" if np.isfinite(self.p_value) else "")
 
 
-def fits(run: Run) -> list[Plot]:
+def fits(results: Results) -> list[Plot]:
     """A figure for all L-bounds together, and one for each omega-bound."""
-    table, titles = run.table("statistics"), names.stages(run)
-    entries = run.manifest.ran(CertificateRecord)
+    table, titles = results.statistics, results.titles
+    entries = results.certificates_ran
     rows = {s.name: table[table["method"] == s.name] for s in entries}
     p = {s.name: float(s.settings.get("p", P)) for s in entries}
     slopes = [s for s in entries if s.method == "l-bound" and len(rows[s.name])]

@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import CLEAN, AttackRecord
-from robusteval.results.run import Arrays, Run, read_arrays, stored_witness
+from robusteval.results.run import Arrays, read_arrays, stored_witness
 
 Array = NDArray[np.float32]
 
@@ -36,12 +37,12 @@ class Thumbnails:
     perturbation: str = ""
 
 
-def thumbnails(run: Run, norm: str) -> dict[str, Thumbnails]:
+def thumbnails(results: Results, norm: str) -> dict[str, Thumbnails]:
     """By image id, for every image whose image the run has kept. The witness is the closest in `norm` of all
     attacks."""
-    exact = len(run.table("images")) <= EXACT
+    exact = len(results.images) <= EXACT
     found = {}
-    for image_id, image, witness in closest(run, norm, run.table("witnesses")):
+    for image_id, image, witness in closest(results, norm, results.witnesses):
         if witness is None or witness.shape != image.shape:
             found[image_id] = Thumbnails(data_uri(image, exact))
         else:
@@ -50,21 +51,21 @@ def thumbnails(run: Run, norm: str) -> dict[str, Thumbnails]:
     return found
 
 
-def closest(run: Run, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Array, Array | None]]:
+def closest(results: Results, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Array, Array | None]]:
     """Each image of a run with its id and its closest witness in `norm` among `rows` of the table of witnesses; None
     where there is none: an image that is its own witness has none, and a run may have been stripped of its images.
     One shard is in memory at a time."""
     rows = rows[rows["success"]].sort_values(norm, kind="stable").drop_duplicates("image_id")
     wanted = {i: (s, b) for s, i, b in zip(rows["method"], rows["image_id"], rows["budget"], strict=True)}
-    budgets = {entry.name: entry.budgets for entry in run.manifest.of(AttackRecord)}
-    for path in sorted((run.path / "witnesses" / CLEAN).glob("*.safetensors")):
+    budgets = {entry.name: entry.budgets for entry in results.manifest.of(AttackRecord)}
+    for path in sorted((results.path / "witnesses" / CLEAN).glob("*.safetensors")):
         kept: dict[str, Arrays] = {}
         for image_id, image in read_arrays(path).items():
             witness = None
             if image_id in wanted:
                 stage, budget = wanted[image_id]
                 if stage not in kept:
-                    file = run.array_file(stage, path.stem)
+                    file = results.run.array_file(stage, path.stem)
                     kept[stage] = read_arrays(file) if file.exists() else {}
                 witness = stored_witness(kept[stage], image_id, budget, budgets[stage])
             yield image_id, image, witness

@@ -26,21 +26,21 @@ def exports(report: Contents) -> dict[str, str]:
         for grid in section.grids:
             found[f"tables/{prefix}{grid.key}.csv"] = csv_text(grid)
             found[f"tables/{prefix}{grid.key}.tex"] = latex.table(grid)
-    found["tables/distances.csv"] = distances.frame(distances.reaches(report.run)).to_csv(index=False)
+    found["tables/distances.csv"] = distances.frame(distances.reaches(report.results)).to_csv(index=False)
     return found
 
 
 def as_json(report: Contents) -> dict[str, Any]:
     """The headline in full precision and as shown (null is infinity: no witness found), what to know before believing
     it, and every table as shown."""
-    run, summary = report.run, report.summary
+    results, summary = report.results, report.summary
     return {
         "format": "robusteval report",
         "version": VERSION,
         "model": summary.model,
-        "fingerprint": run.manifest.model.fingerprint,
+        "fingerprint": results.manifest.model.fingerprint,
         "data": summary.data,
-        "data_fingerprint": run.manifest.data.fingerprint,
+        "data_fingerprint": results.manifest.data.fingerprint,
         "protocol": summary.protocol,
         "verdict": verdict.verdict(summary),
         "headline": [

@@ -17,22 +17,22 @@ def as_html(report: Contents, drawn: Mapping[str, str]) -> str:
     Every name in it is escaped, and a content security policy lets the browser run only the report's own
     script and load only what is embedded.
     """
-    run, summary = report.run, report.summary
+    results, summary = report.results, report.summary
     top, *sections = report.sections
     return render(
         "report.html",
         "report.js",
-        manifest=run.manifest,
-        manifest_text=run.manifest.as_text(),
-        command=shlex.join(run.manifest.command),
+        manifest=results.manifest,
+        manifest_text=results.manifest.as_text(),
+        command=shlex.join(results.manifest.command),
         summary=summary,
         reading=verdict.reading(summary),
         verdict=verdict.verdict(summary),
         notes=verdict.notes(summary),
-        facts=provenance.facts(run),
+        facts=provenance.facts(results),
         images_at=IMAGES,
         top=top,
         sections=sections,
         drawn=drawn,
-        images=image_table(run),
+        images=image_table(results),
     )

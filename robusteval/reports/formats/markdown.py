@@ -13,7 +13,7 @@ from robusteval.reports.sections.contents import Contents
 
 def as_markdown(report: Contents) -> str:
     """The report without its figures. Names are escaped: no HTML, no markup."""
-    run, summary = report.run, report.summary
+    results, summary = report.results, report.summary
     top, *sections = report.sections
     parts = [
         f"# Robustness of {escaped(summary.model)}",
@@ -27,8 +27,8 @@ def as_markdown(report: Contents) -> str:
         "\n".join(f"- {escaped(text)}" for text in verdict.reading(summary)),
         *(part for s in sections if s.grids for part in (f"## {escaped(s.title)}", escaped(s.note), *tables(s.grids))),
         "## How it was made",
-        "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in provenance.facts(run)),
-        fenced(shlex.join(run.manifest.command)) if run.manifest.command else "",
+        "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in provenance.facts(results)),
+        fenced(shlex.join(results.manifest.command)) if results.manifest.command else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from robusteval.analysis import show
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.core.norms import Norm
@@ -31,9 +32,9 @@ def as_markdown(matrix: pd.DataFrame) -> str:
     return "\n".join([*parts, ""])
 
 
-def write_transfer_matrix(runs: Sequence[Run], folder: Path) -> Path | None:
+def write_transfer_matrix(runs: Sequence[Run | Results], folder: Path) -> Path | None:
     """Write transfer.csv and transfer.md into `folder`; None if the protocol has no transfer attack."""
-    matrix = transfer_matrix(runs)
+    matrix = transfer_matrix([Results.of(run) for run in runs])
     if matrix.empty:
         return None
     atomically(folder / "transfer.csv", lambda temporary: matrix.to_csv(temporary, index=False))

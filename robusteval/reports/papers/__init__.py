@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robusteval.analysis.results import Results
 from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
 from robusteval.reports.papers.cells import Model
@@ -19,7 +20,7 @@ PAPERS = {
 """By the name of its protocol: what the paper is called here, and its tables from finished runs."""
 
 
-def paper_tables(runs: Sequence[Run]) -> list[Grid]:
+def paper_tables(runs: Sequence[Run | Results]) -> list[Grid]:
     """The tables of each paper whose protocol is among those of the runs: one row a run, that is a model, in the order
     given, in the columns of the paper. Runs of other protocols are left out.
 
@@ -27,11 +28,11 @@ def paper_tables(runs: Sequence[Run]) -> list[Grid]:
     """
     found = []
     for name, (_, tables) in PAPERS.items():
-        own = [Model(run) for run in runs if run.manifest.protocol.name == name]
+        own = [Model(results) for results in map(Results.of, runs) if results.manifest.protocol.name == name]
         found += tables(own) if own else []
     return found
 
 
-def title(run: Run) -> str:
+def title(results: Results) -> str:
     """The heading over a run's paper tables."""
-    return f"Tables of {PAPERS[run.manifest.protocol.name][0]}"
+    return f"Tables of {PAPERS[results.manifest.protocol.name][0]}"

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from robusteval.analysis import show
 from robusteval.analysis.curves import Distances, curve
 from robusteval.analysis.distances import Reach, reaches
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import covered
 from robusteval.results.manifest import AttackRecord, MethodRecord
-from robusteval.results.run import Run
 
 NONE = "-"
 
@@ -30,33 +30,33 @@ NONE = "-"
 class Model:
     """A row of a paper's table: one run, its tables read once."""
 
-    run: Run
+    results: Results
 
     @property
     def name(self) -> str:
-        return str(self.run.manifest.model.name)
+        return str(self.results.manifest.model.name)
 
     @property
     def values(self) -> int:
         """Pixel values of an image."""
-        return int(np.prod(self.run.manifest.model.input_shape))
+        return int(np.prod(self.results.manifest.model.input_shape))
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        return self.run.table("images")
+        return self.results.images
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        return {name: self.run.table(name) for name in ("certificates", "measurements", "statistics")}
+        return {name: self.results.table(name) for name in ("certificates", "measurements", "statistics")}
 
     @cached_property
     def far(self) -> Distances:
-        return Distances(self.run)
+        return Distances(self.results)
 
     @cached_property
     def reaches(self) -> dict[tuple[str, str], Reach]:
         """By stage and norm."""
-        return {(r.stage, r.norm): r for r in reaches(self.run)}
+        return {(r.stage, r.norm): r for r in reaches(self.results)}
 
     @property
     def clean(self) -> float:
@@ -70,7 +70,7 @@ class Model:
 
     def stage(self, label: str) -> MethodRecord | None:
         """The manifest's entry of a stage that ran."""
-        return next((s for s in self.run.manifest.ran(MethodRecord) if s.name == label), None)
+        return next((s for s in self.results.manifest.ran(MethodRecord) if s.name == label), None)
 
     def distances(self, norm: str, label: str | None = None) -> NDArray[np.float64]:
         """Image by image, of one attack or of all."""

@@ -51,7 +51,7 @@ def _white_box(models: Sequence[Model], levels: int) -> Grid:
 
 def _transfers(model: Model) -> dict[str, str]:
     """The stages of the transfer attack, by the model that it was made on."""
-    return {e.source: e.name for e in model.run.manifest.ran(AttackRecord) if e.label == TRANSFER and e.source}
+    return {e.source: e.name for e in model.results.attacks_ran if e.label == TRANSFER and e.source}
 
 
 def _averaged(model: Model, label: str, limit: float) -> str:
@@ -97,7 +97,7 @@ def _decay_lengths(models: Sequence[Model]) -> Grid:
     rows = []
     for model in models:
         ran = [label for label in PERTURBATIONS.values() if model.stage(label)]
-        channels = range(model.run.manifest.model.input_shape[0])
+        channels = range(model.results.manifest.model.input_shape[0])
         sides = {"within": [(c, c) for c in channels], "across": list(combinations(channels, 2))}
         for side, pairs in sides.items():
             if pairs:

@@ -7,11 +7,11 @@ import numpy as np
 from robusteval.analysis import names, show
 from robusteval.analysis.distances import Reach, measured, norms, stage_wins, wins
 from robusteval.analysis.intervals import Mean
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
 from robusteval.core.norms import Norm
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.run import Run
 
 COLUMNS = 6
 """Of more budgets a table shows only so many; curves have them all."""
@@ -43,11 +43,11 @@ def _some(budgets: list[float], first: set[float]) -> list[float]:
     return sorted({*first.intersection(budgets), *(rest[i] for i in even)})
 
 
-def distances(run: Run, found: list[Reach]) -> list[Grid]:
+def distances(results: Results, found: list[Reach]) -> list[Grid]:
     """How far the attacks had to go, per norm; the areas under their curves; who came closest; what else they
     measured."""
-    grids = [*(_minimum(n, found) for n in norms(run)), *(_averaged(n, found) for n in norms(run))]
-    grids += [_wins(run), _stages(run), _measured(run)]
+    grids = [*(_minimum(n, found) for n in norms(results)), *(_averaged(n, found) for n in norms(results))]
+    grids += [_wins(results), _stages(results), _measured(results)]
     return [g for g in grids if g.rows]
 
 
@@ -101,23 +101,23 @@ def _averaged(norm: str, found: list[Reach]) -> Grid:
     return Grid(f"Averaged accuracy in {Norm(norm).symbol}", headings, cells, note=note)
 
 
-def _wins(run: Run) -> Grid:
-    counts = wins(run)
+def _wins(results: Results) -> Grid:
+    counts = wins(results)
     rows = [[title, *(f"{n:,}" for n in row)] for title, row in zip(counts.index, counts.to_numpy(), strict=True)]
     headings = ["Attack", *(f"closest in {Norm(n).symbol}" for n in counts.columns)]
     note = "Images on which each attack found the closest witness of all, the first of equals."
     return Grid("Closest witness of each image", headings, rows if len(counts.columns) else [], note=note)
 
 
-def _stages(run: Run) -> Grid:
-    rows = [[title, stage, f"{images:,}"] for title, stage, images in stage_wins(run)]
+def _stages(results: Results) -> Grid:
+    rows = [[title, stage, f"{images:,}"] for title, stage, images in stage_wins(results)]
     return Grid("What broke the images inside an ensemble", ["Attack", "stage", "images"], rows, text=2)
 
 
-def _measured(run: Run) -> Grid:
+def _measured(results: Results) -> Grid:
     rows = [
         [title, quantity, show.significant(at), f"{n:,}", show.significant(mean), show.significant(middle)]
-        for title, quantity, at, n, mean, middle in measured(run)
+        for title, quantity, at, n, mean, middle in measured(results)
     ]
     headings = ["Attack", "quantity", "at", "images", "mean", "median"]
     return Grid("What attacks measured beside distances", headings, rows, text=2)

@@ -6,18 +6,17 @@ import numpy as np
 
 from robusteval.analysis import names, show
 from robusteval.analysis.intervals import median
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
 from robusteval.reports.formats.grid import Grid
-from robusteval.results.manifest import CertificateRecord
-from robusteval.results.run import Run
 
 
-def certificates(run: Run) -> list[Grid]:
+def certificates(results: Results) -> list[Grid]:
     """Each certificate: what it speaks of, how far it can be trusted, its radii, the state of its fits."""
-    table, statistics, titles = run.table("certificates"), run.table("statistics"), names.stages(run)
+    table, statistics, titles = results.certificates, results.statistics, results.titles
     rows = []
-    for entry in run.manifest.ran(CertificateRecord):
+    for entry in results.certificates_ran:
         own = table[table["method"] == entry.name]
         if not len(own):
             continue

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robusteval.analysis import distances
+from robusteval.analysis.results import Results
 from robusteval.analysis.summary import Summary, summarise
 from robusteval.reports import papers
 from robusteval.reports.chapters import CHAPTERS
@@ -16,7 +17,6 @@ from robusteval.reports.formats.grid import Grid
 from robusteval.reports.sections import attack_tables, bound_tables
 from robusteval.reports.sections.costs import cost_table
 from robusteval.reports.sections.headline import headline_grid
-from robusteval.results.run import Run
 
 IMAGES = "table"
 """The section that is only a place: where the page has its table of images."""
@@ -35,26 +35,26 @@ class Section:
 class Contents:
     """A finished run, its numbers, and the sections that have anything in them: first the verdict, last the cost."""
 
-    run: Run
+    results: Results
     summary: Summary
     sections: Sequence[Section]
 
 
-def contents(run: Run) -> Contents:
+def contents(results: Results) -> Contents:
     """All that a report says, before it takes a form."""
-    summary = summarise(run)
-    drawn, published = plots(run), papers.paper_tables([run])
-    attacks, bounds = attack_tables.attacks(summary), bound_tables.certificates(run)
+    summary = summarise(results)
+    drawn, published = plots(results), papers.paper_tables([results])
+    attacks, bounds = attack_tables.attacks(summary), bound_tables.certificates(results)
     fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
     found = [
         Section("verdict", "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
         Section("brackets", "Brackets", drawn["brackets"]),
         Section("curves", "Attacks", drawn["curves"], attacks, fooled if attacks else ""),
         Section(IMAGES, "Images"),
-        Section("distances", "Distances", (), attack_tables.distances(run, distances.reaches(run))),
+        Section("distances", "Distances", (), attack_tables.distances(results, distances.reaches(results))),
         Section("certificates", "Lower bounds", drawn["certificates"], [*bounds, *bound_tables.calibration(summary)]),
-        *(Section(c.method, c.title, drawn[c.method], c.grids(run)) for c in CHAPTERS),
-        Section("paper", papers.title(run) if published else "", (), published),
+        *(Section(c.method, c.title, drawn[c.method], c.grids(results)) for c in CHAPTERS),
+        Section("paper", papers.title(results) if published else "", (), published),
         Section("cost", "Cost", (), [cost_table(summary.costs, summary.n)]),
     ]
-    return Contents(run, summary, [s for s in found if s.plots or s.grids or s.key == IMAGES])
+    return Contents(results, summary, [s for s in found if s.plots or s.grids or s.key == IMAGES])

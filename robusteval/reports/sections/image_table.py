@@ -10,11 +10,11 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from robusteval.analysis import names, show
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.thumbnails import Thumbnails, main_norm, thumbnails
 from robusteval.results.bracket import HOLDS_IN
 from robusteval.results.manifest import AttackRecord, CertificateRecord
-from robusteval.results.run import Run
 
 Cell = tuple[str, str | float]
 """What is shown (safe HTML), and what is sorted and searched by."""
@@ -65,16 +65,16 @@ class ImageTable:
         return {"columns": columns, "rows": self.rows, "facts": self.facts}
 
 
-def image_table(run: Run) -> ImageTable:
+def image_table(results: Results) -> ImageTable:
     """One row an image: images, classes, and per norm what is proven and the estimates of the model itself, the upper
     bound and the attack that found it, and what is certified with confidence of the smoothed model."""
-    bounds, titles, classes = run.bounds(), names.stages(run), names.classes(run)
-    norm = main_norm(run.manifest.protocol.budgets, run.table("witnesses"))
-    thumbs = thumbnails(run, norm)
-    lowers, best = _estimates(run), {n: [kind for kind in BEST if _holds(run, kind, n)] for n in Norm}
+    bounds, titles, classes = results.bounds, results.titles, results.classes
+    norm = main_norm(results.manifest.protocol.budgets, results.witnesses)
+    thumbs = thumbnails(results, norm)
+    lowers, best = _estimates(results), {n: [kind for kind in BEST if _holds(results, kind, n)] for n in Norm}
     order = [
         norm,
-        *(n for n in map(Norm, names.norms(run)) if n != norm and (lowers[n] or best[n] or _attacked(run, n))),
+        *(n for n in map(Norm, results.norms) if n != norm and (lowers[n] or best[n] or _attacked(results, n))),
     ]
     columns = [Column(title, "", "image") for title in IMAGE_COLUMNS]
     columns += [Column("Name", "", "text"), Column("Class", "", "text"), Column("Predicted", "", "text")]
@@ -116,23 +116,23 @@ def image_table(run: Run) -> ImageTable:
     return ImageTable(columns, rows, shown, facts, present, sorted({f["by"] for f in facts} - {""}), Norm(norm).symbol)
 
 
-def _estimates(run: Run) -> dict[str, list[str]]:
+def _estimates(results: Results) -> dict[str, list[str]]:
     """By norm, the estimates that speak of the model itself."""
-    done = [s for s in _certificates(run, "estimate") if s.subject == "f"]
+    done = [s for s in _certificates(results, "estimate") if s.subject == "f"]
     return {n: [s.name for s in done if s.norm == n] for n in Norm}
 
 
-def _holds(run: Run, kind: str, norm: str) -> bool:
+def _holds(results: Results, kind: str, norm: str) -> bool:
     """Whether the run has lower bounds of a kind that hold in a norm."""
-    return any(s.norm in HOLDS_IN.get(norm, ()) for s in _certificates(run, kind))
+    return any(s.norm in HOLDS_IN.get(norm, ()) for s in _certificates(results, kind))
 
 
-def _certificates(run: Run, kind: str) -> list[CertificateRecord]:
-    return [s for s in run.manifest.ran(CertificateRecord) if s.guarantee == kind]
+def _certificates(results: Results, kind: str) -> list[CertificateRecord]:
+    return [s for s in results.certificates_ran if s.guarantee == kind]
 
 
-def _attacked(run: Run, norm: str) -> bool:
-    return any(s.norm == norm and s.done for s in run.manifest.of(AttackRecord))
+def _attacked(results: Results, norm: str) -> bool:
+    return any(s.norm == norm and s.done for s in results.manifest.of(AttackRecord))
 
 
 def _text(text: str) -> Cell:

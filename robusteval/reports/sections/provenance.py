@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from robusteval.analysis import show
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
-from robusteval.results.run import Run
 
 
-def facts(run: Run) -> list[tuple[str, str]]:
+def facts(results: Results) -> list[tuple[str, str]]:
     """The manifest, as far as a reader wants it in words."""
-    m = run.manifest
+    m = results.manifest
     model, data = m.model, m.data
     shape = " x ".join(map(str, model.input_shape))
     return [

@@ -1,0 +1,135 @@
+"""Results: one run as every reader takes it, its tables, titles and distances read once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robusteval.core.norms import Norm
+from robusteval.results.bracket import usable_radii
+from robusteval.results.manifest import AttackRecord, CertificateRecord, Manifest, MetricRecord
+from robusteval.results.run import Arrays, Run
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The tables of a run, which nobody may change, and what is asked of them again and again."""
+
+    run: Run
+
+    @classmethod
+    def of(cls, run: Run | Results) -> Results:
+        """The results of a run, or these themselves."""
+        return run if isinstance(run, Results) else cls(run)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.run.manifest
+
+    @property
+    def path(self) -> Path:
+        return self.run.path
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        return self.run.table("images")
+
+    @cached_property
+    def witnesses(self) -> pd.DataFrame:
+        return self.run.table("witnesses")
+
+    @cached_property
+    def certificates(self) -> pd.DataFrame:
+        return self.run.table("certificates")
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        return self.run.table("measurements")
+
+    @cached_property
+    def statistics(self) -> pd.DataFrame:
+        return self.run.table("statistics")
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        return self.run.table("calibration")
+
+    @cached_property
+    def bounds(self) -> pd.DataFrame:
+        return self.run.table("bounds")
+
+    @cached_property
+    def attacks_ran(self) -> tuple[AttackRecord, ...]:
+        return self.manifest.ran(AttackRecord)
+
+    @cached_property
+    def certificates_ran(self) -> tuple[CertificateRecord, ...]:
+        return self.manifest.ran(CertificateRecord)
+
+    @cached_property
+    def metrics_ran(self) -> tuple[MetricRecord, ...]:
+        return self.manifest.ran(MetricRecord)
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """The title of each stage by its name; where two would read alike, the name follows."""
+        found = {record.name: record.title for record in self.manifest.stages}
+        often = Counter(found.values())
+        return {name: f"{title} [{name}]" if often[title] > 1 else title for name, title in found.items()}
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """A name for each class; its number where the data set gives none."""
+        given = self.manifest.data.class_names
+        return [given[i] if i < len(given) else str(i) for i in range(self.manifest.model.num_classes)]
+
+    @cached_property
+    def norms(self) -> list[Norm]:
+        """All norms, those in which the protocol has budgets first, in its order."""
+        return list(dict.fromkeys([*self.manifest.protocol.budgets, *Norm]))
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by its name."""
+        found: pd.DataFrame = getattr(self, name)
+        return found
+
+    def arrays(self, stage: str) -> Arrays:
+        """The arrays kept by a stage."""
+        return self.run.arrays(stage)
+
+    def distances(self, norm: str, stage: str | None = None) -> NDArray[np.float64]:
+        """The distance of the closest witness of one attack, or of all, image by image in the order of the bounds: 0
+        for a misclassified image, infinite where none was found."""
+        if stage is None:
+            return np.asarray(self.bounds[f"upper_{norm}"], dtype=np.float64)
+        if stage not in self._closest:
+            return np.full(len(self.bounds), np.inf)
+        return np.asarray(self._closest[stage][norm], dtype=np.float64)
+
+    def radii(self, stage: str) -> pd.Series[float]:
+        """The radius that a certificate gives each image, by image id in the order of the images: 0 where it abstained
+        or speaks for a class that is not the label."""
+        return self._radii[stage]
+
+    @cached_property
+    def _closest(self) -> dict[str, pd.DataFrame]:
+        found = self.witnesses[self.witnesses["success"]].groupby(["method", "image_id"])[list(Norm)].min()
+        ids = self.bounds["image_id"]
+        return {
+            str(stage): rows.droplevel("method").reindex(ids).fillna(np.inf) for stage, rows in found.groupby("method")
+        }
+
+    @cached_property
+    def _radii(self) -> dict[str, pd.Series[float]]:
+        usable = self.certificates.assign(radius=usable_radii(self.certificates, self.images))
+        ids = self.images["image_id"]
+        return {
+            str(stage): rows.set_index("image_id")["radius"].reindex(ids).fillna(0.0)
+            for stage, rows in usable.groupby("method")
+        }
