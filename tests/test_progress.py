@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from robusteval.core.progress import Bars
+from robusteval.cli.progress import Bars
 
 
 def test_a_bar_ends_at_its_total() -> None:

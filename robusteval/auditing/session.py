@@ -12,8 +12,7 @@ from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.fit import check_fit
 from robusteval.auditing.hardware import DTYPES, best_batch_size, choose_device, describe
 from robusteval.auditing.plan import plan
-from robusteval.auditing.protocol import Protocol as AuditProtocol
-from robusteval.auditing.protocol import read_protocol
+from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Part, Stage, cut
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError
@@ -30,7 +29,7 @@ from robusteval.results.tabulate import write_tables
 def run_audit(
     classifier: Classifier,
     images: Images,
-    protocol: str | AuditProtocol = "quick",
+    protocol: str | Protocol = "quick",
     out: str | Path = "run",
     *,
     sources: Sequence[Classifier] = (),

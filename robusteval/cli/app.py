@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from robusteval.cli.listing import Listing, listed
 from robusteval.cli.options import (
@@ -22,41 +18,11 @@ from robusteval.cli.options import (
     Limit,
     Mean,
     Out,
-    Protocol,
+    ProtocolName,
     Seed,
     Std,
 )
-from robusteval.core.errors import RefutedError, UserError
-
-if TYPE_CHECKING:
-    from robusteval.auditing.protocol import Protocol as AuditProtocol
-    from robusteval.core.images import Images
-    from robusteval.models.classifier import Classifier
-    from robusteval.results.run import Run
-
-P = ParamSpec("P")
-out, err = Console(), Console(stderr=True)
-
-
-def polite(command: Callable[P, None]) -> Callable[P, None]:
-    """A user's mistake is one line on stderr and exit code 2, a refuted proof exit code 1; Ctrl-C says how to go on."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except UserError as error:
-            err.print("error:", " ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
-        except RefutedError as error:
-            err.print("refuted:", str(error), markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            err.print("Stopped. What was computed is kept; the same command continues it.")
-            raise typer.Exit(130) from None
-
-    return run
-
+from robusteval.cli.running import audit_and_report, err, open_checkpoints, out, polite, print_report, whole
 
 app = typer.Typer(
     help="Robustness evaluation and certification of trained image classifiers.",
@@ -73,7 +39,7 @@ def audit(
     data: Data,
     out_dir: Out,
     arch: Arch = None,
-    protocol: Protocol = "quick",
+    protocol: ProtocolName = "quick",
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -92,16 +58,16 @@ def audit(
     from robusteval.data import read_images
 
     images = read_images(data, limit)
-    _audit(
-        _opened(checkpoints, arch, images, mean, std),
+    audit_and_report(
+        open_checkpoints(checkpoints, arch, images, mean, std),
         images,
         protocol,
         out_dir,
-        sources=_opened(source or [], source_arch or arch, images, mean, std),
+        sources=open_checkpoints(source or [], source_arch or arch, images, mean, std),
         seed=seed,
         device=device,
         dtype=dtype,
-        batch_size=_whole(batch_size),
+        batch_size=whole(batch_size),
         limit=limit,
     )
 
@@ -113,7 +79,7 @@ def certify(
     data: Data,
     out_dir: Out,
     arch: Arch = None,
-    protocol: Protocol = "certify",
+    protocol: ProtocolName = "certify",
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -129,15 +95,15 @@ def certify(
     from robusteval.reports.certification.page import write_certification
 
     images = read_images(data, limit)
-    runs = _audit(
-        _opened(checkpoints, arch, images, mean, std),
+    runs = audit_and_report(
+        open_checkpoints(checkpoints, arch, images, mean, std),
         images,
         certificates_only(read_protocol(protocol)),
         out_dir,
         seed=seed,
         device=device,
         dtype=dtype,
-        batch_size=_whole(batch_size),
+        batch_size=whole(batch_size),
         limit=limit,
     )
     for run in runs:
@@ -150,7 +116,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
     """Write report.html, report.md and the figures of a run again."""
     from robusteval.results.run import Run
 
-    _report(Run.open(run))
+    print_report(Run.open(run))
 
 
 @app.command()
@@ -180,7 +146,7 @@ def verify(
     """Run the model on the kept witnesses again and check every claim in the tables. Exit code 1 if one fails."""
     from robusteval.auditing.verify import open_model
     from robusteval.auditing.verify import verify as check
-    from robusteval.core.progress import Bars
+    from robusteval.cli.progress import Bars
     from robusteval.results.run import Run
 
     opened = Run.open(run)
@@ -211,7 +177,7 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
 @polite
 def demo(
     out_dir: Out = Path("runs/demo"),
-    protocol: Protocol = "quick",
+    protocol: ProtocolName = "quick",
     limit: Limit = 50,
     seed: Seed = 0,
 ) -> None:
@@ -220,63 +186,10 @@ def demo(
 
     images = read_images("digits", limit)
     paths = sorted((Path(__file__).parents[1] / "demo").glob("*.safetensors"))
-    models = _opened([str(path) for path in paths], "digits-cnn", images, None, None)
-    _audit(models, images, protocol, out_dir, seed=seed, limit=limit)
+    models = open_checkpoints([str(path) for path in paths], "digits-cnn", images, None, None)
+    audit_and_report(models, images, protocol, out_dir, seed=seed, limit=limit)
 
 
 def main() -> None:
     """The console script."""
     app()
-
-
-def _opened(paths: list[str], arch: str | None, images: Images, mean: str | None, std: str | None) -> list[Classifier]:
-    """Checkpoint files as classifiers of images like these."""
-    from robusteval.models.checkpoints import open_checkpoint
-
-    normalisation = {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
-    return [open_checkpoint(path, arch, input_shape=images.shape, **normalisation) for path in paths]
-
-
-def _audit(
-    models: list[Classifier], images: Images, protocol: str | AuditProtocol, folder: Path, **options: Any
-) -> list[Run]:
-    """Run the protocol under progress bars and report on every run."""
-    from robusteval.auditing.together import audit_together
-    from robusteval.core.progress import Bars
-    from robusteval.reports.formats.transfer import write_transfer_matrix
-
-    command = ["robusteval", *sys.argv[1:]]
-    with Bars(err) as bars:
-        runs = audit_together(models, images, protocol, folder, progress=bars, command=command, **options)
-    for run in runs:
-        if len(runs) > 1:
-            out.rule(run.path.name)
-        _report(run)
-    if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
-        out.print(f"Transfer matrix: {written}", soft_wrap=True, highlight=False)
-    return runs
-
-
-def _report(run: Run) -> None:
-    from robusteval.core.progress import Bars
-    from robusteval.reports import summarise, write_report
-    from robusteval.reports.formats.terminal import headline_table
-
-    out.print(headline_table(summarise(run)))
-    with Bars(err) as bars:
-        path = write_report(run, bars)
-    out.print(f"Report: {path}", soft_wrap=True, highlight=False)
-
-
-def _whole(text: str) -> int | str:
-    """A number, or the word as it is."""
-    return int(text) if text.isdecimal() else text
-
-
-def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"expected {option} as numbers with commas between them, got '{text}'") from None

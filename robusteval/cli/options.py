@@ -13,7 +13,7 @@ Checkpoints = Annotated[
 Data = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
 Out = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
 Arch = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
-Protocol = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
+ProtocolName = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
 Limit = Annotated[int | None, typer.Option(help="Use only the first N images.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random stream.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

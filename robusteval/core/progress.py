@@ -1,12 +1,8 @@
-"""What long work tells while it runs, and its bars on a terminal: one a stage, with an estimate of the time left."""
+"""What long work tells while it runs."""
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Protocol
-
-from rich import progress
-from rich.console import Console
 
 
 class Progress(Protocol):
@@ -27,37 +23,3 @@ class Silent:
 
     def advance(self, done: int) -> None:
         pass
-
-
-class Bars:
-    """Progress, drawn by rich."""
-
-    def __init__(self, console: Console) -> None:
-        self._bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=24),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            console=console,
-        )
-        self._task: progress.TaskID | None = None
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        self._task = self._bars.add_task(name, total=total, completed=done)
-
-    def advance(self, done: int) -> None:
-        if self._task is not None:
-            # A stage that moved its bar by itself may end it twice.
-            bar = self._bars.tasks[self._task]
-            self._bars.update(self._task, completed=min(bar.completed + done, bar.total or 0))
-
-    def __enter__(self) -> Bars:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()

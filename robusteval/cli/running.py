@@ -1,0 +1,98 @@
+"""What the commands share: checkpoints opened, audits run under bars and reported, mistakes told in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from robusteval.core.errors import RefutedError, UserError
+
+if TYPE_CHECKING:
+    from robusteval.auditing.protocol import Protocol
+    from robusteval.core.images import Images
+    from robusteval.models.classifier import Classifier
+    from robusteval.results.run import Run
+
+P = ParamSpec("P")
+out, err = Console(), Console(stderr=True)
+
+
+def polite(command: Callable[P, None]) -> Callable[P, None]:
+    """A user's mistake is one line on stderr and exit code 2, a refuted proof exit code 1; Ctrl-C says how to go on."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except UserError as error:
+            err.print("error:", " ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+        except RefutedError as error:
+            err.print("refuted:", str(error), markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            err.print("Stopped. What was computed is kept; the same command continues it.")
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def open_checkpoints(
+    paths: list[str], arch: str | None, images: Images, mean: str | None, std: str | None
+) -> list[Classifier]:
+    """Checkpoint files as classifiers of images like these."""
+    from robusteval.models.checkpoints import open_checkpoint
+
+    normalisation = {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
+    return [open_checkpoint(path, arch, input_shape=images.shape, **normalisation) for path in paths]
+
+
+def audit_and_report(
+    models: list[Classifier], images: Images, protocol: str | Protocol, folder: Path, **options: Any
+) -> list[Run]:
+    """Run the protocol under progress bars and report on every run."""
+    from robusteval.auditing.together import audit_together
+    from robusteval.cli.progress import Bars
+    from robusteval.reports.formats.transfer import write_transfer_matrix
+
+    command = ["robusteval", *sys.argv[1:]]
+    with Bars(err) as bars:
+        runs = audit_together(models, images, protocol, folder, progress=bars, command=command, **options)
+    for run in runs:
+        if len(runs) > 1:
+            out.rule(run.path.name)
+        print_report(run)
+    if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
+        out.print(f"Transfer matrix: {written}", soft_wrap=True, highlight=False)
+    return runs
+
+
+def print_report(run: Run) -> None:
+    from robusteval.cli.progress import Bars
+    from robusteval.reports import summarise, write_report
+    from robusteval.reports.formats.terminal import headline_table
+
+    out.print(headline_table(summarise(run)))
+    with Bars(err) as bars:
+        path = write_report(run, bars)
+    out.print(f"Report: {path}", soft_wrap=True, highlight=False)
+
+
+def whole(text: str) -> int | str:
+    """A number, or the word as it is."""
+    return int(text) if text.isdecimal() else text
+
+
+def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"expected {option} as numbers with commas between them, got '{text}'") from None
