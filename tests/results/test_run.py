@@ -69,7 +69,7 @@ def test_a_table_belongs_to_who_asked_for_it(run: Run) -> None:
     assert "more" not in again
 
 
-SCHEMA = Path(__file__).parents[1] / "docs" / "manifest.schema.json"
+SCHEMA = Path(__file__).parents[2] / "docs" / "manifest.schema.json"
 
 
 def test_the_schema_in_the_docs_is_that_of_the_manifest(run: Run) -> None:
