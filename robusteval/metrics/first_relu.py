@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from robusteval.certify.propagation.graph import Node
-from robusteval.certify.propagation.ops import Affine, Conv2d, Linear, Max, Reshape, Scale
+from robusteval.certify.propagation.ops import Affine, Max, Reshape, Scale
 from robusteval.certify.propagation.trace import Reader, traced
+from robusteval.certify.propagation.weighted import Conv2d, Linear
 from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier
 

@@ -14,10 +14,11 @@ from robusteval.certify.base import State
 from robusteval.certify.propagation import spectral_norms as spectral
 from robusteval.certify.propagation.lipschitz import Lipschitz
 from robusteval.certify.propagation.lipschitz_constants import layer_constants, value_constants
-from robusteval.certify.propagation.ops import Conv2d, Max
+from robusteval.certify.propagation.ops import Max
 from robusteval.certify.propagation.places import Windows
 from robusteval.certify.propagation.spectral_norms import largest_of_convolution, largest_singular
 from robusteval.certify.propagation.trace import trace
+from robusteval.certify.propagation.weighted import Conv2d
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier, make_classifier

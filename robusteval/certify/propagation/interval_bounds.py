@@ -10,9 +10,10 @@ from torch import Tensor
 
 from robusteval.certify.propagation.ball import Ball, largest
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.ops import Affine, Conv2d, Linear, Max, Reshape, Scale
+from robusteval.certify.propagation.ops import Affine, Max, Reshape, Scale
 from robusteval.certify.propagation.relaxation import relaxed
 from robusteval.certify.propagation.values import Interval, Known
+from robusteval.certify.propagation.weighted import Conv2d, Linear
 from robusteval.core.norms import Norm
 
 AT_ONCE = 2**22

@@ -12,8 +12,9 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from robusteval.certify.propagation.ops import Conv2d, Linear, Max, Op, Reshape, Scale
+from robusteval.certify.propagation.ops import Max, Op, Reshape, Scale
 from robusteval.certify.propagation.places import Shape, Windows
+from robusteval.certify.propagation.weighted import Conv2d, Linear
 from robusteval.core.errors import UnsupportedError
 
 SUPPORTED = (

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.margins import differences
-from robusteval.certify.propagation.ops import Add, Affine, Concatenate, Conv2d, Linear, Max, Op, Scale
+from robusteval.certify.propagation.ops import Add, Affine, Concatenate, Max, Op, Scale
 from robusteval.certify.propagation.places import Box, Shape, shape
 from robusteval.certify.propagation.rounding import gamma
 from robusteval.certify.propagation.spectral_norms import largest_of_convolution, largest_singular
+from robusteval.certify.propagation.weighted import Conv2d, Linear
 from robusteval.core.norms import Norm
 
 AT_ONCE = 2**22

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robusteval.certify.propagation.ops import Conv2d
 from robusteval.certify.propagation.rounding import gamma
+from robusteval.certify.propagation.weighted import Conv2d
 
 ITERATIONS = 10
 AT_ONCE = 2**22
