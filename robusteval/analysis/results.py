@@ -19,7 +19,7 @@ from robusteval.results.run import Arrays, Run
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """The tables of a run, which nobody may change, and what is asked of them again and again."""
+    """The tables of a run, not to be changed, and what every reader asks of them."""
 
     run: Run
 

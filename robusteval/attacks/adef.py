@@ -9,7 +9,7 @@ in pixels; it is kept as the measurement "deformation". Candidates are the class
 
 Deviations. The image is deformed once, by the sum of the steps, so that interpolation does not blur it again and again,
 and dimage/dplace (central differences) is taken where the field points. A step is at most `longest` pixels, as far as a
-linearisation of an image may be believed. The overshoot stretches every step, and a hundredth of the image's own f is
+linearisation of an image is taken to hold. The overshoot stretches every step, and a hundredth of the image's own f is
 added to it: steps that fall short of the boundary might otherwise do so for ever. In the end it is taken back: the
 field is shrunk, by bisection, as far as the image stays misclassified. No vector points out of the image.
 """

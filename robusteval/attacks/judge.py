@@ -40,7 +40,7 @@ def judge(
 
     One is a witness if it lies in the box [0, 1], is finite, lies within `budget` in `norm` (a radius or one an image,
     (N,); relative tolerance BUDGET_TOLERANCE; None for no budget), and is misclassified with finite logits. Anything
-    else is a failed attack, whatever the attack believes: its distances are infinite.
+    else is a failed attack, whatever the attack reports: its distances are infinite.
     """
     finite = candidates.isfinite().flatten(1).all(1)
     inside = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)

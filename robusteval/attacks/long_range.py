@@ -112,7 +112,7 @@ def patterns_of(pixels: Tensor) -> Tensor:
 
 
 def _fast(side: int) -> int:
-    """The next length with no prime factor above 7: the FFT likes it."""
+    """The next length with no prime factor above 7, which the FFT is fast on."""
     while True:
         rest = side
         for prime in (2, 3, 5, 7):

@@ -34,7 +34,7 @@ _ROUNDING = {"float32": 1e-3, "float64": 1e-8}
 def verify(
     run: Run, classifier: Classifier | None = None, progress: Progress | None = None, recompute: bool = True
 ) -> Iterator[str]:
-    """Yield one line for each claim that does not hold, naming the file or the row; nothing for an honest run.
+    """Yield one line for each claim that does not hold, naming the file or the row; nothing where every claim holds.
 
     Checked: each file of evidence has the checksum of the manifest; the tables follow from the parts, row by
     row, and the bounds from the tables; the images are those of the data set's fingerprint; the model has its

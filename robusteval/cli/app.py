@@ -22,7 +22,7 @@ from robusteval.cli.options import (
     Seed,
     Std,
 )
-from robusteval.cli.running import audit_and_report, err, open_checkpoints, out, polite, print_report, whole
+from robusteval.cli.running import audit_and_report, err, explains_mistakes, open_checkpoints, out, print_report, whole
 
 app = typer.Typer(
     help="Robustness evaluation and certification of trained image classifiers.",
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 
 @app.command()
-@polite
+@explains_mistakes
 def audit(
     checkpoints: Checkpoints,
     data: Data,
@@ -73,7 +73,7 @@ def audit(
 
 
 @app.command()
-@polite
+@explains_mistakes
 def certify(
     checkpoints: Checkpoints,
     data: Data,
@@ -111,7 +111,7 @@ def certify(
 
 
 @app.command()
-@polite
+@explains_mistakes
 def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Write report.html, report.md and the figures of a run again."""
     from robusteval.results.run import Run
@@ -120,7 +120,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
 
 
 @app.command()
-@polite
+@explains_mistakes
 def leaderboard(
     runs: Annotated[list[Path], typer.Argument(help="Run directories of the same protocol on the same images.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Directory to write.")] = Path("leaderboard"),
@@ -135,7 +135,7 @@ def leaderboard(
 
 
 @app.command()
-@polite
+@explains_mistakes
 def verify(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     checkpoint: Annotated[str | None, typer.Option(help="The model, if its file has moved.")] = None,
@@ -162,7 +162,7 @@ def verify(
 
 
 @app.command("list")
-@polite
+@explains_mistakes
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
     """List what can be named on the command line and in protocols."""
     from rich.table import Table
@@ -174,7 +174,7 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
 
 
 @app.command()
-@polite
+@explains_mistakes
 def demo(
     out_dir: Out = Path("runs/demo"),
     protocol: ProtocolName = "quick",

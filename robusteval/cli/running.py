@@ -23,7 +23,7 @@ P = ParamSpec("P")
 out, err = Console(), Console(stderr=True)
 
 
-def polite(command: Callable[P, None]) -> Callable[P, None]:
+def explains_mistakes(command: Callable[P, None]) -> Callable[P, None]:
     """A user's mistake is one line on stderr and exit code 2, a refuted proof exit code 1; Ctrl-C says how to go on."""
 
     @wraps(command)

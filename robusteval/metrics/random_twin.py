@@ -1,4 +1,4 @@
-"""The random twin: the same network with the weights of its first day, to compare a trained one with."""
+"""The random twin: the same network with freshly initialised weights, to compare a trained one with."""
 
 from __future__ import annotations
 

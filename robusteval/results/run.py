@@ -110,7 +110,7 @@ class Run:
 
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, then rename: nobody ever sees half a file."""
+    """Write beside `path`, then rename: a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     write(temporary)

@@ -105,7 +105,7 @@ SIGNS = {
         "The same image gets different outputs",
         f"Two evaluations differ by more than {RANDOM:g} of the largest logit; {_SHARE}.",
         "Average gradients over the randomness (EOT) and the judge's decision over many evaluations, or fix the "
-        "model's seed. Distances of this run depend on luck.",
+        "model's seed. Distances of this run depend on the draws.",
     ),
     "probability-outputs": Sign(
         "warning",
