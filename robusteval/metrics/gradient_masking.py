@@ -135,7 +135,7 @@ class GradientMasking(NormedMethod, ImageMetric):
             yield Measurement(quantity, at, _fooled(classifier, images, found))
 
     def _ascent(self, classifier: Classifier, images: Images, ball: Ball) -> Iterator[Measurement]:
-        """Plain PGD from the image, with all of its path; a fooled image stays, since the path's end is measured too."""
+        """Plain PGD from the image, with all of its path: a fooled image stays, since the end is measured too."""
         goal = Goal(Loss.CROSS_ENTROPY, images.labels)
         x, first = ball.centers, ball.centers
         seen = torch.zeros_like(images.labels, dtype=torch.bool)
