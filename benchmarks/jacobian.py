@@ -23,7 +23,8 @@ from torch.func import jacrev, vmap
 from robusteval.auditing.hardware import best_batch_size
 from robusteval.core.streams import Streams
 from robusteval.models.architectures import ARCHITECTURES
-from robusteval.models.classifier import Classifier, Preprocessed, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import Preprocessed, make_classifier
 from robusteval.numerics.jacobian import Map, jacobian, jacobians, outputs, spectrum
 from robusteval.numerics.singular import decompose, leading
 

@@ -26,7 +26,8 @@ from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.architectures import ARCHITECTURES
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 LIMIT = 1.15
 

@@ -26,7 +26,8 @@ from robusteval.attacks.pgd import PGD
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 
 def foolbox_pgd(classifier: Classifier, images: Images, norm: Norm, budget: float, steps: int, step: float) -> Outcome:

@@ -1,30 +1,44 @@
 """robusteval: robustness evaluation and certification of trained image classifiers.
 
-from robusteval import open_checkpoint, read_images, run_audit
+import robusteval as rv
 
-images = read_images("digits", limit=100)
-model = open_checkpoint("model.safetensors", "digits-cnn", input_shape=images.shape)
-run = run_audit(model, images, "quick", out="runs/model")
+result = rv.PGD(norm="linf")(network, images, labels, budget=8 / 255)
+run = rv.audit(network, (images, labels), protocol="quick", out="runs/mine")
 run.bounds()  # a pandas DataFrame, one row an image
+
+Every attack, certificate, metric and defense has its class here, by its class's name. All is imported when it is used:
+importing the package loads no torch.
 """
 
 from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from robusteval.analysis.coverage import certified_curve
+    from robusteval.analysis.curves import accuracy_curve
+    from robusteval.analysis.results import Results
+    from robusteval.analysis.summary import summarise
+    from robusteval.attacks.base import Attack, FixedBudgetAttack, MinimumDistanceAttack
     from robusteval.auditing.protocol import read_protocol
     from robusteval.auditing.session import run_audit
+    from robusteval.auditing.verb import audit
     from robusteval.auditing.verify import verify
+    from robusteval.certify.base import Certificate
     from robusteval.core.errors import UserError
     from robusteval.core.images import Images
     from robusteval.core.norms import Norm
     from robusteval.data import read_images
+    from robusteval.defenses.base import Defense
+    from robusteval.metrics.base import ImageMetric, Metric, SetMetric
     from robusteval.models.checkpoints import open_checkpoint
-    from robusteval.models.classifier import Classifier, make_classifier
-    from robusteval.reports import summarise, write_report
+    from robusteval.models.classifier import Classifier
+    from robusteval.models.making import make_classifier
+    from robusteval.reports import write_report
+    from robusteval.reports.leaderboard import leaderboard, write_board
     from robusteval.results.run import Run
 
 # Idle OpenMP threads that spin while another process wants their core make torch up to 70 times slower (measured on
@@ -32,28 +46,55 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
+    "Attack": "attacks.base",
+    "Certificate": "certify.base",
     "Classifier": "models.classifier",
+    "Defense": "defenses.base",
+    "FixedBudgetAttack": "attacks.base",
+    "ImageMetric": "metrics.base",
     "Images": "core.images",
+    "Metric": "metrics.base",
+    "MinimumDistanceAttack": "attacks.base",
     "Norm": "core.norms",
+    "Results": "analysis.results",
     "Run": "results.run",
+    "SetMetric": "metrics.base",
     "UserError": "core.errors",
-    "make_classifier": "models.classifier",
+    "accuracy_curve": "analysis.curves",
+    "audit": "auditing.verb",
+    "certified_curve": "analysis.coverage",
+    "leaderboard": "reports.leaderboard",
+    "make_classifier": "models.making",
     "open_checkpoint": "models.checkpoints",
     "read_images": "data",
     "read_protocol": "auditing.protocol",
     "run_audit": "auditing.session",
     "summarise": "analysis.summary",
     "verify": "auditing.verify",
+    "write_board": "reports.leaderboard",
     "write_report": "reports",
 }
-"""Where each public name lives: looked up when it is first used, so that importing the package loads no torch."""
+"""Where each public name lives."""
 
 __all__ = [
+    "Attack",
+    "Certificate",
     "Classifier",
+    "Defense",
+    "FixedBudgetAttack",
+    "ImageMetric",
     "Images",
+    "Metric",
+    "MinimumDistanceAttack",
     "Norm",
+    "Results",
     "Run",
+    "SetMetric",
     "UserError",
+    "accuracy_curve",
+    "audit",
+    "certified_curve",
+    "leaderboard",
     "make_classifier",
     "open_checkpoint",
     "read_images",
@@ -61,11 +102,33 @@ __all__ = [
     "run_audit",
     "summarise",
     "verify",
+    "write_board",
     "write_report",
 ]
 
+__version__ = _version("robusteval")
+
+
+def _methods() -> dict[str, str]:
+    """The class of every built-in method by its name, as `module:Class`."""
+    from robusteval.attacks import ATTACKS
+    from robusteval.certify import CERTIFICATES
+    from robusteval.defenses import DEFENSES
+    from robusteval.metrics import METRICS
+
+    references = (r for registry in (ATTACKS, CERTIFICATES, METRICS, DEFENSES) for r in registry.builtin.values())
+    return {reference.partition(":")[2]: reference for reference in references}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'robusteval' has no attribute '{name}'")
-    return getattr(import_module(f"robusteval.{_HOMES[name]}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"robusteval.{_HOMES[name]}"), name)
+    if name in (methods := _methods()):
+        from robusteval.core.registry import load
+
+        return load(methods[name])
+    raise AttributeError(f"module 'robusteval' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_methods()})

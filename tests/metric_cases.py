@@ -27,7 +27,8 @@ from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.softmax_line import SoftmaxLine
 from robusteval.metrics.spectrum import JacobianSpectrum
 from robusteval.metrics.targeted_grid import TargetedGrid
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 SHAPE = (2, 4, 4)
 F64 = torch.float64

@@ -14,7 +14,8 @@ from torch import nn
 
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 Floats = NDArray[np.float64]
 

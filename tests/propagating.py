@@ -12,7 +12,8 @@ from robusteval.certify import CERTIFICATES
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 SHAPE = (2, 8, 8)
 

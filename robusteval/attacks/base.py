@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from robusteval.attacks.plain import Budget, attack_tensors
+from robusteval.attacks.result import AttackResult
 from robusteval.attacks.search.bisection import bisect
 from robusteval.core.images import Images
 from robusteval.core.methods import EnsembleStage, NormedMethod
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.models.plain import BATCH
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,32 @@ class Attack(NormedMethod):
     def fixed_budget(self) -> bool:
         """Whether an audit gives it the budgets of the protocol."""
         return False
+
+    def __call__(
+        self,
+        network: nn.Module | Classifier,
+        pixels: Tensor,
+        labels: Tensor,
+        budget: Budget = None,
+        *,
+        source: nn.Module | Classifier | None = None,
+        seed: int = 0,
+        batch_size: int = BATCH,
+    ) -> AttackResult:
+        """Attack a network on images, outside an audit, and judge what is found.
+
+        network: pixels (N, C, H, W) in [0, 1] -> logits (N, K), with its normalisation inside. It is copied and stays
+        as it is; a Classifier (make_classifier) is taken as it is, which saves the copy.
+        pixels (N, C, H, W) and labels (N,): on the device, and in the floating-point type, that the attack computes in.
+        budget: a radius in pixel units, 0.03 or "8/255", or one for each image (N,); None for the smallest distance.
+        An attack that searches the smallest distance anyhow succeeds where that lies within the budget.
+        source: another model whose gradients are followed, the network being the target; `transfer` needs one.
+        seed: of one random stream an image, named by its place, so that the batch size changes nothing.
+
+        Misclassified images are not attacked: they are their own examples, at distance 0. Raises UserError in one line
+        for what cannot be attacked.
+        """
+        return attack_tensors(self, network, pixels, labels, budget, source, seed, batch_size)
 
 
 class MinimumDistanceAttack(Attack):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
-from robusteval.auditing.fit import check_fit
 from robusteval.auditing.hardware import DTYPES, best_batch_size, choose_device, describe
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
@@ -20,6 +19,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Step
 from robusteval.core.progress import Progress, Silent
 from robusteval.models.classifier import Classifier
+from robusteval.models.plain import check_fit
 from robusteval.results.bracket import refuted_proofs
 from robusteval.results.manifest import Cost
 from robusteval.results.run import Run, checksum, read_cost, write_arrays, write_frame

@@ -6,12 +6,15 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, NormedMethod, Statistic, Step
+from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.models.plain import BATCH, as_classifier, as_images
 
 State = tuple[Statistic, ...]
 """What `prepare` learns from the set; it is written to the statistics table and read back from there."""
@@ -28,6 +31,34 @@ class Radii:
     predicted: Tensor
     abstained: Tensor
     measurements: tuple[tuple[str, float, Tensor], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class CertificateResult:
+    """Of N images: radius (N,) float64 in pixel units around the class `predicted` (N,), rounded down, 0 where nothing
+    is certified; abstained (N,) bool; what the radii guarantee, of which classifier, with which probability of error.
+
+    measurements: what was counted or measured for them, (N,) by quantity and place; statistics: of the whole set.
+    """
+
+    certificate: str
+    guarantee: Guarantee
+    subject: str
+    alpha: float | None
+    norm: Norm
+    radius: Tensor
+    predicted: Tensor
+    abstained: Tensor
+    measurements: dict[tuple[str, float], Tensor]
+    statistics: State
+
+    def __len__(self) -> int:
+        return len(self.radius)
+
+    def __repr__(self) -> str:
+        above = int((self.radius > 0).sum())
+        middle = f", median {float(self.radius.median()):.4g}" if len(self) else ""
+        return f"CertificateResult({self.certificate} of {self.subject}: {above} of {len(self)} above 0{middle})"
 
 
 class Certificate(NormedMethod):
@@ -61,3 +92,43 @@ class Certificate(NormedMethod):
     @abstractmethod
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         """Radii of N images; 0 where nothing is certified."""
+
+    def __call__(
+        self,
+        network: nn.Module | Classifier,
+        pixels: Tensor,
+        labels: Tensor,
+        *,
+        seed: int = 0,
+        batch_size: int = BATCH,
+    ) -> CertificateResult:
+        """Certify images, outside an audit: network, pixels, labels and seed as in Attack.__call__.
+
+        What the certificate learns from a whole set it learns from these images. Raises UserError in one line for a
+        network that it cannot certify.
+        """
+        images = as_images(pixels, labels)
+        classifier = as_classifier(network, images, batch_size)
+        of_set = Streams.for_set(seed, self.label, images.pixels)
+        state = self.prepare(classifier.metered(len(images)), images, of_set, lambda done, total: None)
+        streams = Streams.for_images(seed, self.label, images.ids, images.pixels)
+        parts = [
+            self.radii(classifier.select(rows), images.select(rows), state, streams.select(rows))
+            for rows in torch.arange(len(images)).split(batch_size)
+        ]
+        columns = {
+            (quantity, at): torch.cat([part.measurements[i][2] for part in parts])
+            for i, (quantity, at, _) in enumerate(parts[0].measurements)
+        }
+        return CertificateResult(
+            certificate=self.heading(),
+            guarantee=self.kind,
+            subject=self.subject,
+            alpha=self.error_probability,
+            norm=self.norm,
+            radius=torch.cat([part.radius.double() for part in parts]),
+            predicted=torch.cat([part.predicted for part in parts]),
+            abstained=torch.cat([part.abstained for part in parts]),
+            measurements=columns,
+            statistics=state,
+        )

@@ -40,6 +40,10 @@ class Images:
         on = chosen.to(self.pixels.device)
         return replace(self, ids=ids, pixels=self.pixels[on], labels=self.labels[on])
 
+    def first(self, count: int) -> Images:
+        """The first of the images, `count` of them at most."""
+        return self.select(torch.arange(min(count, len(self))))
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Images:
         return replace(self, pixels=self.pixels.to(device, dtype), labels=self.labels.to(device))
 

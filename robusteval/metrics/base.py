@@ -6,12 +6,15 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.methods import Method, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.models.plain import BATCH, as_classifier, as_images
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,21 @@ class Observation:
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class MetricResult:
+    """What a metric measured: values (N,) of each image by quantity and place, NaN for none; numbers about the set by
+    the same; arrays by name."""
+
+    metric: str
+    measurements: dict[tuple[str, float], Tensor]
+    statistics: dict[tuple[str, float], float]
+    arrays: Mapping[str, Tensor]
+
+    def __repr__(self) -> str:
+        names = dict.fromkeys(quantity for quantity, _ in (*self.measurements, *self.statistics))
+        return f"MetricResult({self.metric}: {', '.join(names)})"
+
+
 class Metric(Method):
     """Something measured: an ImageMetric or a SetMetric."""
 
@@ -51,6 +69,28 @@ class ImageMetric(Metric):
     ) -> list[Measurement]:
         """Measurements of N images. `witnesses` (N, C, H, W) is NaN where the attack found none."""
 
+    def __call__(
+        self,
+        network: nn.Module | Classifier,
+        pixels: Tensor,
+        labels: Tensor,
+        witnesses: Tensor | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = BATCH,
+    ) -> MetricResult:
+        """Measure images, outside an audit: network, pixels, labels and seed as in Attack.__call__; `witnesses`, for
+        metrics of them, are adversarial examples (N, C, H, W), NaN where there is none."""
+        images, classifier = _prepared(self, network, pixels, labels, witnesses, batch_size)
+        streams = Streams.for_images(seed, self.label, images.ids, images.pixels)
+        columns: dict[tuple[str, float], Tensor] = {}
+        for rows in torch.arange(len(images)).split(batch_size):
+            own = None if witnesses is None else witnesses[rows]
+            for m in self.measure(classifier.select(rows), images.select(rows), own, streams.select(rows)):
+                empty = torch.full((len(images),), torch.nan, dtype=torch.float64, device=pixels.device)
+                columns.setdefault((m.quantity, m.at), empty)[rows] = m.values.double()
+        return MetricResult(self.heading(), columns, {}, {})
+
 
 class SetMetric(Metric):
     """Something measured over the whole set of images, or of the model alone."""
@@ -63,6 +103,24 @@ class SetMetric(Metric):
         attack found none; `streams` is one stream (N = 1) for the set. A measurement that is NaN for an image is not
         kept."""
 
+    def __call__(
+        self,
+        network: nn.Module | Classifier,
+        pixels: Tensor,
+        labels: Tensor,
+        witnesses: Tensor | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = BATCH,
+    ) -> MetricResult:
+        """The same as ImageMetric.__call__, over the whole set."""
+        images, classifier = _prepared(self, network, pixels, labels, witnesses, batch_size)
+        streams = Streams.for_set(seed, self.label, images.pixels)
+        seen = self.observe(classifier, images, witnesses, streams, lambda done, total: None)
+        columns = {(m.quantity, m.at): m.values.double() for m in seen.measurements}
+        statistics = {(s.quantity, s.at): s.value for s in seen.statistics}
+        return MetricResult(self.heading(), columns, statistics, seen.arrays)
+
 
 class AtWitnesses(Metric):
     """A metric that measures the closest witnesses of an attack."""
@@ -73,3 +131,20 @@ class AtWitnesses(Metric):
     @property
     def witnesses_of(self) -> str | None:
         return self.witnesses
+
+
+def _prepared(
+    metric: Metric,
+    network: nn.Module | Classifier,
+    pixels: Tensor,
+    labels: Tensor,
+    witnesses: Tensor | None,
+    batch_size: int,
+) -> tuple[Images, Classifier]:
+    """Raises UserError where the witnesses are missing that the metric measures, or have another shape."""
+    images = as_images(pixels, labels)
+    if metric.witnesses_of is not None and witnesses is None:
+        raise UserError(f"expected adversarial examples as witnesses= for {metric.name}, got none")
+    if witnesses is not None and witnesses.shape != pixels.shape:
+        raise UserError(f"expected witnesses of shape {tuple(pixels.shape)}, got {tuple(witnesses.shape)}")
+    return images, as_classifier(network, images, batch_size)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from robusteval.core.errors import UserError
 from robusteval.models.architectures import ARCHITECTURES, build_network
-from robusteval.models.classifier import Classifier, Origin, make_classifier
+from robusteval.models.classifier import Classifier, Origin
+from robusteval.models.making import own_network
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIX = "module."
@@ -55,7 +56,7 @@ def open_checkpoint(
     network = content if isinstance(content, nn.Module) else _filled(path, arch, content)
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
-    classifier = make_classifier(path.stem, network, input_shape, means, stds)
+    classifier = own_network(path.stem, network, input_shape, means, stds)
     return replace(classifier, origin=Origin(str(path.resolve()), arch, means, stds))
 
 

@@ -1,50 +1,19 @@
-"""Classifier: pixels in [0, 1] -> logits, in eval mode, with frozen parameters, counting and timing its evaluations."""
+"""Classifier: pixels in [0, 1] -> logits, in eval mode, with frozen parameters, counting and timing its evaluations.
+
+It owns its module: what a caller hands in is copied (making.py), and a change of device or type makes another copy.
+"""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from robusteval.core.errors import UnsupportedError, UserError
-from robusteval.models.stopwatch import Stopwatch
-
-
-class Preprocessed(nn.Module):
-    """A network with its normalisation (x - mean) / std in front, so that it takes pixels in [0, 1]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.network((pixels - self.mean) / self.std)
-        return logits
-
-
-class Meter:
-    """Image evaluations, forward and backward, of each of n images, and the time spent in the passes of them all."""
-
-    def __init__(self, n: int) -> None:
-        self.forwards = torch.zeros(n, dtype=torch.float64)
-        self.backwards = torch.zeros(n, dtype=torch.float64)
-        self.stopwatch = Stopwatch()
-
-    @staticmethod
-    def add(counts: Tensor, rows: Tensor, evaluated: int) -> None:
-        """Book `evaluated` images to `rows`, the same number to each: exact when all were evaluated equally
-        often; a library that drops images by itself is shared out evenly."""
-        if len(rows):
-            counts.numpy()[rows.numpy()] += evaluated / len(rows)
+from robusteval.core.errors import UnsupportedError
+from robusteval.models.meter import Meter
 
 
 @dataclass(frozen=True)
@@ -141,8 +110,23 @@ class Classifier:
         any floating-point dtype and answers in it: some libraries know float32 only."""
         return _Counted(self)
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.input_shape))
+        return (
+            f"Classifier('{self.name}', {shape}, {self.num_classes} classes, {str(self.dtype).removeprefix('torch.')})"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: the device of its first weight or buffer."""
+        device: torch.device = next(iter(self.module.state_dict().values())).device
+        return device
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Classifier:
-        return replace(self, module=self.module.to(device=device, dtype=dtype), dtype=dtype)
+        """The model on another device or in another floating-point type, as a copy; itself where nothing changes."""
+        if dtype == self.dtype and torch.device(device) == self.device:
+            return self
+        return replace(self, module=copy.deepcopy(self.module).to(device=device, dtype=dtype), dtype=dtype)
 
     def reduced(self, dtype: torch.dtype) -> Classifier:
         """The same model computing in a shorter type and channels-last, for a search that others judge; images,
@@ -209,65 +193,3 @@ class _Counted(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.call(pixels.to(self.dtype)).to(pixels.dtype)
-
-
-def make_classifier(
-    name: str,
-    network: nn.Module,
-    input_shape: tuple[int, int, int],
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-) -> Classifier:
-    """Freeze a network, put its normalisation inside, and look at what it answers to one grey image.
-
-    Raises UserError where the network cannot take images of `input_shape` or does not give (N, K) logits.
-    """
-    channels = input_shape[0]
-    mean, std = mean or (0.0,) * channels, std or (1.0,) * channels
-    for setting, values in (("mean", mean), ("std", std)):
-        if len(values) != channels:
-            raise UserError(f"expected --{setting} with {channels} values, one a channel, got {len(values)}")
-    if min(std) <= 0:
-        raise UserError(f"expected --std above zero, got {min(std)}")
-    module = Preprocessed(network, mean, std).eval().requires_grad_(False)
-    shape = "x".join(map(str, input_shape))
-    try:
-        with torch.no_grad():
-            logits = module(torch.full((1, *input_shape), 0.5))
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"expected a network that takes images of shape {shape}, got an error from {name}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"expected logits of shape (1, classes >= 2) from {name}, got {found}")
-    _lay_out(module, input_shape)
-    return Classifier(name, module, logits.shape[1], input_shape, fingerprint(module))
-
-
-def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
-    """Keep the weights channels-last where the network answers the same: its convolutions are up to a third faster.
-    A network that flattens with `view` stays as it is."""
-    if not any(isinstance(m, nn.Conv2d) for m in module.modules()):
-        return
-    pixels = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = module(pixels)
-        try:
-            answered = module.to(memory_format=torch.channels_last)(pixels)  # type: ignore[call-overload]
-            same = torch.allclose(answered, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
-        except RuntimeError:
-            same = False
-    if not same:
-        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-
-def fingerprint(module: nn.Module) -> str:
-    """sha256 over names and bytes of all weights and buffers, the normalisation among them."""
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        data = value.detach().cpu().contiguous()
-        digest.update(f"{key}:{data.dtype}:{tuple(data.shape)}".encode())
-        digest.update(data.reshape(-1).view(torch.uint8).numpy().tobytes() if data.numel() else b"")
-    return digest.hexdigest()

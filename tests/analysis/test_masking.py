@@ -28,7 +28,8 @@ from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.gradient_masking import GradientMasking, late_progress, probabilities, random_search
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.results.manifest import AttackRecord, MetricRecord, Stages
 from robusteval.results.run import write_frame
 from robusteval.results.tables import IMAGES_TABLE, MEASUREMENTS_TABLE, WITNESSES_TABLE

@@ -21,7 +21,8 @@ from robusteval.attacks.search.losses import Loss
 from robusteval.attacks.transfer import Transfer
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 FIXED = [(name, norm) for name, norm in CASES if name in BOUNDED]
 

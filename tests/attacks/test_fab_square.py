@@ -20,7 +20,8 @@ from robusteval.attacks.square import HALVINGS, Square, bump
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 EACH = pytest.mark.parametrize("norm", BALLS, ids=[n.value for n in BALLS])
 

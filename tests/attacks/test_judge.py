@@ -11,7 +11,8 @@ from torch import nn
 from robusteval.attacks.judge import judge
 from robusteval.core.images import Images
 from robusteval.core.norms import BUDGET_TOLERANCE, Norm
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 
 def brightness() -> Classifier:

@@ -34,7 +34,8 @@ from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 SMALL: dict[type[FoolboxAttack], dict[str, Any]] = {
     FoolboxDeepFool: {"steps": 20},

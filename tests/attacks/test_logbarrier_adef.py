@@ -14,7 +14,8 @@ from robusteval.attacks.search.starts import closer, starts
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 
 def streams(images: Images, seed: int = 0) -> Streams:

@@ -22,7 +22,8 @@ from robusteval.attacks.search.solvers import minimise_in_box
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ sys.path.insert(0, "tests")
 import torch
 from torch import nn
 from test_certify import CASES, images_of, run, small
-from robusteval.models.classifier import make_classifier
+from robusteval.models.making import make_classifier
 
 torch.manual_seed(0)
 network = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 3))

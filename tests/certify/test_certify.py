@@ -34,7 +34,8 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, Statistic
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.numerics.binomial import certified_radius
 
 SHAPE = (1, 4, 4)

@@ -21,7 +21,8 @@ from robusteval.certify.propagation.trace import trace
 from robusteval.certify.propagation.weighted import Conv2d
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 F64 = torch.float64
 

@@ -14,7 +14,8 @@ from robusteval.attacks.judge import judge
 from robusteval.certify.propagation.crown import CROWN
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.results.bracket import HOLDS_IN
 
 DEAR = {"autoattack", "boundary", "hopskipjump"}

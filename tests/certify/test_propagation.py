@@ -35,7 +35,8 @@ from robusteval.certify.propagation.values import Interval
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.norms import BALLS, Norm
 from robusteval.models.architectures import ARCHITECTURES
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 F64 = torch.float64
 TOLERANCE = 1e-3

@@ -23,7 +23,8 @@ from robusteval.certify.smoothing.votes import votes
 from robusteval.core.images import Images
 from robusteval.core.streams import Streams
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.numerics.binomial import anytime_radius, anytime_upper, certified_radius, fixed_lower
 from robusteval.numerics.noise import BLOCK
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from robusteval.auditing.fit import check_fit
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.data import DATASETS, read_images
 from robusteval.models.architectures import build_network
-from robusteval.models.classifier import make_classifier
+from robusteval.models.making import make_classifier
+from robusteval.models.plain import check_fit
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)

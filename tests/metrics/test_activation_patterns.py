@@ -19,7 +19,8 @@ from robusteval.metrics.activation_patterns import ActivationPatterns
 from robusteval.metrics.activations import activation_pattern
 from robusteval.metrics.base import Measurement
 from robusteval.models.checkpoints import open_checkpoint
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.reports.chapters.activation_patterns import CHAPTER
 from run_fixture import build_paper_run
 

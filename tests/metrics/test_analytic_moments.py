@@ -18,7 +18,8 @@ from robusteval.analysis.results import Results
 from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.analytic_moments import AnalyticMoments, agreement, rectified, relative, sampled
 from robusteval.metrics.first_relu import first_relu
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.reports.chapters import analytic_moments as chapter
 from run_fixture import build_paper_run
 

@@ -27,7 +27,8 @@ from robusteval.metrics.activation_maximization import PARTS, ActivationMaximiza
 from robusteval.metrics.base import Observation
 from robusteval.metrics.deception import Deception
 from robusteval.metrics.targeted_grid import TargetedGrid
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.reports import paper_tables
 from robusteval.reports.chapters import activation_maximization, deception, targeted_grid
 from robusteval.reports.chapters.base import stages

@@ -19,7 +19,7 @@ from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation
 from robusteval.metrics.covariance import Covariance, covariance_functions, decay_length
 from robusteval.metrics.displacements import displacement_moments, ring_means
-from robusteval.models.classifier import make_classifier
+from robusteval.models.making import make_classifier
 
 Rings = dict[tuple[int, int, int], tuple[float, NDArray[np.float64]]]
 

@@ -13,7 +13,8 @@ from metric_cases import F64, SHAPE, images_of, observe, random_pixels, small_ne
 from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.base import Observation
 from robusteval.metrics.kernels import Kernels, mean_spectrum, smoothness
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 SIDE = 64
 

@@ -14,7 +14,8 @@ from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels, s
 from robusteval.analysis.results import Results
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.linearity import Linearity
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.reports.chapters.linearity import CHAPTER
 from run_fixture import build_paper_run
 

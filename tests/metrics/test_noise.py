@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, random_pixels, small_net
 from robusteval.analysis.results import Results
 from robusteval.metrics.noise import Distribution, NoiseRobustness
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.reports.chapters import noise as chapter
 from run_fixture import build_run
 

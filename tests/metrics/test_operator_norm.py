@@ -17,7 +17,8 @@ from robusteval.attacks.search.losses import Loss
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.operator_norm import FEW, OperatorNorm, by_signs, operator_norm, power_method, quantity
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.reports.chapters.operator_norm import CHAPTER, quantities
 from run_fixture import build_paper_run
 

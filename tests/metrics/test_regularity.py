@@ -19,7 +19,8 @@ from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.regularity import Regularity
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.reports.chapters import regularity as chapter
 from run_fixture import build_paper_run
 

@@ -10,7 +10,8 @@ from metric_cases import F64, SHAPE, images_of, linear_net, observe, random_pixe
 from robusteval.core.errors import UnsupportedError
 from robusteval.metrics.base import Observation
 from robusteval.metrics.softmax_line import SoftmaxLine
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 
 def rows_of(seen: Observation, quantity: str) -> dict[float, Tensor]:

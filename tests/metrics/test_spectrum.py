@@ -19,7 +19,8 @@ from robusteval.metrics.alignment import Alignment, cosines
 from robusteval.metrics.random_twin import random_twin
 from robusteval.metrics.spectrum import JacobianSpectrum
 from robusteval.models.architectures import ARCHITECTURES
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.numerics import jacobian as core
 from robusteval.numerics import singular
 from robusteval.numerics.jacobian import Linearised, jacobian, jacobians, outputs, spectrum

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.core.errors import UnsupportedError, UserError
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 
 SHAPE = (3, 4, 4)
 

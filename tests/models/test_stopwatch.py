@@ -30,7 +30,8 @@ from robusteval.core.methods import Step
 from robusteval.core.norms import Norm
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
-from robusteval.models.classifier import Classifier, make_classifier
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
 from robusteval.models.stopwatch import Stopwatch
 from robusteval.numerics.jacobian import Linearised, jacobian
 from robusteval.results.manifest import Cost, StageRecord

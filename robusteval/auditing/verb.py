@@ -1,0 +1,82 @@
+"""`robusteval.audit`: a whole audit of whatever the caller has in hands, a network and arrays or files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from robusteval.auditing.protocol import Protocol
+from robusteval.auditing.session import run_audit
+from robusteval.core.images import Images
+from robusteval.core.progress import Progress
+from robusteval.data import read_images
+from robusteval.models.checkpoints import open_checkpoint
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
+from robusteval.models.plain import as_images
+from robusteval.results.run import Run
+
+Model = nn.Module | Classifier | str | Path
+Data = tuple[Tensor, Tensor] | Images | str | Path
+
+
+def audit(
+    model: Model,
+    data: Data,
+    protocol: str | Protocol = "quick",
+    out: str | Path = "run",
+    *,
+    name: str = "model",
+    arch: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    sources: Sequence[Model] = (),
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_size: int | str = "auto",
+    progress: Progress | None = None,
+) -> Run:
+    """Run a protocol on a model and images, and leave tables and evidence in the directory `out`.
+
+    model: a network, which is copied and stays as it is (`name` is what reports call it); a Classifier; or the path
+    of a checkpoint, opened as the architecture `arch`. mean, std: the normalisation of a network or a checkpoint, one
+    value a channel. data: pixels (N, C, H, W) in [0, 1] with labels (N,); Images; or a data set as for `--data`.
+    sources: models to transfer attacks from. The rest as in run_audit. Raises UserError in one line.
+    """
+    images = _images(data, limit)
+
+    def opened(given: Model, title: str) -> Classifier:
+        if isinstance(given, Classifier):
+            return given
+        if isinstance(given, nn.Module):
+            return make_classifier(title, given, images.shape, _values(mean), _values(std))
+        return open_checkpoint(given, arch, input_shape=images.shape, mean=mean, std=std)
+
+    return run_audit(
+        opened(model, name),
+        images,
+        protocol,
+        out,
+        sources=[opened(source, f"source-{i + 1}") for i, source in enumerate(sources)],
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        progress=progress,
+        limit=limit,
+    )
+
+
+def _images(data: Data, limit: int | None) -> Images:
+    if isinstance(data, str | Path):
+        return read_images(str(data), limit)
+    images = data if isinstance(data, Images) else as_images(*data, source="arrays given in Python")
+    return images if limit is None else images.first(limit)
+
+
+def _values(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if numbers is None else tuple(map(float, numbers))

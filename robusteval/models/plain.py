@@ -1,0 +1,57 @@
+"""A plain network and plain tensors as the classifier and the images that methods take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from robusteval.core.errors import UserError
+from robusteval.core.images import Images
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
+
+BATCH = 100
+"""Images a batch where the caller says nothing."""
+
+
+def as_images(pixels: Tensor, labels: Tensor, source: str = "the given tensors") -> Images:
+    """Images named by their place, "000000" onwards, from pixels (N, C, H, W) in [0, 1] and labels (N,), a tensor of
+    whole numbers.
+
+    Raises UserError in one line for another shape, type or range.
+    """
+    if not isinstance(pixels, Tensor) or not isinstance(labels, Tensor):
+        found = f"{type(pixels).__name__} and {type(labels).__name__}"
+        raise UserError(f"expected torch tensors of pixels and labels, got {found}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise UserError(f"expected labels of whole numbers, got {labels.dtype}")
+    ids = tuple(f"{i:06d}" for i in range(len(pixels)))
+    return Images(ids, pixels.detach(), labels.detach().to(pixels.device, torch.int64), source=source).checked()
+
+
+def as_classifier(network: nn.Module | Classifier, images: Images, batch_size: int = BATCH) -> Classifier:
+    """The classifier of a network that takes pixels in [0, 1], on the device and in the type of the images, with a
+    fresh meter for them. The network is copied and stays as it is; a Classifier is taken as it is, which saves that.
+
+    Raises UserError where it does not fit the images or their labels.
+    """
+    classifier = network if isinstance(network, Classifier) else make_classifier("the network", network, images.shape)
+    check_fit(classifier, images)
+    placed = classifier.to(images.pixels.device, images.pixels.dtype)
+    return replace(placed, batch_size=batch_size).metered(len(images))
+
+
+def check_fit(classifier: Classifier, images: Images) -> None:
+    """Raises UserError unless the classifier takes these images and knows these labels."""
+    if classifier.input_shape != images.shape:
+        wanted, got = ("x".join(map(str, shape)) for shape in (classifier.input_shape, images.shape))
+        raise UserError(f"expected images of shape {wanted} for {classifier.name}, got {got} in {images.source}")
+    wrong = (images.labels < 0) | (images.labels >= classifier.num_classes)
+    if wrong.any():
+        i = int(wrong.nonzero()[0])
+        raise UserError(
+            f"expected labels from 0 to {classifier.num_classes - 1} for {classifier.name}, "
+            f"got {int(images.labels[i])} for image {images.ids[i]} of {images.source}"
+        )
