@@ -14,7 +14,8 @@ import resource, sys
 sys.path.insert(0, "tests")
 import torch
 from torch import nn
-from test_certify import CASES, images_of, run, small
+from certificate_cases import CASES, run, small
+from test_certify import images_of
 from robusteval.models.classifier import make_classifier
 
 torch.manual_seed(0)
