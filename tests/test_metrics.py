@@ -54,7 +54,7 @@ def numbers(metric: Metric, name: str, scale: float, pixels: Tensor) -> dict[tup
     network, images = small_net(metric=name), images_of(pixels)
     with torch.no_grad():
         for parameter in network.module.parameters():
-            parameter *= scale
+            parameter.mul_(scale)
     witnesses = None if metric.witnesses_of is None else 0.9 * pixels + 0.1 * pixels.flip(0)
     if isinstance(metric, SetMetric):
         seen = observe(metric, network, images, witnesses)
