@@ -199,11 +199,12 @@ def verify(
 @polite
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
     """List what can be named on the command line and in protocols."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("name", "what it is", box=None, pad_edge=False)
     for name, summary in listed(what):
-        table.add_row(name, summary)
+        table.add_row(escape(name), escape(summary))
     out.print(table)
 
 
