@@ -53,12 +53,12 @@ CERTIFICATE_CASES: dict[str, CertificateCase] = {
         GRID,
         {"scores": "logits", "batches": 30, "steps": 1, "refits": 1},
     ),
-    "smoothing": CertificateCase(0.5, SMOOTHED, settings={"sigma": 0.12, "n": 1000}),
+    "smoothing": CertificateCase(0.7, SMOOTHED, settings={"sigma": 0.12, "n": 1000}),
     "smoothing-envelope": CertificateCase(
-        0.5, {**SMOOTHED, "sigmas": (0.1, 0.25)}, settings={"sigmas": (0.06, 0.12), "n": 1000}
+        0.7, {**SMOOTHED, "sigmas": (0.1, 0.25)}, settings={"sigmas": (0.06, 0.12), "n": 1000}
     ),
     "smoothing-sequential": CertificateCase(
-        0.5, {**SMOOTHED, "n": 500, "precision": 0.3}, settings={"sigma": 0.12, "n": 2000, "precision": 0.1}
+        0.7, {**SMOOTHED, "n": 500, "precision": 0.3}, settings={"sigma": 0.12, "n": 2000, "precision": 0.1}
     ),
 }
 

@@ -246,6 +246,7 @@ from robusteval.core.methods import Guarantee
 
 class Lie(Certificate):
     name: ClassVar[str] = "lie"
+    title: ClassVar[str] = "Lie"
     summary: ClassVar[str] = "proves everything"
     kind: ClassVar[Guarantee] = Guarantee.PROOF
 

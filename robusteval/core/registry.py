@@ -98,8 +98,8 @@ class Registry(Mapping[str, "type[M]"], Generic[M]):
         known = [path for path in trusted if path == Path(file) or path.name == file]
         if not known:
             raise UserError(
-                f"expected permission to run {file} for the {self.one} {name}, got none; who trusts that file says so: "
-                f"--trust {Path(file).name}"
+                f"expected permission to run {file} for the {self.one} {name}, got none; if you trust that file: "
+                f"robusteval verify RUN --trust {Path(file).name}"
             )
         sums = {path: user_code.checksum(path) for path in known}
         path = next((p for p in known if pin in (None, sums[p])), None)

@@ -1,5 +1,4 @@
-"""A name in a Python file that the user points at: FILE.py:NAME. The only code of others that is run, and only for who
-named that file."""
+"""FILE.py:NAME, a function or a class in a Python file. Such a file is run only for a user who named it."""
 
 from __future__ import annotations
 
