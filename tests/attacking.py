@@ -1,43 +1,23 @@
-"""What the tests of attacks share: small settings of every registered attack, and one call that runs it."""
+"""What the tests of attacks share: each one with the settings of its case, one call that runs it, and what it misses of
+what its case demands."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from attack_cases import Reach, case_of
+from oracles import affine, affine_distances, random_images
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack, FixedBudgetAttack
+from robusteval.attacks.judge import judge
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
-SMALL: dict[str, dict[str, Any]] = {
-    "pgd": {"steps": 40, "step": 0.1, "restarts": 3, "loss": "margin"},
-    "apgd": {"iterations": 40, "restarts": 3, "loss": "dlr"},
-    "auto": {"iterations": 20, "queries": 100},
-    "square": {"queries": 300},
-    "logbarrier": {"outer": 12, "steps": 150},
-    "carlini-wagner": {"steps": 300, "binary_search_steps": 7, "step_size": 0.03},
-    "boundary": {"steps": 1500},
-    "hopskipjump": {"steps": 20, "max_queries": 1000},
-    "ead": {"steps": 300},
-    "autoattack": {"iterations": 20, "queries": 100},
-}
-FAST: dict[str, dict[str, Any]] = {
-    **SMALL,
-    "pgd": {"steps": 10},
-    "auto": {"iterations": 5, "queries": 20},
-    "square": {"queries": 50},
-    "logbarrier": {"outer": 3, "steps": 30},
-    "carlini-wagner": {"steps": 50, "binary_search_steps": 3, "step_size": 0.03},
-    "boundary": {"steps": 100},
-    "hopskipjump": {"steps": 3, "max_queries": 300},
-    "ead": {"steps": 50, "binary_search_steps": 3},
-    "autoattack": {"iterations": 5, "queries": 20},
-}
-"""Cheaper still, for what does not depend on how far an attack gets."""
 BOUNDED = {name for name, attack in ATTACKS.items() if issubclass(attack, FixedBudgetAttack)}
 """The attacks that take a budget."""
 COMPILED = {"brendel-bethge": Norm.L2}
@@ -47,18 +27,54 @@ IDS = [f"{name}-{norm.value}" for name, norm in CASES]
 
 
 def fast(name: str, norm: Norm) -> Attack:
-    return make(name, norm, **FAST.get(name, {}))
+    case = case_of(name)
+    return make(name, norm, **(case.settings if case.fast is None else case.fast))
 
 
 def make(name: str, norm: Norm, **settings: Any) -> Attack:
-    return ATTACKS[name](norm=norm, **{**SMALL.get(name, {}), **settings})
+    return ATTACKS[name](norm=norm, **{**case_of(name).settings, **settings})
 
 
 def streams(images: Images, seed: int = 0) -> Streams:
     return Streams.for_images(seed, "test", images.ids, images.pixels)
 
 
-def run(attack: Attack, classifier: Classifier, images: Images, budget: float | None, seed: int = 0) -> torch.Tensor:
+def run(attack: Attack, classifier: Classifier, images: Images, budget: float | None, seed: int = 0) -> Tensor:
     """The images that an attack returns, all images at one budget."""
     radii = None if budget is None else images.pixels.new_full((len(images),), budget)
     return attack.run(classifier.metered(len(images)), images, radii, streams(images, seed)).examples
+
+
+def misses(attack: Attack, must: tuple[Reach, ...], seed: int) -> list[str]:
+    """What an attack does not reach of what it must, on the affine oracle of a seed. Whatever it returns has to be
+    valid, and no adversarial example closer than the exact distance."""
+    classifier, weight, bias = affine(seed)
+    images = random_images(seed, 16, classifier)
+    exact = torch.from_numpy(affine_distances(weight, bias, images, attack.norm))
+    missed = []
+    for reach in must:
+        within = reach.times * exact
+        radii = (within * (1 - 1e-6)).float() if attack.fixed_budget else None
+        candidates = attack.run(classifier.metered(16), images, radii, streams(images)).examples
+        check_validity(attack, images, candidates, radii)
+        verdict = judge(classifier, images, candidates, attack.norm, radii)
+        found = getattr(verdict, attack.norm.value)
+        assert (found >= exact * (1 - 1e-5)).all()
+        share = (verdict.success & (found <= within)).double().mean().item()
+        if share < reach.share:
+            missed.append(
+                f"expected {attack.label} to break a share of {reach.share} of the images at {reach.times} times the "
+                f"exact distance (seed {seed}), got {share:.3f}"
+            )
+    return missed
+
+
+def check_validity(attack: Attack, images: Images, candidates: Tensor, radii: Tensor | None) -> None:
+    """Candidates are images in the box, as many as were asked for, and keep the budget."""
+    assert candidates.shape == images.pixels.shape
+    assert candidates.dtype == images.pixels.dtype
+    assert candidates.isfinite().all()
+    assert ((candidates >= 0) & (candidates <= 1)).all()
+    if radii is not None:
+        size = attack.norm.size(candidates.double() - images.pixels.double())
+        assert (size <= radii * (1 + 1e-6)).all()

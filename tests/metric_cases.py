@@ -51,9 +51,18 @@ SMALL: dict[str, Metric] = {
     "targeted-grid": TargetedGrid(norm=Norm.LINF, budget=0.2, steps=5),
     "deception": Deception(witnesses="some-attack"),
 }
-"""A cheap setting of each metric; a new one must be added here."""
+"""The one table of metrics: a cheap setting of each, in which it emits every quantity that it declares."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"activation-patterns": nn.ReLU, "analytic-moments": nn.ReLU}
 """What a metric needs of a small network, where that is not smooth."""
+
+
+def case_of(name: str) -> Metric:
+    """The entry of a metric; AssertionError says what to add where there is none."""
+    assert name in SMALL, (
+        f"expected an entry for '{name}' in SMALL of tests/metric_cases.py: the metric with cheap settings, in which "
+        "it emits every quantity that it declares"
+    )
+    return SMALL[name]
 
 
 def images_of(pixels: Tensor) -> Images:

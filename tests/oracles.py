@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -85,6 +86,21 @@ def _reach(direction: Floats, needed: float, x: Floats, norm: Norm) -> float:
     end = 2 * float((room / np.maximum(weight, 1e-12)).max())
     t = brentq(lambda t: weight @ np.minimum(room, t * weight) - needed, 0, end, xtol=1e-14)
     return float(np.linalg.norm(np.minimum(room, t * weight)))
+
+
+def interior(norm: Norm, seed: int = 0) -> tuple[Classifier, Images, Floats]:
+    """Two classes, and images whose nearest boundary point lies inside the box: |margin| / |w|_dual is exact."""
+    model, weight, bias = affine(seed, classes=2)
+    images = random_images(seed, 40, model)
+    images = replace(images, pixels=0.3 + 0.4 * images.pixels)
+    images = replace(images, labels=model.predict(images.pixels).argmax(1))
+    w, b = torch.from_numpy(weight[1] - weight[0])[None], bias[1] - bias[0]
+    margin = (images.pixels.double().flatten(1) @ w.T)[:, 0] + b
+    unbounded = (margin.abs() / norm.dual.size(w)).numpy()
+    exact = affine_distances(weight, bias, images, norm)
+    rows = np.isclose(unbounded, exact, rtol=1e-9)
+    assert rows.sum() > 10
+    return model, images.select(torch.from_numpy(rows)), exact[rows]
 
 
 def two_layer(seed: int) -> tuple[Classifier, list[Floats]]:

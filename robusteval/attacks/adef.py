@@ -25,6 +25,7 @@ from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.search.active import keep
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
@@ -43,6 +44,7 @@ class ADef(MinimumDistanceAttack):
     name = "adef"
     title = "ADef"
     summary = "iterative smooth deformation of the image (Alaifari et al. 2019)"
+    quantities = (Quantity(name="deformation", title="deformation (pixels)"),)
     norms = (Norm.L2, Norm.LINF)
 
     steps: PositiveInt = 100

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from enum import Enum
 from functools import partial
 from typing import TypeAlias
 
@@ -27,6 +28,7 @@ from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.near_miss import second_look
 from robusteval.attacks.square import Square
 from robusteval.core.images import Images
+from robusteval.core.methods import EnsembleStage, Quantity
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
@@ -37,16 +39,33 @@ Search: TypeAlias = Callable[[Classifier, Images, Tensor, Streams, Tensor], Tens
 """From a view, its images, their radii, their streams and the closest witnesses so far to images."""
 
 
+class Member(Enum):
+    """The attacks of the ensemble, in their order: the number that the measurement `stage` names each by, its title,
+    and what it follows."""
+
+    CROSS_ENTROPY = 1, "APGD on cross-entropy", "gradients"
+    TARGETED = 2, "targeted APGD", "gradients"
+    FAB = 3, "targeted FAB", "gradients"
+    """With APGD from where it ended."""
+    SQUARE = 4, "Square", "outputs"
+
+    @property
+    def stage(self) -> EnsembleStage:
+        value, title, follows = self.value
+        return EnsembleStage(value=value, title=title, follows=follows)
+
+
 class Auto(FixedBudgetAttack):
-    """The measurement `stage` tells which one fooled an image: 1 APGD on cross-entropy, 2 targeted APGD, 3 targeted
-    FAB and APGD from where it ended, 4 Square, NaN none. Given many images, it attacks them in batches of the
-    classifier's size."""
+    """The measurement `stage` tells which `Member` broke an image, NaN none. Given many images, it attacks them in
+    batches of the classifier's size."""
 
     name = "auto"
     title = "Auto"
     summary = "APGD-CE, APGD-T, FAB-T and Square one after another (AutoAttack 'standard', Croce & Hein 2020)"
     norms = BALLS
     follows = "both"
+    ensemble = tuple(member.stage for member in Member)
+    quantities = (Quantity(name="stage", title="broken by", words={stage.value: stage.title for stage in ensemble}),)
 
     iterations: PositiveInt = 100
     """Steps of APGD and FAB."""
@@ -62,34 +81,37 @@ class Auto(FixedBudgetAttack):
         candidates, closest = images.pixels.clone(), images.pixels.clone()
         won, distance = torch.full_like(budget, math.nan), torch.full_like(budget, math.inf)
         standing = torch.ones_like(images.labels, dtype=torch.bool)
-        for k, (stage, search) in enumerate(self._stages()):
+        for k, (member, search) in enumerate(self._stages()):
             # Those that still stand share full batches: far fewer of them are left for the longest stages.
             for rows in filter(len, standing.nonzero()[:, 0].split(classifier.batch_size)):
                 view, some, radius, own = keep(rows, classifier, images, budget, derived(streams, k))
                 found = search(view, some, radius, own, closest[rows])
                 inner = Ball.around(some.pixels, self.norm, radius).nearest(found)
                 fooled = view.misclassifies(inner, some.labels)
-                candidates[rows[fooled]], won[rows[fooled]] = inner[fooled], float(stage)
+                candidates[rows[fooled]], won[rows[fooled]] = inner[fooled], float(member.stage.value)
                 standing[rows[fooled]] = False
                 size = self.norm.size(found - some.pixels)
                 closer = view.misclassifies(found, some.labels) & (size < distance[rows])
                 closest[rows[closer]], distance[rows[closer]] = found[closer], size[closer]
         return Candidates(candidates, {"stage": won})
 
-    def _stages(self) -> Iterator[tuple[int, Search]]:
-        """The searches in order, each with the number of its stage."""
+    def _stages(self) -> Iterator[tuple[Member, Search]]:
+        """The searches in order, each with the member of the ensemble that it belongs to."""
         norm, iterations, finalists = self.norm, self.iterations, self.finalists
         l1 = norm is Norm.L1
         targets = min(self.targets, _L1_TARGETS) if l1 else self.targets
-        yield 1, inside(APGD(norm=norm, iterations=iterations))
+        yield Member.CROSS_ENTROPY, inside(APGD(norm=norm, iterations=iterations))
         if l1:
-            yield 1, inside(APGD(norm=norm, iterations=iterations, restarts=_L1_RESTARTS - 1, shrinking=True))
-        yield 2, inside(APGD(norm=norm, iterations=iterations, targets=targets, finalists=finalists, shrinking=l1))
+            again = APGD(norm=norm, iterations=iterations, restarts=_L1_RESTARTS - 1, shrinking=True)
+            yield Member.CROSS_ENTROPY, inside(again)
+        targeted = APGD(norm=norm, iterations=iterations, targets=targets, finalists=finalists, shrinking=l1)
+        yield Member.TARGETED, inside(targeted)
         if finalists < self.targets:
-            yield 3, nearby(FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=self.targets))
-        yield 3, nearby(FAB(norm=norm, iterations=iterations, targets=min(finalists, self.targets)))
-        yield 3, partial(second_look, norm, iterations)
-        yield 4, inside(Square(norm=norm, queries=self.queries))
+            quick = FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=self.targets)
+            yield Member.FAB, nearby(quick)
+        yield Member.FAB, nearby(FAB(norm=norm, iterations=iterations, targets=min(finalists, self.targets)))
+        yield Member.FAB, partial(second_look, norm, iterations)
+        yield Member.SQUARE, inside(Square(norm=norm, queries=self.queries))
 
 
 def inside(attack: Attack) -> Search:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.resources import files
@@ -17,6 +17,7 @@ from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate
+from robusteval.core import user_code
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.methods import Method
 from robusteval.core.norms import Norm
@@ -38,6 +39,13 @@ class Entry(Generic[M]):
     origin: Origin
     budgets: tuple[float, ...] = ()
 
+    @property
+    def spec(self) -> dict[str, str]:
+        """How a protocol names the method: its name, or FILE.py:Class, and the code that it is pinned to."""
+        file = user_code.split(self.origin.reference)
+        named = {"method": f"{self.origin.package}:{file[1]}" if file else self.method.name, "name": self.label}
+        return named | ({"origin": self.origin.pin} if self.origin.pin else {})
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -55,7 +63,7 @@ class Protocol:
 
         def entries(items: tuple[Entry[Any], ...]) -> list[dict[str, Any]]:
             return [
-                {"method": e.method.name, "name": e.label}
+                e.spec
                 | ({"budgets": list(e.budgets)} if e.budgets else {})
                 | e.method.model_dump(mode="json", exclude_none=True)
                 for e in items
@@ -97,19 +105,38 @@ def read_protocol(spec: str) -> Protocol:
         data = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"expected a TOML file in {path}, got: {error}") from error
-    return parse_protocol(data, path.name)
+    data, named = _placed(data, path.parent)
+    return parse_protocol(data, path.name, named)
 
 
-def parse_protocol(data: Mapping[str, Any], where: str) -> Protocol:
-    """A protocol from the tables of a TOML file named `where`."""
+def _placed(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], set[Path]]:
+    """A protocol whose files, FILE.py in FILE.py:Class, are looked for in its own folder; and these files."""
+    named: set[Path] = set()
+
+    def place(entry: Any) -> Any:
+        parts = user_code.split(str(entry.get("method"))) if isinstance(entry, dict) else None
+        if parts is None:
+            return entry
+        path = (folder / parts[0]).resolve()
+        named.add(path)
+        return entry | {"method": f"{path}:{parts[1]}"}
+
+    kinds = ("attacks", "certificates", "metrics")
+    lists = {kind: [place(entry) for entry in data[kind]] for kind in kinds if isinstance(data.get(kind), list)}
+    return data | lists, named
+
+
+def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path] = ()) -> Protocol:
+    """A protocol from the tables of a TOML file named `where`. Of the files that it names only those that are `trusted`
+    are run: what stands in a manifest is no permission."""
     sections = {"name", "description", "budgets", "attacks", "certificates", "metrics", "calibration"}
     for key in data:
         if key not in sections:
             raise UserError(f"expected only known sections in {where}, got '{key}' ({nearest(key, sections)})")
     budgets = _budgets(data.get("budgets", {}), where)
-    attacks = tuple(_entry(e, ATTACKS, "attack", budgets, where) for e in _list(data, "attacks", where))
-    certificates = tuple(_entry(e, CERTIFICATES, "certificate", {}, where) for e in _list(data, "certificates", where))
-    metrics = tuple(_entry(e, METRICS, "metric", {}, where) for e in _list(data, "metrics", where))
+    attacks = tuple(_entry(e, ATTACKS, budgets, where, trusted) for e in _list(data, "attacks", where))
+    certificates = tuple(_entry(e, CERTIFICATES, {}, where, trusted) for e in _list(data, "certificates", where))
+    metrics = tuple(_entry(e, METRICS, {}, where, trusted) for e in _list(data, "metrics", where))
     labels = [*(a.label for a in attacks), *(c.label for c in certificates), *(m.label for m in metrics)]
     for label in labels:
         if labels.count(label) > 1:
@@ -166,29 +193,32 @@ def parse_budgets(values: Any, where: str) -> tuple[float, ...]:
     return tuple(budgets)
 
 
-def _entry(settings: Mapping[str, Any], registry: Registry[M], what: str, budgets: Budgets, where: str) -> Entry[M]:
+def _entry(
+    settings: Mapping[str, Any], registry: Registry[M], budgets: Budgets, where: str, trusted: Collection[Path]
+) -> Entry[M]:
     settings = dict(settings)
-    name = settings.pop("method", None)
+    spec, pin = str(settings.pop("method", None)), settings.pop("origin", None)
     label = settings.pop("name", None)
     own = settings.pop("budgets", None)
-    if not isinstance(name, str) or name not in registry:
-        hint = nearest(str(name), registry)
-        raise UserError(f"expected the 'method' of an {what} in {where} to be known, got '{name}' ({hint})")
     try:
-        method = registry[name](**settings)
+        found, origin = registry.find(spec, trusted, pin)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    try:
+        method = found(**settings)
     except ValidationError as error:
-        raise UserError(f"{where}, {what} '{name}': {_first_problem(error, registry[name])}") from error
+        raise UserError(f"{where}, {registry.one} '{found.name}': {_first_problem(error, found)}") from error
     label = str(label or method.label)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
         raise UserError(f"expected a name of letters, digits, '.', '_' and '-' in {where}, got '{label}'")
     if not (isinstance(method, Attack) and method.fixed_budget):
         if own is not None:
             raise UserError(f"expected 'budgets' only for fixed-budget attacks in {where}, got them for '{label}'")
-        return Entry(label, method, registry.origin(name))
+        return Entry(label, method, origin)
     given = parse_budgets(own, f"'{label}' in {where}") if own is not None else budgets.get(method.norm, ())
     if not given:
         raise UserError(f"expected budgets.{method.norm.value} in {where} for '{label}', got none")
-    return Entry(label, method, registry.origin(name), given)
+    return Entry(label, method, origin, given)
 
 
 def _first_problem(error: ValidationError, method: type[BaseModel]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,11 @@ _ROUNDING = {"float32": 1e-3, "float64": 1e-8}
 
 
 def verify(
-    run: Run, classifier: Classifier | None = None, progress: Progress | None = None, recompute: bool = True
+    run: Run,
+    classifier: Classifier | None = None,
+    progress: Progress | None = None,
+    recompute: bool = True,
+    trusted: Collection[Path] = (),
 ) -> Iterator[str]:
     """Yield one line for each claim that does not hold, naming the file or the row; nothing where every claim holds.
 
@@ -41,7 +46,9 @@ def verify(
     fingerprint; each prediction, margin and witness (class, success and four distances) holds when the model is
     run again; each certificate, statistic and measurement comes out again from its random stream. The model is
     opened from the manifest's path unless it is given. Costs are not measured again. Without `recompute`,
-    certificates and metrics are held against the sealed evidence only, not computed again.
+    certificates and metrics are held against the sealed evidence only, not computed again. `trusted` are the Python
+    files of the user's own methods that may be run; a run that needs another raises UserError, as does one whose
+    methods come from a package that is not here in that version.
     """
     if not run.manifest.complete:
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; its audit continues it")
@@ -58,20 +65,22 @@ def verify(
     if classifier.fingerprint != run.manifest.model.fingerprint:
         yield f"the model {classifier.name} has another fingerprint than the one audited"
         return
-    yield from _Recheck(run, classifier, images, progress or Silent()).findings(everything=recompute)
+    yield from _Recheck(run, classifier, images, progress or Silent(), trusted).findings(everything=recompute)
 
 
 class _Recheck:
     """The stages of a run, run again shard by shard and held against its parts."""
 
-    def __init__(self, run: Run, classifier: Classifier, images: Images, progress: Progress) -> None:
+    def __init__(
+        self, run: Run, classifier: Classifier, images: Images, progress: Progress, trusted: Collection[Path]
+    ) -> None:
         manifest = run.manifest
         on, dtype = choose_device("auto"), DTYPES[manifest.dtype]
         self.run, self.progress, self.tolerance = run, progress, _ROUNDING[manifest.dtype]
         self.images = images.to(on, dtype)
         self.context = Context(classifier.to(on, dtype), (), manifest.seed)
         self.evidence = RunEvidence(run, cut(self.images, manifest.batch_size))
-        protocol = parse_protocol(manifest.protocol.model_dump(mode="json", exclude_none=True), NAME)
+        protocol = parse_protocol(manifest.protocol.model_dump(mode="json", exclude_none=True), NAME, trusted)
         # What was made on other models is judged on this one; their names are all that is needed.
         stages = plan(protocol, [replace(classifier, name=source.name) for source in manifest.sources])
         self.stages = [s for s, record in zip(stages, manifest.stages, strict=True) if record.done]

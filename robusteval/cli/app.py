@@ -139,6 +139,10 @@ def leaderboard(
 def verify(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     checkpoint: Annotated[str | None, typer.Option(help="The model, if its file has moved.")] = None,
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file of methods of the run, which may be run; repeatable."),
+    ] = None,
     witnesses_only: Annotated[
         bool, typer.Option("--witnesses-only", help="Do not compute certificates and metrics again.")
     ] = False,
@@ -152,7 +156,7 @@ def verify(
     opened = Run.open(run)
     model = open_model(opened, checkpoint)
     with Bars(err) as bars:
-        findings = list(check(opened, model, bars, recompute=not witnesses_only))
+        findings = list(check(opened, model, bars, recompute=not witnesses_only, trusted=trust or ()))
     for finding in findings[:50]:
         err.print(f"[red]wrong[/red] {finding}", highlight=False, soft_wrap=True)
     if findings:
@@ -165,11 +169,12 @@ def verify(
 @explains_mistakes
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
     """List what can be named on the command line and in protocols."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("name", "what it is", box=None, pad_edge=False)
     for name, summary in listed(what):
-        table.add_row(name, summary)
+        table.add_row(escape(name), escape(summary))
     out.print(table)
 
 

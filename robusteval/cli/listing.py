@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypeVar
+
+from robusteval.core.errors import UserError
+from robusteval.core.methods import Method
+from robusteval.core.registry import Registry
+
+M = TypeVar("M", bound=Method)
 
 
 class Listing(StrEnum):
@@ -20,15 +27,15 @@ def listed(what: Listing) -> list[tuple[str, str]]:
         case Listing.attacks:
             from robusteval.attacks import ATTACKS
 
-            return [(name, m.summary) for name, m in ATTACKS.items()]
+            return _methods(ATTACKS)
         case Listing.certificates:
             from robusteval.certify import CERTIFICATES
 
-            return [(name, m.summary) for name, m in CERTIFICATES.items()]
+            return _methods(CERTIFICATES)
         case Listing.metrics:
             from robusteval.metrics import METRICS
 
-            return [(name, m.summary) for name, m in METRICS.items()]
+            return _methods(METRICS)
         case Listing.architectures:
             from robusteval.models.architectures import ARCHITECTURES
 
@@ -41,3 +48,15 @@ def listed(what: Listing) -> list[tuple[str, str]]:
             from robusteval.data import DATASETS
 
             return [(name, d.summary) for name, d in DATASETS.items()]
+
+
+def _methods(registry: Registry[M]) -> list[tuple[str, str]]:
+    """Those of other packages with the package; one that cannot be loaded with the reason."""
+    lines = []
+    for name, origin in registry.origins.items():
+        try:
+            line = registry[name].summary
+        except UserError as error:
+            line = str(error)
+        lines.append((name, f"{line} [{origin.pin}]" if origin.pin else line))
+    return lines

@@ -40,14 +40,26 @@ class Quantity(BaseModel):
     name: str
     """As the tables have it. A part in braces stands for what differs from row to row: "probability_{class}"."""
     title: str
-    """As people read it."""
+    """As people read it. May name the parts in braces: "probability of class {class}"."""
     words: dict[int, str] = {}
     """What its values mean, where they are codes."""
 
     def covers(self, name: str) -> bool:
         """Whether this is the declaration of a quantity of the tables."""
-        pattern = ".+".join(map(re.escape, re.split(r"\{\w+\}", self.name)))
-        return re.fullmatch(pattern, name) is not None
+        return self._match(name) is not None
+
+    def called(self, name: str) -> str:
+        """The title of a quantity of the tables that this declares: the parts of its name stand in the title's braces.
+        Raises KeyError where this is not its declaration."""
+        found = self._match(name)
+        if found is None:
+            raise KeyError(f"expected a name like {self.name}, got '{name}'")
+        return self.title.format(**found.groupdict())
+
+    def _match(self, name: str) -> re.Match[str] | None:
+        texts = re.split(r"\{(\w+)\}", self.name)
+        pattern = "".join(f"(?P<{part}>.+)" if i % 2 else re.escape(part) for i, part in enumerate(texts))
+        return re.fullmatch(pattern, name)
 
 
 class EnsembleStage(BaseModel):
@@ -88,7 +100,7 @@ class Method(BaseModel):
     summary: ClassVar[str]
     """One line for `robusteval list`, with the source."""
     quantities: ClassVar[tuple[Quantity, ...]] = ()
-    """What it puts into the tables of measurements and statistics."""
+    """What it puts into the tables of measurements and statistics. Where several cover a name, the first one counts."""
     batch_independent: ClassVar[bool] = True
     """Whether an image's result is the same whichever images share its batch."""
 

@@ -14,7 +14,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.core.images import Images
-from robusteval.core.methods import Statistic, Step
+from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
 from robusteval.models.classifier import Classifier
@@ -40,6 +40,12 @@ class ActivationMaximization(SetMetric):
     name: ClassVar[str] = "activation-maximization"
     title: ClassVar[str] = "What the model sees in each class"
     summary: ClassVar[str] = "what the model sees in each class (SmoothKernels, section 4.3)"
+    quantities = (
+        Quantity(name="logit_start", title="logit of the noise"),
+        Quantity(name="logit", title="logit at the end"),
+        Quantity(name="probability", title="probability"),
+        Quantity(name="mean_logit", title="logit, mean over the classes"),
+    )
 
     steps: PositiveInt = 10_000
     learning_rate: PositiveFloat = 0.001

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.activations import activation_pattern
@@ -34,6 +35,12 @@ class ActivationPatterns(AtWitnesses, ImageMetric):
     name: ClassVar[str] = "activation-patterns"
     title: ClassVar[str] = "Activation patterns"
     summary: ClassVar[str] = "share of ReLU activations that noise leaves unchanged (OpNorm, section 5.5)"
+    quantities = (
+        Quantity(name="unchanged_at_data", title="uniform noise around the images"),
+        Quantity(name="unchanged_at_noise", title="uniform noise around noise"),
+        Quantity(name="unchanged_adversarial", title="towards the witness, as far"),
+        Quantity(name="witness_magnitude", title="magnitude of the witness"),
+    )
 
     magnitudes: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 40 for i in range(21))
     """eps, in pixel units; by default 21 values evenly in [0, 0.5]. The paper gives its own in an image only."""

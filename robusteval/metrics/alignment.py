@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.twinned import Twinned
@@ -36,6 +37,10 @@ class Alignment(Twinned):
     name: ClassVar[str] = "alignment"
     title: ClassVar[str] = "Alignment with singular vectors"
     summary: ClassVar[str] = "cosine of adversarial perturbations with the Jacobian's singular vectors (OpNorm, 5.2)"
+    quantities = (
+        Quantity(name="alignment", title="of the network"),
+        Quantity(name="alignment_twin", title="of random weights"),
+    )
 
     witnesses: str
     """The label of the attack in the protocol whose perturbations are measured."""

@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.metrics.first_relu import FirstRelu, first_relu
@@ -43,6 +44,17 @@ class AnalyticMoments(ImageMetric):
     title: ClassVar[str] = "Analytic moments"
     summary: ClassVar[str] = (
         "class of the analytic expected output under noise, against Monte Carlo (Moments, theorem 1)"
+    )
+    quantities = (
+        Quantity(name="expected_class", title="class of the analytic expected output"),
+        Quantity(name="monte_carlo_class", title="class of the Monte Carlo output"),
+        Quantity(name="agreement", title="same class as Monte Carlo"),
+        Quantity(name="output_error", title="analytic expected output"),
+        Quantity(name="clean_error", title="output of the image itself"),
+        Quantity(name="output_uncertainty", title="Monte Carlo output alone"),
+        Quantity(name="mean_error", title="exact mean after the first ReLU"),
+        Quantity(name="mean_uncertainty", title="Monte Carlo alone after the ReLU"),
+        Quantity(name="deviation_error", title="exact deviation after the first ReLU"),
     )
 
     sigmas: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (0.125, 0.25, 0.325, 0.5, 1.0)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
-from robusteval.core.methods import Statistic, Step
+from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, Observation, SetMetric
 from robusteval.metrics.displacements import displacement_moments, displacements, padded_size, ring_means
@@ -51,6 +51,19 @@ class Covariance(AtWitnesses, SetMetric):
     name = "covariance"
     title = "Covariance"
     summary = "second moments of an attack's perturbations by pixel displacement (SGR, section 4.2)"
+    quantities = (
+        Quantity(name="perturbations", title="witnesses"),
+        Quantity(name="images", title="images"),
+        Quantity(name="covariance_error_{c}_{d}", title="standard error of the covariance, channels {c} and {d}"),
+        Quantity(
+            name="data_covariance_error_{c}_{d}",
+            title="standard error of the covariance of the images, channels {c} and {d}",
+        ),
+        Quantity(name="covariance_{c}_{d}", title="covariance, channels {c} and {d}"),
+        Quantity(name="data_covariance_{c}_{d}", title="covariance of the images, channels {c} and {d}"),
+        Quantity(name="decay_length_{c}_{d}", title="decay length, channels {c} and {d}"),
+        Quantity(name="data_decay_length_{c}_{d}", title="decay length of the images, channels {c} and {d}"),
+    )
 
     witnesses: str
     matrix: NonNegativeInt = 1024

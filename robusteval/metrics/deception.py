@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
@@ -26,6 +27,10 @@ class Deception(AtWitnesses, ImageMetric):
     name: ClassVar[str] = "deception"
     title: ClassVar[str] = "Most deceptive examples"
     summary: ClassVar[str] = "confidence of the wrong prediction at the witnesses (SmoothKernels, appendix D)"
+    quantities = (
+        Quantity(name="deceptive_confidence", title="confidence of the wrong prediction"),
+        Quantity(name="deceptive_class", title="wrong class"),
+    )
 
     witnesses: str
     """The label of the attack in the protocol."""

@@ -20,7 +20,7 @@ from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
 from robusteval.core.images import Images
-from robusteval.core.methods import NormedMethod, number
+from robusteval.core.methods import NormedMethod, Quantity, number
 from robusteval.core.norms import Norm, column, flat
 from robusteval.core.streams import Streams
 from robusteval.metrics import masking_constants as masking
@@ -47,6 +47,23 @@ class GradientMasking(NormedMethod, ImageMetric):
     name: ClassVar[str] = masking.METRIC
     title: ClassVar[str] = "Gradient masking"
     summary: ClassVar[str] = "signs of masked gradients (Athalye et al. 2018; Pintor et al. 2022)"
+    quantities = (
+        Quantity(name="probabilities", title="outputs are probabilities"),
+        Quantity(name="gradient_size", title="largest entry of the gradient of the cross-entropy"),
+        Quantity(name="gradient_size_margin", title="largest entry of the gradient of the margin"),
+        Quantity(name="zero_gradient_entries", title="share of zeros in the gradient of the cross-entropy"),
+        Quantity(name="loss_variation", title="relative change of the margin under noise"),
+        Quantity(name="output_spread", title="relative change of a logit between evaluations"),
+        Quantity(name="fooled", title="broken by PGD"),
+        Quantity(name="fooled_more_steps", title="broken by PGD with four times the steps"),
+        Quantity(name="fooled_restarts", title="broken by PGD with random starts"),
+        Quantity(name="fooled_without_gradients", title="broken by a search without gradients"),
+        Quantity(name="silent_success", title="a broken image passed on the way, the end not broken"),
+        Quantity(name="transfer_failure", title="broken on the way, not when evaluated again"),
+        Quantity(name="late_progress", title="share of the rise of the loss in the last steps"),
+        Quantity(name="best_step", title="first step at the highest loss"),
+        Quantity(name="falling_steps", title="share of steps at which the loss fell"),
+    )
     norms = tuple(RADII)
 
     norm: Norm = Norm.LINF

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
-from robusteval.core.methods import Statistic, Step
+from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
 from robusteval.metrics.displacements import displacement_moments, padded_size, ring_means
@@ -46,6 +46,12 @@ class Kernels(SetMetric):
     name = "kernels"
     title = "Kernels"
     summary = "smoothness penalty and spectrum of the convolutions' kernels (SmoothKernels, section 3)"
+    quantities = (
+        Quantity(name="smoothness:{layer}", title="R0 of {layer}"),
+        Quantity(name="smoothness_normalised:{layer}", title="R0 / sum of squares of {layer}"),
+        Quantity(name="high_frequency_share:{layer}", title="energy above half Nyquist of {layer}"),
+        Quantity(name="spectrum:{layer}", title="energy of {layer}, relative to white"),
+    )
 
     shown: PositiveInt = 4
     side: PositiveInt = 64

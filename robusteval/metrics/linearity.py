@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
@@ -34,6 +35,13 @@ class Linearity(AtWitnesses, ImageMetric):
     name: ClassVar[str] = "linearity"
     title: ClassVar[str] = "Linearity"
     summary: ClassVar[str] = "deviation from the linearisation, and singular value, by distance (OpNorm, section 5.4)"
+    quantities = (
+        Quantity(name="witness_distance", title="L2 distance of the witness"),
+        Quantity(name="deviation_random", title="deviation, random directions"),
+        Quantity(name="deviation_adversarial", title="deviation, towards the witness"),
+        Quantity(name="largest_singular_value_random", title="largest singular value, random directions"),
+        Quantity(name="largest_singular_value_adversarial", title="largest singular value, towards the witness"),
+    )
 
     of: Of = "features"
     distances: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 4 for i in range(13))

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
@@ -37,6 +38,14 @@ class NoiseRobustness(ImageMetric):
     name: ClassVar[str] = "noise"
     title: ClassVar[str] = "Noise"
     summary: ClassVar[str] = "share of noise levels that keep the prediction, Gaussian or uniform (Moments, section 4)"
+    quantities = (
+        Quantity(name="kept", title="all noisy copies keep it"),
+        Quantity(name="kept_single", title="one copy with noise of that exact size keeps it"),
+        Quantity(name="kept_probability", title="mean share of copies that keep it"),
+        Quantity(name="noise_area", title="area where all noisy copies keep it"),
+        Quantity(name="noise_area_single", title="area where one copy of that exact size keeps it"),
+        Quantity(name="noise_area_probability", title="area under the mean share of copies that keep it"),
+    )
 
     distribution: Distribution = "gaussian"
     sigmas: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 58 for i in range(30))

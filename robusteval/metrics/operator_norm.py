@@ -9,6 +9,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
@@ -36,6 +37,10 @@ class OperatorNorm(ImageMetric):
     name: ClassVar[str] = "operator-norm"
     title: ClassVar[str] = "Operator norms"
     summary: ClassVar[str] = "(p, q) operator norms of the Jacobian (OpNorm, section 4.2, table 1)"
+    quantities = (
+        Quantity(name="operator_norm_{p}_{q}_at_least", title="({p}, {q}) norm, at least"),
+        Quantity(name="operator_norm_{p}_{q}", title="({p}, {q}) norm"),
+    )
 
     of: Of = "logits"
     starts: PositiveInt = 10

@@ -11,7 +11,7 @@ from torch import Tensor
 from robusteval.certify.extreme_value.departure import Tangent
 from robusteval.certify.extreme_value.loss import margin_loss
 from robusteval.core.images import Images
-from robusteval.core.methods import NormedMethod
+from robusteval.core.methods import NormedMethod, Quantity
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
@@ -49,6 +49,13 @@ class Regularity(NormedMethod, ImageMetric):
     name: ClassVar[str] = "regularity"
     title: ClassVar[str] = "Regularity"
     summary: ClassVar[str] = "gradient norm, curvature and modulus of the loss (GradReg, table 3 and section 3.1)"
+    quantities = (
+        Quantity(name="gradient_norm", title="|grad l|"),
+        Quantity(name="gradient_norm_difference", title="|grad l| by finite difference"),
+        Quantity(name="curvature", title="curvature along the gradient"),
+        Quantity(name="omega_sampled", title="omega, sampled"),
+        Quantity(name="omega_ascent", title="omega, by ascent"),
+    )
 
     scores: Literal["probabilities", "logits"] = "probabilities"
     """What the loss is a difference of: softmax outputs, as in the paper, or logits."""

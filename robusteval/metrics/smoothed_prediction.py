@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robusteval.certify.smoothing.votes import votes
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
@@ -29,6 +30,12 @@ class SmoothedPrediction(ImageMetric):
     name: ClassVar[str] = "smoothed-prediction"
     title: ClassVar[str] = "Smoothed prediction"
     summary: ClassVar[str] = "the smoothed classifier's prediction, with abstention (Cohen et al. 2019, PREDICT)"
+    quantities = (
+        Quantity(name="smoothed_class", title="class of the smoothed classifier"),
+        Quantity(name="smoothed_abstained", title="abstained"),
+        Quantity(name="smoothed_count", title="votes for the first class"),
+        Quantity(name="smoothed_count_second", title="votes for the second class"),
+    )
 
     sigma: PositiveFloat = 0.25
     """Standard deviation of the noise, pixel units."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
-from robusteval.core.methods import Statistic, Step
+from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, Measurement, Observation, SetMetric
 from robusteval.models.classifier import Classifier
@@ -33,6 +33,11 @@ class SoftmaxLine(AtWitnesses, SetMetric):
     name = "softmax-line"
     title = "Softmax along the line"
     summary = "softmax outputs between an image and five times its perturbation (SGR, figure 6)"
+    quantities = (
+        Quantity(name="probability_{class}", title="probability of class {class}"),
+        Quantity(name="variation", title="variation"),
+        Quantity(name="lines", title="images"),
+    )
 
     witnesses: str
     shown: PositiveInt = 6

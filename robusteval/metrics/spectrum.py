@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.twinned import Twinned
@@ -33,6 +34,11 @@ class JacobianSpectrum(Twinned):
     name: ClassVar[str] = "jacobian-spectrum"
     title: ClassVar[str] = "Jacobian spectrum"
     summary: ClassVar[str] = "singular values of the Jacobian of features or logits (OpNorm, section 5.2)"
+    quantities = (
+        Quantity(name="singular_value", title="at the images"),
+        Quantity(name="singular_value_adversarial", title="at their witnesses"),
+        Quantity(name="singular_value_twin", title="of random weights"),
+    )
 
     @property
     def label(self) -> str:

@@ -16,7 +16,7 @@ from robusteval.attacks.apgd import climb
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
 from robusteval.core.images import Images
-from robusteval.core.methods import NormedMethod, Radius, Statistic, Step
+from robusteval.core.methods import NormedMethod, Quantity, Radius, Statistic, Step
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
@@ -39,6 +39,12 @@ class TargetedGrid(NormedMethod, SetMetric):
     name: ClassVar[str] = "targeted-grid"
     title: ClassVar[str] = "Targeted attacks, class by class"
     summary: ClassVar[str] = "an image of each class attacked towards each other (SmoothKernels, appendix C)"
+    quantities = (
+        Quantity(name="sources", title="classes with a correctly classified image"),
+        Quantity(name="reached", title="reached"),
+        Quantity(name="target_probability", title="target probability"),
+        Quantity(name="distance", title="distance"),
+    )
 
     budget: Radius
     steps: PositiveInt = 40

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from attacking import BOUNDED, CASES, make, run, streams
-from oracles import affine, affine_distances, random_images
+from oracles import affine, affine_distances, interior, random_images
 from robusteval.attacks.base import Attack
 from robusteval.attacks.deepfool import DeepFool
 from robusteval.attacks.external.autoattack import AutoAttack
@@ -21,25 +21,9 @@ from robusteval.attacks.search.losses import Loss
 from robusteval.attacks.transfer import Transfer
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
-from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
 
 FIXED = [(name, norm) for name, norm in CASES if name in BOUNDED]
-
-
-def interior(norm: Norm, seed: int = 0) -> tuple[Classifier, Images, np.ndarray]:
-    """Two classes, and images whose nearest boundary point lies inside the box: |margin| / |w|_dual is exact."""
-    model, weight, bias = affine(seed, classes=2)
-    images = random_images(seed, 40, model)
-    images = replace(images, pixels=0.3 + 0.4 * images.pixels)
-    images = replace(images, labels=model.predict(images.pixels).argmax(1))
-    w, b = torch.from_numpy(weight[1] - weight[0])[None], bias[1] - bias[0]
-    margin = (images.pixels.double().flatten(1) @ w.T)[:, 0] + b
-    unbounded = (margin.abs() / norm.dual.size(w)).numpy()
-    exact = affine_distances(weight, bias, images, norm)
-    rows = np.isclose(unbounded, exact, rtol=1e-9)
-    assert rows.sum() > 10
-    return model, images.select(torch.from_numpy(rows)), exact[rows]
 
 
 @pytest.mark.parametrize(("name", "norm"), FIXED)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from attacking import BOUNDED, CASES, COMPILED, IDS, fast, make, run, streams
+from attack_cases import ATTACK_CASES, case_of
+from attacking import BOUNDED, CASES, COMPILED, IDS, fast, make, misses, run, streams
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks import ATTACKS
+from robusteval.attacks.base import Candidates, FixedBudgetAttack, MinimumDistanceAttack
 from robusteval.attacks.deepfool import DeepFool
 from robusteval.attacks.judge import judge
 from robusteval.attacks.pgd import PGD
@@ -18,56 +19,62 @@ from robusteval.attacks.search.ball import Ball
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
+from robusteval.core.streams import Streams
+from robusteval.models.classifier import Classifier
 
-FACTORS = {
-    "adef": (math.inf, math.inf),
-    "boundary": (4.0, 20.0),
-    "brendel-bethge": (1.3, 10.0),
-    "carlini-wagner": (1.15, 5.0),
-    "ddn": (1.05, 1.5),
-    "deepfool": (1.02, 1.1),
-    "ead": (1.2, 2.0),
-    "fab": (1.01, 1.1),
-    "fmn": (1.05, 2.0),
-    "foolbox-ddn": (1.05, 1.5),
-    "foolbox-deepfool": (1.03, 1.3),
-    "foolbox-fmn": (2.0, 10.0),
-    "hopskipjump": (1.4, 4.0),
-    "lbfgs": (1.1, 2.0),
-    "logbarrier": (1.05, 1.5),
-    "salt-and-pepper": (2.0, 10.0),
-}
-"""How far above the exact distance a minimum-distance attack may end, in the median and in the worst of 16 images.
-A deformation need not come close to anything in a norm of the pixels."""
-STRONG = {"pgd", "apgd", "auto", "fab", "transfer", "autoattack"}
-"""Fixed-budget attacks that must succeed where the exact distance is at most 0.85 of the budget."""
+
+class NothingWithin(FixedBudgetAttack):
+    """Returns its images, given a budget."""
+
+    name = "nothing-within"
+    title = "Nothing"
+    summary = "no attack at all"
+    norms = tuple(Norm)
+
+    def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
+        return Candidates(images.pixels.clone())
+
+
+class NothingClosest(MinimumDistanceAttack):
+    """Returns its images, given none."""
+
+    name = "nothing-closest"
+    title = "Nothing"
+    summary = "no attack at all"
+    norms = tuple(Norm)
+
+    def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
+        return Candidates(images.pixels.clone())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_has_a_case(name: str) -> None:
+    assert case_of(name).must
+
+
+def test_every_case_is_of_an_attack() -> None:
+    assert ATTACK_CASES.keys() <= ATTACKS.keys()
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES, ids=IDS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_no_witness_is_closer_than_the_exact_distance(name: str, norm: Norm, seed: int) -> None:
-    classifier, weight, bias = affine(seed)
-    images = random_images(seed, 16, classifier)
-    exact = affine_distances(weight, bias, images, norm)
-    attack = make(name, norm)
-    budget = float(np.median(exact)) if name in BOUNDED else None
-    candidates = run(attack, classifier, images, budget)
-    assert candidates.shape == images.pixels.shape
-    assert candidates.dtype == images.pixels.dtype
-    assert candidates.isfinite().all()
-    assert ((candidates >= 0) & (candidates <= 1)).all()
-    if budget is not None:
-        size = norm.size(candidates.double() - images.pixels.double())
-        assert (size <= budget * (1 + 1e-6)).all()
-    verdict = judge(classifier, images, candidates, norm, budget)
-    found = getattr(verdict, norm.value).numpy()
-    assert (found >= exact * (1 - 1e-5)).all()
-    if name not in BOUNDED:
-        usual, worst = FACTORS[name]
-        assert np.median(found / exact) <= usual
-        assert (found <= worst * exact).all()
-    if name in STRONG and budget is not None:
-        assert verdict.success.numpy()[exact <= 0.85 * budget].all()
+def test_an_attack_reaches_what_its_case_demands(name: str, norm: Norm, seed: int) -> None:
+    """And none of its adversarial examples is closer than the exact distance."""
+    assert not misses(make(name, norm), case_of(name).must, seed)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_that_does_nothing_fails_every_case(name: str) -> None:
+    nothing = NothingWithin if name in BOUNDED else NothingClosest
+    for norm in ATTACKS[name].norms:
+        for seed in (0, 1):
+            case = case_of(name)
+            assert len(misses(nothing(norm=norm), case.must, seed)) == len(case.must)
+
+
+def test_a_method_without_a_case_is_told_what_to_add() -> None:
+    with pytest.raises(AssertionError, match=r"entry for 'mine' in ATTACK_CASES of tests/attack_cases\.py: AttackCase"):
+        case_of("mine")
 
 
 @pytest.mark.parametrize("name", [name for name, norm in CASES if norm is Norm.LINF])
@@ -130,7 +137,7 @@ def test_every_image_has_its_own_budget(name: str, norm: Norm) -> None:
     found = attack.run(classifier.metered(6), images, radii, streams(images)).examples
     assert (norm.size(found - images.pixels) <= radii * (1 + 1e-6)).all()
     assert (classifier.predict(found[:3]).argmax(1) == images.labels[:3]).all()
-    if name in STRONG:
+    if case_of(name).must[0].times <= 1.2:
         assert (classifier.predict(found[4:]).argmax(1) != images.labels[4:]).all()
     if attack.batch_independent:
         for i in (1, 4):

@@ -14,14 +14,16 @@ import resource, sys
 sys.path.insert(0, "tests")
 import torch
 from torch import nn
-from test_certify import CASES, images_of, run, small
+from certificate_cases import CASES, run, small
+from robusteval import Images
 from robusteval.models.making import make_classifier
 
 torch.manual_seed(0)
 network = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 3))
 classifier = make_classifier("small", network, (1, 28, 28))
 pixels = torch.rand(400, 1, 28, 28)
-everything = images_of(pixels, classifier.predict(pixels).argmax(1))
+ids = tuple(f"{i:04d}" for i in range(400))
+everything = Images(ids, pixels, classifier.predict(pixels).argmax(1))
 for count in (40, 400):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, norm in dict(CASES).items():

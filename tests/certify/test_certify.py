@@ -18,10 +18,11 @@ from scipy.stats import binom, genextreme, norm
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 
+from certificate_cases import CASES, run, small
 from oracles import affine, affine_distances
 from oracles import random_images as oracle_images
 from robusteval.certify import CERTIFICATES
-from robusteval.certify.base import Certificate, Radii, State
+from robusteval.certify.base import State
 from robusteval.certify.extreme_value.departure import Tangent, farthest
 from robusteval.certify.extreme_value.gev import Fit, fit
 from robusteval.certify.extreme_value.goodness import standard_errors
@@ -40,10 +41,6 @@ from robusteval.numerics.binomial import certified_radius
 
 SHAPE = (1, 4, 4)
 F64 = torch.float64
-
-
-def ignore(done: int, total: int) -> None:
-    assert 0 < done <= total
 
 
 def images_of(pixels: Tensor, labels: Tensor) -> Images:
@@ -78,42 +75,6 @@ def small_net(dtype: torch.dtype = F64) -> Classifier:
     torch.manual_seed(5)
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
     return make_classifier("small", network, SHAPE, mean=(0.5,), std=(0.2,)).to("cpu", dtype)
-
-
-def run(certificate: Certificate, classifier: Classifier, images: Images) -> tuple[State, Radii]:
-    """As the audit does: prepared on images sorted by id, radii with a stream an image."""
-    classifier = classifier if len(classifier.rows) == len(images) else classifier.metered(len(images))
-    ordered = images.by_id()
-    of_set = Streams.for_set(1, certificate.label, images.pixels)
-    state = certificate.prepare(classifier, ordered, of_set, ignore)
-    of_images = Streams.for_images(1, certificate.label, images.ids, images.pixels)
-    return state, certificate.radii(classifier, images, state, of_images)
-
-
-def small(name: str, norm: Norm) -> Certificate:
-    """A cheap setting of any certificate; a new one must be added here."""
-    settings_of = {
-        "clever": {"norm": norm, "batches": 12, "samples": 5},
-        "l-bound": {"norm": norm, "refits": 20},
-        "omega-bound": {
-            "norm": norm,
-            "grid": tuple(g / 4 for g in GRIDS[norm][:2]),
-            "batches": 30,
-            "steps": 2,
-            "climbers": 2,
-            "refits": 9,
-        },
-        "crown": {"norm": norm},
-        "ibp": {"norm": norm},
-        "lipschitz": {"norm": norm},
-        "smoothing": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01},
-        "smoothing-envelope": {"norm": norm, "n": 100, "n0": 20, "alpha": 0.01, "sigmas": (0.1, 0.25)},
-        "smoothing-sequential": {"norm": norm, "n": 500, "n0": 20, "alpha": 0.01, "precision": 0.3},
-    }
-    return CERTIFICATES[name].model_validate(settings_of[name])
-
-
-CASES = [(name, n) for name, certificate in CERTIFICATES.items() for n in certificate.norms]
 
 
 # Every certificate

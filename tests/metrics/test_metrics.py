@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
-from metric_cases import F64, SMALL, images_of, measure, observe, random_pixels, small_net
+from metric_cases import F64, SMALL, case_of, images_of, measure, observe, random_pixels, small_net
 from robusteval.metrics import METRICS
-from robusteval.metrics.base import ImageMetric, SetMetric
+from robusteval.metrics.base import ImageMetric, Metric, SetMetric
 from robusteval.reports.chapters import CHAPTERS
 
 # Every metric
@@ -19,7 +20,7 @@ from robusteval.reports.chapters import CHAPTERS
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_runs(name: str, dtype: torch.dtype) -> None:
-    metric = SMALL[name]
+    metric = case_of(name)
     assert "\n" not in metric.summary
     assert len(type(metric).__doc__ or "") > 200
     images = images_of(random_pixels(6).to(dtype))
@@ -40,6 +41,38 @@ def test_every_metric_runs(name: str, dtype: torch.dtype) -> None:
     assert len({(m.quantity, m.at) for m in found}) == len(found)
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_that_measures_nothing_fails(name: str) -> None:
+    """Of another network, other images and other witnesses it says something else."""
+    seen = [numbers(case_of(name), name, *it) for it in ((1.0, random_pixels(6)), (3.0, random_pixels(12)[6:] ** 2))]
+    assert seen[0].keys() & seen[1].keys()
+    assert any(seen[0][key] != pytest.approx(seen[1][key], nan_ok=True) for key in seen[0].keys() & seen[1].keys())
+
+
+def numbers(metric: Metric, name: str, scale: float, pixels: Tensor) -> dict[tuple[str, float], list[float]]:
+    """All that a metric emits of a network whose weights are `scale` times those of the small one."""
+    network, images = small_net(metric=name), images_of(pixels)
+    with torch.no_grad():
+        for parameter in network.module.parameters():
+            parameter.mul_(scale)
+    witnesses = None if metric.witnesses_of is None else 0.9 * pixels + 0.1 * pixels.flip(0)
+    if isinstance(metric, SetMetric):
+        seen = observe(metric, network, images, witnesses)
+        kept = {(m.quantity, m.at): m.values.tolist() for m in seen.measurements}
+        return kept | {(s.quantity, s.at): [s.value] for s in seen.statistics}
+    assert isinstance(metric, ImageMetric)
+    return {(m.quantity, m.at): m.values.tolist() for m in measure(metric, network, images, witnesses)}
+
+
+def test_every_case_is_of_a_metric() -> None:
+    assert SMALL.keys() <= METRICS.keys()
+
+
+def test_a_metric_without_a_case_is_told_what_to_add() -> None:
+    with pytest.raises(AssertionError, match=r"entry for 'mine' in SMALL of tests/metric_cases\.py"):
+        case_of("mine")
+
+
 def test_every_metric_has_a_chapter_in_the_report() -> None:
     """Signs of masking are flags on top of the report; the smoothed prediction stands in the table of images."""
     shown = {chapter.method for chapter in CHAPTERS}
@@ -48,7 +81,7 @@ def test_every_metric_has_a_chapter_in_the_report() -> None:
 
 @pytest.mark.parametrize("name", [n for n, metric in METRICS.items() if issubclass(metric, SetMetric)])
 def test_what_a_set_shows_does_not_depend_on_the_batch_size(name: str) -> None:
-    metric, images = SMALL[name], images_of(random_pixels(20))
+    metric, images = case_of(name), images_of(random_pixels(20))
     assert isinstance(metric, SetMetric)
     witnesses = (images.pixels + 0.1 * random_pixels(20).flip(0)).clamp(0, 1)
     witnesses[3] = torch.nan
@@ -66,7 +99,7 @@ def test_what_a_set_shows_does_not_depend_on_the_batch_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n, metric in METRICS.items() if issubclass(metric, ImageMetric)])
 def test_results_do_not_depend_on_batch_size_order_or_company(name: str) -> None:
-    metric, images = SMALL[name], images_of(random_pixels(20))
+    metric, images = case_of(name), images_of(random_pixels(20))
     assert isinstance(metric, ImageMetric)
     witnesses = images.pixels + 0.1 * random_pixels(20).flip(0)
     witnesses[3] = torch.nan

@@ -9,10 +9,10 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.certify.base import Certificate, Radii, State
-from robusteval.certify.extreme_value.gev import fit
+from robusteval.certify.extreme_value.gev import WORDS, fit
 from robusteval.certify.extreme_value.loss import rounded_down
 from robusteval.core.images import Images
-from robusteval.core.methods import Guarantee
+from robusteval.core.methods import Guarantee, Quantity
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
@@ -45,6 +45,11 @@ class Clever(Certificate):
     name: ClassVar[str] = "clever"
     title: ClassVar[str] = "CLEVER"
     summary: ClassVar[str] = "margins over locally estimated Lipschitz constants (CLEVER, Weng et al. 2018)"
+    quantities = (
+        Quantity(name="clever_capped", title="capped at the radius of the ball"),
+        Quantity(name="clever", title="bound towards a class"),
+        Quantity(name="clever_fit_code", title="state of the fit", words=WORDS),
+    )
     kind: ClassVar[Guarantee] = Guarantee.ESTIMATE
 
     radius: PositiveFloat | None = None

@@ -9,11 +9,11 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from robusteval.certify.base import Certificate, State
-from robusteval.certify.extreme_value.gev import Gev
+from robusteval.certify.extreme_value.gev import WORDS, Gev
 from robusteval.certify.extreme_value.goodness import p_value, standard_errors
 from robusteval.certify.extreme_value.likelihood import Floats
 from robusteval.certify.extreme_value.loss import margin_loss
-from robusteval.core.methods import Guarantee, Statistic
+from robusteval.core.methods import Guarantee, Quantity, Statistic
 from robusteval.core.streams import Streams
 
 
@@ -68,6 +68,23 @@ class FittedBound(Certificate):
             "fit_code": float(gev.code),
         }
         return tuple(Statistic(prefix + name, at, value) for name, value in values.items())
+
+
+def fit_quantities(prefix: str = "") -> tuple[Quantity, ...]:
+    """What `fit_rows` leaves."""
+    titles = {
+        "gev_shape": "shape of the fit",
+        "gev_shape_error": "standard error of the shape",
+        "gev_loc": "location of the fit",
+        "gev_loc_error": "standard error of the location",
+        "gev_scale": "scale of the fit",
+        "gev_scale_error": "standard error of the scale",
+        "quantile_error": "standard error of the quantile",
+        "fit_p_value": "p-value of the fit",
+        "observed_maximum": "largest value seen",
+    }
+    code = Quantity(name=f"{prefix}fit_code", title="state of the fit", words=WORDS)
+    return (*(Quantity(name=prefix + name, title=title) for name, title in titles.items()), code)
 
 
 def looked_up(state: State, quantity: str) -> list[tuple[float, float]]:

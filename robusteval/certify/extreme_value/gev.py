@@ -40,6 +40,19 @@ class Fit(IntEnum):
     """Fitted, but the tail has no upper end, c <= 0: the quantile is no largest value."""
 
 
+WORDS: dict[int, str] = {
+    Fit.FITTED: "fitted",
+    Fit.RAISED: "fitted, raised to the largest value seen",
+    Fit.AT_LIMIT: "shape at the limit of the search, tail not to be trusted",
+    Fit.TOO_FEW: "too few maxima, the largest value seen",
+    Fit.TIED: "maxima tied, the largest value seen",
+    Fit.FAILED: "fit failed, the largest value seen",
+    Fit.NOT_FINITE: "a maximum is not finite",
+    Fit.UNBOUNDED: "fitted, a tail without an end",
+}
+"""What a report says of a fit."""
+
+
 @dataclass(frozen=True)
 class Gev:
     """scipy.stats.genextreme(shape, loc, scale) fitted to n maxima; NaN parameters where nothing was fitted.

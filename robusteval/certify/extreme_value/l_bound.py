@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 
 from robusteval.certify.base import Radii, State
-from robusteval.certify.extreme_value.fitted import FittedBound, looked_up
+from robusteval.certify.extreme_value.fitted import FittedBound, fit_quantities, looked_up
 from robusteval.certify.extreme_value.gev import fit
 from robusteval.certify.extreme_value.loss import loss_gradient, rounded_down, slopes
 from robusteval.core.images import Images
-from robusteval.core.methods import Statistic, Step
+from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -33,6 +33,12 @@ class LBound(FittedBound):
     name: ClassVar[str] = "l-bound"
     title: ClassVar[str] = "L-bound"
     summary: ClassVar[str] = "margin over an estimated Lipschitz constant (GradReg, Proposition 2.2)"
+    quantities = (
+        Quantity(name="maximum", title="largest |grad l| of a batch"),
+        *fit_quantities(),
+        Quantity(name="L", title="Lipschitz constant L"),
+        Quantity(name="gradient_norm", title="|grad l|"),
+    )
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         norms = []

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from robusteval.certify.base import Radii, State
 from robusteval.certify.extreme_value.departure import Tangent
-from robusteval.certify.extreme_value.fitted import FittedBound, looked_up
+from robusteval.certify.extreme_value.fitted import FittedBound, fit_quantities, looked_up
 from robusteval.certify.extreme_value.gev import fit
 from robusteval.certify.extreme_value.likelihood import Floats
 from robusteval.certify.extreme_value.loss import rounded_down, slopes
 from robusteval.core.images import Images
-from robusteval.core.methods import Statistic, Step
+from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams, derive_seed
 from robusteval.models.classifier import Classifier
@@ -53,6 +53,14 @@ class OmegaBound(FittedBound):
     name: ClassVar[str] = "omega-bound"
     title: ClassVar[str] = "omega-bound"
     summary: ClassVar[str] = "margin, local gradient and estimated modulus of continuity (GradReg, Prop. 2.2)"
+    quantities = (
+        Quantity(name="omega_maximum", title="largest departure of a batch"),
+        *fit_quantities("omega_"),
+        Quantity(name="omega_sampled", title="omega, sampled"),
+        Quantity(name="omega_ascent", title="omega, by ascent"),
+        Quantity(name="omega", title="omega"),
+        Quantity(name="gradient_norm", title="|grad l|"),
+    )
 
     grid: tuple[PositiveFloat, ...] = ()
     """Ascending radii in pixel units at which omega is estimated; empty for GRIDS of the norm."""

@@ -18,7 +18,7 @@ from robusteval.certify.propagation.lipschitz_constants import layer_constants, 
 from robusteval.certify.propagation.margins import differences
 from robusteval.certify.propagation.trace import trace
 from robusteval.core.images import Images
-from robusteval.core.methods import Guarantee, Statistic, Step
+from robusteval.core.methods import Guarantee, Quantity, Statistic, Step
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
@@ -39,6 +39,11 @@ class Lipschitz(Certificate):
     name: ClassVar[str] = "lipschitz"
     title: ClassVar[str] = "Lipschitz margin"
     summary: ClassVar[str] = "margin over a proven Lipschitz constant (Tsuzuku et al. 2018; Delattre et al. 2023)"
+    quantities = (
+        Quantity(name="lipschitz", title="largest constant of a pair of classes"),
+        Quantity(name="lipschitz_layer", title="constant of a layer"),
+        Quantity(name="lipschitz_features", title="constant of what the last affine layers take"),
+    )
     kind: ClassVar[Guarantee] = Guarantee.PROOF
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:

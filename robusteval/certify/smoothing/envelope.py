@@ -11,6 +11,7 @@ from robusteval.certify.base import Radii, State
 from robusteval.certify.smoothing.base import Smoothed
 from robusteval.certify.smoothing.fixed import Smoothing
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -32,6 +33,12 @@ class SmoothingEnvelope(Smoothed):
     name: ClassVar[str] = "smoothing-envelope"
     title: ClassVar[str] = "Smoothing envelope"
     summary: ClassVar[str] = "randomized smoothing at several noise levels, the largest radius (Cohen et al. 2019)"
+    quantities = (
+        *Smoothing.quantities,
+        Quantity(name="smoothing_radius", title="radius at one sigma"),
+        Quantity(name="smoothing_class", title="class at one sigma"),
+        Quantity(name="envelope_sigma", title="sigma of the largest radius"),
+    )
 
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.12, 0.25, 0.5)
     """Standard deviations of the noise, ascending, pixel units."""

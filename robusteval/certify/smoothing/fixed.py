@@ -11,6 +11,7 @@ from robusteval.certify.base import Radii, State
 from robusteval.certify.smoothing.base import SmoothedOnce
 from robusteval.certify.smoothing.votes import votes
 from robusteval.core.images import Images
+from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.numerics.binomial import certified_radius
@@ -31,6 +32,10 @@ class Smoothing(SmoothedOnce):
     name: ClassVar[str] = "smoothing"
     title: ClassVar[str] = "Randomized smoothing"
     summary: ClassVar[str] = "randomized smoothing with Gaussian noise (Cohen et al. 2019)"
+    quantities = (
+        Quantity(name="smoothing_count", title="votes for the class"),
+        Quantity(name="smoothing_samples", title="votes"),
+    )
 
     n: PositiveInt = 1000
     """Samples that bound its probability. The radius is at most sigma * Phi^-1(alpha^(1/n))."""

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from robusteval.certify.base import Radii, State
 from robusteval.certify.smoothing.base import SmoothedOnce
+from robusteval.certify.smoothing.fixed import Smoothing
 from robusteval.certify.smoothing.votes import votes
 from robusteval.core.images import Images
 from robusteval.core.streams import Streams
@@ -45,6 +46,7 @@ class SmoothingSequential(SmoothedOnce):
     name: ClassVar[str] = "smoothing-sequential"
     title: ClassVar[str] = "Sequential smoothing"
     summary: ClassVar[str] = "randomized smoothing that stops sampling once decided (Cohen 2019, Robbins 1970)"
+    quantities = Smoothing.quantities
 
     radius: PositiveFloat | None = None
     """The radius in question, pixel units; None asks for the largest."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from robusteval.core import user_code
 from robusteval.core.errors import UserError, nearest
 from robusteval.models.architectures.cnn7 import cnn7
 from robusteval.models.architectures.resnet import resnet18
@@ -46,35 +46,19 @@ ARCHITECTURES = {architecture.name: architecture for architecture in _ALL}
 def build_network(spec: str) -> nn.Module:
     """The network for NAME, or for FILE.py:FUNCTION, which is called without arguments.
 
-    The file is the only code that is ever executed for a user; naming it is the permission. Raises UserError.
+    Naming the file is the permission to run it. Raises UserError.
     """
     if spec in ARCHITECTURES:
         return ARCHITECTURES[spec].network()
-    path, colon, function = spec.rpartition(":")
-    if not colon or not path.endswith(".py"):
+    parts = user_code.split(spec)
+    if parts is None:
         hint = nearest(spec, ARCHITECTURES)
         raise UserError(f"expected --arch as a known name or FILE.py:FUNCTION, got '{spec}' ({hint})")
-    return _build_from_file(Path(path), function)
-
-
-def _build_from_file(path: Path, function: str) -> nn.Module:
-    loaded = importlib.util.spec_from_file_location(f"robusteval_user_{path.stem}", path)
-    if not path.is_file() or loaded is None or loaded.loader is None:
-        raise UserError(f"expected a Python file for --arch, got {path}, which does not exist")
-    module = importlib.util.module_from_spec(loaded)
+    build = user_code.load_named(Path(parts[0]), parts[1], "function")
     try:
-        loaded.loader.exec_module(module)
-        build = getattr(module, function, None)
-        if not callable(build):
-            names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-            raise UserError(f"expected a function '{function}' in {path}, got none ({nearest(function, names)})")
         network = build()
-    except UserError:
-        raise
     except Exception as error:
-        raise UserError(
-            f"expected {path}:{function} to build a network, got {type(error).__name__}: {error}"
-        ) from error
+        raise UserError(f"expected {spec} to build a network, got {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
-        raise UserError(f"expected {path}:{function} to return a torch.nn.Module, got {type(network).__name__}")
+        raise UserError(f"expected {spec} to return a torch.nn.Module, got {type(network).__name__}")
     return network

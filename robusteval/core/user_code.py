@@ -1,0 +1,64 @@
+"""FILE.py:NAME, a function or a class in a Python file. Such a file is run only for a user who named it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from robusteval.core.errors import UserError, nearest
+
+
+def split(spec: str) -> tuple[str, str] | None:
+    """The file and the name of FILE.py:NAME; None for anything else."""
+    path, colon, name = spec.rpartition(":")
+    return (path, name) if colon and path.endswith(".py") else None
+
+
+def checksum(path: Path) -> str:
+    """What is in a file: "sha256:" and the first 16 digits. Raises UserError."""
+    return _checksum(_read(path))
+
+
+def load_named(path: Path, name: str, what: str) -> Any:
+    """The `what` (a function, a class) of that name in a file, which is run. Raises UserError."""
+    module = _module(path)
+    found = getattr(module, name, None)
+    if not callable(found):
+        own = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        raise UserError(f"expected a {what} '{name}' in {path}, got none ({nearest(name, own)})")
+    return found
+
+
+def _module(path: Path) -> ModuleType:
+    """The file as a module: run once, as long as its content is the same."""
+    source = _read(path)
+    place = hashlib.sha256(f"{path.resolve()} {_checksum(source)}".encode()).hexdigest()[:16]
+    name = f"robusteval_user_{path.stem}_{place}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    # Classes look up the names in their annotations here.
+    sys.modules[name] = module
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UserError(f"expected {path} to run without an error, got {type(error).__name__}: {error}") from error
+    return module
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"expected a Python file in {path}, which does not exist") from error
+    except OSError as error:
+        raise UserError(f"expected a Python file in {path}, got: {error.strerror}") from error
+
+
+def _checksum(source: bytes) -> str:
+    return f"sha256:{hashlib.sha256(source).hexdigest()[:16]}"
