@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from records import attack_record, certificate_record, metric_record
+from robusteval.certify import CERTIFICATES
 from robusteval.certify.smoothing.fixed import Smoothing
 from robusteval.core.norms import Norm
 from robusteval.metrics import METRICS
@@ -170,7 +171,10 @@ def build_paper_run(
                 "stages": (
                     manifest.stages[0],
                     *(_fake_attack(fake) for fake in attacks),
-                    *(certificate_record(c.label, "l-bound", c.norm, cost=SPENT) for c in certificates),
+                    *(
+                        certificate_record(c.label, _named(c.label, CERTIFICATES), c.norm, cost=SPENT)
+                        for c in certificates
+                    ),
                     *(_fake_metric(label, (settings or {}).get(label, {})) for label in metrics),
                 ),
                 "protocol": ProtocolRecord(
@@ -263,6 +267,11 @@ def _statistics() -> pd.DataFrame:
     return STATISTICS_TABLE.frame({"method": "l-bound-l2", "quantity": quantities, "at": at, "value": value})
 
 
+def _named(label: str, registry: Collection[str]) -> str:
+    """The method whose name a label begins with; empty for none."""
+    return next((name for name in sorted(registry, key=len, reverse=True) if label.startswith(name)), "")
+
+
 def _fake_attack(fake: Fake) -> AttackRecord:
     """Its label may name the model that it was made on: "transfer-from-other"."""
     label, _, source = fake.label.partition("-from-")
@@ -272,7 +281,7 @@ def _fake_attack(fake: Fake) -> AttackRecord:
 
 def _fake_metric(label: str, settings: dict[str, Any]) -> MetricRecord:
     """A metric by the name of its label, as far as there is one of that name."""
-    method = next((name for name in sorted(METRICS, key=len, reverse=True) if label.startswith(name)), "noise")
+    method = _named(label, METRICS) or "noise"
     titled = METRICS[method](**settings).heading() if settings else METRICS[method].title
     norm = settings.get("norm")
     return metric_record(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pandas as pd
-
-from robusteval.analysis.curves import closest, within
+from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
@@ -22,7 +20,7 @@ class Success:
 
 
 @dataclass(frozen=True)
-class Cost:
+class StageCost:
     """One stage: what it took, in evaluations of one image (summed over the images) and in seconds, and what
     an attack achieved in its own norm."""
 
@@ -43,22 +41,22 @@ class Cost:
     """Of the witnesses of a minimum-distance attack."""
 
 
-def costs(results: Results, images: pd.DataFrame, witnesses: pd.DataFrame) -> tuple[Cost, ...]:
+def stage_costs(results: Results) -> tuple[StageCost, ...]:
     """Of every stage, in the order in which they ran."""
     budgets = results.manifest.protocol.budgets
     titles, found = results.titles, []
-    ids, right = images["image_id"], images.loc[images["correct"], "image_id"]
+    right = results.images.loc[results.images["correct"], "image_id"]
     for entry in results.manifest.stages:
         method = entry if isinstance(entry, MethodRecord) else None
         successes: tuple[Success, ...] = ()
         middle = None
         if isinstance(entry, AttackRecord) and entry.done:
-            distances = closest(witnesses, entry.name, entry.norm, right)
+            distances = results.distances_by_image(entry.norm, entry.name, right)
             at = sorted({*budgets.get(entry.norm, ()), *entry.budgets})
             successes = tuple(Success(b, proportion(within(distances, b))) for b in at if len(right))
-            middle = None if entry.fixed_budget else median(closest(witnesses, entry.name, entry.norm, ids))
+            middle = None if entry.fixed_budget else median(results.distances(entry.norm, entry.name))
         found.append(
-            Cost(
+            StageCost(
                 name=entry.name,
                 title=titles[entry.name],
                 kind=entry.kind,

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robusteval.analysis.intervals import Mean, clopper_pearson, mean_share
 from robusteval.analysis.results import Results
-from robusteval.core.norms import BUDGET_TOLERANCE, Norm
+from robusteval.core.norms import BUDGET_TOLERANCE
 from robusteval.results.run import Run
 
 
@@ -24,40 +24,12 @@ def accuracy_curve(
     was given, nothing was tried: there the share is merely at most this.
     """
     results = Results.of(run)
-    return curve(Distances(results).of(norm, stage), budgets)
+    return curve(results.distances(norm, stage), budgets)
 
 
-class Distances:
-    """The closest witnesses of a run, read once."""
-
-    def __init__(self, results: Results) -> None:
-        witnesses, self._bounds = results.witnesses, results.bounds
-        self.ids = self._bounds["image_id"]
-        found = witnesses[witnesses["success"]].groupby(["method", "image_id"])[list(Norm)].min()
-        self._closest = {
-            str(stage): rows.droplevel("method").reindex(self.ids).fillna(np.inf)
-            for stage, rows in found.groupby("method")
-        }
-
-    def of(self, norm: str, stage: str | None = None) -> NDArray[np.float64]:
-        """The distance of the closest witness of one attack, or of all, image by image in the order of the bounds: 0
-        for a misclassified image, infinite where none was found."""
-        if stage is None:
-            return np.asarray(self._bounds[f"upper_{norm}"], dtype=np.float64)
-        if stage not in self._closest:
-            return np.full(len(self.ids), np.inf)
-        return np.asarray(self._closest[stage][norm], dtype=np.float64)
-
-
-def closest(witnesses: pd.DataFrame, stage: str, norm: str, ids: pd.Series[str]) -> pd.Series[float]:
-    """The distance of the closest witness of one attack, by image; infinite where it found none."""
-    found = witnesses.loc[(witnesses["method"] == stage) & witnesses["success"], ["image_id", norm]]
-    return found.groupby("image_id")[norm].min().reindex(ids).fillna(np.inf)
-
-
-def within(distances: pd.Series[float], budget: float) -> pd.Series[bool]:
+def within(distances: ArrayLike, budget: float) -> NDArray[np.bool_]:
     """Which witnesses lie within a budget."""
-    return distances <= budget * (1 + BUDGET_TOLERANCE)
+    return np.asarray(distances, dtype=np.float64) <= budget * (1 + BUDGET_TOLERANCE)
 
 
 def curve(distances: ArrayLike, budgets: Sequence[float] | None = None) -> pd.DataFrame:

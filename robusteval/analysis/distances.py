@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis import names
-from robusteval.analysis.curves import Distances, area
+from robusteval.analysis.curves import area
 from robusteval.analysis.intervals import Mean, Median, mean, median
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import CLEAN, AttackRecord
+from robusteval.results.manifest import CLEAN
 
 AREAS = {"linf": (8 / 255, 32 / 255)}
 """Accuracy is averaged over budgets from 0 to these (SGR table 1: CIFAR10, MNIST), and to the largest of the
@@ -47,15 +47,15 @@ class Reach:
 
 def reaches(results: Results) -> list[Reach]:
     """Per norm that an attack searches in or that the protocol has budgets in: each attack, then all together."""
-    entries = done(results)
-    titles, far = results.titles, Distances(results)
-    sizes = image_sizes(results).reindex(far.ids)
+    entries = results.attacks_ran
+    titles = results.titles
+    sizes = image_sizes(results).reindex(results.bounds["image_id"])
     values = int(np.prod(results.manifest.model.input_shape))
     found = []
     for norm in norms(results):
         size, reach = np.asarray(sizes[norm], dtype=np.float64), limits(results, norm)
         for e in (*entries, None):
-            distance, l2 = (far.of(n, e.name if e else None) for n in (norm, "l2"))
+            distance, l2 = (results.distances(n, e.name if e else None) for n in (norm, "l2"))
             seen = np.isfinite(distance)
             found.append(
                 Reach(
@@ -75,14 +75,9 @@ def reaches(results: Results) -> list[Reach]:
     return found
 
 
-def done(results: Results) -> tuple[AttackRecord, ...]:
-    """The attacks that ran."""
-    return results.attacks_ran
-
-
 def norms(results: Results) -> list[str]:
     """The norms that an attack of the run searches in or that its protocol has budgets in."""
-    entries = done(results)
+    entries = results.attacks_ran
     wanted = {e.norm for e in entries} | ({*results.manifest.protocol.budgets} if entries else set())
     return [n for n in results.norms if n in wanted]
 
@@ -108,7 +103,7 @@ def wins(results: Results) -> pd.DataFrame:
     as index, a column for each of `norms`."""
     titles, bounds = results.titles, results.bounds
     counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in norms(results)}
-    rows = {titles[e.name]: {n: int(c.get(e.name, 0)) for n, c in counts.items()} for e in done(results)}
+    rows = {titles[e.name]: {n: int(c.get(e.name, 0)) for n, c in counts.items()} for e in results.attacks_ran}
     rows[names.CLEAN] = {n: int(c.get(CLEAN, 0)) for n, c in counts.items()}
     rows["none found"] = {n: int(c.get("", 0)) for n, c in counts.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -124,7 +119,7 @@ def stage_wins(results: Results) -> list[tuple[str, str, int]]:
     rows = rows.sort_values("at", kind="stable").drop_duplicates(["method", "image_id"])
     return [
         (titles[e.name], name, int(((rows["method"] == e.name) & (rows["value"] == i)).sum()))
-        for e in done(results)
+        for e in results.attacks_ran
         if (rows["method"] == e.name).any()
         for i, name in enumerate(names.STAGES, start=1)
     ]
@@ -137,7 +132,7 @@ def measured(results: Results) -> list[tuple[str, str, float, int, float, float]
     rows = table[(table["quantity"] != "stage") & np.isfinite(table["value"])]
     return [
         (titles[e.name], str(quantity), float(at), len(v), float(v.mean()), float(v.median()))
-        for e in done(results)
+        for e in results.attacks_ran
         for (quantity, at), v in rows[rows["method"] == e.name].groupby(["quantity", "at"])["value"]
     ]
 

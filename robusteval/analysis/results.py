@@ -104,23 +104,34 @@ class Results:
         return self.run.arrays(stage)
 
     def distances(self, norm: str, stage: str | None = None) -> NDArray[np.float64]:
-        """The distance of the closest witness of one attack, or of all, image by image in the order of the bounds: 0
+        """The distance of the closest witness of one attack, or of all, image by image in the order of the images: 0
         for a misclassified image, infinite where none was found."""
         if stage is None:
             return np.asarray(self.bounds[f"upper_{norm}"], dtype=np.float64)
         if stage not in self._closest:
-            return np.full(len(self.bounds), np.inf)
+            return np.full(len(self.images), np.inf)
         return np.asarray(self._closest[stage][norm], dtype=np.float64)
+
+    def distances_by_image(self, norm: str, stage: str, ids: pd.Series[str]) -> pd.Series[float]:
+        """The same of one attack, by image id, of some images."""
+        return pd.Series(self.distances(norm, stage), index=self.images["image_id"]).reindex(ids)
+
+    def rows(self, table: str, stage: str) -> pd.DataFrame:
+        """The rows of one stage in a table."""
+        found = self.table(table)
+        return found[found["method"] == stage]
 
     def radii(self, stage: str) -> pd.Series[float]:
         """The radius that a certificate gives each image, by image id in the order of the images: 0 where it abstained
         or speaks for a class that is not the label."""
+        if stage not in self._radii:
+            return pd.Series(0.0, index=self.images["image_id"])
         return self._radii[stage]
 
     @cached_property
     def _closest(self) -> dict[str, pd.DataFrame]:
         found = self.witnesses[self.witnesses["success"]].groupby(["method", "image_id"])[list(Norm)].min()
-        ids = self.bounds["image_id"]
+        ids = self.images["image_id"]
         return {
             str(stage): rows.droplevel("method").reindex(ids).fillna(np.inf) for stage, rows in found.groupby("method")
         }

@@ -43,7 +43,7 @@ def standings(bounds: pd.DataFrame, budgets: Budgets) -> tuple[Standing, ...]:
     for norm, values in budgets.items():
         proof = bounds[f"proof_{norm}"].to_numpy() if norm in BALLS else np.zeros(len(bounds))
         for budget in sorted(values):
-            broken = ~wrong & within(bounds[f"upper_{norm}"], budget).to_numpy()
+            broken = ~wrong & within(bounds[f"upper_{norm}"], budget)
             proven = ~wrong & ~broken & (proof >= budget)
             rest = ~wrong & ~broken & ~proven
             found.append(Standing(norm, budget, *(int(x.sum()) for x in (proven, rest, broken, wrong))))

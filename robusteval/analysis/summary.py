@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from robusteval.analysis import masking
-from robusteval.analysis.costs import Cost, costs
+from robusteval.analysis.costs import StageCost, stage_costs
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
 from robusteval.analysis.results import Results
@@ -83,7 +82,7 @@ class Summary:
     calibrated: tuple[Calibrated, ...]
     guarantees: frozenset[str]
     """The kinds of the certificates that ran: proof, confidence, estimate."""
-    costs: tuple[Cost, ...]
+    costs: tuple[StageCost, ...]
     contradictions: int
     """How many images have a lower bound above a witness."""
     contradicted: tuple[tuple[str, int], ...]
@@ -92,14 +91,14 @@ class Summary:
     """Signs of gradient masking."""
 
     @property
-    def unavailable(self) -> tuple[Cost, ...]:
+    def unavailable(self) -> tuple[StageCost, ...]:
         return tuple(c for c in self.costs if not c.available)
 
 
 def summarise(run: Run | Results) -> Summary:
     """The summary of a finished run, from its tables and its manifest."""
     results = Results.of(run)
-    images, witnesses, bounds = results.images, results.witnesses, results.bounds
+    images, bounds = results.images, results.bounds
     manifest = results.manifest
     budgets = manifest.protocol.budgets
     attacked = {s.norm for s in results.attacks_ran}
@@ -120,20 +119,14 @@ def summarise(run: Run | Results) -> Summary:
         standings=standings(bounds, budgets),
         norms=tuple(results.norms),
         widths=widths(bounds, results.norms) if attacked else (),
-        certified=_certified(results, images, budgets),
+        certified=_certified(results, budgets),
         calibrated=_calibrated(results),
         guarantees=frozenset(s.guarantee for s in results.certificates_ran),
-        costs=costs(results, images, witnesses),
+        costs=stage_costs(results),
         contradictions=int((bounds["contradictions"] != "").sum()),
         contradicted=_contradicted(results, bounds),
         flags=tuple(masking.flags(results)),
     )
-
-
-def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:
-    """Of one certificate: each radius, 0 where it abstained or speaks for a class that is not the label."""
-    labels = rows["image_id"].map(images.set_index("image_id")["label"])
-    return rows["radius"].where((rows["predicted"] == labels) & ~rows["abstained"], -np.inf).clip(lower=0.0)
 
 
 def _contradicted(results: Results, bounds: pd.DataFrame) -> tuple[tuple[str, int], ...]:
@@ -141,8 +134,8 @@ def _contradicted(results: Results, bounds: pd.DataFrame) -> tuple[tuple[str, in
     return tuple((title, found[name]) for name, title in results.titles.items() if found[name])
 
 
-def _certified(results: Results, images: pd.DataFrame, budgets: Budgets) -> tuple[Certified, ...]:
-    titles, table = results.titles, results.certificates
+def _certified(results: Results, budgets: Budgets) -> tuple[Certified, ...]:
+    titles = results.titles
     return tuple(
         Certified(
             stage=entry.name,
@@ -152,7 +145,7 @@ def _certified(results: Results, images: pd.DataFrame, budgets: Budgets) -> tupl
             alpha=entry.alpha,
             norm=entry.norm,
             budget=budget,
-            share=proportion(covered(table[table["method"] == entry.name], images) >= budget),
+            share=proportion(results.radii(entry.name) >= budget),
         )
         for entry in results.certificates_ran
         for budget in _radii(entry, budgets.get(entry.norm, []))

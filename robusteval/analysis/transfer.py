@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from robusteval.analysis.curves import closest, within
+from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import proportion
 from robusteval.analysis.results import Results
 
@@ -16,13 +16,12 @@ def transfer_matrix(runs: Sequence[Results]) -> pd.DataFrame:
     correctly, with its 95 % interval. A target under its own attacks is not in it: that is the white-box table."""
     rows = []
     for results in runs:
-        images, witnesses = results.images, results.witnesses
         for entry in results.attacks_ran:
             if entry.source is None:
                 continue
-            distances = closest(witnesses, entry.name, entry.norm, images["image_id"])
+            distances = results.distances(entry.norm, entry.name)
             for budget in entry.budgets:
-                share = proportion(~within(distances, budget).to_numpy())
+                share = proportion(~within(distances, budget))
                 rows.append(
                     {
                         "attack": entry.label,

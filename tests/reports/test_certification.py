@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 
 from records import with_changes
+from robusteval.analysis.certification import per_image
 from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import certificates_only, parse_protocol, read_protocol
 from robusteval.core.errors import UserError
 from robusteval.core.methods import Guarantee
-from robusteval.reports.certification.page import per_image, shares, statements, write_certification
+from robusteval.reports.certification.page import shares, statements, write_certification
 from robusteval.results.manifest import AttackRecord
 from robusteval.results.run import Run
 from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run

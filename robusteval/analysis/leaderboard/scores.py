@@ -13,7 +13,6 @@ from robusteval.analysis.intervals import mean, mean_share, median, proportion
 from robusteval.analysis.leaderboard.board import Column, Score
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
-from robusteval.analysis.summary import covered
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import MetricRecord
 
@@ -29,7 +28,7 @@ def scores(results: Results) -> Iterator[tuple[Column, Score]]:
     attacked = {s.norm for s in results.attacks_ran}
     for norm, budgets in results.manifest.protocol.budgets.items():
         for budget in sorted(budgets) if attacked else ():
-            left = ~within(bounds[f"upper_{norm}"], budget).to_numpy()
+            left = ~within(bounds[f"upper_{norm}"], budget)
             standing.append(left)
             title = f"Robust accuracy, {Norm(norm).symbol} {show.budget(budget)}"
             note = "at most: the share of images that no attack broke within the budget"
@@ -93,12 +92,9 @@ def _distances(far: Values, norm: str) -> Iterator[tuple[Column, Score]]:
 
 
 def _radii(results: Results) -> Iterator[tuple[Column, Score]]:
-    titles, images, table = results.titles, results.images, results.certificates
+    titles = results.titles
     for entry in results.certificates_ran:
-        rows = table[table["method"] == entry.name].sort_values("image_id")
-        if rows.empty:
-            continue
-        radii, norm = covered(rows, images).to_numpy(dtype=np.float64), entry.norm
+        radii, norm = results.radii(entry.name).sort_index().to_numpy(dtype=np.float64), entry.norm
         # A constant network is certified without end; its mean is no number.
         finite = radii[np.isfinite(radii)]
         average = mean(finite, least=0.0)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from robusteval.analysis import names, show
-from robusteval.analysis.curves import closest
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.flag import Flag, Hits, flag, paired, plateau, rare
 from robusteval.analysis.results import Results
@@ -28,7 +27,7 @@ class Attacked:
         self.witnesses = results.witnesses
         self.done = results.attacks_ran
         self.distances = {
-            e.name: closest(self.witnesses, e.name, e.norm, right).to_numpy(np.float64) for e in self.done
+            e.name: results.distances_by_image(e.norm, e.name, right).to_numpy(np.float64) for e in self.done
         }
 
     def following(self, guide: str) -> Sequence[AttackRecord]:

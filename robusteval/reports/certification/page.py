@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
 from robusteval.analysis import names, show
-from robusteval.analysis.intervals import proportion
+from robusteval.analysis.certification import covered, per_image
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
-from robusteval.analysis.summary import covered
 from robusteval.core.errors import UserError
-from robusteval.core.norms import Norm
 from robusteval.reports.figures.distances import coverage
 from robusteval.reports.figures.drawing import save
 from robusteval.reports.formats.grid import Grid
@@ -77,17 +74,13 @@ def write_certification(run: Run | Results) -> Path:
 
 def statements(results: Results) -> Iterator[Statement]:
     """What each certificate that ran says, in the order of the protocol."""
-    titles, images, table = results.titles, results.images, results.certificates
-    for entry in _done(results):
-        norm = Norm(entry.norm).symbol
-        radii = covered(table[table["method"] == entry.name], images)
-        share = proportion(radii > 0)
+    for found in covered(results):
+        share, record = found.above_zero, found.record
         covers = f"{share.count:,} of {share.n:,} images have a radius above 0"
-        if share.count:
-            middle = show.lower(float(np.median(radii[radii > 0])), entry.norm)
-            covers += f"; their median radius is {middle}"
-        says, leaves_open = _words(entry, norm)
-        yield Statement(titles[entry.name], entry.guarantee, says, leaves_open, f"{covers}.")
+        if found.median is not None:
+            covers += f"; their median radius is {show.lower(found.median, record.norm)}"
+        says, leaves_open = _words(record, record.norm.symbol)
+        yield Statement(found.title, record.guarantee, says, leaves_open, f"{covers}.")
 
 
 def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
@@ -98,7 +91,7 @@ def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
                 f"No image with pixels in [0, 1] within {norm} distance r of the image gets another class from "
                 f"{subject}. This is a mathematical proof: it holds for every attack, known or not, and allows for the "
                 "rounding of the network's arithmetic.",
-                "Radius 0 says nothing: the image may be robust, the proof just did not find out.",
+                "Radius 0 says nothing: the image may be robust, the proof does not decide it.",
             )
         case "confidence":
             return (
@@ -118,42 +111,21 @@ def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
 
 def shares(results: Results) -> Grid:
     """Certified accuracy: images classified correctly with at least each radius, for each certificate."""
-    titles, images, table = results.titles, results.images, results.certificates
-    budgets = results.manifest.protocol.budgets
     rows = []
-    for entry in _done(results):
-        radii = covered(table[table["method"] == entry.name], images)
-        for radius in sorted(budgets.get(entry.norm, [])):
-            share = proportion(radii >= radius)
-            at = f"{Norm(entry.norm).symbol} {show.budget(radius)}"
+    for found in covered(results):
+        record = found.record
+        for radius, share in found.at_budgets:
             shown = [show.percent(share.value, Round.DOWN), show.percents(share.low, share.high)]
-            rows.append([titles[entry.name], entry.guarantee, names.subject(entry.subject), at, *shown])
+            said = [found.title, record.guarantee, names.subject(record.subject), names.at(record.norm, radius)]
+            rows.append([*said, *shown])
     headings = ["Certificate", "guarantee", "speaks of", "radius at least", "images", "95 % interval"]
     note = "Images that are classified correctly with at least that radius, rounded down; intervals over images."
     return Grid("Certified accuracy", headings, rows, text=4, note=note)
 
 
-def per_image(results: Results) -> pd.DataFrame:
-    """One row an image: its class, and the radius of each certificate, 0 where it abstains or names another class."""
-    images, table, titles = results.images, results.certificates, results.titles
-    classes = results.classes
-    found = pd.DataFrame(
-        {
-            "image_id": images["image_id"],
-            "class": [classes[i] for i in images["label"]],
-            "predicted": [classes[i] for i in images["predicted"]],
-        }
-    )
-    for entry in _done(results):
-        rows = table[table["method"] == entry.name]
-        radii = covered(rows, images).set_axis(rows["image_id"])
-        found[titles[entry.name]] = radii.reindex(images["image_id"]).to_numpy()
-    return found
-
-
 def _rows(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     """What the script in the page shows, escaped."""
-    norms = [entry.norm for entry in _done(results)]
+    norms = [entry.norm for entry in results.certificates_ran]
     rows = []
     for row in table.itertuples(index=False):
         image_id, label, predicted, *radii = row
@@ -167,8 +139,3 @@ def _rows(results: Results, table: pd.DataFrame) -> dict[str, Any]:
         rows.append(cells)
     kinds = ["text"] * 3 + ["number"] * len(norms)
     return {"columns": [{"kind": kind, "edge": i == 3} for i, kind in enumerate(kinds)], "rows": rows}
-
-
-def _done(results: Results) -> list[CertificateRecord]:
-    table = results.certificates
-    return [s for s in results.certificates_ran if (table["method"] == s.name).any()]

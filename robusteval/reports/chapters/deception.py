@@ -12,7 +12,7 @@ from robusteval.analysis.show import fixed, percent
 from robusteval.reports.chapters.base import Chapter, Stage, stages
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
-from robusteval.reports.figures.thumbnails import closest
+from robusteval.reports.figures.thumbnails import read_closest
 from robusteval.reports.formats.grid import Grid
 from robusteval.results.manifest import CLEAN
 from robusteval.results.run import Arrays
@@ -68,7 +68,9 @@ def witnesses(stage: Stage, ids: Collection[str]) -> Arrays:
     own = rows[(rows["method"] == stage.settings["witnesses"]) & rows["image_id"].isin(ids)]
     if own.empty:
         return {}
-    return {i: witness for i, _, witness in closest(stage.results, own["norm"].iloc[0], own) if witness is not None}
+    return {
+        i: witness for i, _, witness in read_closest(stage.results, own["norm"].iloc[0], own) if witness is not None
+    }
 
 
 def _images(stage: Stage) -> list[Plot]:

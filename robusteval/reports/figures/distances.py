@@ -10,8 +10,8 @@ import pandas as pd
 
 from robusteval.analysis import names
 from robusteval.analysis.coverage import certified_accuracy
-from robusteval.analysis.curves import Distances, curve
-from robusteval.analysis.distances import done, norms
+from robusteval.analysis.curves import curve
+from robusteval.analysis.distances import norms
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters import CHAPTERS
@@ -40,25 +40,24 @@ BANDS = 5
 
 def plots(results: Results) -> dict[str, list[Plot]]:
     """Every figure that the run has data for, by the section of the report that it belongs to."""
-    far = Distances(results)
     found = {
         "brackets": brackets(results),
-        "curves": [_curve(results, norm, far) for norm in norms(results)],
+        "curves": [_curve(results, norm) for norm in norms(results)],
         "certificates": [*coverage(results), *fit_figures.fits(results)],
     }
     return found | {chapter.method: chapter.plots(results) for chapter in CHAPTERS}
 
 
-def _curve(results: Results, norm: str, far: Distances) -> Plot:
+def _curve(results: Results, norm: str) -> Plot:
     """The share of images that each attack leaves standing at a distance, and the worst case.
 
     The attacks that search in this norm, or all of them where none does.
     """
-    titles, entries = results.titles, done(results)
+    titles, entries = results.titles, results.attacks_ran
     shown = [e for e in entries if e.norm == norm] or entries
-    upper = far.of(norm)
+    upper = results.distances(norm)
     worst = curve(upper).assign(reach=np.inf)
-    lines = {names.bare(titles[e.name], norm): _line(e, norm, far) for e in shown}
+    lines = {names.bare(titles[e.name], norm): _line(e, norm, results) for e in shown}
     budgets = [*results.manifest.protocol.budgets.get(Norm(norm), ())]
     budgets += [b for e in shown if e.norm == norm for b in e.budgets]
     finite = upper[np.isfinite(upper) & (upper > 0)]
@@ -96,10 +95,10 @@ def _curve(results: Results, norm: str, far: Distances) -> Plot:
     return Plot(f"curves-{norm}", title, caption, data[columns], draw, height)
 
 
-def _line(entry: AttackRecord, norm: str, far: Distances) -> pd.DataFrame:
+def _line(entry: AttackRecord, norm: str, results: Results) -> pd.DataFrame:
     """The curve of one attack as far as it was tried; `reach` says how far that is."""
     reach = max(entry.budgets) if entry.fixed_budget and entry.norm == norm else np.inf
-    return curve(far.of(norm, entry.name)).assign(reach=reach)
+    return curve(results.distances(norm, entry.name)).assign(reach=reach)
 
 
 def _extended(line: pd.DataFrame, end: float) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def thumbnails(results: Results, norm: str) -> dict[str, Thumbnails]:
     attacks."""
     exact = len(results.images) <= EXACT
     found = {}
-    for image_id, image, witness in closest(results, norm, results.witnesses):
+    for image_id, image, witness in read_closest(results, norm, results.witnesses):
         if witness is None or witness.shape != image.shape:
             found[image_id] = Thumbnails(data_uri(image, exact))
         else:
@@ -51,7 +51,7 @@ def thumbnails(results: Results, norm: str) -> dict[str, Thumbnails]:
     return found
 
 
-def closest(results: Results, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Array, Array | None]]:
+def read_closest(results: Results, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Array, Array | None]]:
     """Each image of a run with its id and its closest witness in `norm` among `rows` of the table of witnesses; None
     where there is none: an image that is its own witness has none, and a run may have been stripped of its images.
     One shard is in memory at a time."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.results import Results
 from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
-from robusteval.reports.papers.cells import Model
 from robusteval.results.run import Run
 
 PAPERS = {
@@ -28,7 +28,7 @@ def paper_tables(runs: Sequence[Run | Results]) -> list[Grid]:
     """
     found = []
     for name, (_, tables) in PAPERS.items():
-        own = [Model(results) for results in map(Results.of, runs) if results.manifest.protocol.name == name]
+        own = [ByLabel(results.run) for results in map(Results.of, runs) if results.manifest.protocol.name == name]
         found += tables(own) if own else []
     return found
 

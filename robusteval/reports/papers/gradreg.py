@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from robusteval.analysis import show
+from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.show import Round
 from robusteval.reports.formats.grid import Grid
-from robusteval.reports.papers.cells import NONE, Model, counted, percent
+from robusteval.reports.papers.cells import NONE, counted, percent
 
 LINF = (2 / 255, 8 / 255)
 SMOOTHING = {"smoothing-0.25": 0.25, "smoothing-0.5": 0.5, "smoothing-1": 1.0}
@@ -20,7 +21,7 @@ UNTRAINED = "The paper's training time needs the training run and is left out; i
 TOP1 = "Errors are top 1 (the paper's ImageNet rows: top 5)."
 
 
-def tables(models: Sequence[Model]) -> list[Grid]:
+def tables(models: Sequence[ByLabel]) -> list[Grid]:
     """Table 4 has columns of table 1, for models of another training."""
     return [
         _errors(models),
@@ -33,7 +34,7 @@ def tables(models: Sequence[Model]) -> list[Grid]:
     ]
 
 
-def _errors(models: Sequence[Model]) -> Grid:
+def _errors(models: Sequence[ByLabel]) -> Grid:
     at = [show.budget(b) for b in LINF]
     rows = [
         [
@@ -50,7 +51,7 @@ def _errors(models: Sequence[Model]) -> Grid:
     return Grid("Table 1", headings, rows, note=note + UNTRAINED, name="table-1")
 
 
-def _empirical_errors(models: Sequence[Model]) -> Grid:
+def _empirical_errors(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [
             model.name,
@@ -64,7 +65,7 @@ def _empirical_errors(models: Sequence[Model]) -> Grid:
     return Grid("Table 4", headings, rows, note=note, name="table-4")
 
 
-def _distances(models: Sequence[Model]) -> Grid:
+def _distances(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [
             model.name,
@@ -82,19 +83,18 @@ def _distances(models: Sequence[Model]) -> Grid:
     return Grid("Table 2", headings, rows, note=note, name="table-2")
 
 
-def _bound(model: Model, label: str) -> str:
-    found = model.radii(label)
-    return NONE if found is None else show.lower(float(found.mean()), "l2")
+def _bound(model: ByLabel, label: str) -> str:
+    return NONE if model.stage(label) is None else show.lower(float(model.radii(label).mean()), "l2")
 
 
-def _empirical(model: Model) -> str:
+def _empirical(model: ByLabel) -> str:
     far = model.distances("l2")
     found = far[np.isfinite(far)]
     text = show.upper(float(found.mean()), "l2") if len(found) else show.NONE_FOUND
     return counted(text, len(far) - len(found))
 
 
-def _regularity(models: Sequence[Model]) -> Grid:
+def _regularity(models: Sequence[ByLabel]) -> Grid:
     rows = []
     for model in models:
         numbers = [model.measurement("l-bound-l2", "gradient_norm")]
@@ -111,7 +111,7 @@ def _regularity(models: Sequence[Model]) -> Grid:
     return Grid("Table 3", headings, rows, note=note, name="table-3")
 
 
-def _smoothed(models: Sequence[Model]) -> Grid:
+def _smoothed(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [f"{model.name}, sigma {sigma:g}", *(percent(e, Round.UP) for e in model.uncovered(label, RADII))]
         for model in models
@@ -125,14 +125,14 @@ def _smoothed(models: Sequence[Model]) -> Grid:
     return Grid("Table 5", ["Model", *(f"{r:g}" for r in RADII)], rows, note=note, name="table-5")
 
 
-def _omega(models: Sequence[Model]) -> Grid:
+def _omega(models: Sequence[ByLabel]) -> Grid:
     shown = RADII[:6]
     rows = [[model.name, *(percent(e, Round.UP) for e in model.uncovered("omega-bound-l2", shown))] for model in models]
     note = "Error in % at L2 radii by the omega-bound: an estimate, though the paper calls it certified."
     return Grid("Table 6", ["Model", *(f"{r:g}" for r in shown)], rows, note=note, name="table-6")
 
 
-def _figure(models: Sequence[Model]) -> list[Grid]:
+def _figure(models: Sequence[ByLabel]) -> list[Grid]:
     grids = []
     for part, (norm, budgets) in zip("ab", CURVES.items(), strict=True):
         rows = [[model.name, *(percent(e, Round.DOWN) for e in model.broken(norm, budgets))] for model in models]

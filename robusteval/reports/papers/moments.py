@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robusteval.analysis import show
+from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.intervals import mean_share, proportion
 from robusteval.analysis.show import Round
 from robusteval.reports.formats.grid import Grid
-from robusteval.reports.papers.cells import NONE, Model, counted, percent
+from robusteval.reports.papers.cells import NONE, counted, percent
 
 ATTACKS = {"PGD": "pgd", "LBF": "lbfgs", "GSM": "fgsm", "AGA": "gaussian", "AUA": "uniform", "DF2": "deepfool"}
 """The paper's abbreviation in table 4 -> label in the protocol."""
@@ -21,7 +22,7 @@ VARIANTS = {"one sample": "noise_area_single", "each of m samples": "noise_area"
 """The two ways of the paper to say that an image keeps its prediction -> the area that measures it."""
 
 
-def tables(models: Sequence[Model]) -> list[Grid]:
+def tables(models: Sequence[ByLabel]) -> list[Grid]:
     return [
         _energies(models, "Table 1", FEWER),
         _energies(models, "Table 4", ATTACKS),
@@ -30,7 +31,7 @@ def tables(models: Sequence[Model]) -> list[Grid]:
     ]
 
 
-def _energies(models: Sequence[Model], title: str, attacks: dict[str, str]) -> Grid:
+def _energies(models: Sequence[ByLabel], title: str, attacks: dict[str, str]) -> Grid:
     rows = []
     for model in models:
         energies = (_energy(model, label) for label in attacks.values())
@@ -46,19 +47,19 @@ def _energies(models: Sequence[Model], title: str, attacks: dict[str, str]) -> G
     return Grid(title, ["Model", *attacks, "GNR", "ACC"], rows, note=note, name=name)
 
 
-def _energy(model: Model, label: str) -> str:
+def _energy(model: ByLabel, label: str) -> str:
     reach = model.reaches.get((label, "l2"))
     if reach is None:
         return NONE
     return counted(f"{reach.mean_square:.2e}" if reach.mean.n else NONE, reach.failures)
 
 
-def _kept(models: Sequence[Model]) -> Grid:
+def _kept(models: Sequence[ByLabel]) -> Grid:
     rows = []
     for model in models:
         for noise, label in NOISE.items():
             for variant, quantity in VARIANTS.items():
-                areas = model.measurements(label, quantity)
+                areas = model.values_of(label, quantity)
                 if len(areas):
                     area = mean_share(areas)
                     shown = [show.percent(area.value), show.percents(area.low, area.high), f"{area.n:,}"]
@@ -70,11 +71,11 @@ def _kept(models: Sequence[Model]) -> Grid:
     return Grid("Figure 6", headings, rows, text=3, note=note, name="figure-6")
 
 
-def _expected(models: Sequence[Model]) -> Grid:
+def _expected(models: Sequence[ByLabel]) -> Grid:
     label, rows = "analytic-moments", []
     for model in models:
         for sigma in SIGMAS:
-            told = model.measurements(label, "agreement", sigma)
+            told = model.values_of(label, "agreement", sigma)
             same = proportion(told) if len(told) else None
             if model.stage(label):
                 share = [show.percent(same.value), show.percents(same.low, same.high)] if same else [NONE, NONE]

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from robusteval.analysis import show
+from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters.operator_norm import BALLS, quantities
 from robusteval.reports.formats.grid import Grid
-from robusteval.reports.papers.cells import Model, percent
+from robusteval.reports.papers.cells import percent
 from robusteval.results.manifest import AttackRecord
 
 ATTACKS = {"pga-l2": "l2", "pga-linf": "linf"}
@@ -33,7 +34,7 @@ AT_DATA = {"random": "unchanged_at_data", "adversarial": "unchanged_adversarial"
 AT_NOISE = {"random": "unchanged_at_noise"}
 
 
-def tables(models: Sequence[Model]) -> list[Grid]:
+def tables(models: Sequence[ByLabel]) -> list[Grid]:
     features = "Mean {} of the penultimate features by the L2 distance from the image; adversarial is towards the "
     features += "witness of the L2 attack."
     relus = "Mean share of unchanged ReLUs in % by the magnitude of uniform noise, {}."
@@ -51,7 +52,7 @@ def tables(models: Sequence[Model]) -> list[Grid]:
     ]
 
 
-def _norms(models: Sequence[Model]) -> Grid:
+def _norms(models: Sequence[ByLabel]) -> Grid:
     rows = [[model.name, Norm(p).symbol, *(_norm(model, p, q) for q in BALLS)] for model in models for p in BALLS]
     note = (
         "The paper says how each (p, q) operator norm is computed; these are their means over the images, of the "
@@ -61,17 +62,17 @@ def _norms(models: Sequence[Model]) -> Grid:
     return Grid("Table 1", headings, rows, text=2, note=note, name="table-1")
 
 
-def _norm(model: Model, p: str, q: str) -> str:
+def _norm(model: ByLabel, p: str, q: str) -> str:
     exact, least = (model.measurement("operator-norm", quantity) for quantity in quantities(p, q))
     return show.significant(exact) if math.isnan(least) else f"at least {show.significant(least)}"
 
 
-def _accuracy(models: Sequence[Model]) -> Grid:
+def _accuracy(models: Sequence[ByLabel]) -> Grid:
     rows = [[model.name, percent(model.clean, Round.NEAREST)] for model in models]
     return Grid("Table 2", ["Training method", "Test accuracy"], rows, note="In %.", name="table-2")
 
 
-def _spectrum(models: Sequence[Model]) -> Grid:
+def _spectrum(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [model.name, of, at, *_by_rank(model, label, quantity)]
         for model in models
@@ -87,7 +88,7 @@ def _spectrum(models: Sequence[Model]) -> Grid:
     return Grid("Figure 2 (left)", headings, rows, text=3, note=note, name="figure-2")
 
 
-def _alignment(models: Sequence[Model]) -> Grid:
+def _alignment(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [model.name, norm, of, *_by_rank(model, label, quantity)]
         for model in models
@@ -102,11 +103,11 @@ def _alignment(models: Sequence[Model]) -> Grid:
     return Grid("Figure 2 (right)", headings, rows, text=3, note=note, name="figure-2-right")
 
 
-def _by_rank(model: Model, label: str, quantity: str) -> list[str]:
+def _by_rank(model: ByLabel, label: str, quantity: str) -> list[str]:
     return [show.significant(model.measurement(label, quantity, r)) for r in RANKS]
 
 
-def _curve(models: Sequence[Model], label: str, norm: str) -> Grid:
+def _curve(models: Sequence[ByLabel], label: str, norm: str) -> Grid:
     budgets = sorted(
         {b for model in models if isinstance(entry := model.stage(label), AttackRecord) for b in entry.budgets}
     )
@@ -120,9 +121,9 @@ def _curve(models: Sequence[Model], label: str, norm: str) -> Grid:
     return Grid(title, headings, rows, note=note, name=f"figure-3-{norm}")
 
 
-def _along(models: Sequence[Model], title: str, label: str, lines: Mapping[str, str], note: str) -> Grid:
+def _along(models: Sequence[ByLabel], title: str, label: str, lines: Mapping[str, str], note: str) -> Grid:
     """Means of `lines` (direction -> quantity) wherever some model has them measured."""
-    tables = [model.tables["measurements"] for model in models]
+    tables = [model.measurements for model in models]
     at = sorted({a for t in tables for a in t["at"][(t["method"] == label) & t["quantity"].isin(lines.values())]})
     rows = [
         [model.name, way, *(_mean(model, label, quantity, a) for a in at)]
@@ -133,6 +134,6 @@ def _along(models: Sequence[Model], title: str, label: str, lines: Mapping[str, 
     return Grid(title, ["Training method", "Direction", *(f"{a:g}" for a in at)], rows, text=2, note=note, name=name)
 
 
-def _mean(model: Model, label: str, quantity: str, at: float) -> str:
+def _mean(model: ByLabel, label: str, quantity: str, at: float) -> str:
     value = model.measurement(label, quantity, at)
     return percent(value, Round.NEAREST) if quantity.startswith("unchanged") else show.significant(value)

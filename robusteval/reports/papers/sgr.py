@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
+from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.curves import area, curve
 from robusteval.analysis.show import Round, fixed
 from robusteval.reports.formats.grid import Grid
-from robusteval.reports.papers.cells import NONE, Model, counted, percent
+from robusteval.reports.papers.cells import NONE, counted, percent
 from robusteval.results.manifest import AttackRecord
 
 WHITE_BOX = {"RAND": "rand", "PGD": "pgd", "T-PGD": "t-pgd"}
@@ -23,13 +24,13 @@ PERTURBATIONS = {"PGD": "covariance-pgd", "FGSM": "covariance-fgsm", "DeepFool":
 LINE, SPAN = "softmax-line", 5
 
 
-def tables(models: Sequence[Model]) -> list[Grid]:
+def tables(models: Sequence[ByLabel]) -> list[Grid]:
     """Table 1 for budgets up to 32/255 (the paper's MNIST) and 8/255 (CIFAR10), then the figures."""
     figures = [_decay_lengths(models), _by_decay(models), _by_strength(models), _variation(models)]
     return [_white_box(models, 32), _white_box(models, 8), *figures]
 
 
-def _white_box(models: Sequence[Model], levels: int) -> Grid:
+def _white_box(models: Sequence[ByLabel], levels: int) -> Grid:
     sources = list(dict.fromkeys(name for model in models for name in _transfers(model)))
     rows = []
     for model in models:
@@ -49,19 +50,19 @@ def _white_box(models: Sequence[Model], levels: int) -> Grid:
     return Grid(f"Table 1, budgets up to {levels}/255", headings, rows, note=note, name=f"table-1-{levels}")
 
 
-def _transfers(model: Model) -> dict[str, str]:
+def _transfers(model: ByLabel) -> dict[str, str]:
     """The stages of the transfer attack, by the model that it was made on."""
-    return {e.source: e.name for e in model.results.attacks_ran if e.label == TRANSFER and e.source}
+    return {e.source: e.name for e in model.attacks_ran if e.label == TRANSFER and e.source}
 
 
-def _averaged(model: Model, label: str, limit: float) -> str:
+def _averaged(model: ByLabel, label: str, limit: float) -> str:
     entry = model.stage(label)
     if not (isinstance(entry, AttackRecord) and entry.tried("linf", limit)):
         return NONE
     return percent(area(model.distances("linf", label), limit).value)
 
 
-def _fool(model: Model) -> str:
+def _fool(model: ByLabel) -> str:
     found = model.reaches.get((FOOL, "l2"))
     if found is None or math.isnan(found.relative):
         return NONE
@@ -69,7 +70,7 @@ def _fool(model: Model) -> str:
     return counted(text, found.failures)
 
 
-def _by_decay(models: Sequence[Model]) -> Grid:
+def _by_decay(models: Sequence[ByLabel]) -> Grid:
     rows = [[model.name, *(_lrc(model, f"lrc-{zeta}", [AT])[0] for zeta in ZETAS)] for model in models]
     note = (
         f"Accuracy in % under the worst of 100 long-range correlated perturbations of strength eps = {AT:g}, by decay "
@@ -79,13 +80,13 @@ def _by_decay(models: Sequence[Model]) -> Grid:
     return Grid("Figure 3 (left)", ["Model", *(f"zeta {z}" for z in ZETAS)], rows, note=note, name="figure-3")
 
 
-def _by_strength(models: Sequence[Model]) -> Grid:
+def _by_strength(models: Sequence[ByLabel]) -> Grid:
     rows = [[model.name, *_lrc(model, "lrc-8", STRENGTHS)] for model in models]
     note = "Accuracy in % under the same attack at decay length 8, by its strength."
     return Grid("Figure 4", ["Model", *(f"eps {s:g}" for s in STRENGTHS)], rows, note=note, name="figure-4")
 
 
-def _lrc(model: Model, label: str, strengths: Sequence[float]) -> list[str]:
+def _lrc(model: ByLabel, label: str, strengths: Sequence[float]) -> list[str]:
     """The search finds the smallest strength for each image; L2 over the root of the number of values is eps."""
     if model.stage(label) is None:
         return [NONE] * len(strengths)
@@ -93,11 +94,11 @@ def _lrc(model: Model, label: str, strengths: Sequence[float]) -> list[str]:
     return [percent(share) for share in curve(rms, strengths)["share"]]
 
 
-def _decay_lengths(models: Sequence[Model]) -> Grid:
+def _decay_lengths(models: Sequence[ByLabel]) -> Grid:
     rows = []
     for model in models:
         ran = [label for label in PERTURBATIONS.values() if model.stage(label)]
-        channels = range(model.results.manifest.model.input_shape[0])
+        channels = range(model.manifest.model.input_shape[0])
         sides = {"within": [(c, c) for c in channels], "across": list(combinations(channels, 2))}
         for side, pairs in sides.items():
             if pairs:
@@ -113,13 +114,13 @@ def _decay_lengths(models: Sequence[Model]) -> Grid:
     return Grid("Figures 1, 2 and 5, decay lengths", headings, rows, text=2, note=note, name="figure-1")
 
 
-def _length(model: Model, label: str, prefix: str, pairs: Sequence[tuple[int, int]]) -> str:
+def _length(model: ByLabel, label: str, prefix: str, pairs: Sequence[tuple[int, int]]) -> str:
     lengths = [model.statistic(label, f"{prefix}decay_length_{c}_{d}") for c, d in pairs]
     mean = sum(lengths) / len(lengths)
     return NONE if math.isnan(mean) else fixed(mean, 2)
 
 
-def _variation(models: Sequence[Model]) -> Grid:
+def _variation(models: Sequence[ByLabel]) -> Grid:
     found = [(model.name, model.statistic(LINE, "variation", SPAN)) for model in models]
     rows = [[name, NONE if math.isnan(variation) else fixed(variation, 2)] for name, variation in found]
     note = (

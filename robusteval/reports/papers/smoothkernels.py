@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.show import Round, budget, fixed, significant
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters.kernels import layers
 from robusteval.reports.formats.grid import Grid
-from robusteval.reports.papers.cells import NONE, Model, fraction
+from robusteval.reports.papers.cells import NONE, fraction
 
 ATTACKS = {
     "FGSM": "fgsm",
@@ -40,7 +41,7 @@ DECEPTIONS = {"FGSM": "deception-fgsm", "ADef": "deception-adef"}
 """The attack -> label in the protocol of the confidence at its witnesses."""
 
 
-def tables(models: Sequence[Model]) -> list[Grid]:
+def tables(models: Sequence[ByLabel]) -> list[Grid]:
     """Table 1 without a limit and at the paper's two, figure 1, the curves, then appendices C and D."""
     return [
         *(_accuracy(models, name, limit) for name, limit in LIMITS.items()),
@@ -51,7 +52,7 @@ def tables(models: Sequence[Model]) -> list[Grid]:
     ]
 
 
-def _accuracy(models: Sequence[Model], name: str, limit: float) -> Grid:
+def _accuracy(models: Sequence[ByLabel], name: str, limit: float) -> Grid:
     rows = [
         [
             model.name,
@@ -69,7 +70,7 @@ def _accuracy(models: Sequence[Model], name: str, limit: float) -> Grid:
     return Grid(title, ["Model", "clean", *ATTACKS], rows, note=note, name=name)
 
 
-def _curve(models: Sequence[Model], name: str) -> Grid:
+def _curve(models: Sequence[ByLabel], name: str) -> Grid:
     norm, budgets = CURVES[name]
     rows = [
         [title, model.name, *map(fraction, model.standing(norm, budgets, label))]
@@ -81,10 +82,10 @@ def _curve(models: Sequence[Model], name: str) -> Grid:
     return Grid(f"{title}, {Norm(norm).symbol}", ["Attack", "Model", *map(budget, budgets)], rows, 2, note, name)
 
 
-def _kernels(models: Sequence[Model]) -> Grid:
+def _kernels(models: Sequence[ByLabel]) -> Grid:
     rows = []
     for model in models:
-        statistics = model.tables["statistics"]
+        statistics = model.statistics
         for _, row in layers(statistics[statistics["method"] == KERNELS]).iterrows():
             numbers = (significant(row[quantity]) for quantity in ("smoothness", "smoothness_normalised"))
             share = row["high_frequency_share"]
@@ -98,7 +99,7 @@ def _kernels(models: Sequence[Model]) -> Grid:
     return Grid("Figure 1", headings, rows, text=2, note=note, name="figure-1")
 
 
-def _targeted(models: Sequence[Model]) -> Grid:
+def _targeted(models: Sequence[ByLabel]) -> Grid:
     rows = []
     for model in models:
         reached, probability = (_targets(model, q) for q in ("reached", "target_probability"))
@@ -112,13 +113,13 @@ def _targeted(models: Sequence[Model]) -> Grid:
     return Grid("Figures 10 to 37, targeted attacks", headings, rows, note=note, name="figure-10")
 
 
-def _targets(model: Model, quantity: str) -> pd.Series[float]:
-    table = model.tables["statistics"]
+def _targets(model: ByLabel, quantity: str) -> pd.Series[float]:
+    table = model.statistics
     found: pd.Series[float] = table.loc[(table["method"] == TARGETED) & (table["quantity"] == quantity), "value"]
     return found
 
 
-def _deception(models: Sequence[Model]) -> Grid:
+def _deception(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [model.name, *(_nearest(model.measurement(label, "deceptive_confidence")) for label in DECEPTIONS.values())]
         for model in models

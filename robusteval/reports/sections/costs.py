@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robusteval.analysis import show
-from robusteval.analysis.costs import Cost
+from robusteval.analysis.costs import StageCost
 from robusteval.reports.formats.grid import Grid
 
 
-def cost_table(stages: Sequence[Cost], n: int) -> Grid:
+def cost_table(stages: Sequence[StageCost], n: int) -> Grid:
     """What each stage that ran took, an image of n."""
     total = sum(c.seconds for c in stages) or 1.0
     rows = [

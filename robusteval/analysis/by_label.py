@@ -1,0 +1,93 @@
+"""The numbers of a run by the labels that its protocol gives the methods, as the tables of a paper ask for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from robusteval.analysis.curves import curve
+from robusteval.analysis.distances import Reach, reaches
+from robusteval.analysis.results import Results
+from robusteval.results.manifest import AttackRecord, MethodRecord
+
+
+@dataclass(frozen=True, eq=False)
+class ByLabel(Results):
+    """A row of a paper's table: one run, that is one model. NaN where a stage did not run."""
+
+    @property
+    def name(self) -> str:
+        return self.manifest.model.name
+
+    @property
+    def values(self) -> int:
+        """Pixel values of an image."""
+        return int(np.prod(self.manifest.model.input_shape))
+
+    @cached_property
+    def reaches(self) -> dict[tuple[str, str], Reach]:
+        """By stage and norm."""
+        return {(r.stage, r.norm): r for r in reaches(self)}
+
+    @property
+    def clean(self) -> float:
+        """Clean accuracy."""
+        return float(self.images["correct"].mean())
+
+    @property
+    def error(self) -> float:
+        """Clean error."""
+        return float((~self.images["correct"]).mean())
+
+    def stage(self, label: str) -> MethodRecord | None:
+        """The record of a stage that ran."""
+        return next((s for s in self.manifest.ran(MethodRecord) if s.name == label), None)
+
+    def standing(self, norm: str, budgets: Sequence[float], label: str | None = None) -> list[float]:
+        """Accuracy at each budget under one attack, or under all of the run; NaN if the attack did not run or was
+        not tried at such a budget."""
+        record = self.stage(label) if label else None
+        if label and not isinstance(record, AttackRecord):
+            return [math.nan] * len(budgets)
+        shares: list[float] = curve(self.distances(norm, label), budgets)["share"].tolist()
+        if not isinstance(record, AttackRecord) or record.norm != norm:
+            return shares
+        return [s if record.tried(norm, b) else math.nan for b, s in zip(budgets, shares, strict=True)]
+
+    def broken(self, norm: str, budgets: Sequence[float], label: str | None = None) -> list[float]:
+        """The error, 1 - `standing`, without the rounding of that difference."""
+        n = len(self.images)
+        return [s if math.isnan(s) else (n - round(s * n)) / n for s in self.standing(norm, budgets, label)]
+
+    def uncovered(self, label: str, budgets: Sequence[float]) -> list[float]:
+        """Share of images without a radius of at least each budget; NaN if the certificate did not run."""
+        if self.stage(label) is None:
+            return [math.nan] * len(budgets)
+        return [float((self.radii(label) < budget).mean()) for budget in budgets]
+
+    def statistic(self, label: str, quantity: str, at: float = 0.0) -> float:
+        """A number over the whole set; NaN where there is none."""
+        return float(self._finite("statistics", label, quantity, at).mean())
+
+    def measurement(self, label: str, quantity: str, at: float = 0.0) -> float:
+        """The mean over the images of what a metric measured; NaN where there is nothing."""
+        return float(self.values_of(label, quantity, at).mean())
+
+    def values_of(self, label: str, quantity: str, at: float = 0.0) -> pd.Series[float]:
+        """The finite values of what a metric measured, over the images."""
+        return self._finite("measurements", label, quantity, at)
+
+    def _finite(self, table: str, label: str, quantity: str, at: float) -> pd.Series[float]:
+        """Raises KeyError for a quantity that the method of a stage that ran does not declare."""
+        record = self.stage(label)
+        if record is not None:
+            record.quantity(quantity)
+        rows = self.rows(table, label)
+        rows = rows[(rows["quantity"] == quantity) & np.isclose(rows["at"], at)]
+        finite: pd.Series[float] = rows["value"][np.isfinite(rows["value"])]
+        return finite

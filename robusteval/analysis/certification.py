@@ -1,0 +1,58 @@
+"""What the certificates of a run cover: each of them, and image by image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from robusteval.analysis.intervals import Proportion, proportion
+from robusteval.analysis.results import Results
+from robusteval.results.manifest import CertificateRecord
+
+
+@dataclass(frozen=True)
+class Covered:
+    """One certificate: the share of images with a radius above 0, the median of these radii (None where there is none),
+    and the share of images with at least each budget of the protocol in its norm."""
+
+    record: CertificateRecord
+    title: str
+    above_zero: Proportion
+    median: float | None
+    at_budgets: tuple[tuple[float, Proportion], ...]
+
+
+def covered(results: Results) -> tuple[Covered, ...]:
+    """Of each certificate that ran, in the order of the protocol."""
+    found = []
+    for record in results.certificates_ran:
+        radii = results.radii(record.name)
+        above = radii[radii > 0]
+        budgets = sorted(results.manifest.protocol.budgets.get(record.norm, ()))
+        found.append(
+            Covered(
+                record,
+                results.titles[record.name],
+                proportion(radii > 0),
+                float(np.median(above)) if len(above) else None,
+                tuple((budget, proportion(radii >= budget)) for budget in budgets),
+            )
+        )
+    return tuple(found)
+
+
+def per_image(results: Results) -> pd.DataFrame:
+    """One row an image: its class, and the radius of each certificate, 0 where it abstains or names another class."""
+    images, classes = results.images, results.classes
+    found = pd.DataFrame(
+        {
+            "image_id": images["image_id"],
+            "class": [classes[i] for i in images["label"]],
+            "predicted": [classes[i] for i in images["predicted"]],
+        }
+    )
+    for record in results.certificates_ran:
+        found[results.titles[record.name]] = results.radii(record.name).to_numpy()
+    return found
