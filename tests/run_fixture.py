@@ -19,6 +19,7 @@ from robusteval.results.bracket import bracket
 from robusteval.results.manifest import (
     CLEAN,
     AttackRecord,
+    CertificateRecord,
     CleanRecord,
     Cost,
     DataRecord,
@@ -277,6 +278,10 @@ def _fake_attack(fake: Fake) -> AttackRecord:
     label, _, source = fake.label.partition("-from-")
     made = {"label": label, "source": source} if source else {}
     return attack_record(fake.label, fake.method, fake.norm, fake.budgets, cost=SPENT, **made)
+
+
+def _fake_certificate(fake: FakeCertificate) -> CertificateRecord:
+    return certificate_record(fake.label, _named(fake.label, CERTIFICATES), fake.norm, cost=SPENT)
 
 
 def _fake_metric(label: str, settings: dict[str, Any]) -> MetricRecord:

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from metric_cases import F64, SHAPE, curve, images_of, linear_net, measure, observe, random_pixels, small_net
 from oracles import affine, affine_distances, random_images
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
+from robusteval.analysis.metrics.deception import most_deceptive
+from robusteval.analysis.metrics.measured import measured_stages
+from robusteval.analysis.metrics.targeted_grid import pairs
 from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.core.images import Images
@@ -31,7 +34,6 @@ from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
 from robusteval.reports import paper_tables
 from robusteval.reports.chapters import activation_maximization, deception, targeted_grid
-from robusteval.reports.chapters.base import stages
 from robusteval.reports.figures.drawing import save
 from robusteval.results.run import read_frame, write_frame
 from run_fixture import build_paper_run
@@ -414,11 +416,11 @@ def test_the_report_shows_all_three_under_the_papers_names(audited: tuple[Run, C
 
 def test_the_grid_of_the_report_follows_from_the_statistics(audited: tuple[Run, Classifier]) -> None:
     run, _ = audited
-    big, small = stages(Results(run), "targeted-grid")
-    assert len(targeted_grid.pairs(big)) == 90
-    assert len(targeted_grid.pairs(small)) == 6
+    big, small = measured_stages(Results(run), "targeted-grid")
+    assert len(pairs(big)) == 90
+    assert len(pairs(small)) == 6
     rows = run.table("statistics")
-    for row in targeted_grid.pairs(small).to_dict("records"):
+    for row in pairs(small).to_dict("records"):
         at = 10 * row["source"] + row["target"]
         own = rows[(rows["method"] == small.label) & (rows["at"] == at)].set_index("quantity")["value"]
         assert all(row[q] == own[q] for q in ("reached", "target_probability", "distance"))
@@ -433,11 +435,11 @@ def test_the_grid_of_the_report_follows_from_the_statistics(audited: tuple[Run, 
 def test_the_most_deceptive_images_are_what_the_model_is_surest_of(audited: tuple[Run, Classifier]) -> None:
     run, model = audited
     images = run.table("images").set_index("image_id")
-    for stage in stages(Results(run), "deception"):
+    for stage in measured_stages(Results(run), "deception"):
         arrays = deception.witnesses(stage, list(images.index))
         logits = model.predict(torch.stack([torch.tensor(p) for p in arrays.values()]))
         sure = dict(zip(arrays, logits.double().softmax(1), strict=True))
-        best = deception.most_deceptive(stage).set_index("label")
+        best = most_deceptive(stage).set_index("label")
         found = {i: int(images["label"][i]) for i in arrays}
         assert set(best.index) == set(found.values())
         for label, row in best.iterrows():

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from robusteval.analysis.metrics.class_images import QUANTITIES, seen
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import fixed, percent
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile
 from robusteval.reports.formats.grid import Grid
@@ -16,30 +18,20 @@ from robusteval.reports.formats.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-QUANTITIES = ("logit_start", "logit", "probability")
-
 
 def plots(results: Results) -> list[Plot]:
-    return [plot for stage in stages(results, "activation-maximization") for plot in (*_images(stage), *_path(stage))]
+    return [
+        plot
+        for stage in measured_stages(results, "activation-maximization")
+        for plot in (*_images(stage), *_path(stage))
+    ]
 
 
 def grids(results: Results) -> list[Grid]:
-    return [_numbers(stage) for stage in stages(results, "activation-maximization")]
+    return [_numbers(stage) for stage in measured_stages(results, "activation-maximization")]
 
 
-def seen(stage: Stage) -> pd.DataFrame:
-    """Columns class, name and the QUANTITIES, a row for each class that was seen."""
-    rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
-    table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
-    titles = stage.results.classes
-    classes = [k for k in range(len(titles)) if f"class-{k}" in stage.arrays]
-    table = table.reindex([float(k) for k in classes])
-    table.insert(0, "class", classes)
-    table.insert(1, "name", [titles[k] for k in classes])
-    return table.reset_index(drop=True)
-
-
-def _images(stage: Stage) -> list[Plot]:
+def _images(stage: MeasuredStage) -> list[Plot]:
     table, arrays, found = seen(stage), stage.arrays, []
     for first in range(0, len(table), COLUMNS):
         data = table.iloc[first : first + COLUMNS].reset_index(drop=True)
@@ -60,13 +52,13 @@ def _images(stage: Stage) -> list[Plot]:
     return found
 
 
-def left_out(stage: Stage, shown: int) -> str:
+def left_out(stage: MeasuredStage, shown: int) -> str:
     """What a caption says where not all classes are in the figure."""
     total = len(stage.results.classes)
     return f" The first {shown} of {total:,} classes were looked at." if shown < total else ""
 
 
-def _path(stage: Stage) -> list[Plot]:
+def _path(stage: MeasuredStage) -> list[Plot]:
     data = stage.statistics[stage.statistics["quantity"] == "mean_logit"][["at", "value"]]
     data = data.rename(columns={"at": "steps", "value": "mean_logit"})
 
@@ -80,7 +72,7 @@ def _path(stage: Stage) -> list[Plot]:
     return [Plot(f"path-{stage.label}", title, caption, data, draw, 2.4)] if len(data) else []
 
 
-def _numbers(stage: Stage) -> Grid:
+def _numbers(stage: MeasuredStage) -> Grid:
     rows = [
         [row["name"], *(fixed(row[q], 3) if pd.notna(row[q]) else "-" for q in QUANTITIES)]
         for row in seen(stage).to_dict("records")

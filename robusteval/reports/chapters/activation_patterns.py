@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.bands import bands
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
 
 DATA = {"unchanged_at_data": "uniform noise", "unchanged_adversarial": "towards the witness, as far"}
@@ -13,11 +14,11 @@ AXES = ("magnitude of the noise: uniform in plus or minus this (pixels in [0, 1]
 
 
 def plots(results: Results) -> list[Plot]:
-    measured = [stage for stage in stages(results, "activation-patterns") if len(stage.measurements)]
+    measured = [stage for stage in measured_stages(results, "activation-patterns") if len(stage.measurements)]
     return [plot for stage in measured for plot in (_at_data(stage), _at_noise(stage))]
 
 
-def _at_data(stage: Stage) -> Plot:
+def _at_data(stage: MeasuredStage) -> Plot:
     caption = "Share of the ReLUs on the same side of their kink at the image and with noise on it."
     mark = None
     if stage.settings.get("witnesses"):
@@ -28,7 +29,7 @@ def _at_data(stage: Stage) -> Plot:
     return bands(stage, "patterns-data", title, caption, DATA, AXES, mark, shares=True)
 
 
-def _at_noise(stage: Stage) -> Plot:
+def _at_noise(stage: MeasuredStage) -> Plot:
     caption = "The same around points drawn uniformly from all images, far from the data."
     title = f"{stage.title} around noise (OpNorm, figure 5 right)"
     return bands(stage, "patterns-noise", title, caption, NOISE, AXES, shares=True)

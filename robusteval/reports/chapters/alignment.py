@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from robusteval.analysis import show
+from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
 from robusteval.analysis.results import Results
-from robusteval.reports.chapters.base import Chapter, Stage, means, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.chapters.ranks import curves, table
 from robusteval.reports.figures.drawing import FAINT, Plot, legend
 from robusteval.reports.formats.grid import Grid
@@ -35,11 +36,11 @@ def chance(dimensions: int) -> float:
     return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
 
 
-def _measured(results: Results) -> list[Stage]:
-    return [stage for stage in stages(results, "alignment") if len(stage.measurements)]
+def _measured(results: Results) -> list[MeasuredStage]:
+    return [stage for stage in measured_stages(results, "alignment") if len(stage.measurements)]
 
 
-def _alignment(stage: Stage) -> Plot:
+def _alignment(stage: MeasuredStage) -> Plot:
     data, expected = _data(stage), _chance(stage)
     shown = data[data["images"] >= ENOUGH * data["images"].max()]
 
@@ -59,7 +60,7 @@ def _alignment(stage: Stage) -> Plot:
     return Plot(f"alignment-{stage.label}", f"{_title(stage)} (OpNorm, figure 2 right)", caption, data, draw)
 
 
-def _table(stage: Stage) -> Grid:
+def _table(stage: MeasuredStage) -> Grid:
     note = (
         "Mean over the images with its standard error, of the magnitude of the cosine; a direction at random has "
         f"{show.significant(_chance(stage))} on average."
@@ -67,16 +68,16 @@ def _table(stage: Stage) -> Grid:
     return table(_title(stage), _data(stage), ALIGNED, "Singular vectors", note)
 
 
-def _title(stage: Stage) -> str:
+def _title(stage: MeasuredStage) -> str:
     vectors = "logits" if stage.settings.get("of") == "logits" else "features"
     return f"Perturbations of {stage.attack}, and the singular vectors of the {vectors}"
 
 
-def _data(stage: Stage) -> pd.DataFrame:
+def _data(stage: MeasuredStage) -> pd.DataFrame:
     return means(stage.measurements, ALIGNED).rename(columns={"at": "rank"})
 
 
-def _chance(stage: Stage) -> float:
+def _chance(stage: MeasuredStage) -> float:
     return chance(math.prod(stage.results.manifest.model.input_shape))
 
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from robusteval.analysis import show
-from robusteval.analysis.intervals import proportion
+from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
+from robusteval.analysis.metrics.moments import AGREES, agreements
 from robusteval.analysis.results import Results
-from robusteval.reports.chapters.base import Chapter, Stage, means, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, DASHES, MARKERS, Plot, legend, legend_height, share_axis
 from robusteval.reports.formats.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AGREES = {"agreement": "analytic expected output", "clean_agreement": "output of the image itself"}
 ERRORS = {
     "output_error": "analytic expected output",
     "clean_error": "output of the image itself",
@@ -29,12 +29,12 @@ COLUMNS = ["output_error", "clean_error", "output_uncertainty", "mean_error", "d
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_surrogate(stage) for stage in stages(results, "analytic-moments") if len(stage.measurements)]
+    return [_surrogate(stage) for stage in measured_stages(results, "analytic-moments") if len(stage.measurements)]
 
 
 def grids(results: Results) -> list[Grid]:
     rows = []
-    for stage in stages(results, "analytic-moments"):
+    for stage in measured_stages(results, "analytic-moments"):
         shares = agreements(stage).set_index(["quantity", "sigma"])
         errors = means(stage.measurements, COLUMNS).set_index(["quantity", "at"])["mean"]
         for sigma in sorted(stage.measurements["at"].unique()):
@@ -66,26 +66,7 @@ def grids(results: Results) -> list[Grid]:
     return [Grid("Analytic expected output (Moments, theorem 1 and eq. 3)", headings, rows, note=note)] if rows else []
 
 
-def agreements(stage: Stage) -> pd.DataFrame:
-    """Columns quantity, sigma, share, low, high, images, open: of the images of which Monte Carlo tells whether the
-    class of its mean is that of the expected output, the share where it is, and where it is the clean prediction."""
-    rows = stage.measurements[stage.measurements["quantity"].isin(["monte_carlo_class", "agreement"])]
-    wide = rows.pivot(index=["at", "image_id"], columns="quantity", values="value").reset_index()
-    wide = wide.reindex(columns=["at", "image_id", "monte_carlo_class", "agreement"])
-    predicted = stage.results.images.set_index("image_id")["predicted"]
-    wide["clean_agreement"] = wide["image_id"].map(predicted) == wide["monte_carlo_class"]
-    found = []
-    for sigma, group in wide.groupby("at"):
-        told = group[group["agreement"].notna()]
-        for quantity in AGREES:
-            # Of no images nothing is known.
-            share = proportion(told[quantity]) if len(told) else None
-            numbers = (share.value, share.low, share.high) if share else (math.nan, 0.0, 1.0)
-            found.append((quantity, sigma, *numbers, len(told), len(group) - len(told)))
-    return pd.DataFrame(found, columns=["quantity", "sigma", "share", "low", "high", "images", "open"])
-
-
-def _surrogate(stage: Stage) -> Plot:
+def _surrogate(stage: MeasuredStage) -> Plot:
     shares = agreements(stage)
     errors = means(stage.measurements, ERRORS).rename(columns={"at": "sigma"})
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from robusteval.reports.chapters.base import Stage, means
+from robusteval.analysis.metrics.measured import MeasuredStage, means
 from robusteval.reports.figures.drawing import COLOURS, FAINT, Plot, share_axis
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ SHADES = "Shaded: the standard error over the images."
 
 
 def bands(
-    stage: Stage,
+    stage: MeasuredStage,
     name: str,
     title: str,
     caption: str,

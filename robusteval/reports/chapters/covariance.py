@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis import show
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, FAINT, INK, Plot, legend, legend_height, style
 from robusteval.reports.formats.grid import Grid
 
@@ -29,7 +30,7 @@ _RGB = ("#d55e00", "#009e73", "#0072b2")
 
 
 def plots(results: Results) -> list[Plot]:
-    found = stages(results, "covariance")
+    found = measured_stages(results, "covariance")
     kept = [stage for stage in found if "perturbations" in stage.arrays]
     shape = results.manifest.model.input_shape
     matrices = [_perturbations(kept, shape), _long_range(kept[0], shape)] if kept else []
@@ -48,7 +49,7 @@ def pairs(channels: int) -> list[tuple[int, int]]:
 # Matrices
 
 
-def _perturbations(found: list[Stage], shape: tuple[int, int, int]) -> Plot:
+def _perturbations(found: list[MeasuredStage], shape: tuple[int, int, int]) -> Plot:
     panels = {stage.attack: _middle(stage.arrays["perturbations"], shape) for stage in found}
     caption = (
         "Raw second moments of the perturbations that fooled the images, and of the images less their mean image, "
@@ -58,7 +59,7 @@ def _perturbations(found: list[Stage], shape: tuple[int, int, int]) -> Plot:
     return _drawn("covariance-matrices", title, caption, panels | {IMAGES: _middle(found[0].arrays["images"], shape)})
 
 
-def _long_range(stage: Stage, shape: tuple[int, int, int]) -> Plot:
+def _long_range(stage: MeasuredStage, shape: tuple[int, int, int]) -> Plot:
     channel, row, column = np.unravel_index(_order(shape), shape)
     distance = np.hypot(row[:, None] - row, column[:, None] - column)
     factor = np.where(channel[:, None] == channel, 1.0, 0.5)
@@ -119,26 +120,26 @@ def _layout(shape: tuple[int, int, int]) -> str:
 # Functions of the displacement
 
 
-def function(stage: Stage, quantity: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def function(stage: MeasuredStage, quantity: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Displacements and values of a quantity."""
     rows = stage.statistics[stage.statistics["quantity"] == quantity].sort_values("at")
     return rows["at"].to_numpy(), rows["value"].to_numpy()
 
 
-def _scale(stage: Stage, channels: int, prefix: str = "") -> float:
+def _scale(stage: MeasuredStage, channels: int, prefix: str = "") -> float:
     """The mean variance over the channels."""
     scale = float(np.mean([function(stage, f"{prefix}covariance_{c}_{c}")[1][0] for c in range(channels)]))
     return scale if scale > 0 else 1.0
 
 
-def _within(stage: Stage, channels: int, prefix: str = "") -> pd.DataFrame:
+def _within(stage: MeasuredStage, channels: int, prefix: str = "") -> pd.DataFrame:
     """The mean over the channels of the function within each, over its value at 0."""
     found = [function(stage, f"{prefix}covariance_{c}_{c}") for c in range(channels)]
     scale = _scale(stage, channels, prefix)
     return pd.DataFrame({"displacement": found[0][0], "covariance": np.mean([v for _, v in found], 0) / scale})
 
 
-def _functions(stage: Stage, channels: int) -> Plot:
+def _functions(stage: MeasuredStage, channels: int) -> Plot:
     scale = _scale(stage, channels)
     frames = []
     for c, d in pairs(channels):
@@ -185,7 +186,7 @@ def _decayed(axes: Axes) -> None:
     axes.set_xlim(0, None)
 
 
-def _beside(found: list[Stage], channels: int) -> Plot:
+def _beside(found: list[MeasuredStage], channels: int) -> Plot:
     measured = {stage.attack: _within(stage, channels) for stage in found}
     measured[IMAGES] = _within(found[0], channels, "data_")
     at = np.linspace(0, measured[IMAGES]["displacement"].max(), 201)
@@ -226,7 +227,7 @@ def grids(results: Results) -> list[Grid]:
     rows = [
         [stage.attack, _pair(c, d, channels), f"{function(stage, 'perturbations')[1][0]:,.0f}"]
         + [_length(stage, f"{prefix}decay_length_{c}_{d}") for prefix in ("", "data_")]
-        for stage in stages(results, "covariance")
+        for stage in measured_stages(results, "covariance")
         for c, d in pairs(channels)
     ]
     note = (
@@ -237,7 +238,7 @@ def grids(results: Results) -> list[Grid]:
     return [Grid("Decay lengths (SGR, figures 1 and 2)", headings, rows, text=2, note=note)] if rows else []
 
 
-def _length(stage: Stage, quantity: str) -> str:
+def _length(stage: MeasuredStage, quantity: str) -> str:
     values = function(stage, quantity)[1]
     return show.fixed(values[0], 2) if len(values) else "none"
 

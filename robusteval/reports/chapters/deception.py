@@ -7,9 +7,11 @@ from collections.abc import Collection
 import pandas as pd
 
 from robusteval.analysis.intervals import mean_share
+from robusteval.analysis.metrics.deception import deceptive, most_deceptive
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import fixed, percent
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import read_closest
@@ -22,13 +24,13 @@ CLASSES = 20
 
 
 def plots(results: Results) -> list[Plot]:
-    return [plot for stage in stages(results, "deception") for plot in _images(stage)]
+    return [plot for stage in measured_stages(results, "deception") for plot in _images(stage)]
 
 
 def grids(results: Results) -> list[Grid]:
     """The mean confidence of all witnesses, a row for each attack."""
     rows = []
-    for stage in stages(results, "deception"):
+    for stage in measured_stages(results, "deception"):
         table = deceptive(stage)
         if len(table):
             middle, highest = mean_share(table["confidence"]), fixed(table["confidence"].max(), 3)
@@ -42,27 +44,7 @@ def grids(results: Results) -> list[Grid]:
     return [Grid("Confidence of the wrong prediction", headings, rows, note=note)] if rows else []
 
 
-def deceptive(stage: Stage) -> pd.DataFrame:
-    """Columns image_id, label, wrong (numbers of classes), confidence: a row for each image with a witness."""
-    rows = stage.measurements
-    table = rows.pivot_table(index="image_id", columns="quantity", values="value")
-    table = table.reindex(columns=["deceptive_class", "deceptive_confidence"]).dropna()
-    table = table.rename(columns={"deceptive_class": "wrong", "deceptive_confidence": "confidence"}).reset_index()
-    labels = stage.results.images.set_index("image_id")["label"]
-    table.insert(1, "label", table["image_id"].map(labels))
-    return table.astype({"wrong": int}).rename_axis(columns=None)
-
-
-def most_deceptive(stage: Stage) -> pd.DataFrame:
-    """The row of `deceptive` with the highest confidence for each label, the first by id among equals; and the names
-    of both classes."""
-    table = deceptive(stage).sort_values(["label", "confidence"], ascending=[True, False], kind="stable")
-    titles = stage.results.classes
-    best = table.drop_duplicates("label").reset_index(drop=True)
-    return best.assign(original=best["label"].map(titles.__getitem__), seen=best["wrong"].map(titles.__getitem__))
-
-
-def witnesses(stage: Stage, ids: Collection[str]) -> Arrays:
+def witnesses(stage: MeasuredStage, ids: Collection[str]) -> Arrays:
     """By image id, the witnesses that were measured: the closest of the stage's attack, in its own norm."""
     rows = stage.results.witnesses
     own = rows[(rows["method"] == stage.settings["witnesses"]) & rows["image_id"].isin(ids)]
@@ -73,13 +55,13 @@ def witnesses(stage: Stage, ids: Collection[str]) -> Arrays:
     }
 
 
-def _images(stage: Stage) -> list[Plot]:
+def _images(stage: MeasuredStage) -> list[Plot]:
     best = most_deceptive(stage).head(CLASSES)
     images, found = stage.results.arrays(CLEAN), witnesses(stage, best["image_id"].tolist())
     return [_plot(stage, best[i : i + COLUMNS], i, images, found) for i in range(0, len(best), COLUMNS)]
 
 
-def _plot(stage: Stage, data: pd.DataFrame, first: int, images: Arrays, found: Arrays) -> Plot:
+def _plot(stage: MeasuredStage, data: pd.DataFrame, first: int, images: Arrays, found: Arrays) -> Plot:
     shown = data.to_dict("records")
     tiles = [
         [_tile(images, row["image_id"]) for row in shown],

@@ -9,8 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis import show
+from robusteval.analysis.metrics.kernels import layers
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import FAINT, Plot, legend, legend_height, style
 from robusteval.reports.formats.grid import Grid
 from robusteval.results.manifest import CLEAN
@@ -20,24 +22,15 @@ if TYPE_CHECKING:
 
 SPECTRUM, DRAWN = "spectrum:", 8
 """Of more layers so many are drawn, evenly from the first to the last."""
-QUANTITIES = ("smoothness", "smoothness_normalised", "high_frequency_share")
 ROWS = {"kernel": "(a) kernel", "magnitude": "(b) |DFT|", "response": "(c) response"}
 
 
 def plots(results: Results) -> list[Plot]:
-    found = stages(results, "kernels")
+    found = measured_stages(results, "kernels")
     return [*(_images(stage) for stage in found if stage.arrays), *(_spectra(stage) for stage in found)]
 
 
-def layers(statistics: pd.DataFrame) -> pd.DataFrame:
-    """One row a layer, in their order: `layer` and QUANTITIES; NaN where a ratio does not exist."""
-    names = [quantity.partition(":") for quantity in statistics["quantity"]]
-    own = statistics.assign(kind=[kind for kind, _, _ in names], layer=[layer for _, _, layer in names])
-    table = own[own["kind"].isin(QUANTITIES)].pivot(index=["at", "layer"], columns="kind", values="value")
-    return table.reindex(columns=list(QUANTITIES)).reset_index("layer").sort_index().reset_index(drop=True)
-
-
-def _spectra(stage: Stage) -> Plot:
+def _spectra(stage: MeasuredStage) -> Plot:
     rows = stage.statistics[stage.statistics["quantity"].str.startswith(SPECTRUM)]
     data = pd.DataFrame(
         {"layer": rows["quantity"].str.removeprefix(SPECTRUM), "frequency": rows["at"], "energy": rows["value"]}
@@ -65,7 +58,7 @@ def _spectra(stage: Stage) -> Plot:
     return Plot(f"kernel-spectrum-{stage.label}", title, caption, data, draw, 2.9 + legend_height(drawn))
 
 
-def _images(stage: Stage) -> Plot:
+def _images(stage: MeasuredStage) -> Plot:
     arrays = stage.arrays
     count = sum(key.startswith("kernel/") for key in arrays)
     shown = {kind: title for kind, title in ROWS.items() if f"{kind}/0" in arrays}
@@ -116,10 +109,10 @@ def _table(kernel: int, weights: NDArray[Any]) -> pd.DataFrame:
 
 
 def grids(results: Results) -> list[Grid]:
-    return [_smoothness(stage) for stage in stages(results, "kernels")]
+    return [_smoothness(stage) for stage in measured_stages(results, "kernels")]
 
 
-def _smoothness(stage: Stage) -> Grid:
+def _smoothness(stage: MeasuredStage) -> Grid:
     table = layers(stage.statistics)
     rows = [
         [

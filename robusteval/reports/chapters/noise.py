@@ -8,8 +8,9 @@ import pandas as pd
 
 from robusteval.analysis import show
 from robusteval.analysis.intervals import Mean, Proportion, mean_share, proportion
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, MARKERS, Plot, share_axis
 from robusteval.reports.formats.grid import Grid
 
@@ -26,13 +27,13 @@ AREAS = {"kept": "noise_area", "kept_single": "noise_area_single", "kept_probabi
 
 def plots(results: Results) -> list[Plot]:
     """Share of images whose prediction survives noise, against its standard deviation."""
-    return [_kept(stage) for stage in stages(results, "noise") if len(stage.measurements)]
+    return [_kept(stage) for stage in measured_stages(results, "noise") if len(stage.measurements)]
 
 
 def grids(results: Results) -> list[Grid]:
     """The areas under these curves."""
     rows = []
-    for stage in stages(results, "noise"):
+    for stage in measured_stages(results, "noise"):
         for quantity, label in KEPT.items():
             areas = stage.measurements[stage.measurements["quantity"] == AREAS[quantity]]["value"]
             if len(areas):
@@ -47,7 +48,7 @@ def grids(results: Results) -> list[Grid]:
     return [Grid("Predictions kept under noise (Moments, figure 6)", headings, rows, 2, note)] if rows else []
 
 
-def _kept(stage: Stage) -> Plot:
+def _kept(stage: MeasuredStage) -> Plot:
     points = []
     for quantity in KEPT:
         rows = stage.measurements[stage.measurements["quantity"] == quantity]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from robusteval.analysis import show
+from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
-from robusteval.reports.chapters.base import Chapter, Stage, means, nothing, stages
+from robusteval.reports.chapters.base import Chapter, nothing
 from robusteval.reports.formats.grid import Grid
 
 BALLS = ("l1", "l2", "linf")
@@ -18,10 +19,10 @@ def quantities(p: str, q: str) -> tuple[str, str]:
 
 
 def grids(results: Results) -> list[Grid]:
-    return [_norms(stage) for stage in stages(results, "operator-norm") if len(stage.measurements)]
+    return [_norms(stage) for stage in measured_stages(results, "operator-norm") if len(stage.measurements)]
 
 
-def _norms(stage: Stage) -> Grid:
+def _norms(stage: MeasuredStage) -> Grid:
     found = means(stage.measurements, set(stage.measurements["quantity"])).set_index("quantity")
 
     def cell(p: str, q: str) -> str:

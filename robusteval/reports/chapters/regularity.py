@@ -10,8 +10,9 @@ import pandas as pd
 
 from robusteval.analysis import show
 from robusteval.analysis.intervals import mean
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
 from robusteval.reports.formats.grid import Grid
 
@@ -30,12 +31,12 @@ ROWS = {
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_distributions(stage) for stage in stages(results, "regularity") if len(stage.measurements)]
+    return [_distributions(stage) for stage in measured_stages(results, "regularity") if len(stage.measurements)]
 
 
 def grids(results: Results) -> list[Grid]:
     rows = []
-    for stage in stages(results, "regularity"):
+    for stage in measured_stages(results, "regularity"):
         for quantity, label in ROWS.items():
             own = stage.measurements[stage.measurements["quantity"] == quantity]
             for at in sorted(own["at"].unique()):
@@ -54,7 +55,7 @@ def grids(results: Results) -> list[Grid]:
     return [Grid("Regularity (GradReg, table 3)", headings, rows, text=2, note=note)] if rows else []
 
 
-def _distributions(stage: Stage) -> Plot:
+def _distributions(stage: MeasuredStage) -> Plot:
     norm = stage.norm.symbol
     parts = []
     for quantity in (*SLOPES, "curvature"):

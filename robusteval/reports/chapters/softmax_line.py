@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from robusteval.analysis import show
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import FAINT, Plot, legend_height, share_axis, style
 from robusteval.reports.formats.grid import Grid
 
@@ -24,10 +25,10 @@ DRAWN, SEEN = 10, 0.02
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_lines(stage) for stage in stages(results, "softmax-line") if len(stage.measurements)]
+    return [_lines(stage) for stage in measured_stages(results, "softmax-line") if len(stage.measurements)]
 
 
-def _lines(stage: Stage) -> Plot:
+def _lines(stage: MeasuredStage) -> Plot:
     rows = stage.measurements[stage.measurements["quantity"].str.startswith(PREFIX)]
     classes = stage.results.classes
     data = pd.DataFrame(
@@ -91,7 +92,7 @@ def _short(text: str, limit: int = 18) -> str:
 
 def grids(results: Results) -> list[Grid]:
     rows = []
-    for stage in stages(results, "softmax-line"):
+    for stage in measured_stages(results, "softmax-line"):
         values = stage.measurements.loc[stage.measurements["quantity"] == "variation", "value"]
         if len(values):
             numbers = (values.mean(), values.min(), values.max())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
 from robusteval.analysis.results import Results
-from robusteval.reports.chapters.base import Chapter, Stage, means, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.chapters.ranks import curves, table
 from robusteval.reports.figures.drawing import Plot, legend
 from robusteval.reports.formats.grid import Grid
@@ -24,14 +25,14 @@ FLOOR = 1e-5
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_spectrum(stage) for stage in stages(results, "jacobian-spectrum") if len(stage.measurements)]
+    return [_spectrum(stage) for stage in measured_stages(results, "jacobian-spectrum") if len(stage.measurements)]
 
 
 def grids(results: Results) -> list[Grid]:
-    return [_table(stage) for stage in stages(results, "jacobian-spectrum") if len(stage.measurements)]
+    return [_table(stage) for stage in measured_stages(results, "jacobian-spectrum") if len(stage.measurements)]
 
 
-def _spectrum(stage: Stage) -> Plot:
+def _spectrum(stage: MeasuredStage) -> Plot:
     data = means(stage.measurements, SPECTRA).rename(columns={"at": "rank"})
 
     def draw(figure: Figure) -> None:
@@ -55,13 +56,13 @@ def _spectrum(stage: Stage) -> Plot:
     return Plot(f"spectrum-{stage.label}", f"{stage.title} (OpNorm, figure 2 left)", caption, data, draw)
 
 
-def _table(stage: Stage) -> Grid:
+def _table(stage: MeasuredStage) -> Grid:
     data = means(stage.measurements, SPECTRA).rename(columns={"at": "rank"})
     note = "Mean over the images with its standard error. Rank 1 is the local L2 operator norm."
     return table(f"{stage.title}: singular values", data, SPECTRA, "Jacobian", note)
 
 
-def _of(stage: Stage) -> str:
+def _of(stage: MeasuredStage) -> str:
     return {"logits": "logits"}.get(stage.settings.get("of", ""), "features")
 
 

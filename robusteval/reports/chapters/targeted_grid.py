@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
+from robusteval.analysis.metrics.targeted_grid import pairs
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import DECIMALS, budget, fixed, percent
 from robusteval.reports.chapters.activation_maximization import left_out
-from robusteval.reports.chapters.base import Chapter, Stage, stages
+from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile
 from robusteval.reports.formats.grid import Grid
 
-QUANTITIES = ("reached", "target_probability", "distance")
-
 
 def plots(results: Results) -> list[Plot]:
-    return [_grid(stage) for stage in stages(results, "targeted-grid") if len(pairs(stage))]
+    return [_grid(stage) for stage in measured_stages(results, "targeted-grid") if len(pairs(stage))]
 
 
 def grids(results: Results) -> list[Grid]:
-    return [_numbers(stage) for stage in stages(results, "targeted-grid") if len(pairs(stage))]
+    return [_numbers(stage) for stage in measured_stages(results, "targeted-grid") if len(pairs(stage))]
 
 
-def pairs(stage: Stage) -> pd.DataFrame:
-    """Columns source, target (numbers), original, aim (names) and the QUANTITIES, a row for each attack."""
-    titles = stage.results.classes
-    rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
-    table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
-    table = table.reset_index().rename(columns={"at": "pair"})
-    source, target = table["pair"].astype(int) // len(titles), table["pair"].astype(int) % len(titles)
-    both = {"source": source, "target": target, "original": source.map(titles.__getitem__)}
-    both |= {"aim": target.map(titles.__getitem__)}
-    return pd.concat([pd.DataFrame(both), table.drop(columns="pair")], axis=1).rename_axis(columns=None)
-
-
-def _grid(stage: Stage) -> Plot:
+def _grid(stage: MeasuredStage) -> Plot:
     data, arrays, titles = pairs(stage), stage.arrays, stage.results.classes
     shown = range(min(len(titles), stage.settings["classes"]))
     by_pair = {(row["source"], row["target"]): row for row in data.to_dict("records")}
@@ -62,7 +48,7 @@ def _grid(stage: Stage) -> Plot:
     return Plot(f"images-{stage.label}", title, caption, data, mosaic.draw, mosaic.height)
 
 
-def _numbers(stage: Stage) -> Grid:
+def _numbers(stage: MeasuredStage) -> Grid:
     rows = []
     for way, key in (("from", "source"), ("to", "target")):
         for _, group in pairs(stage).groupby(key, sort=True):

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from robusteval.analysis.by_label import ByLabel
+from robusteval.analysis.metrics.kernels import layers
 from robusteval.analysis.show import Round, budget, fixed, significant
 from robusteval.core.norms import Norm
-from robusteval.reports.chapters.kernels import layers
 from robusteval.reports.formats.grid import Grid
 from robusteval.reports.papers.cells import NONE, fraction
 

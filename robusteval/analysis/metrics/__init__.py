@@ -1,0 +1,1 @@
+"""What the tables hold of single metrics, put together for their chapters."""

@@ -1,0 +1,21 @@
+"""The numbers of the images that excite each class most."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from robusteval.analysis.metrics.measured import MeasuredStage
+
+QUANTITIES = ("logit_start", "logit", "probability")
+
+
+def seen(stage: MeasuredStage) -> pd.DataFrame:
+    """Columns class, name and the QUANTITIES, a row for each class that was seen."""
+    rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
+    table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
+    titles = stage.results.classes
+    classes = [k for k in range(len(titles)) if f"class-{k}" in stage.arrays]
+    table = table.reindex([float(k) for k in classes])
+    table.insert(0, "class", classes)
+    table.insert(1, "name", [titles[k] for k in classes])
+    return table.reset_index(drop=True)

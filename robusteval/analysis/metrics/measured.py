@@ -1,0 +1,76 @@
+"""One stage of a metric: its rows in the tables, and means of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robusteval.analysis.results import Results
+from robusteval.core.norms import Norm
+from robusteval.results.manifest import MetricRecord
+from robusteval.results.run import Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredStage:
+    """A stage of a metric that ran: its label in the protocol, its title, its entry in the manifest."""
+
+    results: Results
+    label: str
+    title: str
+    entry: MetricRecord
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.entry.settings
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that it was measured in."""
+        if self.entry.norm is None:
+            raise ValueError(f"expected a metric of one norm, got {self.label}")
+        return self.entry.norm
+
+    @property
+    def attack(self) -> str:
+        """The title of the attack whose witnesses it measured."""
+        return self.results.titles[self.settings["witnesses"]]
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """Finite rows: image_id, quantity, at, value."""
+        return self._rows("measurements")
+
+    @cached_property
+    def statistics(self) -> pd.DataFrame:
+        """Finite rows: quantity, at, value."""
+        return self._rows("statistics")
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        return self.results.arrays(self.label)
+
+    def _rows(self, name: str) -> pd.DataFrame:
+        table = self.results.table(name)
+        found: pd.DataFrame = table[(table["method"] == self.label) & np.isfinite(table["value"])]
+        return found
+
+
+def measured_stages(results: Results, method: str) -> list[MeasuredStage]:
+    """The stages of a metric that ran, in the order of the protocol."""
+    titles = results.titles
+    entries = [s for s in results.manifest.of(MetricRecord) if s.method == method and s.done]
+    return [MeasuredStage(results, s.name, titles[s.name], s) for s in entries]
+
+
+def means(rows: pd.DataFrame, quantities: Collection[str]) -> pd.DataFrame:
+    """Columns quantity, at, mean, standard_error, images: over the images, for each of `quantities` and `at`."""
+    chosen = rows[rows["quantity"].isin(quantities)]
+    found = chosen.groupby(["quantity", "at"], sort=True)["value"].agg(["mean", "std", "count"]).reset_index()
+    error = (found["std"] / np.sqrt(found["count"])).fillna(0.0)
+    return found.assign(standard_error=error, images=found["count"]).drop(columns=["std", "count"])
