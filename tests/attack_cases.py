@@ -1,6 +1,6 @@
 """The one table of attacks: small settings of each, and how close to the exact distance it must come.
 
-A new attack needs an entry here; tests/test_attack_strength.py holds it to that.
+A new attack needs an entry here; tests/attacks/test_attacks.py holds it to that.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The one table of certificates: a cheap setting of each, and how close to the exact distance it must come.
 
-A new certificate needs an entry here; tests/test_certificate_strength.py holds it to that.
+A new certificate needs an entry here; tests/certify/test_certificate_strength.py holds it to that.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ def linear_two_class(scale: float = 3.0) -> tuple[Classifier, Tensor, float]:
         layer.weight.copy_(torch.stack([-0.25 * w, 0.75 * w]))
         layer.bias.copy_(torch.tensor([0.0, b]))
     classifier = make_classifier("linear", nn.Sequential(nn.Flatten(), layer), SHAPE).to("cpu", F64)
+    layer = layer.double()
     difference = layer.weight[1] - layer.weight[0]
     return classifier, difference.detach(), float(layer.bias[1] - layer.bias[0])
 
@@ -469,10 +470,12 @@ class Extremes(nn.Module):
 
 @pytest.mark.parametrize("norm", BALLS)
 def test_omega_looks_at_images_only(norm: Norm) -> None:
-    seen, images = Extremes(), random_images(20)
-    classifier = make_classifier("seen", nn.Sequential(seen, nn.Flatten(), nn.Linear(16, 2)), SHAPE)
+    images = random_images(20)
+    network = nn.Sequential(Extremes(), nn.Flatten(), nn.Linear(16, 2))
+    classifier = make_classifier("seen", network, SHAPE).to("cpu", F64)
+    seen = next(m for m in classifier.module.modules() if isinstance(m, Extremes))
     certificate = OmegaBound(norm=norm, grid=(5.0,), batches=5, batch=10)
-    run(certificate, classifier.to("cpu", F64), images)
+    run(certificate, classifier, images)
     assert 0 <= seen.low < float(images.pixels.min())
     assert 1 >= seen.high > float(images.pixels.max())
 

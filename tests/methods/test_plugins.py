@@ -107,7 +107,7 @@ method = "grey-zone"
 [[metrics]]
 method = "greyness"
 """
-TITLES = ("Fade to grey", "Zone of grey", "Greyness of images", "distance from the grey image")
+TITLES = ("Fade to grey", "Zone of grey", "Greyness of images")
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +177,17 @@ def test_an_audit_runs_them(audited: Path) -> None:
     assert len(measured) == 20
 
 
-@pytest.mark.xfail(reason="reports do not take titles and quantities from the run yet", strict=True)
 @pytest.mark.parametrize("title", TITLES)
 @pytest.mark.parametrize("file", ["report.html", "report.md"])
-def test_the_report_shows_their_titles_and_the_quantity(audited: Path, file: str, title: str) -> None:
+def test_the_report_shows_their_titles(audited: Path, file: str, title: str) -> None:
     assert title in (audited / file).read_text()
+
+
+@pytest.mark.xfail(reason="no chapter shows a metric without one of its own yet", strict=True)
+@pytest.mark.parametrize(("file", "cell"), [("report.html", "<td>{}</td>"), ("report.md", "| {} |")])
+def test_the_report_shows_the_quantity(audited: Path, file: str, cell: str) -> None:
+    """In a cell of a table; the page holds the title among its data in any case."""
+    assert cell.format("distance from the grey image") in (audited / file).read_text()
 
 
 def test_the_run_is_verified_where_the_package_is(audited: Path, installed: Path) -> None:
