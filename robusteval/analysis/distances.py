@@ -118,10 +118,10 @@ def stage_wins(results: Results) -> list[tuple[str, str, int]]:
     rows = rows[(rows["quantity"] == "stage") & (rows["value"] >= 1)]
     rows = rows.sort_values("at", kind="stable").drop_duplicates(["method", "image_id"])
     return [
-        (titles[e.name], name, int(((rows["method"] == e.name) & (rows["value"] == i)).sum()))
+        (titles[e.name], stage.title, int(((rows["method"] == e.name) & (rows["value"] == stage.value)).sum()))
         for e in results.attacks_ran
         if (rows["method"] == e.name).any()
-        for i, name in enumerate(names.STAGES, start=1)
+        for stage in e.ensemble
     ]
 
 

@@ -5,19 +5,6 @@ from __future__ import annotations
 from robusteval.analysis import show
 from robusteval.core.norms import Norm
 
-FITS = {
-    0: "fitted",
-    1: "fitted, raised to the largest value seen",
-    2: "shape at the limit of the search, tail not to be trusted",
-    3: "too few maxima, the largest value seen",
-    4: "maxima tied, the largest value seen",
-    5: "fit failed, the largest value seen",
-    6: "a maximum is not finite",
-    7: "fitted, a tail without an end",
-}
-"""What certify.gev.Fit says, in words."""
-STAGES = ("APGD on cross-entropy", "targeted APGD", "targeted FAB", "Square")
-"""The stages of the ensemble `auto`, in the order of the measurement `stage`, which counts from 1."""
 ALL = "all attacks"
 """The worst case over every attack of a run."""
 CLEAN = "the image itself"

@@ -44,7 +44,7 @@ class GradientMasking(NormedMethod, ImageMetric):
     whether it is fooled stop there.
     """
 
-    name: ClassVar[str] = masking.METRIC
+    name: ClassVar[str] = "gradient-masking"
     title: ClassVar[str] = "Gradient masking"
     summary: ClassVar[str] = "signs of masked gradients (Athalye et al. 2018; Pintor et al. 2022)"
     quantities = (

@@ -3,8 +3,6 @@
 Constants marked "published" are those of the indicators of Pintor et al. (2022), see analysis/masking/signs.py.
 """
 
-METRIC = "gradient-masking"
-"""The metric's name: most flags rest on its measurements."""
 PROBABILITIES = 1e-5
 """Ours, that of AutoAttack's own check. How far the sum of outputs may be from 1 to be taken for probabilities."""
 UNSTABLE_SAMPLES = 100

@@ -88,6 +88,10 @@ class MethodRecord(StageRecord):
     quantities: tuple[Quantity, ...] = ()
     """What it may put into the tables of measurements and statistics."""
 
+    def declares(self, name: str) -> bool:
+        """Whether the method may put a quantity of that name into these tables."""
+        return any(q.covers(name) for q in self.quantities)
+
     def quantity(self, name: str) -> Quantity:
         """The declaration of a quantity of these tables. Raises KeyError where the method declares none."""
         found = next((q for q in self.quantities if q.covers(name)), None)

@@ -279,12 +279,13 @@ def test_spectrum_of_a_linear_map_is_that_of_its_matrix() -> None:
     last = nn.Linear(10, 3)
     network = nn.Sequential(body, last)
     classifier = make_classifier("linear", network, SHAPE, mean=(0.1, 0.2), std=(0.5, 0.25)).to("cpu", F64)
+    network.double()
     with torch.no_grad():
         basis = torch.eye(D, dtype=F64).view(D, *SHAPE)
         matrix = body(basis / torch.tensor([0.5, 0.25], dtype=F64).view(1, 2, 1, 1)) - body(
             torch.zeros(1, *SHAPE, dtype=F64)
         )
-    for of, expected in (("features", matrix.T), ("logits", last.weight @ matrix.T)):
+    for of, expected in (("features", matrix.T), ("logits", last.weight.detach() @ matrix.T)):
         metric = JacobianSpectrum.model_validate({"of": of, "ranks": None})
         found = curve(measure(metric, classifier, images_of(random_pixels(4))), "singular_value")
         s = torch.linalg.svdvals(expected)

@@ -26,7 +26,7 @@ from rich.console import Console
 from scipy.stats import beta, binom
 
 from records import with_changes
-from robusteval.analysis import names, show
+from robusteval.analysis import show
 from robusteval.analysis.intervals import median, proportion, share
 from robusteval.analysis.show import Round
 from robusteval.analysis.standing import Standing, Width, standings, widths
@@ -77,12 +77,6 @@ def test_drawing_needs_no_torch_and_leaves_matplotlib_as_it_was(run: Run) -> Non
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_what_is_repeated_here_agrees_with_the_core() -> None:
-    from robusteval.certify.extreme_value.gev import Fit
-
-    assert names.FITS.keys() == {int(code) for code in Fit}
 
 
 def test_summary_by_hand(run: Run) -> None:

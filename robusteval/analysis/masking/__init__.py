@@ -7,11 +7,13 @@ from robusteval.analysis.masking.attacked import Attacked
 from robusteval.analysis.masking.flag import Flag
 from robusteval.analysis.masking.probe import Probe
 from robusteval.analysis.results import Results
-from robusteval.metrics.masking_constants import METRIC
 from robusteval.results.manifest import MetricRecord
 from robusteval.results.run import Run
 
 __all__ = ["Flag", "flags"]
+
+PROBED = "gradient_size"
+"""What a metric measures that looks for the signs."""
 
 
 def flags(run: Run | Results) -> list[Flag]:
@@ -26,10 +28,10 @@ def flags(run: Run | Results) -> list[Flag]:
     if right.empty:
         return []
     attacked = Attacked(results, right)
-    raised = [*attacked.contests(), *attacked.square(), *attacked.stalls(), *attacked.unbounded()]
+    raised = [*attacked.contests(), *attacked.ensembles(), *attacked.stalls(), *attacked.unbounded()]
     measurements = results.measurements
     for entry in results.manifest.of(MetricRecord):
-        if entry.method == METRIC and entry.done and entry.norm is not None:
+        if entry.done and entry.norm is not None and entry.declares(PROBED):
             rows = measurements[(measurements["method"] == entry.name) & measurements["image_id"].isin(right)]
             raised += [*Probe(entry.norm, rows).flags()]
     known = list(masking.SIGNS)

@@ -14,9 +14,6 @@ from robusteval.analysis.results import Results
 from robusteval.core.norms import BUDGET_TOLERANCE
 from robusteval.results.manifest import AttackRecord
 
-SQUARE_STAGE = 4
-"""What `auto` measures as `stage` where only its last one, Square, fooled the image."""
-
 
 class Attacked:
     """What the attacks of a run did to the images that are right."""
@@ -61,14 +58,14 @@ class Attacked:
                 more = f" The same at {len(lost) - 1} more of {len(tried)} budgets." if len(lost) > 1 else ""
                 yield flag(name, min(lost)[1] + more)
 
-    def square(self) -> Iterator[Flag]:
-        """What only the last stage of `auto` found."""
-        rows = self.results.measurements
-        for entry in (e for e in self.done if e.method == "auto"):
-            stages = rows[(rows["method"] == entry.name) & (rows["quantity"] == "stage")]
-            last = stages.loc[stages["value"] == SQUARE_STAGE, "image_id"]
+    def ensembles(self) -> Iterator[Flag]:
+        """What only those stages of an ensemble found that use no gradients, tried after the others."""
+        for entry in (e for e in self.done if e.ensemble):
+            blind = [stage.value for stage in entry.ensemble if stage.follows == "outputs"]
+            rows = self.results.rows("measurements", entry.name)
+            found = rows.loc[(rows["quantity"] == "stage") & rows["value"].isin(blind), "image_id"]
             what = f"fell to the last stage of {self.titles[entry.name]} after all others had failed"
-            yield from rare("square-finds-more", self.right.isin(last).to_numpy(), what)
+            yield from rare("square-finds-more", self.right.isin(found).to_numpy(), what)
 
     def stalls(self) -> Iterator[Flag]:
         for entry in self.following("gradients"):

@@ -55,6 +55,15 @@ class MeasuredStage:
     def arrays(self) -> Arrays:
         return self.results.arrays(self.label)
 
+    def titles(self, quantities: Collection[str]) -> dict[str, str]:
+        """Quantities with their titles. Raises KeyError for one that the metric does not declare."""
+        return {quantity: self.entry.quantity(quantity).called(quantity) for quantity in quantities}
+
+    def means(self, quantities: Collection[str]) -> pd.DataFrame:
+        """The means over the images of quantities that the metric declares; see `means`."""
+        self.titles(quantities)
+        return means(self.measurements, quantities)
+
     def _rows(self, name: str) -> pd.DataFrame:
         table = self.results.table(name)
         found: pd.DataFrame = table[(table["method"] == self.label) & np.isfinite(table["value"])]

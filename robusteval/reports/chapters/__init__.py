@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robusteval.analysis.results import Results
 from robusteval.reports.chapters import (
     activation_maximization,
     activation_patterns,
@@ -18,7 +19,8 @@ from robusteval.reports.chapters import (
     spectrum,
     targeted_grid,
 )
-from robusteval.reports.chapters.base import Chapter
+from robusteval.reports.chapters.base import Chapter, nothing
+from robusteval.reports.chapters.generic import generic_chapter
 
 CHAPTERS: tuple[Chapter, ...] = (
     noise.CHAPTER,
@@ -35,4 +37,15 @@ CHAPTERS: tuple[Chapter, ...] = (
     activation_maximization.CHAPTER,
     targeted_grid.CHAPTER,
     deception.CHAPTER,
+    Chapter("smoothed-prediction", "Smoothed prediction", nothing),
+    Chapter("gradient-masking", "Gradient masking", nothing),
 )
+"""One for each metric of this package. The last two show nothing here: smoothed predictions are in the tables of the
+run, and signs of gradient masking are flags on top of the report."""
+
+
+def chapters_of(results: Results) -> list[Chapter]:
+    """Those of this package, then one for each other metric of the run."""
+    known = {chapter.method for chapter in CHAPTERS}
+    others = {record.method: record for record in results.metrics_ran if record.method not in known}
+    return [*CHAPTERS, *map(generic_chapter, others.values())]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from robusteval.analysis import show
-from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.chapters.ranks import curves, table
@@ -18,7 +18,7 @@ from robusteval.reports.formats.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALIGNED = {"alignment": "of the network", "alignment_twin": "of random weights"}
+ALIGNED = ("alignment", "alignment_twin")
 ENOUGH = 0.5
 """A rank is drawn if so large a share of the images has a singular vector there: the rest is a few odd images."""
 
@@ -46,7 +46,7 @@ def _alignment(stage: MeasuredStage) -> Plot:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        curves(axes, shown, ALIGNED)
+        curves(axes, shown, stage.titles(ALIGNED))
         axes.axhline(expected, color=FAINT, ls=":", lw=1.4, label="a direction at random")
         axes.set(ylabel="|cosine| with the singular vector", ylim=(0, None))
         legend(figure, axes)
@@ -65,7 +65,7 @@ def _table(stage: MeasuredStage) -> Grid:
         "Mean over the images with its standard error, of the magnitude of the cosine; a direction at random has "
         f"{show.significant(_chance(stage))} on average."
     )
-    return table(_title(stage), _data(stage), ALIGNED, "Singular vectors", note)
+    return table(_title(stage), _data(stage), stage.titles(ALIGNED), "Singular vectors", note)
 
 
 def _title(stage: MeasuredStage) -> str:
@@ -74,7 +74,7 @@ def _title(stage: MeasuredStage) -> str:
 
 
 def _data(stage: MeasuredStage) -> pd.DataFrame:
-    return means(stage.measurements, ALIGNED).rename(columns={"at": "rank"})
+    return stage.means(ALIGNED).rename(columns={"at": "rank"})
 
 
 def _chance(stage: MeasuredStage) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from robusteval.analysis import show
-from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.metrics.moments import AGREES, agreements
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
@@ -18,13 +18,7 @@ from robusteval.reports.formats.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ERRORS = {
-    "output_error": "analytic expected output",
-    "clean_error": "output of the image itself",
-    "output_uncertainty": "Monte Carlo output alone",
-    "mean_error": "exact mean after the first ReLU",
-    "mean_uncertainty": "Monte Carlo alone after the ReLU",
-}
+ERRORS = ("output_error", "clean_error", "output_uncertainty", "mean_error", "mean_uncertainty")
 COLUMNS = ["output_error", "clean_error", "output_uncertainty", "mean_error", "deviation_error"]
 
 
@@ -36,7 +30,7 @@ def grids(results: Results) -> list[Grid]:
     rows = []
     for stage in measured_stages(results, "analytic-moments"):
         shares = agreements(stage).set_index(["quantity", "sigma"])
-        errors = means(stage.measurements, COLUMNS).set_index(["quantity", "at"])["mean"]
+        errors = stage.means(COLUMNS).set_index(["quantity", "at"])["mean"]
         for sigma in sorted(stage.measurements["at"].unique()):
             own, clean = (shares.loc[quantity, sigma] for quantity in AGREES)
             told = [show.percent(own["share"]), show.percents(own["low"], own["high"]), show.percent(clean["share"])]
@@ -68,7 +62,7 @@ def grids(results: Results) -> list[Grid]:
 
 def _surrogate(stage: MeasuredStage) -> Plot:
     shares = agreements(stage)
-    errors = means(stage.measurements, ERRORS).rename(columns={"at": "sigma"})
+    errors = stage.means(ERRORS).rename(columns={"at": "sigma"})
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
@@ -76,7 +70,7 @@ def _surrogate(stage: MeasuredStage) -> Plot:
             curve = shares[(shares["quantity"] == quantity) & (shares["images"] > 0)]
             left.fill_between(curve["sigma"], curve["low"], curve["high"], color=COLOURS[i], alpha=0.15, lw=0)
             left.plot(curve["sigma"], curve["share"], MARKERS[i] + DASHES[i], ms=3.5, lw=1.4, color=COLOURS[i])
-        for i, (quantity, label) in enumerate(ERRORS.items()):
+        for i, (quantity, label) in enumerate(stage.titles(ERRORS).items()):
             curve = errors[errors["quantity"] == quantity]
             dashes = ":" if quantity.endswith("uncertainty") else DASHES[i % 3]
             line: Any = {"fmt": MARKERS[i] + dashes, "ms": 3.5, "lw": 1.4, "color": COLOURS[i], "label": label}
@@ -96,7 +90,9 @@ def _surrogate(stage: MeasuredStage) -> Plot:
     )
     data = pd.concat([shares, errors], ignore_index=True)
     title = f"{stage.title}: expected output under noise (Moments, theorem 1)"
-    return Plot(f"moments-{stage.label}", title, caption, data, draw, height=3.4 + legend_height(ERRORS.values()))
+    return Plot(
+        f"moments-{stage.label}", title, caption, data, draw, height=3.4 + legend_height(stage.titles(ERRORS).values())
+    )
 
 
 CHAPTER = Chapter("analytic-moments", "Analytic moments", plots, grids)

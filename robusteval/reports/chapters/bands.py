@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from robusteval.analysis.metrics.measured import MeasuredStage, means
+from robusteval.analysis.metrics.measured import MeasuredStage
 from robusteval.reports.figures.drawing import COLOURS, FAINT, Plot, share_axis
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def bands(
 ) -> Plot:
     """One line for each quantity of `lines` (quantity -> what it is called) that the stage measured, against `at`;
     the median of the quantity of `mark` (quantity, its name) is a dashed vertical line, where it lies in the figure."""
-    data = means(stage.measurements, lines)
+    data = stage.means(lines)
     own = stage.measurements
     middle = float(own.loc[own["quantity"] == mark[0], "value"].median()) if mark else math.nan
 

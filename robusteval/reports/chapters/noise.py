@@ -17,11 +17,7 @@ from robusteval.reports.formats.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KEPT = {
-    "kept": "all noisy copies keep it",
-    "kept_single": "one copy with noise of that exact size keeps it",
-    "kept_probability": "mean share of copies that keep it",
-}
+KEPT = ("kept", "kept_single", "kept_probability")
 AREAS = {"kept": "noise_area", "kept_single": "noise_area_single", "kept_probability": "noise_area_probability"}
 
 
@@ -34,7 +30,7 @@ def grids(results: Results) -> list[Grid]:
     """The areas under these curves."""
     rows = []
     for stage in measured_stages(results, "noise"):
-        for quantity, label in KEPT.items():
+        for quantity, label in stage.titles(KEPT).items():
             areas = stage.measurements[stage.measurements["quantity"] == AREAS[quantity]]["value"]
             if len(areas):
                 area = mean_share(areas)
@@ -59,7 +55,7 @@ def _kept(stage: MeasuredStage) -> Plot:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for i, (quantity, label) in enumerate(KEPT.items()):
+        for i, (quantity, label) in enumerate(stage.titles(KEPT).items()):
             curve = data[data["quantity"] == quantity]
             if len(curve):
                 axes.fill_between(curve["sigma"], curve["low"], curve["high"], color=COLOURS[i], alpha=0.15, lw=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robusteval.analysis import show
-from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters.base import Chapter, nothing
@@ -23,7 +23,7 @@ def grids(results: Results) -> list[Grid]:
 
 
 def _norms(stage: MeasuredStage) -> Grid:
-    found = means(stage.measurements, set(stage.measurements["quantity"])).set_index("quantity")
+    found = stage.means(set(stage.measurements["quantity"])).set_index("quantity")
 
     def cell(p: str, q: str) -> str:
         for prefix, quantity in zip(("", "at least "), quantities(p, q), strict=True):

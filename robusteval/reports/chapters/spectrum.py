@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.chapters.ranks import curves, table
@@ -14,12 +14,8 @@ from robusteval.reports.formats.grid import Grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SPECTRA = {
-    "singular_value": "at the images",
-    "singular_value_adversarial": "at their witnesses",
-    "singular_value_twin": "of random weights",
-}
-TRAINED = {q: label for q, label in SPECTRA.items() if q != "singular_value_twin"}
+SPECTRA = ("singular_value", "singular_value_adversarial", "singular_value_twin")
+TRAINED = SPECTRA[:2]
 FLOOR = 1e-5
 """Where the logarithmic axis ends, of the largest value: single precision leaves nothing of what is smaller."""
 
@@ -33,15 +29,15 @@ def grids(results: Results) -> list[Grid]:
 
 
 def _spectrum(stage: MeasuredStage) -> Plot:
-    data = means(stage.measurements, SPECTRA).rename(columns={"at": "rank"})
+    data = stage.means(SPECTRA).rename(columns={"at": "rank"})
 
     def draw(figure: Figure) -> None:
         from matplotlib.ticker import LogLocator, StrMethodFormatter
 
         left, right = figure.subplots(1, 2)
-        curves(left, data, TRAINED)
+        curves(left, data, stage.titles(TRAINED))
         left.set(ylim=(0, None), ylabel=f"singular value ({_of(stage)} per pixel unit)")
-        curves(right, data, SPECTRA)
+        curves(right, data, stage.titles(SPECTRA))
         top = float(data["mean"].max()) or 1.0
         right.set(yscale="log", ylim=(FLOOR * top, 2 * top), ylabel="the same, logarithmic")
         right.yaxis.set_major_locator(LogLocator(numticks=8))
@@ -57,9 +53,9 @@ def _spectrum(stage: MeasuredStage) -> Plot:
 
 
 def _table(stage: MeasuredStage) -> Grid:
-    data = means(stage.measurements, SPECTRA).rename(columns={"at": "rank"})
+    data = stage.means(SPECTRA).rename(columns={"at": "rank"})
     note = "Mean over the images with its standard error. Rank 1 is the local L2 operator norm."
-    return table(f"{stage.title}: singular values", data, SPECTRA, "Jacobian", note)
+    return table(f"{stage.title}: singular values", data, stage.titles(SPECTRA), "Jacobian", note)
 
 
 def _of(stage: MeasuredStage) -> str:

@@ -14,7 +14,7 @@ from robusteval.analysis.curves import curve
 from robusteval.analysis.distances import norms
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
-from robusteval.reports.chapters import CHAPTERS
+from robusteval.reports.chapters import chapters_of
 from robusteval.reports.figures import fits as fit_figures
 from robusteval.reports.figures.drawing import (
     COLOURS,
@@ -45,7 +45,7 @@ def plots(results: Results) -> dict[str, list[Plot]]:
         "curves": [_curve(results, norm) for norm in norms(results)],
         "certificates": [*coverage(results), *fit_figures.fits(results)],
     }
-    return found | {chapter.method: chapter.plots(results) for chapter in CHAPTERS}
+    return found | {chapter.method: chapter.plots(results) for chapter in chapters_of(results)}
 
 
 def _curve(results: Results, norm: str) -> Plot:

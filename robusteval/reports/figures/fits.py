@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import genextreme
 
+from robusteval.analysis.fits import Fitted, fitted_at
 from robusteval.analysis.results import Results
 from robusteval.reports.figures.drawing import COLOURS, FAINT, INK, Plot
 
@@ -29,37 +29,15 @@ HOW = (
 )
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """One fit: finite maxima in ascending order, scipy's parameters (NaN if there is no fit), the estimate, the error
-    of its quantile, the p-value, and the probability that the quantile is exceeded with."""
-
-    maxima: NDArray[np.float64]
-    gev: tuple[float, float, float]
-    estimate: float
-    error: float
-    p_value: float
-    p: float
-
-    @property
-    def exists(self) -> bool:
-        return bool(np.isfinite(self.gev).all())
-
-    @property
-    def title(self) -> str:
-        error = f" ± {self.error:.2g}" if np.isfinite(self.error) else ""
-        return f"{self.estimate:.3g}{error}" + (f", p {self.p_value:.2g}" if np.isfinite(self.p_value) else "")
-
-
 def fits(results: Results) -> list[Plot]:
     """A figure for all L-bounds together, and one for each omega-bound."""
     table, titles = results.statistics, results.titles
     entries = results.certificates_ran
     rows = {s.name: table[table["method"] == s.name] for s in entries}
     p = {s.name: float(s.settings.get("p", P)) for s in entries}
-    slopes = [s for s in entries if s.method == "l-bound" and len(rows[s.name])]
-    moduli = [s for s in entries if s.method == "omega-bound" and len(rows[s.name])]
-    shown = {titles[s.name]: _fitted(rows[s.name], "maximum", "", "L", 0, p[s.name]) for s in slopes}
+    slopes = [s for s in entries if s.declares("L") and len(rows[s.name])]
+    moduli = [s for s in entries if s.declares("omega_maximum") and len(rows[s.name])]
+    shown = {titles[s.name]: fitted_at(rows[s.name], "maximum", "", "L", 0, p[s.name]) for s in slopes}
     return [
         *([_l_bounds(shown, pd.concat([rows[s.name] for s in slopes], ignore_index=True))] if slopes else []),
         *(_omega_bound(s.name, titles[s.name], rows[s.name], p[s.name]) for s in moduli),
@@ -92,7 +70,7 @@ def _omega_bound(stage: str, title: str, rows: pd.DataFrame, p: float) -> Plot:
         _moduli(figure.add_subplot(grid[:2, 0]), rows)
         _p_values(figure.add_subplot(grid[2, 0]), rows)
         for i, eps in enumerate(shown, start=1):
-            fitted = _fitted(rows, "omega_maximum", "omega_", "omega", eps, p)
+            fitted = fitted_at(rows, "omega_maximum", "omega_", "omega", eps, p)
             column = np.array([figure.add_subplot(grid[j, i]) for j in range(3)])
             _column(column, fitted, "departure")
             column[0].set_title(f"eps {eps:.3g}\n{fitted.title}", fontsize=8.5)
@@ -199,17 +177,3 @@ def _positions(fitted: Fitted) -> NDArray[np.float64]:
     """Where the ordered maxima lie in (0, 1): i / (n + 1) (Weibull)."""
     n = len(fitted.maxima)
     return np.arange(1, n + 1) / (n + 1)
-
-
-def _fitted(rows: pd.DataFrame, maxima: str, prefix: str, estimate: str, at: float, p: float) -> Fitted:
-    """The fit at one radius, out of the statistics; `maxima` of an L-bound are numbered instead."""
-    of = rows[rows["quantity"] == maxima]
-    values = np.sort((of if not prefix else of[of["at"] == at])["value"].to_numpy(float))
-
-    def value(quantity: str) -> float:
-        found: Any = rows[(rows["quantity"] == quantity) & (rows["at"] == at)]["value"]
-        return float(found.iloc[0]) if len(found) else float("nan")
-
-    shape, loc, scale = (value(f"{prefix}gev_{name}") for name in ("shape", "loc", "scale"))
-    error, p_value = value(f"{prefix}quantile_error"), value(f"{prefix}fit_p_value")
-    return Fitted(values[np.isfinite(values)], (shape, loc, scale), value(estimate), error, p_value, p)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from robusteval.analysis import names, show
+from robusteval.analysis.fits import states_of_fits
 from robusteval.analysis.intervals import median
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
@@ -14,23 +13,19 @@ from robusteval.reports.formats.grid import Grid
 
 def certificates(results: Results) -> list[Grid]:
     """Each certificate: what it speaks of, how far it can be trusted, its radii, the state of its fits."""
-    table, statistics, titles = results.certificates, results.statistics, results.titles
-    rows = []
+    titles, rows = results.titles, []
     for entry in results.certificates_ran:
-        own = table[table["method"] == entry.name]
+        own = results.rows("certificates", entry.name)
         if not len(own):
             continue
         radius, norm = median(own["radius"]), entry.norm
         doubt = f"alpha {entry.alpha:g}" if entry.alpha is not None else ""
-        codes = statistics[
-            (statistics["method"] == entry.name) & statistics["quantity"].isin(["fit_code", "omega_fit_code"])
-        ]["value"]
         rows.append(
             [
                 titles[entry.name],
                 names.subject(entry.subject),
                 f"{entry.guarantee}, {doubt}" if doubt else entry.guarantee,
-                "; ".join(names.FITS[int(c)] for c in np.unique(codes)) or "-",
+                "; ".join(states_of_fits(results, entry)) or "-",
                 show.lower(radius.value, norm),
                 f"{show.lower(radius.low, norm)} to {show.upper(radius.high, norm)}",
                 show.percent(float((own["radius"] > 0).mean()), Round.DOWN),

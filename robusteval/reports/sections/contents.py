@@ -9,7 +9,7 @@ from robusteval.analysis import distances
 from robusteval.analysis.results import Results
 from robusteval.analysis.summary import Summary, summarise
 from robusteval.reports import papers
-from robusteval.reports.chapters import CHAPTERS
+from robusteval.reports.chapters import chapters_of
 from robusteval.reports.figures.distances import plots
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.standing import standing_plot
@@ -53,7 +53,7 @@ def contents(results: Results) -> Contents:
         Section(IMAGES, "Images"),
         Section("distances", "Distances", (), attack_tables.distances(results, distances.reaches(results))),
         Section("certificates", "Lower bounds", drawn["certificates"], [*bounds, *bound_tables.calibration(summary)]),
-        *(Section(c.method, c.title, drawn[c.method], c.grids(results)) for c in CHAPTERS),
+        *(Section(c.method, c.title, drawn[c.method], c.grids(results)) for c in chapters_of(results)),
         Section("paper", papers.title(results) if published else "", (), published),
         Section("cost", "Cost", (), [cost_table(summary.costs, summary.n)]),
     ]
