@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from robusteval.analysis.coverage import certified_curve
     from robusteval.analysis.curves import accuracy_curve
+    from robusteval.analysis.headline import headline, headline_html
     from robusteval.analysis.results import Results
     from robusteval.analysis.summary import summarise
     from robusteval.attacks.base import Attack, FixedBudgetAttack, MinimumDistanceAttack
@@ -63,6 +64,8 @@ _HOMES = {
     "accuracy_curve": "analysis.curves",
     "audit": "auditing.verb",
     "certified_curve": "analysis.coverage",
+    "headline": "analysis.headline",
+    "headline_html": "analysis.headline",
     "leaderboard": "reports.leaderboard",
     "make_classifier": "models.making",
     "open_checkpoint": "models.checkpoints",
@@ -94,6 +97,8 @@ __all__ = [
     "accuracy_curve",
     "audit",
     "certified_curve",
+    "headline",
+    "headline_html",
     "leaderboard",
     "make_classifier",
     "open_checkpoint",

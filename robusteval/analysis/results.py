@@ -28,6 +28,15 @@ class Results:
         """The results of a run, or these themselves."""
         return run if isinstance(run, Results) else cls(run)
 
+    def __repr__(self) -> str:
+        return repr(self.run).replace("Run(", "Results(", 1)
+
+    def _repr_html_(self) -> str:
+        """The headline, in a notebook: by way of the front of the package, since a headline is made of results."""
+        from robusteval import headline_html
+
+        return headline_html(self)
+
     @property
     def manifest(self) -> Manifest:
         return self.run.manifest

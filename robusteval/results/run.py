@@ -54,6 +54,17 @@ class Run:
     path: Path
     manifest: Manifest
 
+    def __repr__(self) -> str:
+        m = self.manifest
+        what = f"{m.model.name} on {m.data.count:,} images of {m.data.source}, {m.protocol.name}, {m.status}"
+        return f"Run('{self.path}', {what})"
+
+    def _repr_html_(self) -> str:
+        """The headline, in a notebook: by way of the front of the package, which stands above this file."""
+        from robusteval import headline_html
+
+        return headline_html(self)
+
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """The run in a directory. Raises UserError where there is none, or one with a manifest of another format."""

@@ -27,6 +27,7 @@ from scipy.stats import beta, binom
 
 from records import with_changes
 from robusteval.analysis import show
+from robusteval.analysis.headline import headline_of
 from robusteval.analysis.intervals import median, proportion, share
 from robusteval.analysis.show import Round
 from robusteval.analysis.standing import Standing, Width, standings, widths
@@ -36,7 +37,6 @@ from robusteval.reports import summarise, write_report
 from robusteval.reports.formats.markdown import escaped
 from robusteval.reports.formats.terminal import headline_table
 from robusteval.reports.sections.costs import cost_table
-from robusteval.reports.sections.headline import headline
 from robusteval.reports.sections.verdict import verdict
 from robusteval.results.manifest import CLEAN, Cost
 from robusteval.results.run import Run, write_frame
@@ -108,7 +108,7 @@ def test_summary_by_hand(run: Run) -> None:
 
 
 def test_an_estimate_is_never_called_certified(run: Run) -> None:
-    quantities = [line.quantity for line in headline(summarise(run))]
+    quantities = [line.quantity for line in headline_of(summarise(run))]
     assert "Estimated accuracy, L-bound" in quantities
     assert "Certified accuracy of smooth(f, 0.25), Randomized smoothing (confidence, alpha 0.001)" in quantities
     assert not any("ertified" in q and "bound" in q for q in quantities)
@@ -154,7 +154,7 @@ def test_html_and_markdown_and_terminal_show_the_same_headline(run: Run, page: s
     terminal = console.export_text()
     assert max(map(len, terminal.splitlines())) <= 100
     in_html = forms.in_html(page)["Headline"][1:]
-    lines = [[x.quantity, x.at, x.shown, x.interval, str(x.n)] for x in headline(summarise(run))]
+    lines = [[x.quantity, x.at, x.shown, x.interval, str(x.n)] for x in headline_of(summarise(run))]
     assert in_html == lines
     for line in lines:
         padded = r"\|\s+" + r"\s+\|\s+".join(re.escape(escaped(cell)) for cell in line) + r"\s+\|"
@@ -465,7 +465,7 @@ def _opened(uri: str, form: str) -> np.ndarray:
 
 
 def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(run: Run, page: str) -> None:
-    lines = {line.quantity: line for line in headline(summarise(run))}
+    lines = {line.quantity: line for line in headline_of(summarise(run))}
     before, after = lines["Estimate above a witness, L-bound"], lines["The same, calibrated at 25.0 %"]
     assert (before.at, before.shown, before.n) == ("L2", "33.4 %", 3)
     assert (after.shown, after.n) == ("0.0 %", 3)
@@ -473,7 +473,7 @@ def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(ru
     summary = summarise(run)
     (own,) = summary.calibrated
     better = dataclasses.replace(own, title="CLEVER (estimate), L2", before=proportion([False] * 3))
-    lines = {x.quantity: x for x in headline(dataclasses.replace(summary, calibrated=(better, own, better)))}
+    lines = {x.quantity: x for x in headline_of(dataclasses.replace(summary, calibrated=(better, own, better)))}
     assert lines["Estimate most often above a witness, L-bound"].shown == "33.4 %"
     assert "split-conformal" in html.unescape(page)
     assert "0.7961" in page
@@ -503,7 +503,7 @@ def test_what_covers_no_image_is_named_once(run: Run) -> None:
     none = proportion([False] * N)
     further = dataclasses.replace(bound, budget=1.0, share=none)
     nothing = [dataclasses.replace(smoothed, budget=b, share=none) for b in (0.5, 1.0)]
-    lines = headline(dataclasses.replace(summary, certified=(bound, further, *nothing)))
+    lines = headline_of(dataclasses.replace(summary, certified=(bound, further, *nothing)))
     shown = [(x.quantity, x.at) for x in lines if "accuracy" in x.quantity][4:]
     assert shown == [
         ("Certified accuracy of smooth(f, 0.25), Randomized smoothing (confidence, alpha 0.001)", "L2 0.5"),

@@ -7,11 +7,11 @@ import math
 from typing import Any
 
 from robusteval.analysis import distances
+from robusteval.analysis.headline import headline_of
 from robusteval.reports.formats import latex
 from robusteval.reports.formats.grid import csv_text
 from robusteval.reports.sections import verdict
 from robusteval.reports.sections.contents import Contents
-from robusteval.reports.sections.headline import headline
 
 VERSION = 1
 """Of the format of report.json."""
@@ -45,7 +45,7 @@ def as_json(report: Contents) -> dict[str, Any]:
         "verdict": verdict.verdict(summary),
         "headline": [
             {key: None if isinstance(v, float) and math.isinf(v) else v for key, v in vars(line).items()}
-            for line in headline(summary)
+            for line in headline_of(summary)
         ],
         "masking": [vars(flag) for flag in summary.flags],
         "notes": verdict.notes(summary),

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from robusteval.analysis import show
+from robusteval.analysis.headline import headline_of
 from robusteval.analysis.summary import Summary
-from robusteval.reports.sections.headline import headline
 
 
 def headline_table(summary: Summary) -> Table:
@@ -20,7 +20,7 @@ def headline_table(summary: Summary) -> Table:
     table.add_column("at", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
-    for line in headline(summary):
+    for line in headline_of(summary):
         table.add_row(escape(line.quantity), line.at, line.shown, line.interval)
     said = []
     if summary.contradictions:
