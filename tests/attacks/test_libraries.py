@@ -311,7 +311,7 @@ def test_autoattack_leaves_the_state_of_the_process_even_when_the_model_fails(ca
 def test_library_attacks_say_nothing() -> None:
     """In a fresh process where every warning is an error: foolbox's imports, AutoAttack's logger, prints."""
     code = """
-import sys; sys.path.insert(0, "tests")
+import sys; sys.path[:0] = ["tests", "tests/attacks"]
 import warnings; warnings.simplefilter("error")
 import torch
 from test_libraries import AutoAttack, CASES, SMALL, affine, random_images, run

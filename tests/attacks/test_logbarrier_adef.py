@@ -127,6 +127,7 @@ def test_unreachable_classes_and_misclassified_images(attack: LogBarrier | ADef)
         torch.testing.assert_close(size, torch.tensor([5 / 6, 0.0, 5 / 6, 1 / 3]), rtol=0.05, atol=0)
         with torch.no_grad():
             linear.bias[2] = -61.0
+        classifier = make_classifier("no-pixel", nn.Sequential(nn.Flatten(), linear), (1, 8, 8))
         stuck = Images(("black", "white"), pixels[:2], torch.zeros(2).long())
         assert torch.equal(run(attack, classifier, stuck)[0], stuck.pixels)
 

@@ -120,6 +120,7 @@ def folded(relu: str, linear: bool) -> Folded:
 def test_the_first_layer_is_the_dense_matrix_of_what_the_network_does(relu: str, linear: bool) -> None:
     network = folded(relu, linear)
     classifier = classifier_of(network)
+    network.double()
     mean, std = (torch.tensor(v, dtype=F64).view(1, 2, 1, 1) for v in (MEAN, STD))
 
     def affine(pixels: Tensor) -> Tensor:

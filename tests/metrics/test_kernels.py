@@ -162,7 +162,7 @@ def test_images_of_the_first_layer() -> None:
     seen = observe(Kernels(shown=3, side=16), classifier, images)
     assert seen.arrays.keys() == {f"{kind}/{i}" for kind in ("kernel", "magnitude", "response") for i in range(3)}
     normalised = (images.pixels[:1] - classifier.module.mean) / classifier.module.std  # type: ignore[operator]
-    response = conv(normalised)[0]
+    response = conv.double()(normalised)[0].detach()
     for i in range(3):
         weight = conv.weight[i].detach()
         assert torch.allclose(seen.arrays[f"kernel/{i}"].double(), weight, atol=1e-7)

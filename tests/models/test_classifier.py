@@ -178,5 +178,6 @@ def test_a_network_that_cannot_run_channels_last_is_left_as_it_is(flattens: bool
     expected = bare(pixels()).detach()
     model = make_classifier("viewing", bare, SHAPE)
     assert torch.allclose(model(pixels()), expected, atol=1e-6)
-    channels_last = bare.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    weight = model.module.get_parameter("network.conv.weight")
+    channels_last = weight.is_contiguous(memory_format=torch.channels_last)
     assert channels_last == flattens

@@ -34,8 +34,9 @@ def read_board(path: Path) -> Board:
         raise UserError(f"expected a leaderboard of robusteval in {path}, got another file (at {first})") from error
 
 
-def write_board(board: Board, folder: Path) -> Path:
+def write_board(board: Board, folder: Path | str) -> Path:
     """Write the board in all its forms into `folder`; return the path of leaderboard.html."""
+    folder = Path(folder)
     drawn = [(plot, save(plot, folder / "figures")) for plot in plots(board)]
     texts = {
         FILE: board.model_dump_json(indent=1),
