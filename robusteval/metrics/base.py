@@ -14,7 +14,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Method, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import BATCH, as_classifier, as_images
+from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
 
 
 @dataclass(frozen=True)
@@ -147,4 +147,6 @@ def _prepared(
         raise UserError(f"expected adversarial examples as witnesses= for {metric.name}, got none")
     if witnesses is not None and witnesses.shape != pixels.shape:
         raise UserError(f"expected witnesses of shape {tuple(pixels.shape)}, got {tuple(witnesses.shape)}")
-    return images, as_classifier(network, images, batch_size)
+    classifier = as_classifier(network, images, batch_size)
+    clean_predictions(classifier, images)
+    return images, classifier

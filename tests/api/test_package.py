@@ -6,10 +6,14 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import robusteval as rv
+from robusteval import UserError
 from robusteval.attacks import ATTACKS
 from robusteval.certify import CERTIFICATES
 from robusteval.defenses import DEFENSES
@@ -56,6 +60,24 @@ def test_audit_takes_files_and_arrays_alike(demo_folder: Path, tmp_path: Path) -
     assert one == two == three
     assert by_arrays.manifest.model.name == "mine"
     assert list(rv.verify(by_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "words"),
+    [
+        (nn.Flatten(), (torch.rand(2, 1, 4, 4),) * 3, "Images or a data set as for --data, got 3 of them"),
+        (nn.Flatten(), [], "Images or a data set as for --data, got list"),
+        (
+            abs,
+            (torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64)),
+            "expected a torch.nn.Module, .* got builtin",
+        ),
+    ],
+)
+def test_what_cannot_be_audited_is_one_line(model: Any, given: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        rv.audit(model, given, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_and_its_results_are_short_to_read(demo_folder: Path, tmp_path: Path) -> None:
