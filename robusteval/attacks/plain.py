@@ -75,6 +75,8 @@ def radii_of(budget: Budget, n: int, like: Tensor) -> Tensor | None:
     if isinstance(budget, Tensor):
         radii = budget.detach().to(like.device, like.dtype).reshape(-1)
     else:
+        if isinstance(budget, bool):
+            raise UserError(f"expected a budget such as 0.03 or '8/255', got {budget}")
         try:
             radii = torch.tensor([float(number(budget))], dtype=torch.float64).to(like)  # type: ignore[arg-type]
         except (TypeError, ValueError):

@@ -25,6 +25,8 @@ def as_images(pixels: Tensor, labels: Tensor, source: str = "the given tensors")
     if not isinstance(pixels, Tensor) or not isinstance(labels, Tensor):
         found = f"{type(pixels).__name__} and {type(labels).__name__}"
         raise UserError(f"expected torch tensors of pixels and labels, got {found}")
+    if torch.is_inference_mode_enabled() or pixels.is_inference():
+        raise UserError("expected tensors and a call outside torch.inference_mode(), where nothing has a gradient")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise UserError(f"expected labels of whole numbers, got {labels.dtype}")
     ids = tuple(f"{i:06d}" for i in range(len(pixels)))
@@ -37,8 +39,8 @@ def as_classifier(network: nn.Module | Classifier, images: Images, batch_size: i
 
     Raises UserError where it does not fit the images or their labels.
     """
-    if batch_size < 1:
-        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f"expected a whole batch size of at least 1, got {batch_size}")
     if images.pixels.dtype not in (torch.float32, torch.float64):
         raise UserError(
             f"expected pixels of float32 or float64, in which the judge can decide, got {images.pixels.dtype}"

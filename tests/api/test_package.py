@@ -88,5 +88,9 @@ def test_a_run_and_its_results_are_short_to_read(demo_folder: Path, tmp_path: Pa
     assert repr(run) == f"Run('{out}', digits-standard on 6 images of digits, p, complete)"
     assert repr(rv.Results(run)) == f"Results('{out}', digits-standard on 6 images of digits, p, complete)"
     page = rv.Results(run)._repr_html_()
+    assert page is not None
     assert "<td>Clean accuracy</td>" in page
     assert page == run._repr_html_()
+    left = run.updated(status="incomplete")
+    assert left._repr_html_() is rv.Results(left)._repr_html_() is None, "tables may be missing: the line stands for it"
+    assert repr(left).endswith(", incomplete)")
