@@ -31,11 +31,9 @@ class Results:
     def __repr__(self) -> str:
         return repr(self.run).replace("Run(", "Results(", 1)
 
-    def _repr_html_(self) -> str:
-        """The headline, in a notebook: by way of the front of the package, since a headline is made of results."""
-        from robusteval import headline_html
-
-        return headline_html(self)
+    def _repr_html_(self) -> str | None:
+        """The headline, in a notebook."""
+        return self.run._repr_html_()
 
     @property
     def manifest(self) -> Manifest:

@@ -14,7 +14,7 @@ from robusteval.core.methods import number
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import as_classifier, as_images
+from robusteval.models.plain import as_classifier, as_images, clean_predictions
 
 if TYPE_CHECKING:
     from robusteval.attacks.base import Attack
@@ -45,7 +45,7 @@ def attack_tensors(
     if radii is None and attack.on_sources:
         raise UserError(f"expected a budget for {attack.name}, got none: only the target could say which suffices")
     streams = Streams.for_images(seed, attack.label, images.ids, images.pixels)
-    right = ~target.metered(len(images)).misclassifies(images.pixels, images.labels)
+    right = clean_predictions(target, images) == images.labels
     examples, measured = images.pixels.clone(), dict[str, Tensor]()
     for rows in right.nonzero()[:, 0].split(batch_size):
         given = None if radii is None or not attack.fixed_budget else radii[rows]
@@ -75,6 +75,8 @@ def radii_of(budget: Budget, n: int, like: Tensor) -> Tensor | None:
     if isinstance(budget, Tensor):
         radii = budget.detach().to(like.device, like.dtype).reshape(-1)
     else:
+        if isinstance(budget, bool):
+            raise UserError(f"expected a budget such as 0.03 or '8/255', got {budget}")
         try:
             radii = torch.tensor([float(number(budget))], dtype=torch.float64).to(like)  # type: ignore[arg-type]
         except (TypeError, ValueError):

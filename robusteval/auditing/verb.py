@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.session import run_audit
+from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress
 from robusteval.data import read_images
@@ -54,6 +55,9 @@ def audit(
             return given
         if isinstance(given, nn.Module):
             return make_classifier(title, given, images.shape, _values(mean), _values(std))
+        if not isinstance(given, str | Path):
+            found = type(given).__name__
+            raise UserError(f"expected a torch.nn.Module, a Classifier or the path of a checkpoint, got {found}")
         return open_checkpoint(given, arch, input_shape=images.shape, mean=mean, std=std)
 
     return run_audit(
@@ -74,7 +78,13 @@ def audit(
 def _images(data: Data, limit: int | None) -> Images:
     if isinstance(data, str | Path):
         return read_images(str(data), limit)
-    images = data if isinstance(data, Images) else as_images(*data, source="arrays given in Python")
+    if isinstance(data, tuple) and len(data) == 2:
+        images = as_images(*data, source="arrays given in Python")
+    elif isinstance(data, Images):
+        images = data
+    else:
+        found = f"{len(data)} of them" if isinstance(data, tuple) else type(data).__name__
+        raise UserError(f"expected (pixels, labels), Images or a data set as for --data, got {found}")
     return images if limit is None else images.first(limit)
 
 

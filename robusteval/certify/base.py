@@ -14,7 +14,7 @@ from robusteval.core.methods import Guarantee, NormedMethod, Statistic, Step
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import BATCH, as_classifier, as_images
+from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
 
 State = tuple[Statistic, ...]
 """What `prepare` learns from the set; it is written to the statistics table and read back from there."""
@@ -109,6 +109,7 @@ class Certificate(NormedMethod):
         """
         images = as_images(pixels, labels)
         classifier = as_classifier(network, images, batch_size)
+        clean_predictions(classifier, images)
         of_set = Streams.for_set(seed, self.label, images.pixels)
         state = self.prepare(classifier.metered(len(images)), images, of_set, lambda done, total: None)
         streams = Streams.for_images(seed, self.label, images.ids, images.pixels)

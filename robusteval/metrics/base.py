@@ -14,7 +14,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Method, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import BATCH, as_classifier, as_images
+from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ class ImageMetric(Metric):
         batch_size: int = BATCH,
     ) -> MetricResult:
         """Measure images, outside an audit: network, pixels, labels and seed as in Attack.__call__; `witnesses`, for
-        metrics of them, are adversarial examples (N, C, H, W), NaN where there is none."""
-        images, classifier = _prepared(self, network, pixels, labels, witnesses, batch_size)
+        metrics of them, are adversarial examples (N, C, H, W), such as AttackResult.examples: NaN, or the image itself,
+        where there is none."""
+        images, classifier, witnesses = _prepared(self, network, pixels, labels, witnesses, batch_size)
         streams = Streams.for_images(seed, self.label, images.ids, images.pixels)
         columns: dict[tuple[str, float], Tensor] = {}
         for rows in torch.arange(len(images)).split(batch_size):
@@ -114,7 +115,7 @@ class SetMetric(Metric):
         batch_size: int = BATCH,
     ) -> MetricResult:
         """The same as ImageMetric.__call__, over the whole set."""
-        images, classifier = _prepared(self, network, pixels, labels, witnesses, batch_size)
+        images, classifier, witnesses = _prepared(self, network, pixels, labels, witnesses, batch_size)
         streams = Streams.for_set(seed, self.label, images.pixels)
         seen = self.observe(classifier, images, witnesses, streams, lambda done, total: None)
         columns = {(m.quantity, m.at): m.values.double() for m in seen.measurements}
@@ -140,11 +141,25 @@ def _prepared(
     labels: Tensor,
     witnesses: Tensor | None,
     batch_size: int,
-) -> tuple[Images, Classifier]:
-    """Raises UserError where the witnesses are missing that the metric measures, or have another shape."""
+) -> tuple[Images, Classifier, Tensor | None]:
+    """Raises UserError where the witnesses are missing that the metric measures, or are no images like these."""
     images = as_images(pixels, labels)
     if metric.witnesses_of is not None and witnesses is None:
         raise UserError(f"expected adversarial examples as witnesses= for {metric.name}, got none")
-    if witnesses is not None and witnesses.shape != pixels.shape:
+    classifier = as_classifier(network, images, batch_size)
+    clean_predictions(classifier, images)
+    return images, classifier, None if witnesses is None else _perturbed(witnesses, images.pixels)
+
+
+def _perturbed(witnesses: Tensor, pixels: Tensor) -> Tensor:
+    """The witnesses, NaN where one is the image itself: there the attack failed, or the image was misclassified."""
+    if not isinstance(witnesses, Tensor):
+        raise UserError(
+            f"expected witnesses as a tensor, such as .examples of an attack, got {type(witnesses).__name__}"
+        )
+    if witnesses.shape != pixels.shape:
         raise UserError(f"expected witnesses of shape {tuple(pixels.shape)}, got {tuple(witnesses.shape)}")
-    return images, as_classifier(network, images, batch_size)
+    own = witnesses.detach().to(pixels)
+    if ((own < 0) | (own > 1)).any():
+        raise UserError("expected witnesses with pixels in [0, 1], NaN where there is none, got others")
+    return own.masked_fill((own == pixels).flatten(1).all(1)[:, None, None, None], torch.nan)

@@ -18,11 +18,13 @@ class Preprocessed(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=dtype).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=dtype).view(1, -1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.network((pixels - self.mean) / self.std)
@@ -38,15 +40,20 @@ def make_classifier(
 ) -> Classifier:
     """A classifier with a copy of a network, frozen, in eval mode and with its normalisation inside.
 
-    The network itself is left as it is: its mode, its weights, their memory layout and what requires a gradient.
-    Raises UserError where it cannot be copied, cannot take images (C, H, W) of `input_shape`, or does not give (N, K)
-    logits.
+    The network itself is left as it is: its mode, its weights, their memory layout and what requires a gradient. Its
+    hooks are copied too, so that those of the caller see what the copy computes. The classifier computes in the
+    floating-point type of the network's weights. Raises UserError where the network cannot be copied, cannot take
+    images (C, H, W) of `input_shape`, or does not give (N, K) logits.
     """
+    if not isinstance(network, nn.Module):
+        raise UserError(f"expected a torch.nn.Module for {name}, got {type(network).__name__}")
     try:
-        own = copy.deepcopy(network)
+        # Copies of a TorchScript program's parameters are no leaves where autograd records them.
+        with torch.no_grad():
+            own = copy.deepcopy(network)
     except Exception as error:
         raise UserError(
-            f"expected a network that can be copied, got an error from {name}: {str(error).splitlines()[0]}; save its "
+            f"expected a network that can be copied, got an error from {name}: {first_line(error)}; save its "
             "state_dict() as .safetensors and open it with the function that builds it as its architecture"
         ) from error
     return own_network(name, own, input_shape, mean, std)
@@ -67,23 +74,29 @@ def own_network(
             raise UserError(f"expected --{setting} with {channels} values, one a channel, got {len(values)}")
     if min(std) <= 0:
         raise UserError(f"expected --std above zero, got {min(std)}")
-    first = next(iter(network.state_dict().values()), torch.zeros(1))
-    device = first.device
-    module = Preprocessed(network, mean, std).to(device).eval().requires_grad_(False)
+    state = list(network.state_dict().values())
+    device = state[0].device if state else torch.device("cpu")
+    dtype = next((value.dtype for value in state if value.is_floating_point()), torch.float32)
     shape = "x".join(map(str, input_shape))
+    # The network is the user's code, which can raise anything.
     try:
+        module = Preprocessed(network, mean, std, dtype).to(device).eval().requires_grad_(False)
         with torch.no_grad():
-            logits = module(torch.full((1, *input_shape), 0.5, device=device))
-    except (RuntimeError, ValueError) as error:
+            logits = module(torch.full((1, *input_shape), 0.5, device=device, dtype=dtype))
+    except Exception as error:
         raise UserError(
-            f"expected a network that takes images of shape {shape}, got an error from {name}: "
-            f"{str(error).splitlines()[0]}"
+            f"expected a network that takes images of shape {shape}, got an error from {name}: {first_line(error)}"
         ) from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"expected logits of shape (1, classes >= 2) from {name}, got {found}")
     _lay_out(module, input_shape)
-    return Classifier(name, module, logits.shape[1], input_shape, fingerprint(module))
+    return Classifier(name, module, logits.shape[1], input_shape, fingerprint(module), dtype=dtype)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
@@ -91,8 +104,8 @@ def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
     A network that flattens with `view` stays as it is."""
     if not any(isinstance(m, nn.Conv2d) for m in module.modules()):
         return
-    device = next(iter(module.state_dict().values())).device
-    pixels = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    like = next(value for value in module.state_dict().values() if value.is_floating_point())
+    pixels = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(like)
     with torch.no_grad():
         expected = module(pixels)
         try:

@@ -25,6 +25,8 @@ def as_images(pixels: Tensor, labels: Tensor, source: str = "the given tensors")
     if not isinstance(pixels, Tensor) or not isinstance(labels, Tensor):
         found = f"{type(pixels).__name__} and {type(labels).__name__}"
         raise UserError(f"expected torch tensors of pixels and labels, got {found}")
+    if torch.is_inference_mode_enabled() or pixels.is_inference():
+        raise UserError("expected tensors and a call outside torch.inference_mode(), where nothing has a gradient")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise UserError(f"expected labels of whole numbers, got {labels.dtype}")
     ids = tuple(f"{i:06d}" for i in range(len(pixels)))
@@ -37,10 +39,28 @@ def as_classifier(network: nn.Module | Classifier, images: Images, batch_size: i
 
     Raises UserError where it does not fit the images or their labels.
     """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f"expected a whole batch size of at least 1, got {batch_size}")
+    if images.pixels.dtype not in (torch.float32, torch.float64):
+        raise UserError(
+            f"expected pixels of float32 or float64, in which the judge can decide, got {images.pixels.dtype}"
+        )
     classifier = network if isinstance(network, Classifier) else make_classifier("the network", network, images.shape)
     check_fit(classifier, images)
     placed = classifier.to(images.pixels.device, images.pixels.dtype)
     return replace(placed, batch_size=batch_size).metered(len(images))
+
+
+def clean_predictions(classifier: Classifier, images: Images) -> Tensor:
+    """The class of each image itself, (N,), booked to nobody.
+
+    Raises UserError for logits that are not finite: no attack can be judged there, and none may seem to fail.
+    """
+    logits = classifier.metered(len(images)).predict(images.pixels)
+    if not logits.isfinite().all():
+        bad = images.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
+        raise UserError(f"expected finite logits from {classifier.name}, got NaN or infinity on image {bad}")
+    return logits.argmax(1)
 
 
 def check_fit(classifier: Classifier, images: Images) -> None:

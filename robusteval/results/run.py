@@ -59,11 +59,12 @@ class Run:
         what = f"{m.model.name} on {m.data.count:,} images of {m.data.source}, {m.protocol.name}, {m.status}"
         return f"Run('{self.path}', {what})"
 
-    def _repr_html_(self) -> str:
-        """The headline, in a notebook: by way of the front of the package, which stands above this file."""
+    def _repr_html_(self) -> str | None:
+        """The headline, in a notebook, of a complete run: by way of the front of the package, which stands above this
+        file."""
         from robusteval import headline_html
 
-        return headline_html(self)
+        return headline_html(self) if self.manifest.complete else None
 
     @classmethod
     def open(cls, path: str | Path) -> Run:

@@ -6,10 +6,14 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import robusteval as rv
+from robusteval import UserError
 from robusteval.attacks import ATTACKS
 from robusteval.certify import CERTIFICATES
 from robusteval.defenses import DEFENSES
@@ -58,6 +62,24 @@ def test_audit_takes_files_and_arrays_alike(demo_folder: Path, tmp_path: Path) -
     assert list(rv.verify(by_path)) == []
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "words"),
+    [
+        (nn.Flatten(), (torch.rand(2, 1, 4, 4),) * 3, "Images or a data set as for --data, got 3 of them"),
+        (nn.Flatten(), [], "Images or a data set as for --data, got list"),
+        (
+            abs,
+            (torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64)),
+            "expected a torch.nn.Module, .* got builtin",
+        ),
+    ],
+)
+def test_what_cannot_be_audited_is_one_line(model: Any, given: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        rv.audit(model, given, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_and_its_results_are_short_to_read(demo_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text('[budgets]\nlinf = [0.1]\n[[attacks]]\nmethod = "fgsm"\nnorm = "linf"\n')
     path = demo_folder / "digits-standard.safetensors"
@@ -66,5 +88,9 @@ def test_a_run_and_its_results_are_short_to_read(demo_folder: Path, tmp_path: Pa
     assert repr(run) == f"Run('{out}', digits-standard on 6 images of digits, p, complete)"
     assert repr(rv.Results(run)) == f"Results('{out}', digits-standard on 6 images of digits, p, complete)"
     page = rv.Results(run)._repr_html_()
+    assert page is not None
     assert "<td>Clean accuracy</td>" in page
     assert page == run._repr_html_()
+    left = run.updated(status="incomplete")
+    assert left._repr_html_() is rv.Results(left)._repr_html_() is None, "tables may be missing: the line stands for it"
+    assert repr(left).endswith(", incomplete)")

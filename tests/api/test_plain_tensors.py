@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from plain_networks import SHAPE, data, linear
 from torch import Tensor, nn
 
 import certificate_cases
@@ -23,23 +25,8 @@ from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
 from robusteval.metrics import METRICS
 from robusteval.metrics.base import ImageMetric, SetMetric
+from robusteval.metrics.deception import Deception
 from robusteval.metrics.noise import NoiseRobustness
-
-SHAPE = (1, 5, 5)
-
-
-def linear(classes: int = 5) -> nn.Sequential:
-    """Affine, so that exact distances are known."""
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(25, classes))
-
-
-def data(network: nn.Module, n: int = 6) -> tuple[Tensor, Tensor]:
-    """Images, of which the last is labelled wrongly."""
-    x = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1))
-    y = network(x).argmax(1)
-    y[-1] = (y[-1] + 1) % 5
-    return x, y
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in COMPILED])
@@ -100,9 +87,9 @@ def test_a_budget_is_a_number_a_fraction_or_one_an_image() -> None:
     radii = torch.tensor([1e-6, 0.5, 0.5, 0.5, 0.5, 0.5])
     each = FGSM(norm=Norm.LINF)(network, x, y, budget=radii)
     assert each.success.tolist() == [False, True, True, True, True, True]
-    for wrong in (0.0, -1, "a", math.nan, torch.ones(2), math.inf):
+    for wrong in (0.0, -1, "a", math.nan, torch.ones(2), math.inf, True, [0.1]):
         with pytest.raises(UserError, match="budget"):
-            FGSM(norm=Norm.LINF)(network, x, y, budget=wrong)
+            FGSM(norm=Norm.LINF)(network, x, y, budget=wrong)  # type: ignore[arg-type]
 
 
 def test_no_budget_is_the_smallest_distance_and_a_budget_bounds_it() -> None:
@@ -120,9 +107,10 @@ def test_the_batch_size_changes_nothing_and_the_seed_does() -> None:
     network = linear()
     x, y = data(network)
     attack = UniformNoise(norm=Norm.LINF, samples=5)
-    one, two = (attack(network, x, y, budget=0.3, batch_size=size) for size in (2, 100))
+    one, two = (attack(network, x, y, budget=0.9, batch_size=size) for size in (2, 100))
+    assert one.success.sum() > 2
     torch.testing.assert_close(one.examples, two.examples)
-    assert not torch.equal(attack(network, x, y, budget=0.3, seed=1).examples, one.examples)
+    assert not torch.equal(attack(network, x, y, budget=0.9, seed=1).examples, one.examples)
 
 
 def test_transfer_follows_its_source_and_is_judged_on_the_target() -> None:
@@ -154,6 +142,7 @@ def test_a_proof_holds_against_every_attack() -> None:
         (lambda x, y: (x, y + 7), "labels from 0 to 4"),
         (lambda x, y: (x.numpy(), y), "torch tensors"),
         (lambda x, y: (x[:0], y[:0]), "at least one image"),
+        (lambda x, y: (x.bfloat16(), y), "pixels of float32 or float64"),
     ],
 )
 def test_what_cannot_be_attacked_is_one_line(change: object, words: str) -> None:
@@ -162,6 +151,49 @@ def test_what_cannot_be_attacked_is_one_line(change: object, words: str) -> None
     with pytest.raises(UserError, match=words) as caught:
         PGD(norm=Norm.LINF)(network, x, y, budget=0.1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_batch_has_an_image() -> None:
+    network = linear()
+    for method in (PGD(norm=Norm.LINF), CROWN(norm=Norm.LINF), NoiseRobustness(sigmas=(0.1,), samples=2)):
+        with pytest.raises(UserError, match="whole batch size of at least 1, got 0"):
+            method(network, *data(network), batch_size=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x[:2], "witnesses of shape"),
+        (lambda x: x + 2, r"witnesses with pixels in \[0, 1\]"),
+        (lambda x: x.tolist(), "witnesses as a tensor, such as .examples of an attack, got list"),
+    ],
+)
+def test_what_is_no_witness_is_one_line(change: Callable[[Tensor], object], words: str) -> None:
+    network = linear()
+    x, y = data(network)
+    with pytest.raises(UserError, match=words):
+        Deception(witnesses="pgd-linf")(network, x, y, change(x))  # type: ignore[arg-type]
+
+
+def test_witnesses_come_in_any_floating_point_type() -> None:
+    network = linear()
+    x, y = data(network)
+    found = PGD(norm=Norm.LINF)(network, x.double(), y, budget=0.3)
+    seen = Deception(witnesses="pgd-linf")(network, x, y, found.examples)
+    assert (seen.measurements["deceptive_class", 0.0][:-1] != y[:-1]).all()
+
+
+def test_inference_mode_has_no_gradients_and_is_refused() -> None:
+    network = linear()
+    x, y = data(network)
+    with torch.inference_mode():
+        inside = x.clone()
+        with pytest.raises(UserError, match=r"outside torch.inference_mode\(\)"):
+            PGD(norm=Norm.LINF)(network, x, y, budget=0.1)
+    with pytest.raises(UserError, match=r"outside torch.inference_mode\(\)"):
+        PGD(norm=Norm.LINF)(network, inside, y, budget=0.1)
+    with torch.no_grad():
+        assert PGD(norm=Norm.LINF)(network, x, y, budget=0.3).success.all()
 
 
 def test_results_say_what_they_are_in_a_line() -> None:

@@ -23,6 +23,7 @@ def network() -> nn.Sequential:
     )
     net[1].eval()
     net[5].bias.requires_grad_(False)
+    net[0].register_forward_hook(lambda module, inputs, output: None)
     return net
 
 
@@ -33,6 +34,8 @@ def data(n: int = 8) -> tuple[Tensor, Tensor]:
 
 def state(net: nn.Module) -> list[object]:
     facts: list[object] = [m.training for m in net.modules()]
+    for m in net.modules():
+        facts += [list(hooks.items()) for hooks in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)]
     for p in (*net.parameters(), *net.buffers()):
         facts += [p.requires_grad, p.dtype, p.device, p.stride(), p.grad is None, p.data_ptr()]
     return facts
