@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from robusteval.analysis.leaderboard.board import Board
-from robusteval.core.errors import UserError
+from robusteval.core.errors import UserError, explain
 from robusteval.reports.figures.drawing import Plot, save
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
@@ -30,8 +30,8 @@ def read_board(path: Path) -> Board:
     except OSError as error:
         raise UserError(f"expected a leaderboard to add to in {path}, got: {error.strerror}") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[1] if isinstance(error, ValidationError) else str(error)
-        raise UserError(f"expected a leaderboard of robusteval in {path}, got another file (at {first})") from error
+        why = explain(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"expected a leaderboard of robusteval in {path}, got another file: {why}") from error
 
 
 def write_board(board: Board, folder: Path) -> Path:
