@@ -45,16 +45,16 @@ def stage_costs(results: Results) -> tuple[StageCost, ...]:
     """Of every stage, in the order in which they ran."""
     budgets = results.manifest.protocol.budgets
     titles, found = results.titles, []
-    right = results.images.loc[results.images["correct"], "image_id"]
     for entry in results.manifest.stages:
         method = entry if isinstance(entry, MethodRecord) else None
         successes: tuple[Success, ...] = ()
         middle = None
         if isinstance(entry, AttackRecord) and entry.done:
-            distances = results.distances_by_image(entry.norm, entry.name, right)
+            distances = results.distances(entry.norm, entry.name)
+            right = distances[results.correct]
             at = sorted({*budgets.get(entry.norm, ()), *entry.budgets})
-            successes = tuple(Success(b, proportion(within(distances, b))) for b in at if len(right))
-            middle = None if entry.fixed_budget else median(results.distances(entry.norm, entry.name))
+            successes = tuple(Success(b, proportion(within(right, b))) for b in at if len(right))
+            middle = None if entry.fixed_budget else median(distances)
         found.append(
             StageCost(
                 name=entry.name,

@@ -77,8 +77,7 @@ def reaches(results: Results) -> list[Reach]:
 
 def norms(results: Results) -> list[str]:
     """The norms that an attack of the run searches in or that its protocol has budgets in."""
-    entries = results.attacks_ran
-    wanted = {e.norm for e in entries} | ({*results.manifest.protocol.budgets} if entries else set())
+    wanted = {*results.attacked, *(results.manifest.protocol.budgets if results.attacked else ())}
     return [n for n in results.norms if n in wanted]
 
 
@@ -90,12 +89,11 @@ def limits(results: Results, norm: str) -> list[float]:
 
 def image_sizes(results: Results) -> pd.DataFrame:
     """The size of each image's own image, by image id, a column for each norm."""
-    orders = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
     sizes = {
-        i: [float(np.linalg.norm(array.astype(np.float64).ravel(), order)) for order in orders.values()]
+        i: [float(np.linalg.norm(array.astype(np.float64).ravel(), norm.p)) for norm in Norm]
         for i, array in results.arrays(CLEAN).items()
     }
-    return pd.DataFrame.from_dict(sizes, orient="index", columns=list(orders), dtype=np.float64)
+    return pd.DataFrame.from_dict(sizes, orient="index", columns=list(Norm), dtype=np.float64)
 
 
 def wins(results: Results) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from robusteval.analysis.leaderboard.board import Column, Score
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import MetricRecord
 
 Values = NDArray[np.float64]
 
@@ -25,9 +24,8 @@ def scores(results: Results) -> Iterator[tuple[Column, Score]]:
     bounds = results.bounds.sort_values("image_id", ignore_index=True)
     yield Column(key="clean", title="Clean accuracy", kind="share"), _share(bounds["correct"].to_numpy(), Round.NEAREST)
     standing = []
-    attacked = {s.norm for s in results.attacks_ran}
     for norm, budgets in results.manifest.protocol.budgets.items():
-        for budget in sorted(budgets) if attacked else ():
+        for budget in sorted(budgets) if results.attacked else ():
             left = ~within(bounds[f"upper_{norm}"], budget)
             standing.append(left)
             title = f"Robust accuracy, {Norm(norm).symbol} {show.budget(budget)}"
@@ -42,7 +40,7 @@ def scores(results: Results) -> Iterator[tuple[Column, Score]]:
             Column(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
             _share(np.all(standing, axis=0), Round.UP),
         )
-    for searched in (n for n in results.norms if n in attacked):
+    for searched in (n for n in results.norms if n in results.attacked):
         yield from _distances(bounds[f"upper_{searched}"].to_numpy(dtype=np.float64), searched)
     yield from _radii(results)
     yield from _noise(results)
@@ -92,7 +90,6 @@ def _distances(far: Values, norm: str) -> Iterator[tuple[Column, Score]]:
 
 
 def _radii(results: Results) -> Iterator[tuple[Column, Score]]:
-    titles = results.titles
     for entry in results.certificates_ran:
         radii, norm = results.radii(entry.name).sort_index().to_numpy(dtype=np.float64), entry.norm
         # A constant network is certified without end; its mean is no number.
@@ -102,7 +99,7 @@ def _radii(results: Results) -> Iterator[tuple[Column, Score]]:
         yield (
             Column(
                 key=f"radius_{entry.name}",
-                title=f"Mean radius, {titles[entry.name]}",
+                title=f"Mean radius, {results.titles[entry.name]}",
                 kind="radius",
                 norm=norm,
                 note=note,
@@ -121,16 +118,18 @@ def _radii(results: Results) -> Iterator[tuple[Column, Score]]:
 
 
 def _noise(results: Results) -> Iterator[tuple[Column, Score]]:
-    table, titles = results.measurements, results.titles
-    for entry in results.manifest.of(MetricRecord):
-        rows = table[(table["method"] == entry.name) & (table["quantity"] == "noise_area")].sort_values("image_id")
+    for entry in results.metrics_ran:
+        rows = results.rows("measurements", entry.name)
+        rows = rows[rows["quantity"] == "noise_area"].sort_values("image_id")
         if rows.empty:
             continue
         values = rows["value"].to_numpy(dtype=np.float64)
         area = mean_share(values)
         note = "predictions kept under noise, averaged over its standard deviations (Moments, section 4)"
         yield (
-            Column(key=f"noise_{entry.name}", title=f"Noise area, {titles[entry.name]}", kind="lower", note=note),
+            Column(
+                key=f"noise_{entry.name}", title=f"Noise area, {results.titles[entry.name]}", kind="lower", note=note
+            ),
             Score(
                 value=area.value,
                 low=area.low,
