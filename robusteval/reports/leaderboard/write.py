@@ -16,7 +16,7 @@ from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
 from robusteval.reports.leaderboard.figures import plots
 from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, transfer
-from robusteval.reports.leaderboard.robustbench import exports
+from robusteval.reports.leaderboard.robustbench import submissions
 from robusteval.results.run import atomically
 
 FILE = "leaderboard.json"
@@ -47,7 +47,7 @@ def write_board(board: Board, folder: Path) -> Path:
     }
     for entry in board.entries:
         model = re.sub(r"[^A-Za-z0-9._-]", "_", entry.model)
-        for threat, export in exports(board, entry).items():
+        for threat, export in submissions(board, entry).items():
             texts[f"robustbench/{threat}/{model}.json"] = json.dumps(export, indent=2)
     for name, text in texts.items():
         atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
@@ -96,7 +96,7 @@ def as_markdown(board: Board) -> str:
 
 def _subject(board: Board) -> str:
     models = f"{len(board.entries)} models" if len(board.entries) > 1 else "One model"
-    return f"{models} on {len(board.images):,} images of {board.data}, protocol {board.protocol['name']}."
+    return f"{models} on {len(board.images):,} images of {board.data}, protocol {board.protocol.name}."
 
 
 def _html(board: Board, drawn: list[tuple[Plot, str]]) -> str:
