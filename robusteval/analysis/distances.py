@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,7 +136,7 @@ def measured(results: Results) -> list[tuple[str, str, float, int, float, float]
     ]
 
 
-def frame(found: list[Reach]) -> pd.DataFrame:
+def frame(found: Sequence[Reach]) -> pd.DataFrame:
     """Every number of `reaches`, one row an attack, norm and limit: tables/distances.csv."""
     return pd.DataFrame(
         [

@@ -6,7 +6,7 @@ from robusteval.analysis import names, show
 from robusteval.analysis.leaderboard.board import Board, BoardColumn, Score
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Accuracy": ("share",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from robusteval.analysis import names, show
@@ -11,13 +13,13 @@ from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
 from robusteval.core.norms import Norm
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 COLUMNS = 6
 """Of more budgets a table shows only so many; curves have them all."""
 
 
-def attacks(summary: Summary) -> list[Grid]:
+def attack_grids(summary: Summary) -> list[Grid]:
     """Per norm: what each attack achieved at each budget, and what that took."""
     found = []
     for norm in summary.norms:
@@ -43,7 +45,7 @@ def _some(budgets: list[float], first: set[float]) -> list[float]:
     return sorted({*first.intersection(budgets), *(rest[i] for i in even)})
 
 
-def distances(results: Results, found: list[Reach]) -> list[Grid]:
+def distance_grids(results: Results, found: Sequence[Reach]) -> list[Grid]:
     """How far the attacks had to go, per norm; the areas under their curves; who came closest; what else they
     measured."""
     grids = [*(_minimum(n, found) for n in norms(results)), *(_averaged(n, found) for n in norms(results))]
@@ -51,7 +53,7 @@ def distances(results: Results, found: list[Reach]) -> list[Grid]:
     return [g for g in grids if g.rows]
 
 
-def _minimum(norm: str, found: list[Reach]) -> Grid:
+def _minimum(norm: str, found: Sequence[Reach]) -> Grid:
     rows = [r for r in found if r.norm == norm and r.own]
     headings = ["Attack", "not found", "mean of found", "95 % interval", "median", "95 % interval"]
     headings += {"l2": ["mean square", "relative"], "linf": ["relative"]}.get(norm, [])
@@ -84,7 +86,7 @@ def _mean(mean: Mean, norm: str) -> list[str]:
     return [show.upper(mean.value, norm), interval]
 
 
-def _averaged(norm: str, found: list[Reach]) -> Grid:
+def _averaged(norm: str, found: Sequence[Reach]) -> Grid:
     rows = [r for r in found if r.norm == norm and r.own and r.areas]
     limits = [limit for limit, _ in rows[0].areas] if rows else []
     headings = ["Attack", *(h for x in limits for h in (f"over [0, {show.budget(x)}]", "95 % interval"))]
