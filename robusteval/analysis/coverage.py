@@ -10,7 +10,7 @@ import pandas as pd
 from robusteval.analysis.intervals import clopper_pearson
 from robusteval.analysis.results import Results
 from robusteval.core.errors import UserError
-from robusteval.results.bracket import counted
+from robusteval.results.bracket import usable_rows
 from robusteval.results.run import Run
 
 
@@ -34,7 +34,7 @@ def certified_accuracy(
     The 95 % interval (Clopper-Pearson) is of the share in the population that the images were drawn from. It takes
     each radius for right: that one may be wrong with probability alpha, per image, comes on top.
     """
-    holding = certificates[counted(certificates, images)]
+    holding = certificates[usable_rows(certificates, images)]
     ordered = np.sort(holding["radius"].to_numpy(dtype=np.float64))
     at = np.unique(np.append(ordered, 0.0)) if radii is None else np.asarray(radii, dtype=np.float64)
     count, n = len(ordered) - np.searchsorted(ordered, at, side="left"), len(images)

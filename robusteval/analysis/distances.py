@@ -53,7 +53,7 @@ def reaches(results: Results) -> list[Reach]:
     sizes = image_sizes(results).reindex(results.bounds["image_id"])
     values = int(np.prod(results.manifest.model.input_shape))
     found = []
-    for norm in norms(results):
+    for norm in reached_norms(results):
         size, reach = np.asarray(sizes[norm], dtype=np.float64), limits(results, norm)
         for e in (*entries, None):
             distance, l2 = (results.distances(n, e.name if e else None) for n in (norm, "l2"))
@@ -76,7 +76,7 @@ def reaches(results: Results) -> list[Reach]:
     return found
 
 
-def norms(results: Results) -> list[str]:
+def reached_norms(results: Results) -> list[str]:
     """The norms that an attack of the run searches in or that its protocol has budgets in."""
     wanted = {*results.attacked, *(results.manifest.protocol.budgets if results.attacked else ())}
     return [n for n in results.norms if n in wanted]
@@ -99,9 +99,9 @@ def image_sizes(results: Results) -> pd.DataFrame:
 
 def wins(results: Results) -> pd.DataFrame:
     """How many images each attack is the closest on, the first of equals (GradReg's best distance per image): titles
-    as index, a column for each of `norms`."""
+    as index, a column for each of `reached_norms`."""
     titles, bounds = results.titles, results.bounds
-    counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in norms(results)}
+    counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in reached_norms(results)}
     rows = {titles[e.name]: {n: int(c.get(e.name, 0)) for n, c in counts.items()} for e in results.attacks_ran}
     rows[names.CLEAN] = {n: int(c.get(CLEAN, 0)) for n, c in counts.items()}
     rows["none found"] = {n: int(c.get("", 0)) for n, c in counts.items()}
@@ -124,7 +124,7 @@ def stage_wins(results: Results) -> list[tuple[str, str, int]]:
     ]
 
 
-def measured(results: Results) -> list[tuple[str, str, float, int, float, float]]:
+def attack_measurements(results: Results) -> list[tuple[str, str, float, int, float, float]]:
     """What attacks measured beside distances, such as ADef's deformation: (attack, quantity, at, images, mean, median)
     of the finite values."""
     titles, table = results.titles, results.measurements

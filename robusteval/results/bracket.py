@@ -59,10 +59,10 @@ def bracket(images: pd.DataFrame, witnesses: pd.DataFrame, certificates: pd.Data
 
 def usable_radii(certificates: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:
     """The radius of each row of certificates, 0 where it does not count."""
-    return certificates["radius"].where(counted(certificates, images), 0.0)
+    return certificates["radius"].where(usable_rows(certificates, images), 0.0)
 
 
-def counted(certificates: pd.DataFrame, images: pd.DataFrame) -> pd.Series[bool]:
+def usable_rows(certificates: pd.DataFrame, images: pd.DataFrame) -> pd.Series[bool]:
     """Whether the radius of each row counts: only for the image's label, and if the certificate did not abstain."""
     labels = certificates["image_id"].map(images.set_index("image_id")["label"])
     return (certificates["predicted"] == labels) & ~certificates["abstained"]

@@ -22,9 +22,14 @@ def as_markdown(report: Contents) -> str:
             for f in summary.flags
         ),
         *(f"> {escaped(note)}" for note in report.notes),
-        *tables(top.grids),
+        *titled_tables(top.grids),
         "\n".join(f"- {escaped(text)}" for text in report.reading),
-        *(part for s in sections if s.grids for part in (f"## {escaped(s.title)}", escaped(s.note), *tables(s.grids))),
+        *(
+            part
+            for s in sections
+            if s.grids
+            for part in (f"## {escaped(s.title)}", escaped(s.note), *titled_tables(s.grids))
+        ),
         "## How it was made",
         "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in report.facts),
         fenced(shlex.join(command)) if command else "",
@@ -32,7 +37,7 @@ def as_markdown(report: Contents) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def tables(grids: Sequence[Grid]) -> Iterator[str]:
+def titled_tables(grids: Sequence[Grid]) -> Iterator[str]:
     """Each with its title above and its note below."""
     for grid in grids:
         yield f"### {escaped(grid.title)}"

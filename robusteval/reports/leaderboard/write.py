@@ -41,7 +41,7 @@ def write_board(board: Board, folder: Path) -> Path:
         FILE: board.model_dump_json(indent=1),
         "leaderboard.schema.json": json.dumps(Board.model_json_schema(mode="serialization"), indent=1),
         "leaderboard.csv": as_frame(board).to_csv(index=False),
-        "leaderboard.md": as_markdown(board),
+        "leaderboard.md": board_as_markdown(board),
         "leaderboard.tex": "\n".join(latex.table(grid) for grid in (*grids(board), *transfer(board))),
         "leaderboard.html": _html(board, drawn),
     }
@@ -78,7 +78,7 @@ def as_frame(board: Board) -> pd.DataFrame:
     ).astype({"place": "Int64", "place_last": "Int64"})
 
 
-def as_markdown(board: Board) -> str:
+def board_as_markdown(board: Board) -> str:
     parts = [
         "# Leaderboard",
         markdown.escaped(_subject(board)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from robusteval.analysis import names, show
-from robusteval.analysis.distances import Reach, measured, norms, stage_wins, wins
+from robusteval.analysis.distances import Reach, attack_measurements, stage_wins, wins
 from robusteval.analysis.intervals import Mean
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
@@ -48,7 +48,8 @@ def _some(budgets: list[float], first: set[float]) -> list[float]:
 def distance_grids(results: Results, found: Sequence[Reach]) -> list[Grid]:
     """How far the attacks had to go, per norm; the areas under their curves; who came closest; what else they
     measured."""
-    grids = [*(_minimum(n, found) for n in norms(results)), *(_averaged(n, found) for n in norms(results))]
+    norms = list(dict.fromkeys(r.norm for r in found))
+    grids = [*(_minimum(n, found) for n in norms), *(_averaged(n, found) for n in norms)]
     grids += [_wins(results), _stages(results), _measured(results)]
     return [g for g in grids if g.rows]
 
@@ -119,7 +120,7 @@ def _stages(results: Results) -> Grid:
 def _measured(results: Results) -> Grid:
     rows = [
         [title, quantity, show.significant(at), f"{n:,}", show.significant(mean), show.significant(middle)]
-        for title, quantity, at, n, mean, middle in measured(results)
+        for title, quantity, at, n, mean, middle in attack_measurements(results)
     ]
     headings = ["Attack", "quantity", "at", "images", "mean", "median"]
     return Grid("What attacks measured beside distances", headings, rows, text=2)
