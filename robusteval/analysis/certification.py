@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from robusteval.analysis.fits import states_of_fits
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.results import Results
 from robusteval.results.manifest import CertificateRecord
@@ -52,13 +53,21 @@ class Spread:
     title: str
     median: Median
     above_zero: float
+    fits: tuple[str, ...]
+    """What became of its fits, in words."""
 
 
 def spreads(results: Results) -> tuple[Spread, ...]:
     """Of each certificate that ran and speaks of any image, in the order of the protocol."""
     found = ((record, results.rows("certificates", record.name)["radius"]) for record in results.certificates_ran)
     return tuple(
-        Spread(record, results.titles[record.name], median(radii), float((radii > 0).mean()))
+        Spread(
+            record,
+            results.titles[record.name],
+            median(radii),
+            float((radii > 0).mean()),
+            tuple(states_of_fits(results, record)),
+        )
         for record, radii in found
         if len(radii)
     )

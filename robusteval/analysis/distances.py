@@ -46,6 +46,21 @@ class Reach:
     """(limit, accuracy averaged over [0, limit]); None where the attack was tried at smaller budgets only."""
 
 
+@dataclass(frozen=True)
+class DistanceSummary:
+    """What the attacks of a run reached: how far each had to go, which came closest, what else they measured; see
+    the functions of these names."""
+
+    reaches: Sequence[Reach]
+    wins: pd.DataFrame
+    stage_wins: Sequence[tuple[str, str, int]]
+    measurements: Sequence[tuple[str, str, float, int, float, float]]
+
+
+def summarise_distances(results: Results) -> DistanceSummary:
+    return DistanceSummary(reaches(results), wins(results), stage_wins(results), attack_measurements(results))
+
+
 def reaches(results: Results) -> list[Reach]:
     """Per norm that an attack searches in or that the protocol has budgets in: each attack, then all together."""
     entries = results.attacks_ran

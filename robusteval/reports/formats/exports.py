@@ -27,7 +27,7 @@ def exports(report: Contents) -> dict[str, str]:
         for grid in section.grids:
             found[f"tables/{prefix}{grid.key}.csv"] = csv_text(grid)
             found[f"tables/{prefix}{grid.key}.tex"] = latex.table(grid)
-    found["tables/distances.csv"] = distances.frame(report.reaches).to_csv(index=False)
+    found["tables/distances.csv"] = distances.frame(report.distances.reaches).to_csv(index=False)
     return found
 
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from robusteval.analysis import names, show
-from robusteval.analysis.distances import Reach, attack_measurements, stage_wins, wins
+from robusteval.analysis.distances import DistanceSummary, Reach
 from robusteval.analysis.intervals import Mean
-from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
 from robusteval.core.norms import Norm
@@ -45,12 +44,12 @@ def _some(budgets: list[float], first: set[float]) -> list[float]:
     return sorted({*first.intersection(budgets), *(rest[i] for i in even)})
 
 
-def distance_grids(results: Results, found: Sequence[Reach]) -> list[Grid]:
+def distance_grids(found: DistanceSummary) -> list[Grid]:
     """How far the attacks had to go, per norm; the areas under their curves; who came closest; what else they
     measured."""
-    norms = list(dict.fromkeys(r.norm for r in found))
-    grids = [*(_minimum(n, found) for n in norms), *(_averaged(n, found) for n in norms)]
-    grids += [_wins(results), _stages(results), _measured(results)]
+    norms = list(dict.fromkeys(r.norm for r in found.reaches))
+    grids = [*(_minimum(n, found.reaches) for n in norms), *(_averaged(n, found.reaches) for n in norms)]
+    grids += [_wins(found), _stages(found), _measured(found)]
     return [g for g in grids if g.rows]
 
 
@@ -104,23 +103,23 @@ def _averaged(norm: str, found: Sequence[Reach]) -> Grid:
     return Grid(f"Averaged accuracy in {Norm(norm).symbol}", headings, cells, note=note)
 
 
-def _wins(results: Results) -> Grid:
-    counts = wins(results)
+def _wins(found: DistanceSummary) -> Grid:
+    counts = found.wins
     rows = [[title, *(f"{n:,}" for n in row)] for title, row in zip(counts.index, counts.to_numpy(), strict=True)]
     headings = ["Attack", *(f"closest in {Norm(n).symbol}" for n in counts.columns)]
     note = "Images on which each attack found the closest witness of all, the first of equals."
     return Grid("Closest witness of each image", headings, rows if len(counts.columns) else [], note=note)
 
 
-def _stages(results: Results) -> Grid:
-    rows = [[title, stage, f"{images:,}"] for title, stage, images in stage_wins(results)]
+def _stages(found: DistanceSummary) -> Grid:
+    rows = [[title, stage, f"{images:,}"] for title, stage, images in found.stage_wins]
     return Grid("What broke the images inside an ensemble", ["Attack", "stage", "images"], rows, text=2)
 
 
-def _measured(results: Results) -> Grid:
+def _measured(found: DistanceSummary) -> Grid:
     rows = [
         [title, quantity, show.significant(at), f"{n:,}", show.significant(mean), show.significant(middle)]
-        for title, quantity, at, n, mean, middle in attack_measurements(results)
+        for title, quantity, at, n, mean, middle in found.measurements
     ]
     headings = ["Attack", "quantity", "at", "images", "mean", "median"]
     return Grid("What attacks measured beside distances", headings, rows, text=2)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from robusteval.analysis import names, show
-from robusteval.analysis.certification import spreads
-from robusteval.analysis.fits import states_of_fits
-from robusteval.analysis.results import Results
+from robusteval.analysis.certification import Spread
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
 from robusteval.reports.grid import Grid
 
 
-def radius_grids(results: Results) -> list[Grid]:
+def radius_grids(certificates: Sequence[Spread]) -> list[Grid]:
     """Each certificate: what it speaks of, how far it can be trusted, its radii, the state of its fits."""
     rows = []
-    for spread in spreads(results):
+    for spread in certificates:
         record, radius, norm = spread.record, spread.median, spread.record.norm
         doubt = f", alpha {record.alpha:g}" if record.alpha is not None else ""
         rows.append(
@@ -22,7 +22,7 @@ def radius_grids(results: Results) -> list[Grid]:
                 spread.title,
                 names.subject(record.subject),
                 f"{record.guarantee}{doubt}",
-                "; ".join(states_of_fits(results, record)) or "-",
+                "; ".join(spread.fits) or "-",
                 show.lower(radius.value, norm),
                 f"{show.lower(radius.low, norm)} to {show.upper(radius.high, norm)}",
                 show.percent(spread.above_zero, Round.DOWN),

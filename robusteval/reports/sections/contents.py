@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robusteval.analysis.distances import Reach, reaches
+from robusteval.analysis.certification import spreads
+from robusteval.analysis.distances import DistanceSummary, summarise_distances
 from robusteval.analysis.results import Results
 from robusteval.analysis.summary import Summary, summarise
 from robusteval.reports import papers
@@ -38,7 +39,7 @@ class Contents:
 
     results: Results
     summary: Summary
-    reaches: Sequence[Reach]
+    distances: DistanceSummary
     verdict: str
     notes: Sequence[str]
     reading: Sequence[str]
@@ -48,16 +49,16 @@ class Contents:
 
 def contents(results: Results) -> Contents:
     """All that a report says, before it takes a form."""
-    summary, reached = summarise(results), reaches(results)
+    summary, distances = summarise(results), summarise_distances(results)
     drawn, published = plots(results), papers.paper_tables([results])
-    attacks, bounds = attack_tables.attack_grids(summary), bound_tables.radius_grids(results)
+    attacks, bounds = attack_tables.attack_grids(summary), bound_tables.radius_grids(spreads(results))
     fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
     found = [
         Section("verdict", "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
         Section("brackets", "Brackets", drawn["brackets"]),
         Section("curves", "Attacks", drawn["curves"], attacks, fooled if attacks else ""),
         Section(IMAGES, "Images"),
-        Section("distances", "Distances", (), attack_tables.distance_grids(results, reached)),
+        Section("distances", "Distances", (), attack_tables.distance_grids(distances)),
         Section(
             "certificates", "Lower bounds", drawn["certificates"], [*bounds, *bound_tables.calibration_grids(summary)]
         ),
@@ -68,7 +69,7 @@ def contents(results: Results) -> Contents:
     return Contents(
         results,
         summary,
-        reached,
+        distances,
         verdict.verdict(summary),
         verdict.notes(summary),
         verdict.reading(summary),
