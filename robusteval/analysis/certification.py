@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from robusteval.analysis.intervals import Proportion, proportion
+from robusteval.analysis.fits import states_of_fits
+from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.results import Results
 from robusteval.results.manifest import CertificateRecord
 
@@ -43,7 +44,36 @@ def covered(results: Results) -> tuple[Covered, ...]:
     return tuple(found)
 
 
-def per_image(results: Results) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Spread:
+    """The radii that one certificate gives the images it speaks of, whatever class it names: their median, and the
+    share of them above 0."""
+
+    record: CertificateRecord
+    title: str
+    median: Median
+    above_zero: float
+    fits: tuple[str, ...]
+    """What became of its fits, in words."""
+
+
+def spreads(results: Results) -> tuple[Spread, ...]:
+    """Of each certificate that ran and speaks of any image, in the order of the protocol."""
+    found = ((record, results.rows("certificates", record.name)["radius"]) for record in results.certificates_ran)
+    return tuple(
+        Spread(
+            record,
+            results.titles[record.name],
+            median(radii),
+            float((radii > 0).mean()),
+            tuple(states_of_fits(results, record)),
+        )
+        for record, radii in found
+        if len(radii)
+    )
+
+
+def radii_by_image(results: Results) -> pd.DataFrame:
     """One row an image: its class, and the radius of each certificate, 0 where it abstains or names another class."""
     images, classes = results.images, results.classes
     found = pd.DataFrame(

@@ -21,7 +21,7 @@ class Success:
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage: what it took, in evaluations of one image (summed over the images) and in seconds, and what
+    """One stage: what it took, in evaluations of the model an image (the mean over the images) and in seconds, and what
     an attack achieved in its own norm."""
 
     name: str
@@ -34,6 +34,8 @@ class StageCost:
     forwards: float
     backwards: float
     seconds: float
+    share_of_time: float
+    """Of the seconds of all stages."""
     outside: float | None
     """Share of the seconds that was not spent inside a model; None where that was not measured."""
     successes: tuple[Success, ...]
@@ -44,17 +46,18 @@ class StageCost:
 def stage_costs(results: Results) -> tuple[StageCost, ...]:
     """Of every stage, in the order in which they ran."""
     budgets = results.manifest.protocol.budgets
-    titles, found = results.titles, []
-    right = results.images.loc[results.images["correct"], "image_id"]
+    titles, found, n = results.titles, [], len(results.images)
+    total = sum(entry.cost.seconds for entry in results.manifest.stages) or 1.0
     for entry in results.manifest.stages:
         method = entry if isinstance(entry, MethodRecord) else None
         successes: tuple[Success, ...] = ()
         middle = None
         if isinstance(entry, AttackRecord) and entry.done:
-            distances = results.distances_by_image(entry.norm, entry.name, right)
+            distances = results.distances(entry.norm, entry.name)
+            right = distances[results.correct]
             at = sorted({*budgets.get(entry.norm, ()), *entry.budgets})
-            successes = tuple(Success(b, proportion(within(distances, b))) for b in at if len(right))
-            middle = None if entry.fixed_budget else median(results.distances(entry.norm, entry.name))
+            successes = tuple(Success(b, proportion(within(right, b))) for b in at if len(right))
+            middle = None if entry.fixed_budget else median(distances)
         found.append(
             StageCost(
                 name=entry.name,
@@ -64,9 +67,10 @@ def stage_costs(results: Results) -> tuple[StageCost, ...]:
                 available=entry.done,
                 reason=entry.reason,
                 batch_independent=method.batch_independent if method else True,
-                forwards=entry.cost.forwards,
-                backwards=entry.cost.backwards,
+                forwards=entry.cost.forwards / n,
+                backwards=entry.cost.backwards / n,
                 seconds=entry.cost.seconds,
+                share_of_time=entry.cost.seconds / total,
                 outside=entry.cost.outside,
                 successes=successes,
                 median=middle,

@@ -10,16 +10,16 @@ import pandas as pd
 from robusteval.analysis.intervals import clopper_pearson
 from robusteval.analysis.results import Results
 from robusteval.core.errors import UserError
+from robusteval.results.bracket import usable_rows
 from robusteval.results.run import Run
 
 
 def certified_curve(run: Run | Results, stage: str, radii: Sequence[float] | None = None) -> pd.DataFrame:
     """`certified_accuracy` of one certificate of a run, named by its stage."""
     results = Results.of(run)
-    table = results.certificates
-    rows = table[table["method"] == stage]
+    rows = results.rows("certificates", stage)
     if rows.empty:
-        known = ", ".join(table["method"].unique()) or "none"
+        known = ", ".join(results.certificates["method"].unique()) or "none"
         raise UserError(f"expected a certificate of this run ({known}), got {stage}")
     return certified_accuracy(rows, results.images, radii)
 
@@ -34,9 +34,8 @@ def certified_accuracy(
     The 95 % interval (Clopper-Pearson) is of the share in the population that the images were drawn from. It takes
     each radius for right: that one may be wrong with probability alpha, per image, comes on top.
     """
-    rows = certificates.set_index("image_id").reindex(images["image_id"])
-    holds = (rows["predicted"].to_numpy() == images["label"].to_numpy()) & rows["abstained"].eq(False).to_numpy()
-    ordered = np.sort(rows["radius"].to_numpy(dtype=np.float64)[holds])
+    holding = certificates[usable_rows(certificates, images)]
+    ordered = np.sort(holding["radius"].to_numpy(dtype=np.float64))
     at = np.unique(np.append(ordered, 0.0)) if radii is None else np.asarray(radii, dtype=np.float64)
     count, n = len(ordered) - np.searchsorted(ordered, at, side="left"), len(images)
     low, high = clopper_pearson(count, n)

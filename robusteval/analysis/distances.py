@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,21 @@ class Reach:
     """(limit, accuracy averaged over [0, limit]); None where the attack was tried at smaller budgets only."""
 
 
+@dataclass(frozen=True)
+class DistanceSummary:
+    """What the attacks of a run reached: how far each had to go, which came closest, what else they measured; see
+    the functions of these names."""
+
+    reaches: Sequence[Reach]
+    wins: pd.DataFrame
+    stage_wins: Sequence[tuple[str, str, int]]
+    measurements: Sequence[tuple[str, str, float, int, float, float]]
+
+
+def summarise_distances(results: Results) -> DistanceSummary:
+    return DistanceSummary(reaches(results), wins(results), stage_wins(results), attack_measurements(results))
+
+
 def reaches(results: Results) -> list[Reach]:
     """Per norm that an attack searches in or that the protocol has budgets in: each attack, then all together."""
     entries = results.attacks_ran
@@ -52,7 +68,7 @@ def reaches(results: Results) -> list[Reach]:
     sizes = image_sizes(results).reindex(results.bounds["image_id"])
     values = int(np.prod(results.manifest.model.input_shape))
     found = []
-    for norm in norms(results):
+    for norm in reached_norms(results):
         size, reach = np.asarray(sizes[norm], dtype=np.float64), limits(results, norm)
         for e in (*entries, None):
             distance, l2 = (results.distances(n, e.name if e else None) for n in (norm, "l2"))
@@ -75,10 +91,9 @@ def reaches(results: Results) -> list[Reach]:
     return found
 
 
-def norms(results: Results) -> list[str]:
+def reached_norms(results: Results) -> list[str]:
     """The norms that an attack of the run searches in or that its protocol has budgets in."""
-    entries = results.attacks_ran
-    wanted = {e.norm for e in entries} | ({*results.manifest.protocol.budgets} if entries else set())
+    wanted = {*results.attacked, *(results.manifest.protocol.budgets if results.attacked else ())}
     return [n for n in results.norms if n in wanted]
 
 
@@ -90,19 +105,18 @@ def limits(results: Results, norm: str) -> list[float]:
 
 def image_sizes(results: Results) -> pd.DataFrame:
     """The size of each image's own image, by image id, a column for each norm."""
-    orders = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
     sizes = {
-        i: [float(np.linalg.norm(array.astype(np.float64).ravel(), order)) for order in orders.values()]
+        i: [float(np.linalg.norm(array.astype(np.float64).ravel(), norm.p)) for norm in Norm]
         for i, array in results.arrays(CLEAN).items()
     }
-    return pd.DataFrame.from_dict(sizes, orient="index", columns=list(orders), dtype=np.float64)
+    return pd.DataFrame.from_dict(sizes, orient="index", columns=list(Norm), dtype=np.float64)
 
 
 def wins(results: Results) -> pd.DataFrame:
     """How many images each attack is the closest on, the first of equals (GradReg's best distance per image): titles
-    as index, a column for each of `norms`."""
+    as index, a column for each of `reached_norms`."""
     titles, bounds = results.titles, results.bounds
-    counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in norms(results)}
+    counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in reached_norms(results)}
     rows = {titles[e.name]: {n: int(c.get(e.name, 0)) for n, c in counts.items()} for e in results.attacks_ran}
     rows[names.CLEAN] = {n: int(c.get(CLEAN, 0)) for n, c in counts.items()}
     rows["none found"] = {n: int(c.get("", 0)) for n, c in counts.items()}
@@ -125,7 +139,7 @@ def stage_wins(results: Results) -> list[tuple[str, str, int]]:
     ]
 
 
-def measured(results: Results) -> list[tuple[str, str, float, int, float, float]]:
+def attack_measurements(results: Results) -> list[tuple[str, str, float, int, float, float]]:
     """What attacks measured beside distances, such as ADef's deformation: (attack, quantity, at, images, mean, median)
     of the finite values."""
     titles, table = results.titles, results.measurements
@@ -137,7 +151,7 @@ def measured(results: Results) -> list[tuple[str, str, float, int, float, float]
     ]
 
 
-def frame(found: list[Reach]) -> pd.DataFrame:
+def frame(found: Sequence[Reach]) -> pd.DataFrame:
     """Every number of `reaches`, one row an attack, norm and limit: tables/distances.csv."""
     return pd.DataFrame(
         [

@@ -84,6 +84,16 @@ class Results:
         return self.manifest.ran(MetricRecord)
 
     @cached_property
+    def attacked(self) -> frozenset[Norm]:
+        """The norms that the attacks of the run searched in."""
+        return frozenset(record.norm for record in self.attacks_ran)
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """Which images are classified correctly, in their order."""
+        return self.images["correct"].to_numpy(bool)
+
+    @cached_property
     def titles(self) -> dict[str, str]:
         """The title of each stage by its name; where two would read alike, the name follows."""
         found = {record.name: record.title for record in self.manifest.stages}
@@ -101,11 +111,6 @@ class Results:
         """All norms, those in which the protocol has budgets first, in its order."""
         return list(dict.fromkeys([*self.manifest.protocol.budgets, *Norm]))
 
-    def table(self, name: str) -> pd.DataFrame:
-        """A table by its name."""
-        found: pd.DataFrame = getattr(self, name)
-        return found
-
     def arrays(self, stage: str) -> Arrays:
         """The arrays kept by a stage."""
         return self.run.arrays(stage)
@@ -119,21 +124,17 @@ class Results:
             return np.full(len(self.images), np.inf)
         return np.asarray(self._closest[stage][norm], dtype=np.float64)
 
-    def distances_by_image(self, norm: str, stage: str, ids: pd.Series[str]) -> pd.Series[float]:
-        """The same of one attack, by image id, of some images."""
-        return pd.Series(self.distances(norm, stage), index=self.images["image_id"]).reindex(ids)
-
     def rows(self, table: str, stage: str) -> pd.DataFrame:
         """The rows of one stage in a table."""
-        found = self.table(table)
+        found: pd.DataFrame = getattr(self, table)
         return found[found["method"] == stage]
 
     def radii(self, stage: str) -> pd.Series[float]:
         """The radius that a certificate gives each image, by image id in the order of the images: 0 where it abstained
         or speaks for a class that is not the label."""
-        if stage not in self._radii:
-            return pd.Series(0.0, index=self.images["image_id"])
-        return self._radii[stage]
+        rows = self.rows("certificates", stage)
+        by_image = usable_radii(rows, self.images).set_axis(pd.Index(rows["image_id"]))
+        return by_image.reindex(self.images["image_id"]).fillna(0.0)
 
     @cached_property
     def _closest(self) -> dict[str, pd.DataFrame]:
@@ -141,13 +142,4 @@ class Results:
         ids = self.images["image_id"]
         return {
             str(stage): rows.droplevel("method").reindex(ids).fillna(np.inf) for stage, rows in found.groupby("method")
-        }
-
-    @cached_property
-    def _radii(self) -> dict[str, pd.Series[float]]:
-        usable = self.certificates.assign(radius=usable_radii(self.certificates, self.images))
-        ids = self.images["image_id"]
-        return {
-            str(stage): rows.set_index("image_id")["radius"].reindex(ids).fillna(0.0)
-            for stage, rows in usable.groupby("method")
         }

@@ -26,7 +26,13 @@ def fixed(value: float, decimals: int, rounding: Round = Round.NEAREST) -> str:
 
 def percent(share: float, rounding: Round = Round.NEAREST) -> str:
     """0.9312 -> "93.1 %"."""
-    return f"{fixed(float(Decimal(repr(float(share))) * 100), 1, rounding)} %"
+    return f"{percentage(share, 1, rounding)} %"
+
+
+def percentage(share: float, decimals: int, rounding: Round = Round.NEAREST) -> str:
+    """0.9312 -> "93.12" with two decimals. The share's shortest decimal form is moved by two places, not multiplied:
+    0.07 * 100 is above 7 in binary, and would round up to 7.01."""
+    return fixed(float(Decimal(repr(float(share))) * 100), decimals, rounding)
 
 
 def percents(low: float, high: float) -> str:

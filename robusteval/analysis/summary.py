@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from robusteval.analysis import masking
 from robusteval.analysis.costs import StageCost, stage_costs
 from robusteval.analysis.curves import within
@@ -101,7 +99,6 @@ def summarise(run: Run | Results) -> Summary:
     images, bounds = results.images, results.bounds
     manifest = results.manifest
     budgets = manifest.protocol.budgets
-    attacked = {s.norm for s in results.attacks_ran}
     return Summary(
         model=manifest.model.name,
         data=manifest.data.source,
@@ -113,33 +110,32 @@ def summarise(run: Run | Results) -> Summary:
             Robust(norm, budget, proportion(~within(bounds[f"upper_{norm}"], budget)))
             for norm, values in budgets.items()
             for budget in sorted(values)
-            if attacked
+            if results.attacked
         ),
-        distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in results.norms if n in attacked),
+        distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in results.norms if n in results.attacked),
         standings=standings(bounds, budgets),
         norms=tuple(results.norms),
-        widths=widths(bounds, results.norms) if attacked else (),
+        widths=widths(bounds, results.norms) if results.attacked else (),
         certified=_certified(results, budgets),
         calibrated=_calibrated(results),
         guarantees=frozenset(s.guarantee for s in results.certificates_ran),
         costs=stage_costs(results),
         contradictions=int((bounds["contradictions"] != "").sum()),
-        contradicted=_contradicted(results, bounds),
+        contradicted=_contradicted(results),
         flags=tuple(masking.flags(results)),
     )
 
 
-def _contradicted(results: Results, bounds: pd.DataFrame) -> tuple[tuple[str, int], ...]:
-    found = Counter(name for listed in bounds["contradictions"] for name in listed.split("; ") if name)
+def _contradicted(results: Results) -> tuple[tuple[str, int], ...]:
+    found = Counter(name for listed in results.bounds["contradictions"] for name in listed.split("; ") if name)
     return tuple((title, found[name]) for name, title in results.titles.items() if found[name])
 
 
 def _certified(results: Results, budgets: Budgets) -> tuple[Certified, ...]:
-    titles = results.titles
     return tuple(
         Certified(
             stage=entry.name,
-            title=titles[entry.name],
+            title=results.titles[entry.name],
             kind=entry.guarantee,
             subject=entry.subject,
             alpha=entry.alpha,
@@ -159,10 +155,9 @@ def _radii(entry: CertificateRecord, budgets: Sequence[float]) -> list[float]:
 
 
 def _calibrated(results: Results) -> tuple[Calibrated, ...]:
-    titles = results.titles
     return tuple(
         Calibrated(
-            titles[row["method"]],
+            results.titles[row["method"]],
             row["norm"],
             row["delta"],
             row["calibrating"],

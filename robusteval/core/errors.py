@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+LONGEST = 80
+"""Of the text of a value that is quoted in an error; of a longer one the beginning."""
 
 
 class UserError(ValueError):
@@ -23,3 +30,22 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+
+
+def explain(error: ValidationError, known: Iterable[str] = (), called: Callable[[str], str] = "'{}'".format) -> str:
+    """The first problem that pydantic found, as "expected X, got Y". `known` are the settings that there are, for a
+    hint at a mistyped one; `called` writes a setting as the user knows it, such as "--learning-rate"."""
+    problem = error.errors(include_url=False)[0]
+    setting = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        known = list(known)
+        return f"expected a known setting, got {called(setting)}" + (f" ({nearest(setting, known)})" if known else "")
+    if problem["type"] == "missing":
+        return f"expected {called(setting)}, got none"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{message}, got {_quoted(problem['input'])} for {called(setting)}" if setting else message
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

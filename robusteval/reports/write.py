@@ -11,12 +11,13 @@ from robusteval.reports.formats.exports import exports
 from robusteval.reports.formats.html import as_html
 from robusteval.reports.formats.markdown import as_markdown
 from robusteval.reports.sections.contents import contents
-from robusteval.results.run import atomically
+from robusteval.results.run import Run, atomically
 
 
-def write_report(results: Results, progress: Progress | None = None) -> Path:
+def write_report(run: Run | Results, progress: Progress | None = None) -> Path:
     """Write report.html, report.md, report.json, figures/ (SVG, PNG and CSV) and the tables of the report into a
     finished run; return the path of report.html."""
+    results = Results.of(run)
     report = contents(results)
     plots = [plot for section in report.sections for plot in section.plots]
     drawn, told = {}, progress or Silent()

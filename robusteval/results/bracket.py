@@ -10,7 +10,7 @@ import pandas as pd
 from robusteval.core.norms import BALLS, Norm
 from robusteval.results.tables import BOUNDS_TABLE
 
-HOLDS_IN = {"l1": ("l1", "l2", "linf"), "l2": ("l2", "linf"), "linf": ("linf",)}
+HOLDS_IN: dict[str, tuple[Norm, ...]] = {norm: BALLS[i:] for i, norm in enumerate(BALLS)}
 """A radius in one of these norms holds in the first as well: |v|_inf <= |v|_2 <= |v|_1."""
 
 
@@ -58,10 +58,14 @@ def bracket(images: pd.DataFrame, witnesses: pd.DataFrame, certificates: pd.Data
 
 
 def usable_radii(certificates: pd.DataFrame, images: pd.DataFrame) -> pd.Series[float]:
-    """The radius of each row: 0 where the certificate abstained or speaks for a class that is not the label."""
+    """The radius of each row of certificates, 0 where it does not count."""
+    return certificates["radius"].where(usable_rows(certificates, images), 0.0)
+
+
+def usable_rows(certificates: pd.DataFrame, images: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the radius of each row counts: only for the image's label, and if the certificate did not abstain."""
     labels = certificates["image_id"].map(images.set_index("image_id")["label"])
-    counts = (certificates["predicted"] == labels) & ~certificates["abstained"]
-    return certificates["radius"].where(counts, 0.0)
+    return (certificates["predicted"] == labels) & ~certificates["abstained"]
 
 
 def refuted_proofs(bounds: pd.DataFrame) -> list[str]:

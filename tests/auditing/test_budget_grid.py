@@ -28,7 +28,7 @@ from robusteval.core.norms import Norm, column
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.reports.formats.transfer import as_markdown, write_transfer_matrix
+from robusteval.reports.formats.transfer import matrix_as_markdown, write_transfer_matrix
 from robusteval.results.run import Run, stored_witness, witness_key
 
 GRID = [0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2]
@@ -136,7 +136,7 @@ def test_several_checkpoints_attack_one_another(images: Images, tmp_path: Path) 
     assert own["low"].item() <= own["accuracy"].item() <= own["high"].item()
     written = write_transfer_matrix(runs, tmp_path)
     assert written is not None
-    assert written.read_text() == as_markdown(matrix)
+    assert written.read_text() == matrix_as_markdown(matrix)
     assert "| twin |" in written.read_text()
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "transfer.csv"), matrix)
 

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from records import with_changes
-from robusteval.analysis.certification import per_image
+from robusteval.analysis.certification import covered, radii_by_image
 from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import certificates_only, parse_protocol, read_protocol
 from robusteval.core.errors import UserError
 from robusteval.core.methods import Guarantee
-from robusteval.reports.certification.page import shares, statements, write_certification
+from robusteval.reports.certification.page import share_grid, state, write_certification
 from robusteval.results.manifest import AttackRecord
 from robusteval.results.run import Run
 from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run
@@ -36,7 +36,7 @@ def page(run: Run) -> str:
 
 
 def test_each_kind_says_what_it_is(run: Run) -> None:
-    estimate, confidence = statements(Results(run))
+    estimate, confidence = map(state, covered(Results(run)))
     assert (estimate.kind, confidence.kind) == ("estimate", "confidence")
     assert "guarantees nothing" in estimate.says
     assert "an estimate" in estimate.says.lower()
@@ -48,13 +48,13 @@ def test_each_kind_says_what_it_is(run: Run) -> None:
 
 def test_a_proof_is_said_to_be_one(tmp_path: Path) -> None:
     run = with_changes(build_run(tmp_path), "l-bound-l2", method="crown", guarantee=Guarantee.PROOF)
-    proof = next(iter(statements(Results(run))))
+    proof = state(covered(Results(run))[0])
     assert "mathematical proof" in proof.says
     assert "within L2 distance r" in proof.says
 
 
 def test_radii_image_by_image(run: Run, page: str) -> None:
-    table = per_image(Results(run)).set_index("image_id")
+    table = radii_by_image(Results(run)).set_index("image_id")
     assert table.index.tolist() == IDS
     assert table["L-bound (estimate), L2"].tolist() == L_BOUND
     smoothed = table["Randomized smoothing, sigma 0.25 (confidence), L2"].tolist()
@@ -69,8 +69,8 @@ def test_radii_image_by_image(run: Run, page: str) -> None:
 def test_certified_accuracy_rounds_down(run: Run, tmp_path: Path) -> None:
     bound = FakeCertificate("l-bound-l2", [0.6, 0.6, 0.1])
     thirds = build_paper_run(tmp_path, "mine", [True] * 3, [], budgets={"l2": [0.5]}, certificates=[bound])
-    assert [row[4] for row in shares(Results(thirds)).rows] == ["66.6 %"]
-    rows = {(row[0], row[3]): row[4] for row in shares(Results(run)).rows}
+    assert [row[4] for row in share_grid(covered(Results(thirds))).rows] == ["66.6 %"]
+    rows = {(row[0], row[3]): row[4] for row in share_grid(covered(Results(run))).rows}
     assert rows["L-bound (estimate), L2", "L2 0.5"] == "37.5 %"
     assert rows["Randomized smoothing, sigma 0.25 (confidence), L2", "L2 0.5"] == "62.5 %"
 

@@ -7,8 +7,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robusteval.reports.formats.grid import Grid
 from robusteval.reports.formats.latex import escaped, table
+from robusteval.reports.grid import Grid
 
 GRID = Grid("Table 1, 50 % & more", ["Model", "Linf 8/255", "95 % interval"], [["a_b#1", "82.0 %", "-"]], note="$x$")
 

@@ -20,7 +20,7 @@ from jsonschema import validate
 from statsmodels.stats.contingency_tables import mcnemar
 
 from records import with_data, with_model
-from robusteval.analysis.leaderboard.ranks import paired, places
+from robusteval.analysis.leaderboard.ranks import rank, sign_test
 from robusteval.core.errors import UserError
 from robusteval.reports.leaderboard import Board, leaderboard, read_board, write_board
 from robusteval.results.run import Run
@@ -59,25 +59,25 @@ def runs(tmp_path: Path) -> list[Run]:
 def test_shares_are_compared_by_mcnemars_exact_test(pairs: list[tuple[bool, bool]]) -> None:
     a, b = np.array(pairs).T
     counts = [[int((x & y).sum()) for y in (b, ~b)] for x in (a, ~a)]
-    assert paired(a, b) == pytest.approx(float(mcnemar(counts, exact=True).pvalue))
+    assert sign_test(a, b) == pytest.approx(float(mcnemar(counts, exact=True).pvalue))
 
 
 def test_places_are_ties_until_the_images_tell_models_apart() -> None:
     best, same, worse = np.ones(30), np.r_[np.zeros(3), np.ones(27)], np.r_[np.zeros(20), np.ones(10)]
-    first, second, third = places([best, same, worse])
+    first, second, third = rank([best, same, worse])
     assert (first.first, first.last, first.ties) == (1, 2, (1,))
     assert (second.first, second.last, second.ties) == (1, 2, (0,))
     assert (third.first, third.last, third.ties) == (3, 3, ())
-    up = places([best, same, worse], higher_is_better=False)
+    up = rank([best, same, worse], higher_is_better=False)
     assert [p.first for p in up] == [2, 2, 1]
 
 
 def test_holm_counts_all_pairs() -> None:
     """Six images for one model: p = 2 * 2^-6 is significant alone, not among six pairs."""
     one, none = np.r_[np.ones(6), np.zeros(20)], np.zeros(26)
-    assert paired(one, none) == pytest.approx(2 * 0.5**6)
-    assert places([one, none])[0].ties == ()
-    assert places([one, none, none, none])[0].ties == (1, 2, 3)
+    assert sign_test(one, none) == pytest.approx(2 * 0.5**6)
+    assert rank([one, none])[0].ties == ()
+    assert rank([one, none, none, none])[0].ties == (1, 2, 3)
 
 
 def test_no_difference_in_a_column_is_false_by_more_than_five_percent() -> None:
@@ -86,7 +86,7 @@ def test_no_difference_in_a_column_is_false_by_more_than_five_percent() -> None:
     last = np.zeros(20)
     middle, first = last.copy(), last.copy()
     middle[:6], first[:12] = 1, 1
-    a, b, c = places([first, middle, last])
+    a, b, c = rank([first, middle, last])
     assert (a.ties, b.ties, c.ties) == ((1,), (0, 2), (1,))
     assert [(p.first, p.last) for p in (a, b, c)] == [(1, 2), (1, 3), (2, 3)]
 
@@ -225,3 +225,29 @@ def test_the_ranking_sorts_in_a_browser(tmp_path: Path, runs: list[Run], browser
 def test_boards_are_data(runs: list[Run]) -> None:
     board = leaderboard(runs)
     assert Board.model_validate_json(board.model_dump_json()) == board
+
+
+def test_a_board_names_the_field_that_is_wrong(tmp_path: Path, runs: list[Run]) -> None:
+    """The protocol is typed: a budget that is no number is no budget."""
+    write_board(leaderboard(runs), tmp_path)
+    path = tmp_path / "leaderboard.json"
+    data = json.loads(path.read_text())
+    assert data["protocol"]["budgets"] == {"linf": [0.05, 0.1]}
+    data["protocol"]["budgets"]["linf"] = ["wide"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"got 'wide' for 'protocol\.budgets\.linf\.0'$"):
+        read_board(path)
+
+
+def test_percentages_for_robustbench_are_rounded_from_the_share(tmp_path: Path) -> None:
+    """7 of 100 images stand: 7 %, though 0.07 * 100 is above 7 in binary."""
+    run = build_paper_run(
+        tmp_path / "run",
+        "mine",
+        [True] * 100,
+        [Fake("pgd-linf", "pgd", "linf", {"linf": [0.2] * 7 + [0.01] * 93}, budgets=(0.05,))],
+        budgets={"linf": [0.05]},
+    )
+    write_board(leaderboard([run]), tmp_path / "board")
+    (path,) = (tmp_path / "board" / "robustbench" / "Linf-0.05").glob("*.json")
+    assert json.loads(path.read_text())["autoattack_acc"] == "7.00"

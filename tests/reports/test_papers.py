@@ -19,7 +19,7 @@ from robusteval.analysis.intervals import clopper_pearson, mean, mean_share
 from robusteval.analysis.results import Results
 from robusteval.attacks import ATTACKS
 from robusteval.reports import accuracy_curve, paper_tables, write_report
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers import PAPERS
 from robusteval.results.run import Run
 from run_fixture import Fake, FakeCertificate, build_paper_run

@@ -36,7 +36,7 @@ from robusteval.core.norms import Norm
 from robusteval.reports import summarise, write_report
 from robusteval.reports.formats.markdown import escaped
 from robusteval.reports.formats.terminal import headline_table
-from robusteval.reports.sections.costs import cost_table
+from robusteval.reports.sections.costs import cost_grid
 from robusteval.reports.sections.verdict import verdict
 from robusteval.results.manifest import CLEAN, Cost
 from robusteval.results.run import Run, write_frame
@@ -243,7 +243,7 @@ def test_the_verdict_says_what_is_proven_and_how_wide_the_brackets_are(run: Run)
 def test_the_share_of_time_outside_the_model(tmp_path: Path) -> None:
     run = with_changes(build_run(tmp_path), "pgd-linf", cost=Cost(seconds=2.0, model_seconds=1.5))
     run = with_changes(run, "deepfool-l2", cost=Cost())
-    rows = {row[0]: row[-1] for row in cost_table(summarise(run).costs, N).rows}
+    rows = {row[0]: row[-1] for row in cost_grid(summarise(run).costs).rows}
     assert (rows["PGD, Linf"], rows["DeepFool, L2"]) == ("25.0 %", "-")
 
 

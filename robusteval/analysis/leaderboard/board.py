@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
-VERSION = 1
-"""Of the format of leaderboard.json."""
+from robusteval.core.norms import Norm
+from robusteval.results.manifest import Frozen, ProtocolRecord
+
+ROBUST = "robust_"
+"""Begins the key of a column of robust accuracy at one budget: robust_<norm>_<budget as shown>."""
 
 
 def _from_json(value: float | None) -> float:
@@ -23,11 +26,7 @@ Number = Annotated[float, BeforeValidator(_from_json), PlainSerializer(_to_json,
 """A number; null in JSON is infinity (no witness was found), which JSON does not have."""
 
 
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Column(Frozen):
+class BoardColumn(Frozen):
     """What is compared: in which unit, which way is better, and how it is read."""
 
     key: str
@@ -35,9 +34,14 @@ class Column(Frozen):
     kind: Literal["share", "upper", "lower", "radius", "cost"]
     """share: of images, an exact or upper number; lower: a share that is at least this; upper: a distance that is at
     most this; radius: a mean radius that is at least (or estimated) this; cost: evaluations of the model an image."""
-    norm: str | None = None
+    norm: Norm | None = None
     higher_is_better: bool = True
     note: str = ""
+
+    @property
+    def budget(self) -> str | None:
+        """The budget of a column of robust accuracy, as shown; None for the others."""
+        return self.key.rsplit("_", 1)[1] if self.key.startswith(ROBUST) else None
 
 
 class Score(Frozen):
@@ -59,7 +63,7 @@ class Score(Frozen):
     ties: tuple[str, ...] = ()
 
 
-class Entry(Frozen):
+class BoardEntry(Frozen):
     """One model: its scores by the key of their column."""
 
     model: str
@@ -69,8 +73,8 @@ class Entry(Frozen):
     """The run directory that it was read from."""
     scores: dict[str, Score]
     flags: tuple[str, ...] = ()
-    """Serious signs of gradient masking: its numbers may flatter it."""
-    transfer: dict[str, dict[str, float]] = {}
+    """Serious signs of gradient masking: its robust accuracy may be too high."""
+    transfer: dict[str, dict[str, float]] = Field(default={})
     """Accuracy under transfer attacks: attack at budget -> source -> share of images."""
 
 
@@ -83,6 +87,6 @@ class Board(Frozen):
     data: str
     data_fingerprint: str
     images: tuple[str, ...]
-    protocol: dict[str, object]
-    columns: tuple[Column, ...]
-    entries: tuple[Entry, ...]
+    protocol: ProtocolRecord
+    columns: tuple[BoardColumn, ...]
+    entries: tuple[BoardEntry, ...]

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 from robusteval.analysis import masking
-from robusteval.analysis.leaderboard.board import Board, Column, Entry, Score
-from robusteval.analysis.leaderboard.ranks import places
+from robusteval.analysis.leaderboard.board import ROBUST, Board, BoardColumn, BoardEntry, Score
+from robusteval.analysis.leaderboard.ranks import rank
 from robusteval.analysis.leaderboard.scores import scores
 from robusteval.analysis.results import Results
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.core.errors import UserError
-
-_SAME: dict[str, Callable[[Board], Any]] = {
-    "images": lambda b: b.data_fingerprint,
-    "protocol": lambda b: {k: v for k, v in b.protocol.items() if k != "description"},
-}
-"""What boards must share to be one."""
+from robusteval.results.manifest import ProtocolRecord
 
 
 def board_of(results: Results) -> Board:
@@ -29,7 +23,7 @@ def board_of(results: Results) -> Board:
         raise UserError(f"expected finished runs, got {results.path}, which its audit command continues")
     found = list(scores(results))
     serious = tuple(f.title for f in masking.flags(results) if f.severity == "serious")
-    entry = Entry(
+    entry = BoardEntry(
         model=manifest.model.name,
         fingerprint=manifest.model.fingerprint,
         architecture=manifest.model.arch,
@@ -43,7 +37,7 @@ def board_of(results: Results) -> Board:
         data=manifest.data.source,
         data_fingerprint=manifest.data.fingerprint,
         images=tuple(sorted(results.images["image_id"])),
-        protocol=manifest.protocol.model_dump(mode="json", exclude_none=True),
+        protocol=manifest.protocol,
         columns=tuple(column for column, _ in found),
         entries=(entry,),
     )
@@ -58,7 +52,7 @@ def joined(boards: Sequence[Board]) -> Board:
     for other in boards[1:]:
         _check(first, other)
     entries = {entry.fingerprint: entry for board in boards for entry in board.entries}
-    columns: dict[str, Column] = {}
+    columns: dict[str, BoardColumn] = {}
     for board in boards:
         columns |= {c.key: columns.get(c.key, c) for c in board.columns}
     ordered = _best_first(_named(list(entries.values())))
@@ -67,26 +61,35 @@ def joined(boards: Sequence[Board]) -> Board:
 
 
 def _check(first: Board, other: Board) -> None:
-    for what, of in _SAME.items():
-        if of(first) != of(other):
-            detail = f" ({_difference(of(first), of(other))})" if what == "protocol" else ""
-            raise UserError(
-                f"expected runs of the same {what}, got {first.entries[0].run} and {other.entries[0].run} with "
-                f"different ones{detail}; audit both with the same --data, --limit and --protocol"
-            )
+    if first.data_fingerprint != other.data_fingerprint:
+        raise _mixed(first, other, "images")
+    if difference := _difference(first.protocol, other.protocol):
+        raise _mixed(first, other, "protocol", f" ({difference})")
 
 
-def _difference(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """The first part of two protocols that is not the same: its name, its budgets, a method."""
-    key = next(k for k in (*a, *b) if a.get(k) != b.get(k))
-    x, y = (p.get(key) for p in (a, b))
+def _mixed(first: Board, other: Board, what: str, detail: str = "") -> UserError:
+    runs = f"{first.entries[0].run} and {other.entries[0].run}"
+    return UserError(
+        f"expected runs of the same {what}, got {runs} with different ones{detail}; audit both with the same --data, "
+        "--limit and --protocol"
+    )
+
+
+def _difference(first: ProtocolRecord, other: ProtocolRecord) -> str:
+    """The first part of two protocols that is not the same, but for the description: the name, the budgets, a method;
+    empty if there is none."""
+    a, b = (p.model_dump(mode="json", exclude={"description"}) for p in (first, other))
+    key = next((k for k in a if a[k] != b[k]), None)
+    if key is None:
+        return ""
+    x, y = a[key], b[key]
     if isinstance(x, list) and isinstance(y, list):
         odd = next((e for e in (*x, *y) if (e in x) != (e in y)), None)
         return f"{key}: {odd.get('name', odd) if isinstance(odd, dict) else odd}"
     return f"{key}: {json.dumps(x)} and {json.dumps(y)}"
 
 
-def _named(entries: list[Entry]) -> list[Entry]:
+def _named(entries: list[BoardEntry]) -> list[BoardEntry]:
     """Two models of one name get the beginning of their fingerprints."""
     names = [e.model for e in entries]
     return [
@@ -95,24 +98,24 @@ def _named(entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def _placed(entries: list[Entry], columns: list[Column]) -> list[Entry]:
+def _placed(entries: list[BoardEntry], columns: list[BoardColumn]) -> list[BoardEntry]:
     found: list[dict[str, Score]] = [dict(e.scores) for e in entries]
     for column in columns:
         here = [k for k, e in enumerate(entries) if column.key in e.scores and e.scores[column.key].images]
         values = [entries[k].scores[column.key].images for k in here]
-        for k, place in zip(here, places(values, column.higher_is_better), strict=True):
+        for k, place in zip(here, rank(values, column.higher_is_better), strict=True):
             update = {"rank": place.first, "rank_last": place.last}
             ties = tuple(entries[here[j]].model for j in place.ties)
             found[k][column.key] = found[k][column.key].model_copy(update=update | {"ties": ties})
     return [e.model_copy(update={"scores": s}) for e, s in zip(entries, found, strict=True)]
 
 
-def _best_first(entries: list[Entry]) -> list[Entry]:
+def _best_first(entries: list[BoardEntry]) -> list[BoardEntry]:
     """By the worst case over all budgets, by clean accuracy where there is none; then by name."""
 
-    def order(entry: Entry) -> tuple[float, float, str]:
+    def order(entry: BoardEntry) -> tuple[float, float, str]:
         robust = next((entry.scores[k].value for k in entry.scores if k == "worst_case"), None)
-        single = [s.value for k, s in entry.scores.items() if k.startswith("robust_")]
+        single = [s.value for k, s in entry.scores.items() if k.startswith(ROBUST)]
         robust = robust if robust is not None else min(single, default=0.0)
         return -robust, -entry.scores["clean"].value, entry.model
 

@@ -24,7 +24,7 @@ class Place:
     ties: tuple[int, ...]
 
 
-def paired(a: ArrayLike, b: ArrayLike) -> float:
+def sign_test(a: ArrayLike, b: ArrayLike) -> float:
     """The p-value that neither of two models is larger on more images, given their values (n,) on the same images.
 
     The exact two-sided sign test over the images where they differ: of right and wrong this is McNemar's exact test
@@ -35,7 +35,7 @@ def paired(a: ArrayLike, b: ArrayLike) -> float:
     return float(binomtest(above, above + below).pvalue) if above + below else 1.0
 
 
-def places(values: Sequence[ArrayLike], higher_is_better: bool = True, alpha: float = ALPHA) -> list[Place]:
+def rank(values: Sequence[ArrayLike], higher_is_better: bool = True, alpha: float = ALPHA) -> list[Place]:
     """The places of M models from their values (n,) on the same images; all pairs are tested together (Holm 1979).
 
     Of two that differ significantly the better is the one that is better on more of the images.
@@ -43,7 +43,7 @@ def places(values: Sequence[ArrayLike], higher_is_better: bool = True, alpha: fl
     pairs = list(itertools.combinations(range(len(values)), 2))
     better = np.zeros((len(values), len(values)), dtype=bool)
     if pairs:
-        p = [paired(values[i], values[j]) for i, j in pairs]
+        p = [sign_test(values[i], values[j]) for i, j in pairs]
         for (i, j), differ in zip(pairs, multipletests(p, alpha, method="holm")[0], strict=True):
             if differ:
                 x, y = (np.asarray(values[k], dtype=np.float64) for k in (i, j))

@@ -10,39 +10,42 @@ from numpy.typing import NDArray
 from robusteval.analysis import names, show
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import mean, mean_share, median, proportion
-from robusteval.analysis.leaderboard.board import Column, Score
+from robusteval.analysis.leaderboard.board import ROBUST, BoardColumn, Score
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import MetricRecord
 
 Values = NDArray[np.float64]
 
 
-def scores(results: Results) -> Iterator[tuple[Column, Score]]:
+def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     """Accuracies, distances, radii, noise area and cost of a run, in the order of the board's columns. Values of images
     are in the order of their ids."""
     bounds = results.bounds.sort_values("image_id", ignore_index=True)
-    yield Column(key="clean", title="Clean accuracy", kind="share"), _share(bounds["correct"].to_numpy(), Round.NEAREST)
+    yield (
+        BoardColumn(key="clean", title="Clean accuracy", kind="share"),
+        _share(bounds["correct"].to_numpy(), Round.NEAREST),
+    )
     standing = []
-    attacked = {s.norm for s in results.attacks_ran}
     for norm, budgets in results.manifest.protocol.budgets.items():
-        for budget in sorted(budgets) if attacked else ():
+        for budget in sorted(budgets) if results.attacked else ():
             left = ~within(bounds[f"upper_{norm}"], budget)
             standing.append(left)
-            title = f"Robust accuracy, {Norm(norm).symbol} {show.budget(budget)}"
+            title = f"Robust accuracy, {names.at(norm, budget)}"
             note = "at most: the share of images that no attack broke within the budget"
             yield (
-                Column(key=f"robust_{norm}_{show.budget(budget)}", title=title, kind="share", norm=norm, note=note),
+                BoardColumn(
+                    key=f"{ROBUST}{norm}_{show.budget(budget)}", title=title, kind="share", norm=norm, note=note
+                ),
                 _share(left, Round.UP),
             )
     if len(standing) > 1:
         note = "at most: the share of images that no attack broke at any of the protocol's budgets"
         yield (
-            Column(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
+            BoardColumn(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
             _share(np.all(standing, axis=0), Round.UP),
         )
-    for searched in (n for n in results.norms if n in attacked):
+    for searched in (n for n in results.norms if n in results.attacked):
         yield from _distances(bounds[f"upper_{searched}"].to_numpy(dtype=np.float64), searched)
     yield from _radii(results)
     yield from _noise(results)
@@ -61,12 +64,12 @@ def _share(hits: NDArray[np.bool_], rounding: Round) -> Score:
     )
 
 
-def _distances(far: Values, norm: str) -> Iterator[tuple[Column, Score]]:
-    title, seen = Norm(norm).symbol, np.isfinite(far)
+def _distances(far: Values, norm: Norm) -> Iterator[tuple[BoardColumn, Score]]:
+    title, seen = norm.symbol, np.isfinite(far)
     middle, average = median(far), mean(far[seen], least=0.0)
     note = "at most: the closest witness of all attacks; 0 for a misclassified image, infinite where none was found"
     yield (
-        Column(key=f"median_{norm}", title=f"Median distance, {title}", kind="upper", norm=norm, note=note),
+        BoardColumn(key=f"median_{norm}", title=f"Median distance, {title}", kind="upper", norm=norm, note=note),
         Score(
             value=middle.value,
             low=middle.low,
@@ -80,7 +83,7 @@ def _distances(far: Values, norm: str) -> Iterator[tuple[Column, Score]]:
     failures = int((~seen).sum())
     shown = show.upper(average.value, norm) if average.n else show.NONE_FOUND
     yield (
-        Column(key=f"mean_{norm}", title=f"Mean distance, {title}", kind="upper", norm=norm, note=note),
+        BoardColumn(key=f"mean_{norm}", title=f"Mean distance, {title}", kind="upper", norm=norm, note=note),
         Score(
             value=average.value if average.n else np.inf,
             low=average.low if average.n else 0.0,
@@ -91,8 +94,7 @@ def _distances(far: Values, norm: str) -> Iterator[tuple[Column, Score]]:
     )
 
 
-def _radii(results: Results) -> Iterator[tuple[Column, Score]]:
-    titles = results.titles
+def _radii(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     for entry in results.certificates_ran:
         radii, norm = results.radii(entry.name).sort_index().to_numpy(dtype=np.float64), entry.norm
         # A constant network is certified without end; its mean is no number.
@@ -100,9 +102,9 @@ def _radii(results: Results) -> Iterator[tuple[Column, Score]]:
         average = mean(finite, least=0.0)
         note = f"mean radius of {names.subject(entry.subject)}, {entry.guarantee}; 0 where nothing is covered"
         yield (
-            Column(
+            BoardColumn(
                 key=f"radius_{entry.name}",
-                title=f"Mean radius, {titles[entry.name]}",
+                title=f"Mean radius, {results.titles[entry.name]}",
                 kind="radius",
                 norm=norm,
                 note=note,
@@ -120,17 +122,19 @@ def _radii(results: Results) -> Iterator[tuple[Column, Score]]:
         )
 
 
-def _noise(results: Results) -> Iterator[tuple[Column, Score]]:
-    table, titles = results.measurements, results.titles
-    for entry in results.manifest.of(MetricRecord):
-        rows = table[(table["method"] == entry.name) & (table["quantity"] == "noise_area")].sort_values("image_id")
+def _noise(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
+    for entry in results.metrics_ran:
+        rows = results.rows("measurements", entry.name)
+        rows = rows[rows["quantity"] == "noise_area"].sort_values("image_id")
         if rows.empty:
             continue
         values = rows["value"].to_numpy(dtype=np.float64)
         area = mean_share(values)
         note = "predictions kept under noise, averaged over its standard deviations (Moments, section 4)"
         yield (
-            Column(key=f"noise_{entry.name}", title=f"Noise area, {titles[entry.name]}", kind="lower", note=note),
+            BoardColumn(
+                key=f"noise_{entry.name}", title=f"Noise area, {results.titles[entry.name]}", kind="lower", note=note
+            ),
             Score(
                 value=area.value,
                 low=area.low,
@@ -142,9 +146,9 @@ def _noise(results: Results) -> Iterator[tuple[Column, Score]]:
         )
 
 
-def _cost(results: Results) -> tuple[Column, Score]:
+def _cost(results: Results) -> tuple[BoardColumn, Score]:
     n = len(results.images)
     value = sum(s.cost.forwards + s.cost.backwards for s in results.manifest.stages) / n
     note = "evaluations of the model an image, forward and backward, of the whole audit; counted, not estimated"
-    column = Column(key="cost", title="Cost", kind="cost", higher_is_better=False, note=note)
+    column = BoardColumn(key="cost", title="Cost", kind="cost", higher_is_better=False, note=note)
     return column, Score(value=value, low=value, high=value, shown=show.count(value), interval="-")

@@ -7,7 +7,6 @@ from robusteval.analysis.masking.attacked import Attacked
 from robusteval.analysis.masking.flag import Flag
 from robusteval.analysis.masking.probe import Probe
 from robusteval.analysis.results import Results
-from robusteval.results.manifest import MetricRecord
 from robusteval.results.run import Run
 
 __all__ = ["Flag", "flags"]
@@ -23,16 +22,14 @@ def flags(run: Run | Results) -> list[Flag]:
     attack touches, count in none of them.
     """
     results = Results.of(run)
-    images = results.images
-    right = images.loc[images["correct"], "image_id"]
+    right = results.images["image_id"][results.correct]
     if right.empty:
         return []
     attacked = Attacked(results, right)
     raised = [*attacked.contests(), *attacked.ensembles(), *attacked.stalls(), *attacked.unbounded()]
-    measurements = results.measurements
-    for entry in results.manifest.of(MetricRecord):
-        if entry.done and entry.norm is not None and entry.declares(PROBED):
-            rows = measurements[(measurements["method"] == entry.name) & measurements["image_id"].isin(right)]
-            raised += [*Probe(entry.norm, rows).flags()]
+    for entry in results.metrics_ran:
+        if entry.norm is not None and entry.declares(PROBED):
+            rows = results.rows("measurements", entry.name)
+            raised += [*Probe(entry.norm, rows[rows["image_id"].isin(right)]).flags()]
     known = list(masking.SIGNS)
     return sorted(raised, key=lambda flag: (flag.severity != "serious", known.index(flag.name)))

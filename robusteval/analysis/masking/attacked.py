@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from robusteval.analysis import names, show
+from robusteval.analysis.curves import within
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.flag import Flag, Hits, flag, paired, plateau, rare
 from robusteval.analysis.results import Results
-from robusteval.core.norms import BUDGET_TOLERANCE
+from robusteval.core.norms import BALLS
 from robusteval.results.manifest import AttackRecord
 
 
@@ -20,12 +21,8 @@ class Attacked:
 
     def __init__(self, results: Results, right: pd.Series[str]) -> None:
         self.results, self.right = results, right
-        self.titles = results.titles
-        self.witnesses = results.witnesses
         self.done = results.attacks_ran
-        self.distances = {
-            e.name: results.distances_by_image(e.norm, e.name, right).to_numpy(np.float64) for e in self.done
-        }
+        self.distances = {e.name: results.distances(e.norm, e.name)[results.correct] for e in self.done}
 
     def following(self, guide: str) -> Sequence[AttackRecord]:
         """The attacks that a model's gradients, its outputs, or another model show the way (attacks/base.py)."""
@@ -34,7 +31,7 @@ class Attacked:
     def fooled(self, entries: Sequence[AttackRecord], budget: float) -> Hits:
         """Which images one of these attacks, all of one norm, fools within the budget."""
         nearest = np.min([self.distances[e.name] for e in entries], axis=0)
-        return np.asarray(nearest <= budget * (1 + BUDGET_TOLERANCE))
+        return within(nearest, budget)
 
     def places(self) -> list[tuple[str, float]]:
         """Every norm and budget of the run."""
@@ -64,7 +61,7 @@ class Attacked:
             blind = [stage.value for stage in entry.ensemble if stage.follows == "outputs"]
             rows = self.results.rows("measurements", entry.name)
             found = rows.loc[(rows["quantity"] == "stage") & rows["value"].isin(blind), "image_id"]
-            what = f"fell to the last stage of {self.titles[entry.name]} after all others had failed"
+            what = f"fell to the last stage of {self.results.titles[entry.name]} after all others had failed"
             yield from rare("square-finds-more", self.right.isin(found).to_numpy(), what)
 
     def stalls(self) -> Iterator[Flag]:
@@ -74,12 +71,12 @@ class Attacked:
                 text = plateau(self.fooled([entry], low), self.fooled([entry], high))
                 if text:
                     budgets = f"from {show.budget(low)} to {show.budget(high)}"
-                    yield flag("error-stalls", f"{self.titles[entry.name]}, {budgets}: {text}")
+                    yield flag("error-stalls", f"{self.results.titles[entry.name]}, {budgets}: {text}")
 
     def unbounded(self) -> Iterator[Flag]:
         """The images that survive every white-box attack that may turn them into anything."""
         size = float(np.prod(self.results.manifest.model.input_shape))
-        enough = {n: masking.UNBOUNDED * size**power for n, power in (("l1", 1), ("l2", 0.5), ("linf", 0))}
+        enough = {norm: masking.UNBOUNDED * size ** (1 / norm.p) for norm in BALLS}
         free = [
             e
             for e in self.following("gradients")
@@ -90,7 +87,7 @@ class Attacked:
             yield from rare("unconstrained-attack-failure", standing, f"withstand {self._list(free)}, without a limit")
 
     def _list(self, entries: Sequence[AttackRecord]) -> str:
-        return "; ".join(self.titles[e.name] for e in entries)
+        return "; ".join(self.results.titles[e.name] for e in entries)
 
 
 def _able(entries: Sequence[AttackRecord], norm: str, budget: float) -> Sequence[AttackRecord]:

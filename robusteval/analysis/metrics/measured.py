@@ -65,16 +65,16 @@ class MeasuredStage:
         return means(self.measurements, quantities)
 
     def _rows(self, name: str) -> pd.DataFrame:
-        table = self.results.table(name)
-        found: pd.DataFrame = table[(table["method"] == self.label) & np.isfinite(table["value"])]
+        rows = self.results.rows(name, self.label)
+        found: pd.DataFrame = rows[np.isfinite(rows["value"])]
         return found
 
 
 def measured_stages(results: Results, method: str) -> list[MeasuredStage]:
     """The stages of a metric that ran, in the order of the protocol."""
-    titles = results.titles
-    entries = [s for s in results.manifest.of(MetricRecord) if s.method == method and s.done]
-    return [MeasuredStage(results, s.name, titles[s.name], s) for s in entries]
+    return [
+        MeasuredStage(results, s.name, results.titles[s.name], s) for s in results.metrics_ran if s.method == method
+    ]
 
 
 def means(rows: pd.DataFrame, quantities: Collection[str]) -> pd.DataFrame:

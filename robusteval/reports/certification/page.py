@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from robusteval.analysis import names, show
-from robusteval.analysis.certification import covered, per_image
+from robusteval.analysis.certification import Covered, covered, radii_by_image
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.core.errors import UserError
 from robusteval.reports.figures.distances import coverage
 from robusteval.reports.figures.drawing import save
-from robusteval.reports.formats.grid import Grid
 from robusteval.reports.formats.page import render
+from robusteval.reports.grid import Grid
 from robusteval.reports.sections.image_table import FAR
 from robusteval.results.manifest import CertificateRecord
 from robusteval.results.run import Run, atomically
@@ -49,18 +49,18 @@ def write_certification(run: Run | Results) -> Path:
     Raises UserError if no certificate ran.
     """
     results = Results.of(run)
-    found = list(statements(results))
+    found = covered(results)
     if not found:
         raise UserError(f"expected a run with a certificate in {results.path}, got none that ran")
-    table = per_image(results)
+    table = radii_by_image(results)
     atomically(results.path / "tables" / "certification.csv", lambda path: table.to_csv(path, index=False))
     page = render(
         "certification.html",
         "certification.js",
         manifest=results.manifest,
-        statements=found,
+        statements=[state(certificate) for certificate in found],
         not_guaranteed=NOT_GUARANTEED,
-        shares=shares(results),
+        shares=share_grid(found),
         figures=[(plot, save(plot, results.path / "figures")) for plot in coverage(results)],
         headings=["Name", "Class", "Predicted", *(s.title for s in found)],
         images=_rows(results, table),
@@ -72,15 +72,14 @@ def write_certification(run: Run | Results) -> Path:
     return path
 
 
-def statements(results: Results) -> Iterator[Statement]:
-    """What each certificate that ran says, in the order of the protocol."""
-    for found in covered(results):
-        share, record = found.above_zero, found.record
-        covers = f"{share.count:,} of {share.n:,} images have a radius above 0"
-        if found.median is not None:
-            covers += f"; their median radius is {show.lower(found.median, record.norm)}"
-        says, leaves_open = _words(record, record.norm.symbol)
-        yield Statement(found.title, record.guarantee, says, leaves_open, f"{covers}.")
+def state(found: Covered) -> Statement:
+    """What one certificate says."""
+    share, record = found.above_zero, found.record
+    covers = f"{share.count:,} of {share.n:,} images have a radius above 0"
+    if found.median is not None:
+        covers += f"; their median radius is {show.lower(found.median, record.norm)}"
+    says, leaves_open = _words(record, record.norm.symbol)
+    return Statement(found.title, record.guarantee, says, leaves_open, f"{covers}.")
 
 
 def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
@@ -109,10 +108,10 @@ def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
             )
 
 
-def shares(results: Results) -> Grid:
+def share_grid(certificates: Sequence[Covered]) -> Grid:
     """Certified accuracy: images classified correctly with at least each radius, for each certificate."""
     rows = []
-    for found in covered(results):
+    for found in certificates:
         record = found.record
         for radius, share in found.at_budgets:
             shown = [show.percent(share.value, Round.DOWN), show.percents(share.low, share.high)]

@@ -13,7 +13,7 @@ from robusteval.analysis.show import fixed, percent
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

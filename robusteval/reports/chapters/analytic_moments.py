@@ -13,7 +13,7 @@ from robusteval.analysis.metrics.moments import AGREES, agreements
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, DASHES, MARKERS, Plot, legend, legend_height, share_axis
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

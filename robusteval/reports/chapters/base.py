@@ -8,7 +8,7 @@ from typing import Any
 
 from robusteval.analysis.results import Results
 from robusteval.reports.figures.drawing import Plot
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 
 def nothing(results: Results) -> list[Any]:

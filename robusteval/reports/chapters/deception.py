@@ -15,7 +15,7 @@ from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import read_closest
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.results.manifest import CLEAN
 from robusteval.results.run import Arrays
 

@@ -14,7 +14,7 @@ from robusteval.analysis.results import Results
 from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.results.manifest import MetricRecord
 
 ROWS = 60

@@ -14,7 +14,7 @@ from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import FAINT, Plot, legend, legend_height, style
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.results.manifest import CLEAN
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters.base import Chapter, nothing
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 BALLS = ("l1", "l2", "linf")
 

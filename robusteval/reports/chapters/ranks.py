@@ -9,7 +9,7 @@ import pandas as pd
 
 from robusteval.analysis import show
 from robusteval.reports.figures.drawing import COLOURS, DASHES
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

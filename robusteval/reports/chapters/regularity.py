@@ -14,7 +14,7 @@ from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

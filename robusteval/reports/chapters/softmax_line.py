@@ -12,7 +12,7 @@ from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import FAINT, Plot, legend_height, share_axis, style
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

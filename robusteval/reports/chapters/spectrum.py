@@ -9,7 +9,7 @@ from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.chapters.ranks import curves, table
 from robusteval.reports.figures.drawing import Plot, legend
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from robusteval.reports.chapters.activation_maximization import left_out
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 
 def plots(results: Results) -> list[Plot]:

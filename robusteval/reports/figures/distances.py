@@ -11,7 +11,7 @@ import pandas as pd
 from robusteval.analysis import names
 from robusteval.analysis.coverage import certified_accuracy
 from robusteval.analysis.curves import curve
-from robusteval.analysis.distances import norms
+from robusteval.analysis.distances import reached_norms
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters import chapters_of
@@ -42,7 +42,7 @@ def plots(results: Results) -> dict[str, list[Plot]]:
     """Every figure that the run has data for, by the section of the report that it belongs to."""
     found = {
         "brackets": brackets(results),
-        "curves": [_curve(results, norm) for norm in norms(results)],
+        "curves": [_curve(results, norm) for norm in reached_norms(results)],
         "certificates": [*coverage(results), *fit_figures.fits(results)],
     }
     return found | {chapter.method: chapter.plots(results) for chapter in chapters_of(results)}

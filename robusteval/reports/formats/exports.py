@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from typing import Any
@@ -9,8 +11,7 @@ from typing import Any
 from robusteval.analysis import distances
 from robusteval.analysis.headline import headline_of
 from robusteval.reports.formats import latex
-from robusteval.reports.formats.grid import csv_text
-from robusteval.reports.sections import verdict
+from robusteval.reports.grid import Grid
 from robusteval.reports.sections.contents import Contents
 
 VERSION = 1
@@ -26,13 +27,20 @@ def exports(report: Contents) -> dict[str, str]:
         for grid in section.grids:
             found[f"tables/{prefix}{grid.key}.csv"] = csv_text(grid)
             found[f"tables/{prefix}{grid.key}.tex"] = latex.table(grid)
-    found["tables/distances.csv"] = distances.frame(distances.reaches(report.results)).to_csv(index=False)
+    found["tables/distances.csv"] = distances.frame(report.distances.reaches).to_csv(index=False)
     return found
 
 
+def csv_text(grid: Grid) -> str:
+    """Headings and rows, as shown."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([grid.headings, *grid.rows])
+    return text.getvalue()
+
+
 def as_json(report: Contents) -> dict[str, Any]:
-    """The headline in full precision and as shown (null is infinity: no witness found), what to know before believing
-    it, and every table as shown."""
+    """The headline in full precision and as shown (null is infinity: no witness found), what qualifies it,
+    and every table as shown."""
     results, summary = report.results, report.summary
     return {
         "format": "robusteval report",
@@ -42,13 +50,13 @@ def as_json(report: Contents) -> dict[str, Any]:
         "data": summary.data,
         "data_fingerprint": results.manifest.data.fingerprint,
         "protocol": summary.protocol,
-        "verdict": verdict.verdict(summary),
+        "verdict": report.verdict,
         "headline": [
             {key: None if isinstance(v, float) and math.isinf(v) else v for key, v in vars(line).items()}
             for line in headline_of(summary)
         ],
         "masking": [vars(flag) for flag in summary.flags],
-        "notes": verdict.notes(summary),
+        "notes": report.notes,
         "tables": [
             {"section": s.title, "title": g.title, "headings": g.headings, "rows": g.rows, "note": g.note}
             for s in report.sections

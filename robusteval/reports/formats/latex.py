@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

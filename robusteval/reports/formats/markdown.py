@@ -6,34 +6,38 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-from robusteval.reports.formats.grid import Grid
-from robusteval.reports.sections import provenance, verdict
+from robusteval.reports.grid import Grid
 from robusteval.reports.sections.contents import Contents
 
 
 def as_markdown(report: Contents) -> str:
     """The report without its figures. Names are escaped: no HTML, no markup."""
-    results, summary = report.results, report.summary
+    command, summary = report.results.manifest.command, report.summary
     top, *sections = report.sections
     parts = [
         f"# Robustness of {escaped(summary.model)}",
-        escaped(verdict.verdict(summary)),
+        escaped(report.verdict),
         *(
             f"> **{escaped(f.title)}.** {escaped(f.evidence)} {escaped(f.threshold)} {escaped(f.mitigation)}"
             for f in summary.flags
         ),
-        *(f"> {escaped(note)}" for note in verdict.notes(summary)),
-        *tables(top.grids),
-        "\n".join(f"- {escaped(text)}" for text in verdict.reading(summary)),
-        *(part for s in sections if s.grids for part in (f"## {escaped(s.title)}", escaped(s.note), *tables(s.grids))),
+        *(f"> {escaped(note)}" for note in report.notes),
+        *titled_tables(top.grids),
+        "\n".join(f"- {escaped(text)}" for text in report.reading),
+        *(
+            part
+            for s in sections
+            if s.grids
+            for part in (f"## {escaped(s.title)}", escaped(s.note), *titled_tables(s.grids))
+        ),
         "## How it was made",
-        "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in provenance.facts(results)),
-        fenced(shlex.join(results.manifest.command)) if results.manifest.command else "",
+        "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in report.facts),
+        fenced(shlex.join(command)) if command else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def tables(grids: Sequence[Grid]) -> Iterator[str]:
+def titled_tables(grids: Sequence[Grid]) -> Iterator[str]:
     """Each with its title above and its note below."""
     for grid in grids:
         yield f"### {escaped(grid.title)}"

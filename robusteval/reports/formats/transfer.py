@@ -15,7 +15,7 @@ from robusteval.core.norms import Norm
 from robusteval.results.run import Run, atomically
 
 
-def as_markdown(matrix: pd.DataFrame) -> str:
+def matrix_as_markdown(matrix: pd.DataFrame) -> str:
     """One table for each attack and budget: sources in rows, targets in columns."""
     parts = ["# Transfer matrix", "", "Accuracy of each target (column) under attacks made on each source (row)."]
     for (attack, norm, budget), rows in matrix.groupby(["attack", "norm", "budget"], sort=False):
@@ -38,6 +38,6 @@ def write_transfer_matrix(runs: Sequence[Run | Results], folder: Path) -> Path |
     if matrix.empty:
         return None
     atomically(folder / "transfer.csv", lambda temporary: matrix.to_csv(temporary, index=False))
-    text = as_markdown(matrix)
+    text = matrix_as_markdown(matrix)
     atomically(folder / "transfer.md", lambda temporary: temporary.write_text(text))
     return folder / "transfer.md"

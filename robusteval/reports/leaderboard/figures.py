@@ -1,4 +1,4 @@
-"""The images of a board: accuracy curves of all models, and clean against robust accuracy."""
+"""The figures of a board: accuracy curves of all models, and clean against robust accuracy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from robusteval.analysis import names
 from robusteval.analysis.curves import curve
-from robusteval.analysis.leaderboard.board import Board, Column
+from robusteval.analysis.leaderboard.board import Board, BoardColumn
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.drawing import COLOURS, FAINT, MARKERS, Plot, legend, legend_height, share_axis, style
 
@@ -23,17 +23,16 @@ BANDS = 5
 
 
 def plots(board: Board) -> list[Plot]:
-    budgets: dict[str, list[float]] = board.protocol["budgets"]  # type: ignore[assignment]
-    far = [c for c in board.columns if c.key.startswith("median_")]
-    ranked = [c for c in board.columns if c.key == "worst_case" or c.key.startswith("robust_")]
+    far = {c.norm: c for c in board.columns if c.norm and c.key.startswith("median_")}
+    ranked = [c for c in board.columns if c.key == "worst_case" or c.budget]
     return [
-        *(_curves(board, c, max(budgets.get(str(c.norm), []), default=0.0)) for c in far),
+        *(_curves(board, column, norm) for norm, column in far.items()),
         *([_trade_offs(board, ranked)] if ranked and len(board.entries) > 1 else []),
     ]
 
 
-def _curves(board: Board, column: Column, budget: float) -> Plot:
-    norm = str(column.norm)
+def _curves(board: Board, column: BoardColumn, norm: Norm) -> Plot:
+    budget = max(board.protocol.budgets.get(norm, ()), default=0.0)
     lines = {e.model: curve(e.scores[column.key].images) for e in board.entries if column.key in e.scores}
     reached = np.concatenate([line["budget"] for line in lines.values()])
     end = max(1.5 * budget, 1.1 * float(np.quantile(reached, 0.9)), 1e-9)
@@ -56,11 +55,11 @@ def _curves(board: Board, column: Column, budget: float) -> Plot:
         "of all attacks."
     )
     data = data.rename(columns={"budget": "distance"})[["model", "distance", "share", "low", "high"]]
-    title = f"Accuracy against distance, {Norm(norm).symbol}"
+    title = f"Accuracy against distance, {norm.symbol}"
     return Plot(f"curves-{norm}", title, caption, data, draw, 2.9 + legend_height(lines))
 
 
-def _trade_offs(board: Board, columns: list[Column]) -> Plot:
+def _trade_offs(board: Board, columns: list[BoardColumn]) -> Plot:
     rows = [
         {"model": e.model, "against": c.title}
         | {f"clean_{k}": getattr(e.scores["clean"], k) for k in ("value", "low", "high")}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from robusteval.analysis import names, show
-from robusteval.analysis.leaderboard.board import Board, Column, Score
+from robusteval.analysis.leaderboard.board import Board, BoardColumn, Score
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Accuracy": ("share",),
@@ -24,7 +24,7 @@ NOTE = (
 )
 
 
-def groups(board: Board) -> dict[str, list[Column]]:
+def groups(board: Board) -> dict[str, list[BoardColumn]]:
     """The columns of each group that has any."""
     found = {title: [c for c in board.columns if c.kind in kinds] for title, kinds in GROUPS.items()}
     return {title: columns for title, columns in found.items() if columns}

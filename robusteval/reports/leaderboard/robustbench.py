@@ -8,37 +8,36 @@ from __future__ import annotations
 from typing import Any
 
 from robusteval.analysis import show
-from robusteval.analysis.leaderboard.board import Board, Entry
+from robusteval.analysis.leaderboard.board import Board, BoardEntry
 from robusteval.analysis.show import Round
+from robusteval.core.norms import Norm
 
-THREATS = {"linf": "Linf", "l2": "L2"}
+THREATS = (Norm.LINF, Norm.L2)
 """The norms that RobustBench ranks."""
 UNKNOWN = {"link": None, "authors": None, "additional_data": None, "venue": None}
 """What no audit knows; the submitter fills it in."""
 
 
-def exports(board: Board, entry: Entry) -> dict[str, dict[str, Any]]:
+def submissions(board: Board, entry: BoardEntry) -> dict[str, dict[str, Any]]:
     """One JSON a threat model and budget, by "<norm>-<budget>": robust accuracy under all attacks of the protocol,
     rounded up. `footnote` says with which; RobustBench itself runs AutoAttack on the whole test set again."""
     found = {}
     for column in board.columns:
-        if column.key not in entry.scores or column.norm not in THREATS or not column.key.startswith("robust_"):
+        eps, norm = column.budget, column.norm
+        if eps is None or norm not in THREATS or column.key not in entry.scores:
             continue
-        eps = column.key.rsplit("_", 1)[1]
-        robust = show.fixed(entry.scores[column.key].value * 100, 2, Round.UP)
-        found[f"{THREATS[column.norm]}-{eps.replace('/', '_')}"] = {
+        robust = show.percentage(entry.scores[column.key].value, 2, Round.UP)
+        found[f"{norm.symbol}-{eps.replace('/', '_')}"] = {
             **UNKNOWN,
             "name": entry.model,
             "number_forward_passes": 1,
             "dataset": board.data,
             "architecture": entry.architecture,
             "eps": eps,
-            "clean_acc": show.fixed(entry.scores["clean"].value * 100, 2),
+            "clean_acc": show.percentage(entry.scores["clean"].value, 2),
             "reported": robust,
             "autoattack_acc": robust,
-            "footnote": (
-                f"robusteval {board.robusteval}, protocol {board.protocol['name']}, {len(board.images):,} images"
-            ),
+            "footnote": f"robusteval {board.robusteval}, protocol {board.protocol.name}, {len(board.images):,} images",
             "unreliable": bool(entry.flags),
         }
     return found

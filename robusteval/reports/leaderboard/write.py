@@ -10,13 +10,13 @@ import pandas as pd
 from pydantic import ValidationError
 
 from robusteval.analysis.leaderboard.board import Board
-from robusteval.core.errors import UserError
+from robusteval.core.errors import UserError, explain
 from robusteval.reports.figures.drawing import Plot, save
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
 from robusteval.reports.leaderboard.figures import plots
 from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, transfer
-from robusteval.reports.leaderboard.robustbench import exports
+from robusteval.reports.leaderboard.robustbench import submissions
 from robusteval.results.run import atomically
 
 FILE = "leaderboard.json"
@@ -30,8 +30,8 @@ def read_board(path: Path) -> Board:
     except OSError as error:
         raise UserError(f"expected a leaderboard to add to in {path}, got: {error.strerror}") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[1] if isinstance(error, ValidationError) else str(error)
-        raise UserError(f"expected a leaderboard of robusteval in {path}, got another file (at {first})") from error
+        why = explain(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"expected a leaderboard of robusteval in {path}, got another file: {why}") from error
 
 
 def write_board(board: Board, folder: Path | str) -> Path:
@@ -42,13 +42,13 @@ def write_board(board: Board, folder: Path | str) -> Path:
         FILE: board.model_dump_json(indent=1),
         "leaderboard.schema.json": json.dumps(Board.model_json_schema(mode="serialization"), indent=1),
         "leaderboard.csv": as_frame(board).to_csv(index=False),
-        "leaderboard.md": as_markdown(board),
+        "leaderboard.md": board_as_markdown(board),
         "leaderboard.tex": "\n".join(latex.table(grid) for grid in (*grids(board), *transfer(board))),
         "leaderboard.html": _html(board, drawn),
     }
     for entry in board.entries:
         model = re.sub(r"[^A-Za-z0-9._-]", "_", entry.model)
-        for threat, export in exports(board, entry).items():
+        for threat, export in submissions(board, entry).items():
             texts[f"robustbench/{threat}/{model}.json"] = json.dumps(export, indent=2)
     for name, text in texts.items():
         atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
@@ -79,7 +79,7 @@ def as_frame(board: Board) -> pd.DataFrame:
     ).astype({"place": "Int64", "place_last": "Int64"})
 
 
-def as_markdown(board: Board) -> str:
+def board_as_markdown(board: Board) -> str:
     parts = [
         "# Leaderboard",
         markdown.escaped(_subject(board)),
@@ -97,7 +97,7 @@ def as_markdown(board: Board) -> str:
 
 def _subject(board: Board) -> str:
     models = f"{len(board.entries)} models" if len(board.entries) > 1 else "One model"
-    return f"{models} on {len(board.images):,} images of {board.data}, protocol {board.protocol['name']}."
+    return f"{models} on {len(board.images):,} images of {board.data}, protocol {board.protocol.name}."
 
 
 def _html(board: Board, drawn: list[tuple[Plot, str]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.results import Results
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
 from robusteval.results.run import Run
 

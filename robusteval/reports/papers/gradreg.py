@@ -9,7 +9,7 @@ import numpy as np
 from robusteval.analysis import show
 from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.show import Round
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import NONE, counted, percent
 
 LINF = (2 / 255, 8 / 255)

@@ -8,7 +8,7 @@ from robusteval.analysis import show
 from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.intervals import mean_share, proportion
 from robusteval.analysis.show import Round
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import NONE, counted, percent
 
 ATTACKS = {"PGD": "pgd", "LBF": "lbfgs", "GSM": "fgsm", "AGA": "gaussian", "AUA": "uniform", "DF2": "deepfool"}

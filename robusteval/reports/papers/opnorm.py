@@ -10,7 +10,7 @@ from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters.operator_norm import BALLS, quantities
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import percent
 from robusteval.results.manifest import AttackRecord
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.curves import area, curve
 from robusteval.analysis.show import Round, fixed
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import NONE, counted, percent
 from robusteval.results.manifest import AttackRecord
 

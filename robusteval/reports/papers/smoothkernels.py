@@ -12,7 +12,7 @@ from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.metrics.kernels import layers
 from robusteval.analysis.show import Round, budget, fixed, significant
 from robusteval.core.norms import Norm
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import NONE, fraction
 
 ATTACKS = {

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from robusteval.analysis import names, show
-from robusteval.analysis.distances import Reach, measured, norms, stage_wins, wins
+from robusteval.analysis.distances import DistanceSummary, Reach
 from robusteval.analysis.intervals import Mean
-from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
 from robusteval.core.norms import Norm
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 COLUMNS = 6
 """Of more budgets a table shows only so many; curves have them all."""
 
 
-def attacks(summary: Summary) -> list[Grid]:
+def attack_grids(summary: Summary) -> list[Grid]:
     """Per norm: what each attack achieved at each budget, and what that took."""
     found = []
     for norm in summary.norms:
@@ -43,15 +44,16 @@ def _some(budgets: list[float], first: set[float]) -> list[float]:
     return sorted({*first.intersection(budgets), *(rest[i] for i in even)})
 
 
-def distances(results: Results, found: list[Reach]) -> list[Grid]:
+def distance_grids(found: DistanceSummary) -> list[Grid]:
     """How far the attacks had to go, per norm; the areas under their curves; who came closest; what else they
     measured."""
-    grids = [*(_minimum(n, found) for n in norms(results)), *(_averaged(n, found) for n in norms(results))]
-    grids += [_wins(results), _stages(results), _measured(results)]
+    norms = list(dict.fromkeys(r.norm for r in found.reaches))
+    grids = [*(_minimum(n, found.reaches) for n in norms), *(_averaged(n, found.reaches) for n in norms)]
+    grids += [_wins(found), _stages(found), _measured(found)]
     return [g for g in grids if g.rows]
 
 
-def _minimum(norm: str, found: list[Reach]) -> Grid:
+def _minimum(norm: str, found: Sequence[Reach]) -> Grid:
     rows = [r for r in found if r.norm == norm and r.own]
     headings = ["Attack", "not found", "mean of found", "95 % interval", "median", "95 % interval"]
     headings += {"l2": ["mean square", "relative"], "linf": ["relative"]}.get(norm, [])
@@ -84,7 +86,7 @@ def _mean(mean: Mean, norm: str) -> list[str]:
     return [show.upper(mean.value, norm), interval]
 
 
-def _averaged(norm: str, found: list[Reach]) -> Grid:
+def _averaged(norm: str, found: Sequence[Reach]) -> Grid:
     rows = [r for r in found if r.norm == norm and r.own and r.areas]
     limits = [limit for limit, _ in rows[0].areas] if rows else []
     headings = ["Attack", *(h for x in limits for h in (f"over [0, {show.budget(x)}]", "95 % interval"))]
@@ -101,23 +103,23 @@ def _averaged(norm: str, found: list[Reach]) -> Grid:
     return Grid(f"Averaged accuracy in {Norm(norm).symbol}", headings, cells, note=note)
 
 
-def _wins(results: Results) -> Grid:
-    counts = wins(results)
+def _wins(found: DistanceSummary) -> Grid:
+    counts = found.wins
     rows = [[title, *(f"{n:,}" for n in row)] for title, row in zip(counts.index, counts.to_numpy(), strict=True)]
     headings = ["Attack", *(f"closest in {Norm(n).symbol}" for n in counts.columns)]
     note = "Images on which each attack found the closest witness of all, the first of equals."
     return Grid("Closest witness of each image", headings, rows if len(counts.columns) else [], note=note)
 
 
-def _stages(results: Results) -> Grid:
-    rows = [[title, stage, f"{images:,}"] for title, stage, images in stage_wins(results)]
+def _stages(found: DistanceSummary) -> Grid:
+    rows = [[title, stage, f"{images:,}"] for title, stage, images in found.stage_wins]
     return Grid("What broke the images inside an ensemble", ["Attack", "stage", "images"], rows, text=2)
 
 
-def _measured(results: Results) -> Grid:
+def _measured(found: DistanceSummary) -> Grid:
     rows = [
         [title, quantity, show.significant(at), f"{n:,}", show.significant(mean), show.significant(middle)]
-        for title, quantity, at, n, mean, middle in measured(results)
+        for title, quantity, at, n, mean, middle in found.measurements
     ]
     headings = ["Attack", "quantity", "at", "images", "mean", "median"]
     return Grid("What attacks measured beside distances", headings, rows, text=2)

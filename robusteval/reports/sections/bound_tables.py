@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from robusteval.analysis import names, show
-from robusteval.analysis.fits import states_of_fits
-from robusteval.analysis.intervals import median
-from robusteval.analysis.results import Results
+from robusteval.analysis.certification import Spread
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 
-def certificates(results: Results) -> list[Grid]:
+def radius_grids(certificates: Sequence[Spread]) -> list[Grid]:
     """Each certificate: what it speaks of, how far it can be trusted, its radii, the state of its fits."""
-    titles, rows = results.titles, []
-    for entry in results.certificates_ran:
-        own = results.rows("certificates", entry.name)
-        if not len(own):
-            continue
-        radius, norm = median(own["radius"]), entry.norm
-        doubt = f"alpha {entry.alpha:g}" if entry.alpha is not None else ""
+    rows = []
+    for spread in certificates:
+        record, radius, norm = spread.record, spread.median, spread.record.norm
+        doubt = f", alpha {record.alpha:g}" if record.alpha is not None else ""
         rows.append(
             [
-                titles[entry.name],
-                names.subject(entry.subject),
-                f"{entry.guarantee}, {doubt}" if doubt else entry.guarantee,
-                "; ".join(states_of_fits(results, entry)) or "-",
+                spread.title,
+                names.subject(record.subject),
+                f"{record.guarantee}{doubt}",
+                "; ".join(spread.fits) or "-",
                 show.lower(radius.value, norm),
                 f"{show.lower(radius.low, norm)} to {show.upper(radius.high, norm)}",
-                show.percent(float((own["radius"] > 0).mean()), Round.DOWN),
+                show.percent(spread.above_zero, Round.DOWN),
             ]
         )
     headings = ["Lower bound", "speaks of", "guarantee", "fit", "median radius", "95 % interval", "radius above 0"]
     return [Grid("Radii of the lower bounds", headings, rows, text=4)] if rows else []
 
 
-def calibration(summary: Summary) -> list[Grid]:
+def calibration_grids(summary: Summary) -> list[Grid]:
     """How often estimates exceed a witness, before and after they were calibrated."""
     rows = [
         [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robusteval.analysis import distances
+from robusteval.analysis.certification import spreads
+from robusteval.analysis.distances import DistanceSummary, summarise_distances
 from robusteval.analysis.results import Results
 from robusteval.analysis.summary import Summary, summarise
 from robusteval.reports import papers
@@ -13,9 +14,9 @@ from robusteval.reports.chapters import chapters_of
 from robusteval.reports.figures.distances import plots
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.standing import standing_plot
-from robusteval.reports.formats.grid import Grid
-from robusteval.reports.sections import attack_tables, bound_tables
-from robusteval.reports.sections.costs import cost_table
+from robusteval.reports.grid import Grid
+from robusteval.reports.sections import attack_tables, bound_tables, provenance, verdict
+from robusteval.reports.sections.costs import cost_grid
 from robusteval.reports.sections.headline import headline_grid
 
 IMAGES = "table"
@@ -33,28 +34,45 @@ class Section:
 
 @dataclass(frozen=True)
 class Contents:
-    """A finished run, its numbers, and the sections that have anything in them: first the verdict, last the cost."""
+    """A finished run, its numbers, what is said of them in words (sections/verdict.py, provenance.py), and the sections
+    that have anything in them: first the verdict, last the cost."""
 
     results: Results
     summary: Summary
+    distances: DistanceSummary
+    verdict: str
+    notes: Sequence[str]
+    reading: Sequence[str]
+    facts: Sequence[tuple[str, str]]
     sections: Sequence[Section]
 
 
 def contents(results: Results) -> Contents:
     """All that a report says, before it takes a form."""
-    summary = summarise(results)
+    summary, distances = summarise(results), summarise_distances(results)
     drawn, published = plots(results), papers.paper_tables([results])
-    attacks, bounds = attack_tables.attacks(summary), bound_tables.certificates(results)
+    attacks, bounds = attack_tables.attack_grids(summary), bound_tables.radius_grids(spreads(results))
     fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
     found = [
         Section("verdict", "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
         Section("brackets", "Brackets", drawn["brackets"]),
         Section("curves", "Attacks", drawn["curves"], attacks, fooled if attacks else ""),
         Section(IMAGES, "Images"),
-        Section("distances", "Distances", (), attack_tables.distances(results, distances.reaches(results))),
-        Section("certificates", "Lower bounds", drawn["certificates"], [*bounds, *bound_tables.calibration(summary)]),
+        Section("distances", "Distances", (), attack_tables.distance_grids(distances)),
+        Section(
+            "certificates", "Lower bounds", drawn["certificates"], [*bounds, *bound_tables.calibration_grids(summary)]
+        ),
         *(Section(c.method, c.title, drawn[c.method], c.grids(results)) for c in chapters_of(results)),
         Section("paper", papers.title(results) if published else "", (), published),
-        Section("cost", "Cost", (), [cost_table(summary.costs, summary.n)]),
+        Section("cost", "Cost", (), [cost_grid(summary.costs)]),
     ]
-    return Contents(results, summary, [s for s in found if s.plots or s.grids or s.key == IMAGES])
+    return Contents(
+        results,
+        summary,
+        distances,
+        verdict.verdict(summary),
+        verdict.notes(summary),
+        verdict.reading(summary),
+        provenance.facts(results),
+        [s for s in found if s.plots or s.grids or s.key == IMAGES],
+    )

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 
 from robusteval.analysis import show
 from robusteval.analysis.costs import StageCost
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 
-def cost_table(stages: Sequence[StageCost], n: int) -> Grid:
-    """What each stage that ran took, an image of n."""
-    total = sum(c.seconds for c in stages) or 1.0
+def cost_grid(stages: Sequence[StageCost]) -> Grid:
+    """What each stage that ran took."""
     rows = [
         [
             c.title,
             c.kind,
-            show.count(c.forwards / n),
-            show.count(c.backwards / n),
+            show.count(c.forwards),
+            show.count(c.backwards),
             show.seconds(c.seconds),
-            show.percent(c.seconds / total),
+            show.percent(c.share_of_time),
             "-" if c.outside is None else show.percent(c.outside),
         ]
         for c in stages

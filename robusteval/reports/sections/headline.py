@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robusteval.analysis.headline import headline_of
 from robusteval.analysis.summary import Summary
-from robusteval.reports.formats.grid import Grid
+from robusteval.reports.grid import Grid
 
 
 def headline_grid(summary: Summary) -> Grid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -10,32 +11,35 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from robusteval.analysis import names, show
+from robusteval.analysis.brackets import NormBounds, bounds_by_norm
 from robusteval.analysis.results import Results
+from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.thumbnails import Thumbnails, main_norm, thumbnails
-from robusteval.results.bracket import HOLDS_IN
-from robusteval.results.manifest import AttackRecord, CertificateRecord
+from robusteval.results.manifest import CLEAN
 
 Cell = tuple[str, str | float]
 """What is shown (safe HTML), and what is sorted and searched by."""
-BEST = {"proof": "Proven", "confidence": "Smoothed model certified"}
-"""The kinds of lower bounds of which the table shows the largest only, and what it is called."""
-IMAGE_COLUMNS = ("Image", "Witness", "Added")
+Bounds = dict[Any, Any]
+"""A row of the table of bounds."""
+BEST = {Guarantee.PROOF: "Proven", Guarantee.CONFIDENCE: "Smoothed model certified"}
+"""What the largest lower bound of a kind is called."""
 FAR = 1e300
 """Sorts as infinity, which JSON does not have."""
 
 
 @dataclass(frozen=True)
-class Column:
+class ImageColumn:
     title: str
     group: str
     kind: str
     """image, text or number."""
+    cell: Callable[[Bounds], Cell]
 
 
 @dataclass(frozen=True)
 class ImageTable:
-    columns: list[Column]
+    columns: list[ImageColumn]
     rows: list[list[Cell]]
     thumbs: list[tuple[str, str, str]]
     """Of each row, as data URIs: drawn only while the row is looked at."""
@@ -68,71 +72,72 @@ class ImageTable:
 def image_table(results: Results) -> ImageTable:
     """One row an image: images, classes, and per norm what is proven and the estimates of the model itself, the upper
     bound and the attack that found it, and what is certified with confidence of the smoothed model."""
-    bounds, titles, classes = results.bounds, results.titles, results.classes
-    norm = main_norm(results.manifest.protocol.budgets, results.witnesses)
-    thumbs = thumbnails(results, norm)
-    lowers, best = _estimates(results), {n: [kind for kind in BEST if _holds(results, kind, n)] for n in Norm}
-    order = [
-        norm,
-        *(n for n in map(Norm, results.norms) if n != norm and (lowers[n] or best[n] or _attacked(results, n))),
-    ]
-    columns = [Column(title, "", "image") for title in IMAGE_COLUMNS]
-    columns += [Column("Name", "", "text"), Column("Class", "", "text"), Column("Predicted", "", "text")]
-    for n in order:
-        for kind in best[n]:
-            columns += [Column(BEST[kind], Norm(n).symbol, "number"), Column("by", Norm(n).symbol, "text")]
-        columns += [Column("Witness at", Norm(n).symbol, "number"), Column("Found by", Norm(n).symbol, "text")]
-        columns += [Column(names.bare(titles[s], n), Norm(n).symbol, "number") for s in lowers[n]]
-    columns.append(Column("Contradictions", "", "text"))
-
+    norm, classes = main_norm(results.manifest.protocol.budgets, results.witnesses), results.classes
+    thumbs, columns = thumbnails(results, norm), list(_columns(results, norm))
     rows, shown, facts = [], [], []
-    for bound in bounds.to_dict("records"):
-        own = thumbs.get(bound["image_id"], Thumbnails())
+    for bounds in results.bounds.to_dict("records"):
+        own = thumbs.get(bounds["image_id"], Thumbnails())
         shown.append((own.image, own.witness, own.perturbation))
-        row: list[Cell] = [("", "")] * len(IMAGE_COLUMNS)
-        row += [_opens(bound["image_id"]), _text(classes[bound["label"]]), _prediction(bound, classes)]
-        by = {}
-        for n in order:
-            for kind in best[n]:
-                radius, source = bound[f"{kind}_{n}"], bound[f"{kind}_{n}_method"]
-                row += [_number(radius, show.lower(radius, n)), _text(names.bare(titles.get(source, source), n))]
-            method = bound[f"upper_{n}_method"]
-            by[n] = names.CLEAN if method == "clean" else names.bare(titles.get(method, method), n)
-            row += [_number(bound[f"upper_{n}"], show.upper(bound[f"upper_{n}"], n)), _text(by[n])]
-            row += [_number(bound[f"lower_{s}"], show.lower(bound[f"lower_{s}"], n)) for s in lowers[n]]
-        against = [titles.get(m, m) for m in bound["contradictions"].split("; ") if m]
-        row.append(_text("; ".join(against)))
-        rows.append(row)
+        rows.append([column.cell(bounds) for column in columns])
         facts.append(
             {
-                "label": classes[bound["label"]],
-                "by": by[norm],
-                "wrong": not bound["correct"],
-                "standing": math.isinf(bound[f"upper_{norm}"]),
-                "contradiction": bool(against),
+                "label": classes[bounds["label"]],
+                "by": _found_by(bounds, norm, results.titles),
+                "wrong": not bounds["correct"],
+                "standing": math.isinf(bounds[f"upper_{norm}"]),
+                "contradiction": bool(bounds["contradictions"]),
             }
         )
     present = sorted({f["label"] for f in facts}, key=classes.index)
-    return ImageTable(columns, rows, shown, facts, present, sorted({f["by"] for f in facts} - {""}), Norm(norm).symbol)
+    return ImageTable(columns, rows, shown, facts, present, sorted({f["by"] for f in facts} - {""}), norm.symbol)
 
 
-def _estimates(results: Results) -> dict[str, list[str]]:
-    """By norm, the estimates that speak of the model itself."""
-    done = [s for s in _certificates(results, "estimate") if s.subject == "f"]
-    return {n: [s.name for s in done if s.norm == n] for n in Norm}
+def _columns(results: Results, norm: Norm) -> Iterator[ImageColumn]:
+    titles, classes = results.titles, results.classes
+    for title in ("Image", "Witness", "Added"):
+        yield ImageColumn(title, "", "image", lambda bounds: ("", ""))
+    yield ImageColumn("Name", "", "text", lambda bounds: _opens(bounds["image_id"]))
+    yield ImageColumn("Class", "", "text", lambda bounds: _text(classes[bounds["label"]]))
+    yield ImageColumn("Predicted", "", "text", lambda bounds: _prediction(bounds, classes))
+    for own in bounds_by_norm(results, norm):
+        yield from _columns_of(own, titles)
+    yield ImageColumn("Contradictions", "", "text", lambda bounds: _text(_against(bounds, titles)))
 
 
-def _holds(results: Results, kind: str, norm: str) -> bool:
-    """Whether the run has lower bounds of a kind that hold in a norm."""
-    return any(s.norm in HOLDS_IN.get(norm, ()) for s in _certificates(results, kind))
+def _columns_of(own: NormBounds, titles: dict[str, str]) -> Iterator[ImageColumn]:
+    """The columns of one norm."""
+    norm, group = own.norm, own.norm.symbol
+
+    def lower(key: str) -> Callable[[Bounds], Cell]:
+        return lambda bounds: _number(bounds[key], show.lower(bounds[key], norm))
+
+    def method(key: str) -> Callable[[Bounds], Cell]:
+        return lambda bounds: _text(_title(bounds[key], norm, titles))
+
+    def upper(bounds: Bounds) -> Cell:
+        return _number(bounds[f"upper_{norm}"], show.upper(bounds[f"upper_{norm}"], norm))
+
+    for kind in own.guaranteed:
+        yield ImageColumn(BEST[kind], group, "number", lower(f"{kind}_{norm}"))
+        yield ImageColumn("by", group, "text", method(f"{kind}_{norm}_method"))
+    yield ImageColumn("Witness at", group, "number", upper)
+    yield ImageColumn("Found by", group, "text", lambda bounds: _text(_found_by(bounds, norm, titles)))
+    for stage in own.estimates:
+        yield ImageColumn(names.bare(titles[stage], norm), group, "number", lower(f"lower_{stage}"))
 
 
-def _certificates(results: Results, kind: str) -> list[CertificateRecord]:
-    return [s for s in results.certificates_ran if s.guarantee == kind]
+def _found_by(bounds: Bounds, norm: Norm, titles: dict[str, str]) -> str:
+    method = bounds[f"upper_{norm}_method"]
+    return names.CLEAN if method == CLEAN else _title(method, norm, titles)
 
 
-def _attacked(results: Results, norm: str) -> bool:
-    return any(s.norm == norm and s.done for s in results.manifest.of(AttackRecord))
+def _title(method: str, norm: Norm, titles: dict[str, str]) -> str:
+    """The title of a stage of the run, for a column of its norm; empty where there is none."""
+    return names.bare(titles.get(method, method), norm)
+
+
+def _against(bounds: Bounds, titles: dict[str, str]) -> str:
+    return "; ".join(titles.get(method, method) for method in bounds["contradictions"].split("; ") if method)
 
 
 def _text(text: str) -> Cell:
@@ -148,6 +153,6 @@ def _number(value: float, shown: str) -> Cell:
     return escape(shown), min(value, FAR)
 
 
-def _prediction(bound: dict[Any, Any], classes: list[str]) -> Cell:
-    name = classes[bound["predicted"]]
-    return (escape(name) if bound["correct"] else Markup('<b class="wrong">{}</b>').format(name)), name
+def _prediction(bounds: Bounds, classes: list[str]) -> Cell:
+    name = classes[bounds["predicted"]]
+    return (escape(name) if bounds["correct"] else Markup('<b class="wrong">{}</b>').format(name)), name

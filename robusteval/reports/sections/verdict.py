@@ -1,4 +1,4 @@
-"""What a report says first, in sentences: the verdict, and what a reader must know before believing it."""
+"""What a report says first, in sentences: the verdict, what qualifies it, and how to read the numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _capital(text: str) -> str:
 
 
 def notes(summary: Summary) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """What qualifies the numbers: stages that are missing or could not run, and contradictions."""
     found = []
     if not summary.complete:
         found.append("This run is not finished: stages are missing.")

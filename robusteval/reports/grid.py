@@ -1,9 +1,7 @@
-"""Grid: a table as text, and that as CSV."""
+"""Grid: a table as text, before it takes a form."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from dataclasses import dataclass
 
@@ -24,10 +22,3 @@ class Grid:
     @property
     def key(self) -> str:
         return self.name or re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
-
-
-def csv_text(grid: Grid) -> str:
-    """Headings and rows, as shown."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([grid.headings, *grid.rows])
-    return text.getvalue()

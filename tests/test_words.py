@@ -1,0 +1,79 @@
+"""A name means one thing in the whole package: public classes and functions of its files are defined once."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from fnmatch import fnmatch
+from pathlib import Path
+
+import robusteval
+
+ROOT = Path(robusteval.__file__).parent
+
+GENERAL = {
+    "audit": ("cli/app.py", "auditing/verb.py"),
+    "leaderboard": ("cli/app.py", "reports/leaderboard/__init__.py"),
+    "verify": ("cli/app.py", "auditing/verify.py"),
+    "main": ("cli/app.py", "defenses/train.py"),
+    "plots": ("reports/chapters/*", "reports/figures/distances.py", "reports/leaderboard/figures.py"),
+    "grids": ("reports/chapters/*", "reports/leaderboard/grids.py"),
+    "tables": ("reports/papers/*",),
+    "table": ("reports/formats/latex.py", "reports/formats/markdown.py"),
+    "escaped": ("reports/formats/latex.py", "reports/formats/markdown.py"),
+}
+"""Names that mean the same wherever they stand, and the files that may define them: a command and what it runs; what a
+script runs; the figures and grids of a part of a report; a paper's tables; a grid and a text in a format of text."""
+
+TO_PART = {
+    "Ball": {"attacks/search/ball.py", "certify/propagation/ball.py"},
+    "Origin": {"core/registry.py", "models/classifier.py"},
+    "checksum": {"core/user_code.py", "results/run.py"},
+    "choose": {"attacks/apgd.py", "attacks/search/targets.py"},
+    "differences": {"auditing/verify.py", "certify/propagation/margins.py", "metrics/regularity.py"},
+    "inside": {"attacks/adef.py", "attacks/auto.py"},
+    "largest": {"attacks/fmn.py", "certify/propagation/ball.py"},
+    "pairs": {"analysis/metrics/targeted_grid.py", "reports/chapters/covariance.py"},
+    "percent": {"analysis/show.py", "reports/papers/cells.py"},
+    "save": {"defenses/train.py", "reports/figures/drawing.py"},
+    "split": {"core/user_code.py", "results/calibrate.py"},
+    "table": {"reports/chapters/ranks.py", "reports/formats/latex.py", "reports/formats/markdown.py"},
+}
+"""Names that still mean two things. This list only becomes shorter."""
+
+
+def definitions() -> dict[str, set[str]]:
+    """The files that define each public class or function at their top level."""
+    found = defaultdict(set)
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                found[node.name].add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def collisions() -> dict[str, set[str]]:
+    """The names with more than one meaning: all files of a general name that may define it count as one."""
+    found = {}
+    for name, files in definitions().items():
+        general = {f for f in files if any(fnmatch(f, pattern) for pattern in GENERAL.get(name, ()))}
+        if len(files - general) + bool(general) > 1:
+            found[name] = files
+    return found
+
+
+def test_a_name_means_one_thing() -> None:
+    found = {name: sorted(files) for name, files in collisions().items() if files != TO_PART.get(name)}
+    assert not found, f"expected names of their own for what these files define, got {found}"
+
+
+def test_what_is_parted_is_off_the_list() -> None:
+    parted = TO_PART.keys() - collisions().keys()
+    assert not parted, f"expected only names that still mean two things in TO_PART, got {sorted(parted)}"
+
+
+def test_general_names_are_used() -> None:
+    """A general name that a single file defines needs no exception."""
+    found = definitions()
+    alone = [name for name in GENERAL if len(found.get(name, ())) < 2]
+    assert not alone, f"expected general names of several files in GENERAL, got {alone}"
