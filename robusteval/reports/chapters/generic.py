@@ -45,7 +45,7 @@ def _curves(stage: MeasuredStage) -> list[Plot]:
     for quantity, title in stage.titles([str(q) for q in places.index[places > 1]]).items():
         caption = f"{title[:1].upper()}{title[1:]}, the mean over the images."
         axes = ("where it was measured", title)
-        found.append(bands(stage, f"measured-{quantity}", f"{stage.title}: {title}", caption, {quantity: title}, axes))
+        found.append(bands(stage, f"measured-{quantity}", f"{stage.title}: {title}", caption, [quantity], axes))
     return found
 
 
@@ -61,7 +61,7 @@ def _measured(stage: MeasuredStage) -> Grid:
             show.significant(float(middle[row["quantity"], row["at"]])),
             f"{row['images']:,}",
         ]
-        for row in _shortened(means(rows, titles)).to_dict("records")
+        for row in _shortened(means(rows)).to_dict("records")
     ]
     note = "Means over the images with their standard errors."
     return Grid(stage.title, ["Quantity", "at", "mean", "median", "images"], cells, note=note)
