@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -69,7 +69,7 @@ class MeasuredStage:
         found: pd.Series[float] = self.rows(quantity)["value"]
         return found
 
-    def titles(self, quantities: Collection[str]) -> dict[str, str]:
+    def titles(self, quantities: Iterable[str]) -> dict[str, str]:
         """Quantities with their titles. Raises KeyError for one that the metric does not declare."""
         return {quantity: self.entry.quantity(quantity).called(quantity) for quantity in quantities}
 
