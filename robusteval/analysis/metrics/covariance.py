@@ -73,7 +73,7 @@ def functions(stage: MeasuredStage, channels: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def decay_length(stage: MeasuredStage, c: int, d: int, prefix: str = "") -> float | None:
+def measured_decay_length(stage: MeasuredStage, c: int, d: int, prefix: str = "") -> float | None:
     """Where the function of two channels has fallen to 1/e of its value at 0; None where it does not."""
     values = _function(stage, f"{prefix}decay_length_{c}_{d}")[1]
     return float(values[0]) if len(values) else None

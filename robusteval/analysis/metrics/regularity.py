@@ -24,7 +24,7 @@ def distributions(stage: MeasuredStage, quantities: Sequence[str]) -> pd.DataFra
     return pd.concat(parts, ignore_index=True)
 
 
-def spreads(stage: MeasuredStage, quantities: Sequence[str]) -> Iterator[tuple[str, float, Mean, float]]:
+def spreads_over_images(stage: MeasuredStage, quantities: Sequence[str]) -> Iterator[tuple[str, float, Mean, float]]:
     """(quantity, at, mean over the images, largest); only a curvature may be negative."""
     for quantity in quantities:
         rows = stage.rows(quantity)

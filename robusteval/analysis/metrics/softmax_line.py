@@ -7,7 +7,7 @@ import pandas as pd
 from robusteval.analysis.metrics.measured import MeasuredStage
 
 
-def lines(stage: MeasuredStage) -> pd.DataFrame:
+def measured_lines(stage: MeasuredStage) -> pd.DataFrame:
     """Columns image_id, class (its number), t, probability."""
     rows = stage.rows("probability_{class}")
     data = pd.DataFrame(
@@ -21,7 +21,7 @@ def lines(stage: MeasuredStage) -> pd.DataFrame:
     return data.sort_values(["image_id", "class", "t"], ignore_index=True)
 
 
-def highest(data: pd.DataFrame, least: float, classes: int) -> list[int]:
+def highest_classes(data: pd.DataFrame, least: float, classes: int) -> list[int]:
     """The classes that reach a probability of `least` anywhere on these lines, at most so many: those with the largest
     maxima, in their order."""
     peaks = data.groupby("class")["probability"].max().sort_values(ascending=False, kind="stable")

@@ -10,9 +10,9 @@ import pandas as pd
 from robusteval.analysis import show
 from robusteval.analysis.metrics.covariance import (
     channel_pairs,
-    decay_length,
     functions,
     long_range,
+    measured_decay_length,
     perturbation_count,
     within_channels,
 )
@@ -119,7 +119,7 @@ def grids(results: Results) -> list[Grid]:
     channels = results.manifest.model.input_shape[0]
     rows = [
         [stage.attack, _pair(c, d, channels), f"{perturbation_count(stage):,}"]
-        + [_length(decay_length(stage, c, d, prefix)) for prefix in ("", "data_")]
+        + [_length(measured_decay_length(stage, c, d, prefix)) for prefix in ("", "data_")]
         for stage in measured_stages(results, "covariance")
         for c, d in channel_pairs(channels)
     ]

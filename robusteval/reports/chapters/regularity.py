@@ -9,7 +9,7 @@ import pandas as pd
 
 from robusteval.analysis import show
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
-from robusteval.analysis.metrics.regularity import CURVATURE, distributions, spreads
+from robusteval.analysis.metrics.regularity import CURVATURE, distributions, spreads_over_images
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
@@ -32,7 +32,7 @@ def grids(results: Results) -> list[Grid]:
     rows = []
     for stage in measured_stages(results, "regularity"):
         titles = stage.titles([SLOPES[0], *AT])
-        for quantity, at, middle, most in spreads(stage, list(titles)):
+        for quantity, at, middle, most in spreads_over_images(stage, list(titles)):
             average, low, high, largest = map(show.significant, [middle.value, middle.low, middle.high, most])
             text = titles[quantity] + (f", {AT[quantity]} = {show.budget(at)}" if quantity in AT else "")
             rows.append([stage.title, text, average, f"{low} to {high}", largest, f"{middle.n:,}"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from robusteval.analysis import show
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
-from robusteval.analysis.metrics.softmax_line import highest, lines
+from robusteval.analysis.metrics.softmax_line import highest_classes, measured_lines
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import FAINT, Plot, legend_height, share_axis, style
@@ -27,8 +27,8 @@ def plots(results: Results) -> list[Plot]:
 
 
 def _lines(stage: MeasuredStage) -> Plot:
-    data, classes = lines(stage), stage.results.classes
-    drawn = highest(data, SEEN, DRAWN)
+    data, classes = measured_lines(stage), stage.results.classes
+    drawn = highest_classes(data, SEEN, DRAWN)
     shown = list(dict.fromkeys(data["image_id"]))
     labels = stage.results.images.set_index("image_id")["label"]
     down = math.ceil(len(shown) / COLUMNS)
