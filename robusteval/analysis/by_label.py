@@ -72,7 +72,11 @@ class ByLabel(Results):
 
     def statistic(self, label: str, quantity: str, at: float = 0.0) -> float:
         """A number over the whole set; NaN where there is none."""
-        return float(self._finite("statistics", label, quantity, at).mean())
+        return float(_at(self._finite("statistics", label, quantity), at).mean())
+
+    def statistics_of(self, label: str, quantity: str) -> pd.Series[float]:
+        """The finite numbers of a quantity of the whole set, wherever it was measured."""
+        return self._finite("statistics", label, quantity)["value"]
 
     def measurement(self, label: str, quantity: str, at: float = 0.0) -> float:
         """The mean over the images of what a metric measured; NaN where there is nothing."""
@@ -80,14 +84,27 @@ class ByLabel(Results):
 
     def values_of(self, label: str, quantity: str, at: float = 0.0) -> pd.Series[float]:
         """The finite values of what a metric measured, over the images."""
-        return self._finite("measurements", label, quantity, at)
+        return _at(self._finite("measurements", label, quantity), at)
 
-    def _finite(self, table: str, label: str, quantity: str, at: float) -> pd.Series[float]:
+    def places(self, label: str, quantity: str) -> list[float]:
+        """Where a quantity was measured over the images."""
+        places: list[float] = self._rows("measurements", label, quantity)["at"].unique().tolist()
+        return places
+
+    def _finite(self, table: str, label: str, quantity: str) -> pd.DataFrame:
+        rows = self._rows(table, label, quantity)
+        finite: pd.DataFrame = rows[np.isfinite(rows["value"])]
+        return finite
+
+    def _rows(self, table: str, label: str, quantity: str) -> pd.DataFrame:
         """Raises KeyError for a quantity that the method of a stage that ran does not declare."""
         record = self.stage(label)
         if record is not None:
             record.quantity(quantity)
         rows = self.rows(table, label)
-        rows = rows[(rows["quantity"] == quantity) & np.isclose(rows["at"], at)]
-        finite: pd.Series[float] = rows["value"][np.isfinite(rows["value"])]
-        return finite
+        return rows[rows["quantity"] == quantity]
+
+
+def _at(rows: pd.DataFrame, at: float) -> pd.Series[float]:
+    """The values at one place."""
+    return rows["value"][np.isclose(rows["at"], at)]

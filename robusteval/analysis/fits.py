@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,30 @@ from numpy.typing import NDArray
 
 from robusteval.analysis.results import Results
 from robusteval.results.manifest import CertificateRecord
+
+P = 0.001
+"""What an estimate is exceeded with where the run does not say it."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The quantities of a kind of fit: what is fitted, the prefix of its parameters, and what is estimated with it."""
+
+    maxima: str
+    prefix: str
+    estimate: str
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """All that a certificate with such fits declares."""
+        fitted = ("gev_shape", "gev_loc", "gev_scale", "quantile_error", "fit_p_value")
+        return self.maxima, self.estimate, *(self.prefix + name for name in fitted)
+
+
+SLOPE = Family("maximum", "", "L")
+"""One fit; its maxima are numbered."""
+MODULUS = Family("omega_maximum", "omega_", "omega")
+"""One at each radius."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +67,30 @@ def states_of_fits(results: Results, record: CertificateRecord) -> list[str]:
     return [said[code] for code in sorted(said)]
 
 
-def fitted_at(rows: pd.DataFrame, maxima: str, prefix: str, estimate: str, at: float, p: float) -> Fitted:
-    """The fit at one radius, out of the statistics; `maxima` of an L-bound are numbered instead."""
-    of = rows[rows["quantity"] == maxima]
-    values = np.sort((of if not prefix else of[of["at"] == at])["value"].to_numpy(float))
+def fitted_by(results: Results, family: Family) -> list[CertificateRecord]:
+    """The certificates of a run that rest on such fits."""
+    ran = [record for record in results.certificates_ran if all(map(record.declares, family.quantities))]
+    return [record for record in ran if len(results.rows("statistics", record.name))]
+
+
+def statistic(results: Results, record: CertificateRecord, quantity: str) -> pd.DataFrame:
+    """The rows of a quantity by their `at`. Raises KeyError for one that the certificate does not declare."""
+    record.quantity(quantity)
+    rows = results.rows("statistics", record.name)
+    return rows[rows["quantity"] == quantity].sort_values("at")
+
+
+def fitted(results: Results, record: CertificateRecord, family: Family, at: float = 0.0) -> Fitted:
+    """A certificate's fit, or that of one radius."""
+    rows = statistic(results, record, family.maxima)
+    maxima = np.sort((rows[rows["at"] == at] if family.prefix else rows)["value"].to_numpy(float))
 
     def value(quantity: str) -> float:
-        found: Any = rows[(rows["quantity"] == quantity) & (rows["at"] == at)]["value"]
-        return float(found.iloc[0]) if len(found) else float("nan")
+        found = statistic(results, record, quantity)
+        values = found.loc[found["at"] == at, "value"].tolist()
+        return float(values[0]) if values else float("nan")
 
-    shape, loc, scale = (value(f"{prefix}gev_{name}") for name in ("shape", "loc", "scale"))
-    error, p_value = value(f"{prefix}quantile_error"), value(f"{prefix}fit_p_value")
-    return Fitted(values[np.isfinite(values)], (shape, loc, scale), value(estimate), error, p_value, p)
+    shape, loc, scale = (value(f"{family.prefix}gev_{name}") for name in ("shape", "loc", "scale"))
+    error, p_value = value(f"{family.prefix}quantile_error"), value(f"{family.prefix}fit_p_value")
+    p = float(record.settings.get("p", P))
+    return Fitted(maxima[np.isfinite(maxima)], (shape, loc, scale), value(family.estimate), error, p_value, p)

@@ -24,6 +24,7 @@ from robusteval.analysis.masking import Flag, flags
 from robusteval.analysis.masking import signs as masking
 from robusteval.attacks.search.ball import Ball
 from robusteval.core.images import Images
+from robusteval.core.methods import EnsembleStage
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
@@ -481,6 +482,31 @@ def test_flags_that_follow_from_the_witnesses(case: str, tmp_path: Path) -> None
     found = flags(run)
     assert [f.name for f in found] == ([expected] if expected else [])
     assert all("100 images" in f.evidence for f in found)
+
+
+@pytest.mark.parametrize(
+    ("follows", "flagged"),
+    [
+        (("gradients", "outputs"), True),
+        (("gradients", "outputs", "outputs"), True),
+        (("outputs", "gradients"), False),
+        (("gradients", "outputs", "gradients"), False),
+        (("outputs", "outputs"), False),
+    ],
+)
+def test_any_ensemble_whose_last_stages_use_no_gradients_is_looked_at(
+    follows: tuple[str, ...], flagged: bool, tmp_path: Path
+) -> None:
+    """Each stage without gradients broke images; it says something only if all stages with them had failed before."""
+    stages = tuple(EnsembleStage(value=i + 10, title=f"stage {i}", follows=f) for i, f in enumerate(follows))
+    entry, rows = attack("auto", {0.1: 50}, name="mine")
+    entry = entry.model_copy(update={"method": "mine", "ensemble": stages})
+    blind = [stage.value for stage in stages if stage.follows == "outputs"]
+    broken_by = [float(blind[i % len(blind)]) if i < 10 else np.nan for i in range(N)]
+    won = {"image_id": IDS, "method": "mine", "quantity": "stage", "at": 0.1, "value": broken_by}
+    run = a_run(tmp_path, tuple(IDS), True, MEASUREMENTS_TABLE.frame(won), [entry])
+    write_frame(tmp_path / "tables" / "witnesses.parquet", rows)
+    assert [f.name for f in flags(run)] == (["square-finds-more"] if flagged else [])
 
 
 PROTOCOL = """

@@ -250,7 +250,7 @@ def test_the_chapter_has_the_columns_of_table_3(tmp_path: Path) -> None:
     assert cells["|grad l|"][2:] == ["6", "4"]
     assert cells["curvature along the gradient, h = 0.01"][0] == "2"
     assert cells["curvature along the gradient, h = 0.01"][3] == "3"
-    assert cells["omega(0.5), by ascent"][2] == "0.7"
+    assert cells["omega, by ascent, eps = 0.5"][2] == "0.7"
     low, high = (float(x) for x in cells["|grad l|"][1].split(" to "))
     assert 0 <= low < 3 < high
     (plot,) = chapter.plots(Results(run))

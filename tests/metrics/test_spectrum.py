@@ -13,6 +13,7 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels, small_net
+from robusteval.analysis.metrics.alignment import chance
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.streams import Streams
 from robusteval.metrics.alignment import Alignment, cosines
@@ -26,7 +27,6 @@ from robusteval.numerics import singular
 from robusteval.numerics.jacobian import Linearised, jacobian, jacobians, outputs, spectrum
 from robusteval.numerics.singular import Singular, decompose, leading, singular_values, singular_vectors, without_matrix
 from robusteval.reports import write_report
-from robusteval.reports.chapters.alignment import chance
 from run_fixture import Fake, build_paper_run
 
 D = 32

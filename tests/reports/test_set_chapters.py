@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from robusteval.analysis.metrics.covariance import ENTRIES, shown_entries
 from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.auditing.session import run_audit
@@ -131,6 +132,6 @@ def test_an_attack_that_fools_nobody_stops_neither_audit_nor_report(demo_folder:
 
 def test_matrices_are_drawn_with_a_pixels_channels_side_by_side() -> None:
     """Of two channels of 2 x 2 pixels, 0 to 3 and 4 to 7, the middle half."""
-    assert covariance._order((2, 2, 2)).tolist() == [1, 5, 2, 6]
-    assert len(covariance._order((3, 32, 32))) == covariance.ENTRIES
-    assert covariance._order((1, 1, 1)).tolist() == [0]
+    assert shown_entries((2, 2, 2)).tolist() == [1, 5, 2, 6]
+    assert len(shown_entries((3, 32, 32))) == ENTRIES
+    assert shown_entries((1, 1, 1)).tolist() == [0]

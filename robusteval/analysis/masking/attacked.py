@@ -56,9 +56,11 @@ class Attacked:
                 yield flag(name, min(lost)[1] + more)
 
     def ensembles(self) -> Iterator[Flag]:
-        """What only those stages of an ensemble found that use no gradients, tried after the others."""
+        """What only those stages of an ensemble found that use no gradients, tried after all that do."""
         for entry in (e for e in self.done if e.ensemble):
-            blind = [stage.value for stage in entry.ensemble if stage.follows == "outputs"]
+            guided = [i for i, stage in enumerate(entry.ensemble) if stage.follows == "gradients"]
+            later = entry.ensemble[guided[-1] + 1 :] if guided else ()
+            blind = [stage.value for stage in later if stage.follows == "outputs"]
             rows = self.results.rows("measurements", entry.name)
             found = rows.loc[(rows["quantity"] == "stage") & rows["value"].isin(blind), "image_id"]
             what = f"fell to the last stage of {self.results.titles[entry.name]} after all others had failed"

@@ -11,7 +11,7 @@ QUANTITIES = ("logit_start", "logit", "probability")
 
 def seen(stage: MeasuredStage) -> pd.DataFrame:
     """Columns class, name and the QUANTITIES, a row for each class that was seen."""
-    rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
+    rows = stage.set_rows(*QUANTITIES)
     table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
     titles = stage.results.classes
     classes = [k for k in range(len(titles)) if f"class-{k}" in stage.arrays]
@@ -19,3 +19,8 @@ def seen(stage: MeasuredStage) -> pd.DataFrame:
     table.insert(0, "class", classes)
     table.insert(1, "name", [titles[k] for k in classes])
     return table.reset_index(drop=True)
+
+
+def ascent(stage: MeasuredStage) -> pd.DataFrame:
+    """Columns steps, mean_logit: the logit on the way, the mean over the classes."""
+    return stage.set_rows("mean_logit")[["at", "value"]].rename(columns={"at": "steps", "value": "mean_logit"})

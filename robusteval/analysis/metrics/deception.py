@@ -9,9 +9,9 @@ from robusteval.analysis.metrics.measured import MeasuredStage
 
 def deceptive(stage: MeasuredStage) -> pd.DataFrame:
     """Columns image_id, label, wrong (numbers of classes), confidence: a row for each image with a witness."""
-    rows = stage.measurements
-    table = rows.pivot_table(index="image_id", columns="quantity", values="value")
-    table = table.reindex(columns=["deceptive_class", "deceptive_confidence"]).dropna()
+    quantities = ["deceptive_class", "deceptive_confidence"]
+    table = stage.rows(*quantities).pivot_table(index="image_id", columns="quantity", values="value")
+    table = table.reindex(columns=quantities).dropna()
     table = table.rename(columns={"deceptive_class": "wrong", "deceptive_confidence": "confidence"}).reset_index()
     labels = stage.results.images.set_index("image_id")["label"]
     table.insert(1, "label", table["image_id"].map(labels))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,14 +55,34 @@ class MeasuredStage:
     def arrays(self) -> Arrays:
         return self.results.arrays(self.label)
 
-    def titles(self, quantities: Collection[str]) -> dict[str, str]:
+    def rows(self, *quantities: str) -> pd.DataFrame:
+        """Those of `measurements` of some quantities. A name with its part in braces, as the metric declares it, stands
+        for all that it covers. Raises KeyError for a quantity that the metric does not declare."""
+        return self._of(self.measurements, quantities)
+
+    def set_rows(self, *quantities: str) -> pd.DataFrame:
+        """The same of `statistics`."""
+        return self._of(self.statistics, quantities)
+
+    def values(self, quantity: str) -> pd.Series[float]:
+        """What was measured of a quantity, over the images."""
+        found: pd.Series[float] = self.rows(quantity)["value"]
+        return found
+
+    def titles(self, quantities: Iterable[str]) -> dict[str, str]:
         """Quantities with their titles. Raises KeyError for one that the metric does not declare."""
         return {quantity: self.entry.quantity(quantity).called(quantity) for quantity in quantities}
 
     def means(self, quantities: Collection[str]) -> pd.DataFrame:
         """The means over the images of quantities that the metric declares; see `means`."""
-        self.titles(quantities)
-        return means(self.measurements, quantities)
+        return means(self.rows(*quantities))
+
+    def _of(self, rows: pd.DataFrame, quantities: Collection[str]) -> pd.DataFrame:
+        declared = [self.entry.quantity(name) for name in quantities]
+        whole = [q for q, name in zip(declared, quantities, strict=True) if q.name == name]
+        names = [n for n in rows["quantity"].unique() if n in quantities or any(q.covers(n) for q in whole)]
+        found: pd.DataFrame = rows[rows["quantity"].isin(names)]
+        return found
 
     def _rows(self, name: str) -> pd.DataFrame:
         rows = self.results.rows(name, self.label)
@@ -77,9 +97,8 @@ def measured_stages(results: Results, method: str) -> list[MeasuredStage]:
     ]
 
 
-def means(rows: pd.DataFrame, quantities: Collection[str]) -> pd.DataFrame:
-    """Columns quantity, at, mean, standard_error, images: over the images, for each of `quantities` and `at`."""
-    chosen = rows[rows["quantity"].isin(quantities)]
-    found = chosen.groupby(["quantity", "at"], sort=True)["value"].agg(["mean", "std", "count"]).reset_index()
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Columns quantity, at, mean, standard_error, images: over the images, for each quantity and `at`."""
+    found = rows.groupby(["quantity", "at"], sort=True)["value"].agg(["mean", "std", "count"]).reset_index()
     error = (found["std"] / np.sqrt(found["count"])).fillna(0.0)
     return found.assign(standard_error=error, images=found["count"]).drop(columns=["std", "count"])

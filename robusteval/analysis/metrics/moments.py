@@ -9,13 +9,14 @@ import pandas as pd
 from robusteval.analysis.intervals import proportion
 from robusteval.analysis.metrics.measured import MeasuredStage
 
-AGREES = {"agreement": "analytic expected output", "clean_agreement": "output of the image itself"}
+AGREES = ("agreement", "clean_agreement")
+"""Of the analytic expected output, and of the output of the image itself."""
 
 
 def agreements(stage: MeasuredStage) -> pd.DataFrame:
     """Columns quantity, sigma, share, low, high, images, open: of the images of which Monte Carlo tells whether the
     class of its mean is that of the expected output, the share where it is, and where it is the clean prediction."""
-    rows = stage.measurements[stage.measurements["quantity"].isin(["monte_carlo_class", "agreement"])]
+    rows = stage.rows("monte_carlo_class", "agreement")
     wide = rows.pivot(index=["at", "image_id"], columns="quantity", values="value").reset_index()
     wide = wide.reindex(columns=["at", "image_id", "monte_carlo_class", "agreement"])
     predicted = stage.results.images.set_index("image_id")["predicted"]

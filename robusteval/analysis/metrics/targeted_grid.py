@@ -12,7 +12,7 @@ QUANTITIES = ("reached", "target_probability", "distance")
 def pairs(stage: MeasuredStage) -> pd.DataFrame:
     """Columns source, target (numbers), original, aim (names) and the QUANTITIES, a row for each attack."""
     titles = stage.results.classes
-    rows = stage.statistics[stage.statistics["quantity"].isin(QUANTITIES)]
+    rows = stage.set_rows(*QUANTITIES)
     table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
     table = table.reset_index().rename(columns={"at": "pair"})
     source, target = table["pair"].astype(int) // len(titles), table["pair"].astype(int) % len(titles)

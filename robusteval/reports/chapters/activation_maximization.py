@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robusteval.analysis.metrics.class_images import QUANTITIES, seen
+from robusteval.analysis.metrics.class_images import QUANTITIES, ascent, seen
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import fixed, percent
@@ -59,8 +59,7 @@ def left_out(stage: MeasuredStage, shown: int) -> str:
 
 
 def _path(stage: MeasuredStage) -> list[Plot]:
-    data = stage.statistics[stage.statistics["quantity"] == "mean_logit"][["at", "value"]]
-    data = data.rename(columns={"at": "steps", "value": "mean_logit"})
+    data = ascent(stage)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()

@@ -8,8 +8,8 @@ from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
 
-DATA = {"unchanged_at_data": "uniform noise", "unchanged_adversarial": "towards the witness, as far"}
-NOISE = {"unchanged_at_noise": "uniform noise"}
+DATA = ("unchanged_at_data", "unchanged_adversarial")
+NOISE = ("unchanged_at_noise",)
 AXES = ("magnitude of the noise: uniform in plus or minus this (pixels in [0, 1])", "ReLUs unchanged")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from robusteval.analysis import show
+from robusteval.analysis.metrics.alignment import chance
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
@@ -29,11 +30,6 @@ def plots(results: Results) -> list[Plot]:
 
 def grids(results: Results) -> list[Grid]:
     return [_table(stage) for stage in _measured(results)]
-
-
-def chance(dimensions: int) -> float:
-    """The mean |cosine| of a direction at random with any fixed one: Gamma(D / 2) / (sqrt(pi) Gamma((D + 1) / 2))."""
-    return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
 
 
 def _measured(results: Results) -> list[MeasuredStage]:

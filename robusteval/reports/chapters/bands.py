@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from robusteval.analysis.metrics.measured import MeasuredStage
@@ -20,20 +20,19 @@ def bands(
     name: str,
     title: str,
     caption: str,
-    lines: Mapping[str, str],
+    quantities: Collection[str],
     axes_titles: tuple[str, str],
     mark: tuple[str, str] | None = None,
     shares: bool = False,
 ) -> Plot:
-    """One line for each quantity of `lines` (quantity -> what it is called) that the stage measured, against `at`;
-    the median of the quantity of `mark` (quantity, its name) is a dashed vertical line, where it lies in the figure."""
-    data = stage.means(lines)
-    own = stage.measurements
-    middle = float(own.loc[own["quantity"] == mark[0], "value"].median()) if mark else math.nan
+    """One line for each of the quantities that the stage measured, against `at`; the median of the quantity of `mark`
+    (quantity, its name) is a dashed vertical line, where it lies in the figure."""
+    data, titles = stage.means(quantities), stage.titles(quantities)
+    middle = float(stage.values(mark[0]).median()) if mark else math.nan
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for i, (quantity, label) in enumerate(lines.items()):
+        for i, (quantity, label) in enumerate(titles.items()):
             curve = data[data["quantity"] == quantity]
             if len(curve):
                 low, high = (curve["mean"] + sign * curve["standard_error"] for sign in (-1, 1))

@@ -1,18 +1,25 @@
-"""Second moments of perturbations: as matrices, and as functions of the displacement of two pixels."""
+"""Second moments of perturbations, as functions of the displacement of two pixels and as matrices."""
 
 from __future__ import annotations
 
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from robusteval.analysis import show
+from robusteval.analysis.metrics.covariance import (
+    channel_pairs,
+    functions,
+    long_range,
+    measured_decay_length,
+    perturbation_count,
+    within_channels,
+)
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
+from robusteval.reports.chapters.covariance_matrices import IMAGES, ZETAS, matrices
 from robusteval.reports.figures.drawing import COLOURS, FAINT, INK, Plot, legend, legend_height, style
 from robusteval.reports.grid import Grid
 
@@ -20,137 +27,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ZETAS = (1, 2, 4, 8)
-"""Decay lengths of the long-range noise of SGR's figure 5."""
-ENTRIES = 288
-"""Of the middle half of a matrix so many rows are drawn at most, so that each is a dot: three rows of a CIFAR image."""
-PANELS = 4
-IMAGES = "images"
 _RGB = ("#d55e00", "#009e73", "#0072b2")
+COLUMNS = ["channels", "displacement", "covariance", "standard_error"]
 
 
 def plots(results: Results) -> list[Plot]:
-    found = measured_stages(results, "covariance")
-    kept = [stage for stage in found if "perturbations" in stage.arrays]
-    shape = results.manifest.model.input_shape
-    matrices = [_perturbations(kept, shape), _long_range(kept[0], shape)] if kept else []
+    found, shape = measured_stages(results, "covariance"), results.manifest.model.input_shape
     return [
-        *matrices,
+        *matrices(found, shape),
         *(_functions(stage, shape[0]) for stage in found),
         *([_beside(found, shape[0])] if found else []),
     ]
 
 
-def pairs(channels: int) -> list[tuple[int, int]]:
-    """Of channels, each with itself and with those after it."""
-    return list(combinations_with_replacement(range(channels), 2))
-
-
-# Matrices
-
-
-def _perturbations(found: list[MeasuredStage], shape: tuple[int, int, int]) -> Plot:
-    panels = {stage.attack: _middle(stage.arrays["perturbations"], shape) for stage in found}
-    caption = (
-        "Raw second moments of the perturbations that fooled the images, and of the images less their mean image, "
-        "each over its largest absolute value. " + _layout(shape)
-    )
-    title = "Second moments of perturbations and images (SGR, figure 1)"
-    return _drawn("covariance-matrices", title, caption, panels | {IMAGES: _middle(found[0].arrays["images"], shape)})
-
-
-def _long_range(stage: MeasuredStage, shape: tuple[int, int, int]) -> Plot:
-    channel, row, column = np.unravel_index(_order(shape), shape)
-    distance = np.hypot(row[:, None] - row, column[:, None] - column)
-    factor = np.where(channel[:, None] == channel, 1.0, 0.5)
-    panels = {f"zeta {zeta}": factor * np.exp(-distance / zeta) for zeta in ZETAS}
-    caption = (
-        "Covariance of SGR's long-range correlated noise, exp(-r / zeta) within a channel and half of that across, and "
-        "that of the images. " + _layout(shape)
-    )
-    title = "Covariance of long-range noise and of the images (SGR, figure 5)"
-    return _drawn("covariance-long-range", title, caption, panels | {IMAGES: _middle(stage.arrays["images"], shape)})
-
-
-def _drawn(name: str, title: str, caption: str, panels: dict[str, NDArray[Any]]) -> Plot:
-    across = min(len(panels), PANELS + 1)
-    down = -(-len(panels) // across)
-    rows = [pd.DataFrame(np.round(m, 3)).assign(matrix=label, row=range(len(m))) for label, m in panels.items()]
-    data = pd.concat(rows, ignore_index=True)
-
-    def draw(figure: Figure) -> None:
-        grid = figure.subplots(down, across, squeeze=False)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        for axes, (label, matrix) in zip(grid.flat, panels.items(), strict=False):
-            drawn = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-            axes.set(xticks=[], yticks=[], title=label)
-            axes.grid(False)
-            axes.spines[:].set_visible(False)
-        bar = figure.colorbar(drawn, ax=grid, shrink=0.8, aspect=15, label="of the largest")
-        bar.outline.set_visible(False)
-
-    columns = ["matrix", "row", *(c for c in data.columns if isinstance(c, int))]
-    side = min(2.6, 6.4 / across)
-    return Plot(name, title, caption, data[columns], draw, 0.5 + down * (side + 0.1), min(7.4, 1.0 + across * side))
-
-
-def _order(shape: tuple[int, int, int]) -> NDArray[np.int64]:
-    """The entries of a matrix over (C, H, W) that are drawn: the pixel values row by row, a pixel's channels side by
-    side, of these the middle half (as the paper's) and at most ENTRIES."""
-    order = np.arange(np.prod(shape)).reshape(shape).transpose(1, 2, 0).ravel()
-    side = min(max(1, len(order) // 2), ENTRIES)
-    start = (len(order) - side) // 2
-    return order[start : start + side]
-
-
-def _middle(matrix: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
-    order = _order(shape)
-    middle: NDArray[Any] = matrix[np.ix_(order, order)] / (np.abs(matrix).max() or 1.0)
-    return middle
-
-
-def _layout(shape: tuple[int, int, int]) -> str:
-    side, whole = len(_order(shape)), int(np.prod(shape))
-    part = "the middle half" if side == whole // 2 else f"the middle {side}"
-    channels = " and a pixel's channels are side by side" if shape[0] > 1 else ""
-    return f"Pixels follow row by row{channels}; drawn is {part} of the {whole:,} pixel values."
-
-
-# Functions of the displacement
-
-
-def function(stage: MeasuredStage, quantity: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Displacements and values of a quantity."""
-    rows = stage.statistics[stage.statistics["quantity"] == quantity].sort_values("at")
-    return rows["at"].to_numpy(), rows["value"].to_numpy()
-
-
-def _scale(stage: MeasuredStage, channels: int, prefix: str = "") -> float:
-    """The mean variance over the channels."""
-    scale = float(np.mean([function(stage, f"{prefix}covariance_{c}_{c}")[1][0] for c in range(channels)]))
-    return scale if scale > 0 else 1.0
-
-
-def _within(stage: MeasuredStage, channels: int, prefix: str = "") -> pd.DataFrame:
-    """The mean over the channels of the function within each, over its value at 0."""
-    found = [function(stage, f"{prefix}covariance_{c}_{c}") for c in range(channels)]
-    scale = _scale(stage, channels, prefix)
-    return pd.DataFrame({"displacement": found[0][0], "covariance": np.mean([v for _, v in found], 0) / scale})
-
-
 def _functions(stage: MeasuredStage, channels: int) -> Plot:
-    scale = _scale(stage, channels)
-    frames = []
-    for c, d in pairs(channels):
-        at, values = function(stage, f"covariance_{c}_{d}")
-        errors = function(stage, f"covariance_error_{c}_{d}")[1]
-        frames.append(
-            pd.DataFrame({"channels": _pair(c, d, channels), "within": c == d, "displacement": at}).assign(
-                covariance=values / scale, standard_error=errors / scale if len(errors) else np.nan
-            )
-        )
-    data = pd.concat(frames, ignore_index=True)
+    table = functions(stage, channels)
+    names = [_pair(c, d, channels) for c, d in zip(table["first"], table["second"], strict=True)]
+    data = table.assign(channels=names, within=table["first"] == table["second"])
     sides = [data[data["within"]], data[~data["within"]]] if channels > 1 else [data]
 
     def draw(figure: Figure) -> None:
@@ -171,7 +64,7 @@ def _functions(stage: MeasuredStage, channels: int) -> Plot:
         "variance of a channel, with its standard error over the images. The dotted line is 1/e."
     )
     title = f"{stage.title} of {stage.attack} (SGR, figure 2)"
-    return Plot(f"covariance-{stage.label}", title, caption, data.drop(columns="within"), draw)
+    return Plot(f"covariance-{stage.label}", title, caption, data[COLUMNS], draw)
 
 
 def _line(axes: Axes, line: pd.DataFrame, colour: str, label: str) -> None:
@@ -187,14 +80,14 @@ def _decayed(axes: Axes) -> None:
 
 
 def _beside(found: list[MeasuredStage], channels: int) -> Plot:
-    measured = {stage.attack: _within(stage, channels) for stage in found}
-    measured[IMAGES] = _within(found[0], channels, "data_")
+    measured = {stage.attack: within_channels(stage, channels) for stage in found}
+    measured[IMAGES] = within_channels(found[0], channels, "data_")
     at = np.linspace(0, measured[IMAGES]["displacement"].max(), 201)
-    long_range = {
-        f"long-range noise, zeta {zeta}": pd.DataFrame({"displacement": at, "covariance": np.exp(-at / zeta)})
+    noise = {
+        f"long-range noise, zeta {zeta}": pd.DataFrame({"displacement": at, "covariance": long_range(at, zeta)})
         for zeta in ZETAS
     }
-    lines = measured | long_range
+    lines = measured | noise
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -203,7 +96,7 @@ def _beside(found: list[MeasuredStage], channels: int) -> Plot:
             look: Any = (
                 {"ls": "-", "marker": "o", "ms": 2.5, "lw": 1.6} if label in measured else {"ls": "--", "lw": 1.1}
             )
-            own = INK if label == IMAGES else FAINT if label in long_range else colour
+            own = INK if label == IMAGES else FAINT if label in noise else colour
             axes.plot(line["displacement"], line["covariance"], color=own, label=label, **look)
         for zeta in ZETAS:
             axes.annotate(f"{zeta}", (zeta, np.exp(-1)), color=FAINT, fontsize=8, ha="left", va="bottom")
@@ -225,10 +118,10 @@ def _beside(found: list[MeasuredStage], channels: int) -> Plot:
 def grids(results: Results) -> list[Grid]:
     channels = results.manifest.model.input_shape[0]
     rows = [
-        [stage.attack, _pair(c, d, channels), f"{function(stage, 'perturbations')[1][0]:,.0f}"]
-        + [_length(stage, f"{prefix}decay_length_{c}_{d}") for prefix in ("", "data_")]
+        [stage.attack, _pair(c, d, channels), f"{perturbation_count(stage):,}"]
+        + [_length(measured_decay_length(stage, c, d, prefix)) for prefix in ("", "data_")]
         for stage in measured_stages(results, "covariance")
-        for c, d in pairs(channels)
+        for c, d in channel_pairs(channels)
     ]
     note = (
         "Displacement in pixels at which the covariance has fallen to 1/e of its value at 0 (SGR, footnote 5); none "
@@ -238,9 +131,8 @@ def grids(results: Results) -> list[Grid]:
     return [Grid("Decay lengths (SGR, figures 1 and 2)", headings, rows, text=2, note=note)] if rows else []
 
 
-def _length(stage: MeasuredStage, quantity: str) -> str:
-    values = function(stage, quantity)[1]
-    return show.fixed(values[0], 2) if len(values) else "none"
+def _length(length: float | None) -> str:
+    return "none" if length is None else show.fixed(length, 2)
 
 
 def _pair(c: int, d: int, channels: int) -> str:

@@ -40,18 +40,18 @@ def grids(results: Results, method: str) -> list[Grid]:
 
 
 def _curves(stage: MeasuredStage) -> list[Plot]:
-    places = stage.measurements.groupby("quantity", sort=False)["at"].nunique()
-    found = []
-    for quantity, title in stage.titles([str(q) for q in places.index[places > 1]]).items():
+    places, found = stage.measurements.groupby("quantity", sort=False)["at"].nunique(), []
+    several = [str(quantity) for quantity in places.index[places > 1]]
+    for quantity, title in stage.titles(filter(stage.entry.declares, several)).items():
         caption = f"{title[:1].upper()}{title[1:]}, the mean over the images."
         axes = ("where it was measured", title)
-        found.append(bands(stage, f"measured-{quantity}", f"{stage.title}: {title}", caption, {quantity: title}, axes))
+        found.append(bands(stage, f"measured-{quantity}", f"{stage.title}: {title}", caption, [quantity], axes))
     return found
 
 
 def _measured(stage: MeasuredStage) -> Grid:
     rows = stage.measurements
-    titles = stage.titles(list(dict.fromkeys(rows["quantity"])))
+    titles = _titles(stage, rows)
     middle = rows.groupby(["quantity", "at"])["value"].median()
     cells = [
         [
@@ -61,7 +61,7 @@ def _measured(stage: MeasuredStage) -> Grid:
             show.significant(float(middle[row["quantity"], row["at"]])),
             f"{row['images']:,}",
         ]
-        for row in _shortened(means(rows, titles)).to_dict("records")
+        for row in _shortened(means(rows)).to_dict("records")
     ]
     note = "Means over the images with their standard errors."
     return Grid(stage.title, ["Quantity", "at", "mean", "median", "images"], cells, note=note)
@@ -69,12 +69,18 @@ def _measured(stage: MeasuredStage) -> Grid:
 
 def _counted(stage: MeasuredStage) -> Grid:
     rows = stage.statistics
-    titles = stage.titles(list(dict.fromkeys(rows["quantity"])))
+    titles = _titles(stage, rows)
     cells = [
         [titles[row["quantity"]], show.significant(row["at"]), show.significant(row["value"])]
         for row in _shortened(rows).to_dict("records")
     ]
     return Grid(f"{stage.title}, of the whole set", ["Quantity", "at", "value"], cells)
+
+
+def _titles(stage: MeasuredStage, rows: pd.DataFrame) -> dict[str, str]:
+    """Of all quantities in the rows; one that the metric does not declare is called by its name."""
+    names = [str(name) for name in rows["quantity"].unique()]
+    return dict(zip(names, names, strict=True)) | stage.titles(filter(stage.entry.declares, names))
 
 
 def _shortened(rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis import show
-from robusteval.analysis.metrics.kernels import layers
+from robusteval.analysis.metrics.kernels import layers, spectra
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
@@ -20,7 +20,7 @@ from robusteval.results.manifest import CLEAN
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SPECTRUM, DRAWN = "spectrum:", 8
+DRAWN = 8
 """Of more layers so many are drawn, evenly from the first to the last."""
 ROWS = {"kernel": "(a) kernel", "magnitude": "(b) |DFT|", "response": "(c) response"}
 
@@ -31,11 +31,8 @@ def plots(results: Results) -> list[Plot]:
 
 
 def _spectra(stage: MeasuredStage) -> Plot:
-    rows = stage.statistics[stage.statistics["quantity"].str.startswith(SPECTRUM)]
-    data = pd.DataFrame(
-        {"layer": rows["quantity"].str.removeprefix(SPECTRUM), "frequency": rows["at"], "energy": rows["value"]}
-    ).reset_index(drop=True)
-    order = [layer for layer in layers(stage.statistics)["layer"] if layer in set(data["layer"])]
+    data = spectra(stage)
+    order = [layer for layer in layers(stage)["layer"] if layer in set(data["layer"])]
     drawn = [order[i] for i in np.unique(np.linspace(0, len(order) - 1, min(len(order), DRAWN)).round().astype(int))]
 
     def draw(figure: Figure) -> None:
@@ -113,7 +110,7 @@ def grids(results: Results) -> list[Grid]:
 
 
 def _smoothness(stage: MeasuredStage) -> Grid:
-    table = layers(stage.statistics)
+    table = layers(stage)
     rows = [
         [
             str(layer),

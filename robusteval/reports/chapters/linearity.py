@@ -8,7 +8,8 @@ from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
 
-WAYS = {"random": "random directions", "adversarial": "towards the witness"}
+DEVIATIONS = ("deviation_random", "deviation_adversarial")
+SINGULAR_VALUES = ("largest_singular_value_random", "largest_singular_value_adversarial")
 DISTANCE = "L2 distance from the image (pixels in [0, 1])"
 
 
@@ -21,15 +22,14 @@ def _deviation(stage: MeasuredStage) -> Plot:
     what = _what(stage)
     caption = f"How far the {what} are from their linearisation at the image: its L2 size, the mean over the images."
     title = f"{stage.title}: deviation from linearity (OpNorm, figure 4 left)"
-    lines = {f"deviation_{way}": label for way, label in WAYS.items()}
-    return bands(stage, "deviation", title, caption, lines, (DISTANCE, "deviation (L2)"), _mark(stage))
+    return bands(stage, "deviation", title, caption, DEVIATIONS, (DISTANCE, "deviation (L2)"), _mark(stage))
 
 
 def _singular_value(stage: MeasuredStage) -> Plot:
     caption = f"Largest singular value of the Jacobian of the {_what(stage)} there, the mean over the images."
     title = f"{stage.title}: largest singular value over distance (OpNorm, figure 4 right)"
-    lines = {f"largest_singular_value_{way}": label for way, label in WAYS.items()}
-    return bands(stage, "singular-value", title, caption, lines, (DISTANCE, "largest singular value"), _mark(stage))
+    axes = (DISTANCE, "largest singular value")
+    return bands(stage, "singular-value", title, caption, SINGULAR_VALUES, axes, _mark(stage))
 
 
 def _what(stage: MeasuredStage) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from robusteval.analysis import show
-from robusteval.analysis.intervals import Mean, Proportion, mean_share, proportion
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
+from robusteval.analysis.metrics.noise import AREAS, areas, shares
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, MARKERS, Plot, share_axis
@@ -16,9 +14,6 @@ from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-KEPT = ("kept", "kept_single", "kept_probability")
-AREAS = {"kept": "noise_area", "kept_single": "noise_area_single", "kept_probability": "noise_area_probability"}
 
 
 def plots(results: Results) -> list[Plot]:
@@ -30,12 +25,10 @@ def grids(results: Results) -> list[Grid]:
     """The areas under these curves."""
     rows = []
     for stage in measured_stages(results, "noise"):
-        for quantity, label in stage.titles(KEPT).items():
-            areas = stage.measurements[stage.measurements["quantity"] == AREAS[quantity]]["value"]
-            if len(areas):
-                area = mean_share(areas)
-                shown = [show.percent(area.value), show.percents(area.low, area.high), f"{area.n:,}"]
-                rows.append([stage.title, label, *shown])
+        labels = stage.titles(AREAS)
+        for quantity, area in areas(stage).items():
+            shown = [show.percent(area.value), show.percents(area.low, area.high), f"{area.n:,}"]
+            rows.append([stage.title, labels[quantity], *shown])
     headings = ["Noise", "counted where", "area", "95 % interval", "images"]
     note = (
         "Area under the curve of each image, which is its mean over the noise levels: the paper's GNR. The interval is "
@@ -45,17 +38,11 @@ def grids(results: Results) -> list[Grid]:
 
 
 def _kept(stage: MeasuredStage) -> Plot:
-    points = []
-    for quantity in KEPT:
-        rows = stage.measurements[stage.measurements["quantity"] == quantity]
-        for sigma, values in rows.groupby("at", sort=True)["value"]:
-            share = _share(quantity, values)
-            points.append((quantity, sigma, share.value, share.low, share.high))
-    data = pd.DataFrame(points, columns=["quantity", "sigma", "share", "low", "high"])
+    data = shares(stage)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for i, (quantity, label) in enumerate(stage.titles(KEPT).items()):
+        for i, (quantity, label) in enumerate(stage.titles(AREAS).items()):
             curve = data[data["quantity"] == quantity]
             if len(curve):
                 axes.fill_between(curve["sigma"], curve["low"], curve["high"], color=COLOURS[i], alpha=0.15, lw=0)
@@ -68,11 +55,6 @@ def _kept(stage: MeasuredStage) -> Plot:
     caption = "Share of images whose clean prediction (right or wrong) survives noise, with its 95 % band."
     title = f"{stage.title}: predictions kept (Moments, figure 6)"
     return Plot(f"noise-{stage.label}", title, caption, data, draw)
-
-
-def _share(quantity: str, values: pd.Series[float]) -> Mean | Proportion:
-    """Of one curve at one sigma, with its interval; only the first two are 0 or 1 for each image."""
-    return mean_share(values) if quantity == "kept_probability" else proportion(values)
 
 
 CHAPTER = Chapter("noise", "Noise", plots, grids)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from robusteval.analysis import show
-from robusteval.analysis.intervals import mean
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
+from robusteval.analysis.metrics.regularity import CURVATURE, distributions, spreads_over_images
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, DASHES, Plot, legend, legend_height, share_axis
@@ -20,14 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SLOPES = {"gradient_norm": "exact", "gradient_norm_difference": "by finite difference (eq. 9)"}
-ROWS = {
-    "gradient_norm": "|grad l|",
-    "gradient_norm_difference": "|grad l| by finite difference, h = {at}",
-    "curvature": "curvature along the gradient, h = {at}",
-    "omega_sampled": "omega({at}), sampled",
-    "omega_ascent": "omega({at}), by ascent",
-}
+SLOPES = ("gradient_norm", "gradient_norm_difference")
+AT = {"gradient_norm_difference": "h", CURVATURE: "h", "omega_sampled": "eps", "omega_ascent": "eps"}
+"""What a quantity was measured at; the gradient norm depends on nothing."""
 
 
 def plots(results: Results) -> list[Plot]:
@@ -37,15 +31,11 @@ def plots(results: Results) -> list[Plot]:
 def grids(results: Results) -> list[Grid]:
     rows = []
     for stage in measured_stages(results, "regularity"):
-        for quantity, label in ROWS.items():
-            own = stage.measurements[stage.measurements["quantity"] == quantity]
-            for at in sorted(own["at"].unique()):
-                values = own.loc[own["at"] == at, "value"]
-                middle = mean(values, least=-math.inf if quantity == "curvature" else 0.0)
-                numbers = [middle.value, middle.low, middle.high, float(values.max())]
-                average, low, high, largest = map(show.significant, numbers)
-                text = label.format(at=show.budget(at))
-                rows.append([stage.title, text, average, f"{low} to {high}", largest, f"{middle.n:,}"])
+        titles = stage.titles([SLOPES[0], *AT])
+        for quantity, at, middle, most in spreads_over_images(stage, list(titles)):
+            average, low, high, largest = map(show.significant, [middle.value, middle.low, middle.high, most])
+            text = titles[quantity] + (f", {AT[quantity]} = {show.budget(at)}" if quantity in AT else "")
+            rows.append([stage.title, text, average, f"{low} to {high}", largest, f"{middle.n:,}"])
     headings = ["Stage", "quantity", "mean", "95 % interval", "maximum", "images"]
     note = (
         "Of the loss max over i != c of p_i - p_c, p the softmax outputs (or logits, if the protocol says so). The "
@@ -57,21 +47,16 @@ def grids(results: Results) -> list[Grid]:
 
 def _distributions(stage: MeasuredStage) -> Plot:
     norm = stage.norm.symbol
-    parts = []
-    for quantity in (*SLOPES, "curvature"):
-        values = np.sort(stage.measurements.loc[stage.measurements["quantity"] == quantity, "value"])
-        share = np.arange(1, len(values) + 1) / max(len(values), 1)
-        parts.append(pd.DataFrame({"quantity": quantity, "value": values, "share": share}))
-    data = pd.concat(parts, ignore_index=True)
+    data, titles = distributions(stage, [*SLOPES, CURVATURE]), stage.titles(SLOPES)
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
-        for i, (quantity, label) in enumerate(SLOPES.items()):
+        for i, (quantity, label) in enumerate(titles.items()):
             curve = data[data["quantity"] == quantity]
             left.step(curve["value"], curve["share"], DASHES[i], where="post", lw=1.6, color=COLOURS[i], label=label)
-        curve = data[data["quantity"] == "curvature"]
+        curve = data[data["quantity"] == CURVATURE]
         right.step(curve["value"], curve["share"], where="post", lw=1.6, color=COLOURS[2])
-        for axes, quantities in ((left, [*SLOPES]), (right, ["curvature"])):
+        for axes, quantities in ((left, [*SLOPES]), (right, [CURVATURE])):
             _signed_logarithm(axes, data.loc[data["quantity"].isin(quantities), "value"])
         share_axis(left)
         left.set(xlabel="dual gradient norm (loss per pixel unit)", ylabel="images at or below")
@@ -81,11 +66,11 @@ def _distributions(stage: MeasuredStage) -> Plot:
 
     caption = (
         "Share of images whose loss is at most so steep, and at most so curved along its gradient, by finite "
-        "differences (section 3.1). The finite-difference norm is that of the paper's training. Axes are logarithmic "
-        "but for the values near zero."
+        "differences (section 3.1). The finite-difference norm (eq. 9) is that of the paper's training. Axes are "
+        "logarithmic but for the values near zero."
     )
     title = f"{stage.title}: gradient norm and curvature (GradReg, table 3 and section 3.1)"
-    height = 3.2 + legend_height(SLOPES.values())
+    height = 3.2 + legend_height(titles.values())
     return Plot(f"regularity-{stage.label}", title, caption, data, draw, height=height)
 
 

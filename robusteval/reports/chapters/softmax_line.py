@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from robusteval.analysis import show
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
+from robusteval.analysis.metrics.softmax_line import highest_classes, measured_lines
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import FAINT, Plot, legend_height, share_axis, style
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-PREFIX = "probability_"
 COLUMNS = 3
 DRAWN, SEEN = 10, 0.02
 """So many classes are drawn at most, those with the largest maxima, and none that stays below this probability."""
@@ -29,18 +27,8 @@ def plots(results: Results) -> list[Plot]:
 
 
 def _lines(stage: MeasuredStage) -> Plot:
-    rows = stage.measurements[stage.measurements["quantity"].str.startswith(PREFIX)]
-    classes = stage.results.classes
-    data = pd.DataFrame(
-        {
-            "image_id": rows["image_id"],
-            "class": rows["quantity"].str.removeprefix(PREFIX).astype(int),
-            "t": rows["at"],
-            "probability": rows["value"],
-        }
-    ).sort_values(["image_id", "class", "t"], ignore_index=True)
-    peaks = data.groupby("class")["probability"].max().sort_values(ascending=False, kind="stable")
-    drawn = sorted(peaks[peaks >= SEEN].index[:DRAWN])
+    data, classes = measured_lines(stage), stage.results.classes
+    drawn = highest_classes(data, SEEN, DRAWN)
     shown = list(dict.fromkeys(data["image_id"]))
     labels = stage.results.images.set_index("image_id")["label"]
     down = math.ceil(len(shown) / COLUMNS)
@@ -93,7 +81,7 @@ def _short(text: str, limit: int = 18) -> str:
 def grids(results: Results) -> list[Grid]:
     rows = []
     for stage in measured_stages(results, "softmax-line"):
-        values = stage.measurements.loc[stage.measurements["quantity"] == "variation", "value"]
+        values = stage.values("variation")
         if len(values):
             numbers = (values.mean(), values.min(), values.max())
             rows.append([stage.attack, f"{len(values):,}", *map(show.significant, numbers)])

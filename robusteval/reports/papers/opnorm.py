@@ -123,8 +123,7 @@ def _curve(models: Sequence[ByLabel], label: str, norm: str) -> Grid:
 
 def _along(models: Sequence[ByLabel], title: str, label: str, lines: Mapping[str, str], note: str) -> Grid:
     """Means of `lines` (direction -> quantity) wherever some model has them measured."""
-    tables = [model.measurements for model in models]
-    at = sorted({a for t in tables for a in t["at"][(t["method"] == label) & t["quantity"].isin(lines.values())]})
+    at = sorted({a for model in models for quantity in lines.values() for a in model.places(label, quantity)})
     rows = [
         [model.name, way, *(_mean(model, label, quantity, a) for a in at)]
         for model in models

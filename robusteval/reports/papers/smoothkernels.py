@@ -6,10 +6,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import pandas as pd
-
 from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.metrics.kernels import layers
+from robusteval.analysis.metrics.measured import measured_stages
 from robusteval.analysis.show import Round, budget, fixed, significant
 from robusteval.core.norms import Norm
 from robusteval.reports.grid import Grid
@@ -84,12 +83,12 @@ def _curve(models: Sequence[ByLabel], name: str) -> Grid:
 
 def _kernels(models: Sequence[ByLabel]) -> Grid:
     rows = []
-    for model in models:
-        statistics = model.statistics
-        for _, row in layers(statistics[statistics["method"] == KERNELS]).iterrows():
+    for stage in (stage for model in models for stage in measured_stages(model, KERNELS)):
+        name = stage.results.manifest.model.name
+        for _, row in layers(stage).iterrows():
             numbers = (significant(row[quantity]) for quantity in ("smoothness", "smoothness_normalised"))
             share = row["high_frequency_share"]
-            rows.append([model.name, str(row["layer"]), *numbers, NONE if math.isnan(share) else fixed(share, 3)])
+            rows.append([name, str(row["layer"]), *numbers, NONE if math.isnan(share) else fixed(share, 3)])
     note = (
         "The penalty R0, that over the sum of squared weights, and the share of the kernels' energy above half the "
         "Nyquist frequency (0.80 for white kernels). The paper's figure shows kernels, their Fourier magnitude and "
@@ -102,7 +101,7 @@ def _kernels(models: Sequence[ByLabel]) -> Grid:
 def _targeted(models: Sequence[ByLabel]) -> Grid:
     rows = []
     for model in models:
-        reached, probability = (_targets(model, q) for q in ("reached", "target_probability"))
+        reached, probability = (model.statistics_of(TARGETED, q) for q in ("reached", "target_probability"))
         share = f"{int(reached.sum()):,} of {len(reached):,}" if len(reached) else NONE
         rows.append([model.name, share, _nearest(float(probability.mean()))])
     note = (
@@ -111,12 +110,6 @@ def _targeted(models: Sequence[ByLabel]) -> Grid:
     )
     headings = ["Model", "targets reached", "mean probability of the target"]
     return Grid("Figures 10 to 37, targeted attacks", headings, rows, note=note, name="figure-10")
-
-
-def _targets(model: ByLabel, quantity: str) -> pd.Series[float]:
-    table = model.statistics
-    found: pd.Series[float] = table.loc[(table["method"] == TARGETED) & (table["quantity"] == quantity), "value"]
-    return found
 
 
 def _deception(models: Sequence[ByLabel]) -> Grid:
