@@ -33,7 +33,6 @@ TO_PART = {
     "differences": {"auditing/verify.py", "certify/propagation/margins.py", "metrics/regularity.py"},
     "inside": {"attacks/adef.py", "attacks/auto.py"},
     "largest": {"attacks/fmn.py", "certify/propagation/ball.py"},
-    "pairs": {"analysis/metrics/targeted_grid.py", "reports/chapters/covariance.py"},
     "percent": {"analysis/show.py", "reports/papers/cells.py"},
     "save": {"defenses/train.py", "reports/figures/drawing.py"},
     "split": {"core/user_code.py", "results/calibrate.py"},
