@@ -11,14 +11,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate
 from robusteval.core import user_code
-from robusteval.core.errors import UserError, nearest
+from robusteval.core.errors import UserError, explain, nearest
 from robusteval.core.methods import Method
 from robusteval.core.norms import Norm
 from robusteval.core.registry import Origin, Registry
@@ -161,7 +161,7 @@ def _calibration(data: Any, where: str) -> Calibration:
     try:
         return Calibration(**data)
     except ValidationError as error:
-        raise UserError(f"{where}, calibration: {_first_problem(error, Calibration)}") from error
+        raise UserError(f"{where}, calibration: {explain(error, Calibration.model_fields)}") from error
 
 
 def _list(data: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
@@ -207,7 +207,7 @@ def _entry(
     try:
         method = found(**settings)
     except ValidationError as error:
-        raise UserError(f"{where}, {registry.one} '{found.name}': {_first_problem(error, found)}") from error
+        raise UserError(f"{where}, {registry.one} '{found.name}': {explain(error, found.model_fields)}") from error
     label = str(label or method.label)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
         raise UserError(f"expected a name of letters, digits, '.', '_' and '-' in {where}, got '{label}'")
@@ -219,12 +219,3 @@ def _entry(
     if not given:
         raise UserError(f"expected budgets.{method.norm.value} in {where} for '{label}', got none")
     return Entry(label, method, origin, given)
-
-
-def _first_problem(error: ValidationError, method: type[BaseModel]) -> str:
-    problem = error.errors()[0]
-    setting = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"expected a known setting, got '{setting}' ({nearest(setting, method.model_fields)})"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{message}, got {problem['input']!r} for '{setting}'" if setting else message

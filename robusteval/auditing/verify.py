@@ -16,6 +16,7 @@ from robusteval.auditing.hardware import DTYPES, choose_device
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.auditing.stages.base import Context, Shard, Stage, cut
+from robusteval.core import user_code
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress, Silent
@@ -47,8 +48,8 @@ def verify(
     run again; each certificate, statistic and measurement comes out again from its random stream. The model is
     opened from the manifest's path unless it is given. Costs are not measured again. Without `recompute`,
     certificates and metrics are held against the sealed evidence only, not computed again. `trusted` are the Python
-    files of the user's own methods that may be run; a run that needs another raises UserError, as does one whose
-    methods come from a package that is not here in that version.
+    files of the user's own methods and networks that may be run; a run that needs another raises UserError, as does
+    one whose methods come from a package that is not here in that version.
     """
     if not run.manifest.complete:
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; its audit continues it")
@@ -61,7 +62,7 @@ def verify(
         return
     if images.fingerprint() != run.manifest.data.fingerprint:
         yield "the images in witnesses/clean or their labels are not those of the manifest's data fingerprint"
-    classifier = classifier or open_model(run)
+    classifier = classifier or open_model(run, trusted=trusted)
     if classifier.fingerprint != run.manifest.model.fingerprint:
         yield f"the model {classifier.name} has another fingerprint than the one audited"
         return
@@ -162,10 +163,15 @@ def _images(run: Run) -> Images:
     return Images(tuple(rows["image_id"]), pixels, labels, data.class_names, data.source)
 
 
-def open_model(run: Run, checkpoint: str | None = None) -> Classifier:
-    """The audited model, from the manifest's path or from another file that holds the same weights."""
+def open_model(run: Run, checkpoint: str | None = None, trusted: Collection[Path] = ()) -> Classifier:
+    """The audited model, from the manifest's path or from another file that holds the same weights. Raises UserError
+    where the network is built by a Python file that is not `trusted`: a manifest is data and runs nothing."""
     model = run.manifest.model
     path = checkpoint or model.path
     if path is None:
         raise UserError("expected the model to be given, since that of the run came from no file")
-    return open_checkpoint(path, model.arch, input_shape=model.input_shape, mean=model.mean, std=model.std)
+    arch = model.arch
+    if arch is not None and (parts := user_code.split(arch)):
+        file, function = parts
+        arch = f"{user_code.permitted(file, trusted, f'the network {function}')[0]}:{function}"
+    return open_checkpoint(path, arch, input_shape=model.input_shape, mean=model.mean, std=model.std)

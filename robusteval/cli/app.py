@@ -141,7 +141,7 @@ def verify(
     checkpoint: Annotated[str | None, typer.Option(help="The model, if its file has moved.")] = None,
     trust: Annotated[
         list[Path] | None,
-        typer.Option(help="A Python file of methods of the run, which may be run; repeatable."),
+        typer.Option(help="A Python file of the run's methods or network, which may be run; repeatable."),
     ] = None,
     witnesses_only: Annotated[
         bool, typer.Option("--witnesses-only", help="Do not compute certificates and metrics again.")
@@ -154,7 +154,7 @@ def verify(
     from robusteval.results.run import Run
 
     opened = Run.open(run)
-    model = open_model(opened, checkpoint)
+    model = open_model(opened, checkpoint, trust or ())
     with Bars(err) as bars:
         findings = list(check(opened, model, bars, recompute=not witnesses_only, trusted=trust or ()))
     for finding in findings[:50]:

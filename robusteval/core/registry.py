@@ -94,13 +94,8 @@ class Registry(Mapping[str, "type[M]"], Generic[M]):
         return self[spec], origin
 
     def _in_file(self, file: str, name: str, trusted: Collection[Path], pin: str | None) -> tuple[type[M], Origin]:
-        """A class in a trusted file: that path, or, as a run has nothing but the name of the file, any of that name."""
-        known = [path for path in trusted if path == Path(file) or path.name == file]
-        if not known:
-            raise UserError(
-                f"expected permission to run {file} for the {self.one} {name}, got none; if you trust that file: "
-                f"robusteval verify RUN --trust {Path(file).name}"
-            )
+        """A class in a trusted file, as it was where a pin says so."""
+        known = user_code.permitted(file, trusted, f"the {self.one} {name}")
         sums = {path: user_code.checksum(path) for path in known}
         path = next((p for p in known if pin in (None, sums[p])), None)
         if path is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,19 @@ def split(spec: str) -> tuple[str, str] | None:
 def checksum(path: Path) -> str:
     """What is in a file: "sha256:" and the first 16 digits. Raises UserError."""
     return _checksum(_read(path))
+
+
+def permitted(file: str, trusted: Collection[Path], what: str) -> list[Path]:
+    """The trusted files that a record may mean by `file`: that path, or, as a run has nothing but the name of the file,
+    any of that name. Raises UserError where there is none: a record is no permission to run what it names."""
+    named = Path(file)
+    known = [p for p in trusted if p == named] or [p for p in trusted if p.name == named.name]
+    if not known:
+        raise UserError(
+            f"expected permission to run {file} for {what}, got none; if you trust that file: "
+            f"robusteval verify RUN --trust {Path(file).name}"
+        )
+    return known
 
 
 def load_named(path: Path, name: str, what: str) -> Any:

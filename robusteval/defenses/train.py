@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 from safetensors.torch import save_file
 from torch import nn
 
-from robusteval.core.errors import UserError, nearest
+from robusteval.core.errors import UserError, explain, nearest
 from robusteval.core.images import Images
 from robusteval.data import read_images
 from robusteval.defenses import DEFENSES
@@ -73,18 +73,11 @@ def make_defense(name: str, **settings: object) -> Defense:
     try:
         return DEFENSES[name](**{key: value for key, value in settings.items() if value is not None})
     except ValidationError as error:
-        raise _one_line(error, f"--defense {name}") from error
+        raise UserError(f"--defense {name}: {explain(error, called=_option)}") from error
 
 
-def _one_line(error: ValidationError, where: str) -> UserError:
-    """The first problem that pydantic found."""
-    problem = error.errors()[0]
-    setting = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
-    if problem["type"] == "extra_forbidden":
-        return UserError(f"expected no {setting} for {where}, got '{problem['input']}'")
-    if problem["type"] == "missing":
-        return UserError(f"expected {setting} for {where}, got none")
-    return UserError(f"{problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r} for {setting}")
+def _option(setting: str) -> str:
+    return "--" + setting.replace("_", "-").replace(".", "-")
 
 
 def main(
@@ -106,7 +99,7 @@ def main(
         try:
             settings = TrainingSettings(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
         except ValidationError as error:
-            raise _one_line(error, "training") from error
+            raise UserError(f"training: {explain(error, called=_option)}") from error
         if out.suffix != ".safetensors":
             raise UserError(f"expected --out as a .safetensors file, got {out}")
         images = read_images(data, limit)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from robusteval.core.errors import UserError
+from robusteval.core.errors import UserError, explain
 from robusteval.core.methods import EnsembleStage, Guarantee, Quantity
 from robusteval.core.norms import BUDGET_TOLERANCE, Norm
 from robusteval.core.registry import Origin
@@ -240,9 +240,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(found)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"expected a manifest in {path}, got {where}: {problem['msg']}") from error
+        raise UserError(f"expected a manifest in {path}, got another: {explain(error)}") from error
 
 
 if __name__ == "__main__":

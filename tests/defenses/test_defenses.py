@@ -144,7 +144,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
         ("pgd-trainin", {}, "did you mean 'pgd-training'"),
         ("pgd-training", {}, "expected --budget"),
         ("pgd-training", {"budget": -1.0}, "greater than 0, got -1.0 for --budget"),
-        ("standard", {"norm": "l2"}, "expected no --norm for --defense standard"),
+        ("standard", {"norm": "l2"}, "--defense standard: expected a known setting, got --norm"),
     ],
 )
 def test_a_wrong_defense_is_one_line(name: str, settings: dict[str, Any], message: str) -> None:
