@@ -29,7 +29,7 @@ from robusteval.core.streams import Streams
 from robusteval.defenses.adversarial import PGDTraining
 from robusteval.defenses.base import Defense
 from robusteval.defenses.standard import Standard
-from robusteval.defenses.train import TrainingSettings, save, train
+from robusteval.defenses.train import TrainingSettings, save_weights, train
 from robusteval.models.architectures import build_network
 from robusteval.models.classifier import Classifier
 
@@ -80,7 +80,7 @@ def train_one(file: Path, arch: str, images: Images, defense: Defense, settings:
 
     torch.manual_seed(settings.seed)
     network = train(build_network(arch), images, defense, settings, step)
-    save(network, file, {"arch": arch, "command": f"benchmarks/train_mnist.py: {defense!r}, {settings!r}"})
+    save_weights(network, file, {"arch": arch, "command": f"benchmarks/train_mnist.py: {defense!r}, {settings!r}"})
 
 
 def main() -> None:

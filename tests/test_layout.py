@@ -32,6 +32,10 @@ FLOORS = (
 FILES = sorted(ROOT.rglob("*.py"))
 
 
+LONGEST = 250
+"""Lines of a file; a longer one says why in its docstring."""
+
+
 def name_of(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -112,3 +116,10 @@ def test_help_loads_neither_torch_nor_tables_nor_plotting() -> None:
     code += "print([m for m in ('torch', 'matplotlib', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_long_files_say_why() -> None:
+    for path in FILES:
+        text = path.read_text()
+        if text.count("\n") > LONGEST:
+            assert "Longer than 250 lines" in (ast.get_docstring(ast.parse(text)) or ""), path

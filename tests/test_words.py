@@ -25,21 +25,6 @@ GENERAL = {
 """Names that mean the same wherever they stand, and the files that may define them: a command and what it runs; what a
 script runs; the figures and grids of a part of a report; a paper's tables; a grid and a text in a format of text."""
 
-TO_PART = {
-    "Ball": {"attacks/search/ball.py", "certify/propagation/ball.py"},
-    "Origin": {"core/registry.py", "models/classifier.py"},
-    "checksum": {"core/user_code.py", "results/run.py"},
-    "choose": {"attacks/apgd.py", "attacks/search/targets.py"},
-    "differences": {"auditing/verify.py", "certify/propagation/margins.py", "metrics/regularity.py"},
-    "inside": {"attacks/adef.py", "attacks/auto.py"},
-    "largest": {"attacks/fmn.py", "certify/propagation/ball.py"},
-    "percent": {"analysis/show.py", "reports/papers/cells.py"},
-    "save": {"defenses/train.py", "reports/figures/drawing.py"},
-    "split": {"core/user_code.py", "results/calibrate.py"},
-    "table": {"reports/chapters/ranks.py", "reports/formats/latex.py", "reports/formats/markdown.py"},
-}
-"""Names that still mean two things. This list only becomes shorter."""
-
 
 def definitions() -> dict[str, set[str]]:
     """The files that define each public class or function at their top level."""
@@ -62,13 +47,8 @@ def collisions() -> dict[str, set[str]]:
 
 
 def test_a_name_means_one_thing() -> None:
-    found = {name: sorted(files) for name, files in collisions().items() if files != TO_PART.get(name)}
+    found = {name: sorted(files) for name, files in collisions().items()}
     assert not found, f"expected names of their own for what these files define, got {found}"
-
-
-def test_what_is_parted_is_off_the_list() -> None:
-    parted = TO_PART.keys() - collisions().keys()
-    assert not parted, f"expected only names that still mean two things in TO_PART, got {sorted(parted)}"
 
 
 def test_general_names_are_used() -> None:

@@ -82,7 +82,7 @@ class APGD(FixedBudgetAttack):
                 )
                 goal = Goal(self.loss, labels) if to is None else Goal(Loss.DLR, labels, to)
                 found, fooled[rows], values[rows] = self._ascent(view, centers, goal, radius, own, iterations)
-                candidates[rows] = choose(fooled[rows], found, centers)
+                candidates[rows] = where_rows(fooled[rows], found, centers)
             return values
 
         for targets in self._targets(classifier, images, attempt):
@@ -151,17 +151,21 @@ def climb(
                 return result, fooled, highest
         gradient = torch.where(gradient.isfinite(), gradient, 0.0)
         higher = value > top
-        best, uphill = choose(higher, x, best), choose(higher, gradient, uphill)
+        best, uphill = where_rows(higher, x, best), where_rows(higher, gradient, uphill)
         top = torch.where(higher, value, top)
         if i:
             pace = pace.seen(value, last)
         if i in checkpoints:
             pace, back = pace.checked(best, top)
-            x, before, gradient = choose(back, best, x), choose(back, best, before), choose(back, uphill, gradient)
+            x, before, gradient = (
+                where_rows(back, best, x),
+                where_rows(back, best, before),
+                where_rows(back, uphill, gradient),
+            )
         x, before, last = pace.move(x, before, gradient, first=i == 0), x, value
     logits = classifier.predict(x)
     value, wrong = goal(logits), (logits.argmax(1) != goal.labels) & leave
-    result[rows] = choose(wrong | (value > top), x, best)
+    result[rows] = where_rows(wrong | (value > top), x, best)
     fooled[rows], highest[rows] = wrong, torch.maximum(value, top)
     return result, fooled, highest
 
@@ -213,6 +217,6 @@ class Pace:
         return type(self)(*keep(rows, self.ball, self.step, self.rises, self.top, self.halved), self.steps)
 
 
-def choose(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def where_rows(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """a (N, ...) where the mask (N,) holds, else b."""
     return torch.where(column(mask, a), a, b)

@@ -100,21 +100,21 @@ class Auto(FixedBudgetAttack):
         norm, iterations, finalists = self.norm, self.iterations, self.finalists
         l1 = norm is Norm.L1
         targets = min(self.targets, _L1_TARGETS) if l1 else self.targets
-        yield Member.CROSS_ENTROPY, inside(APGD(norm=norm, iterations=iterations))
+        yield Member.CROSS_ENTROPY, within_budget(APGD(norm=norm, iterations=iterations))
         if l1:
             again = APGD(norm=norm, iterations=iterations, restarts=_L1_RESTARTS - 1, shrinking=True)
-            yield Member.CROSS_ENTROPY, inside(again)
+            yield Member.CROSS_ENTROPY, within_budget(again)
         targeted = APGD(norm=norm, iterations=iterations, targets=targets, finalists=finalists, shrinking=l1)
-        yield Member.TARGETED, inside(targeted)
+        yield Member.TARGETED, within_budget(targeted)
         if finalists < self.targets:
             quick = FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=self.targets)
             yield Member.FAB, nearby(quick)
         yield Member.FAB, nearby(FAB(norm=norm, iterations=iterations, targets=min(finalists, self.targets)))
         yield Member.FAB, partial(second_look, norm, iterations)
-        yield Member.SQUARE, inside(Square(norm=norm, queries=self.queries))
+        yield Member.SQUARE, within_budget(Square(norm=norm, queries=self.queries))
 
 
-def inside(attack: Attack) -> Search:
+def within_budget(attack: Attack) -> Search:
     return lambda view, some, radius, own, _: attack.run(view, some, radius, own).examples
 
 

@@ -88,13 +88,13 @@ class FMN(MinimumDistanceAttack):
 
     def _project(self, centers: Tensor, candidates: Tensor, radius: Tensor) -> Tensor:
         if self.norm is Norm.L0:
-            return torch.where(largest(candidates - centers, radius), candidates, centers).clamp(0, 1)
+            return torch.where(among_largest(candidates - centers, radius), candidates, centers).clamp(0, 1)
         if self.norm is Norm.L1:
             return (centers + project_l1(candidates - centers, radius, -centers, 1 - centers)).clamp(0, 1)
         return (centers + self.norm.project(candidates - centers, radius)).clamp(0, 1)
 
 
-def largest(changes: Tensor, count: Tensor) -> Tensor:
+def among_largest(changes: Tensor, count: Tensor) -> Tensor:
     """Which entries of changes (N, C, H, W) are among the `count` (N,) largest of their image."""
     order = flat(changes).abs().argsort(dim=1, descending=True, stable=True)
     ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -108,7 +108,7 @@ def thin(classifier: Classifier, images: Images, witnesses: Tensor, steps: int) 
     low, high = torch.zeros_like(images.labels), Norm.L0.size(changes).long()
     for _ in range(steps):
         middle = (low + high) // 2
-        candidates = torch.where(largest(changes, middle), witnesses, images.pixels)
+        candidates = torch.where(among_largest(changes, middle), witnesses, images.pixels)
         wrong = classifier.misclassifies(candidates, images.labels)
         best = torch.where(column(wrong, best), candidates, best)
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)

@@ -42,7 +42,7 @@ class Entry(Generic[M]):
     @property
     def spec(self) -> dict[str, str]:
         """How a protocol names the method: its name, or FILE.py:Class, and the code that it is pinned to."""
-        file = user_code.split(self.origin.reference)
+        file = user_code.file_and_name(self.origin.reference)
         named = {"method": f"{self.origin.package}:{file[1]}" if file else self.method.name, "name": self.label}
         return named | ({"origin": self.origin.pin} if self.origin.pin else {})
 
@@ -114,7 +114,7 @@ def _placed(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], set[Pat
     named: set[Path] = set()
 
     def place(entry: Any) -> Any:
-        parts = user_code.split(str(entry.get("method"))) if isinstance(entry, dict) else None
+        parts = user_code.file_and_name(str(entry.get("method"))) if isinstance(entry, dict) else None
         if parts is None:
             return entry
         path = (folder / parts[0]).resolve()

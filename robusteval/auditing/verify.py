@@ -171,7 +171,7 @@ def open_model(run: Run, checkpoint: str | None = None, trusted: Collection[Path
     if path is None:
         raise UserError("expected the model to be given, since that of the run came from no file")
     arch = model.arch
-    if arch is not None and (parts := user_code.split(arch)):
+    if arch is not None and (parts := user_code.file_and_name(arch)):
         file, function = parts
         arch = f"{user_code.permitted(file, trusted, f'the network {function}')[0]}:{function}"
     return open_checkpoint(path, arch, input_shape=model.input_shape, mean=model.mean, std=model.std)

@@ -81,7 +81,7 @@ class Registry(Mapping[str, "type[M]"], Generic[M]):
         """The class of a name, or of FILE.py:Class for one of the `trusted` files, which is then run; and where it
         comes from. `pin` is what `Origin.pin` said when the name was written down: other code is refused. Raises
         UserError."""
-        parts = user_code.split(spec)
+        parts = user_code.file_and_name(spec)
         if parts is not None:
             return self._in_file(*parts, trusted, pin)
         if spec not in self:
@@ -96,7 +96,7 @@ class Registry(Mapping[str, "type[M]"], Generic[M]):
     def _in_file(self, file: str, name: str, trusted: Collection[Path], pin: str | None) -> tuple[type[M], Origin]:
         """A class in a trusted file, as it was where a pin says so."""
         known = user_code.permitted(file, trusted, f"the {self.one} {name}")
-        sums = {path: user_code.checksum(path) for path in known}
+        sums = {path: user_code.source_checksum(path) for path in known}
         path = next((p for p in known if pin in (None, sums[p])), None)
         if path is None:
             raise UserError(f"expected {file} as it was, {pin}, for the {self.one} {name}, got {sums[known[0]]}")

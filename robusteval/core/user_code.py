@@ -12,13 +12,13 @@ from typing import Any
 from robusteval.core.errors import UserError, nearest
 
 
-def split(spec: str) -> tuple[str, str] | None:
+def file_and_name(spec: str) -> tuple[str, str] | None:
     """The file and the name of FILE.py:NAME; None for anything else."""
     path, colon, name = spec.rpartition(":")
     return (path, name) if colon and path.endswith(".py") else None
 
 
-def checksum(path: Path) -> str:
+def source_checksum(path: Path) -> str:
     """What is in a file: "sha256:" and the first 16 digits. Raises UserError."""
     return _checksum(_read(path))
 

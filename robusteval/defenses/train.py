@@ -60,7 +60,7 @@ def train(
     return network.eval()
 
 
-def save(network: nn.Module, out: Path, metadata: dict[str, str]) -> None:
+def save_weights(network: nn.Module, out: Path, metadata: dict[str, str]) -> None:
     """Write a network's weights as safetensors, with what made them beside them."""
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, out, metadata)
@@ -109,7 +109,7 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     command = shlex.join(["python", "-m", "robusteval.defenses.train", *sys.argv[1:]])
-    save(network, out, {"arch": arch, "data": data, "command": command, "torch": torch.__version__})
+    save_weights(network, out, {"arch": arch, "data": data, "command": command, "torch": torch.__version__})
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class Regularity(NormedMethod, ImageMetric):
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
         tangent = Tangent.at(classifier, images, self.loss)
-        size, difference, curvature = differences(tangent, self.norm, self.h)
+        size, difference, curvature = finite_differences(tangent, self.norm, self.h)
         radii = self.radii or RADII[self.norm]
         sampled, near = self._sampled(tangent, radii, streams)
         omega = {"omega_sampled": sampled, "omega_ascent": self._climbed(tangent, radii, sampled, near)}
@@ -119,7 +119,7 @@ class Regularity(NormedMethod, ImageMetric):
         return torch.stack(found)
 
 
-def differences(tangent: Tangent, norm: Norm, h: float) -> tuple[Tensor, Tensor, Tensor]:
+def finite_differences(tangent: Tangent, norm: Norm, h: float) -> tuple[Tensor, Tensor, Tensor]:
     """|grad l|_*, the same by a forward difference (eq. 9), and the curvature by a central one, along the steepest
     ascent of `norm` scaled to L2 length 1, (N,) each; 0, 0 and NaN where the gradient is zero.
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from robusteval.core.errors import UserError
 from robusteval.models.architectures import ARCHITECTURES, build_network
-from robusteval.models.classifier import Classifier, Origin
+from robusteval.models.classifier import CheckpointOrigin, Classifier
 from robusteval.models.making import own_network
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -57,7 +57,7 @@ def open_checkpoint(
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
     classifier = own_network(path.stem, network, input_shape, means, stds)
-    return replace(classifier, origin=Origin(str(path.resolve()), arch, means, stds))
+    return replace(classifier, origin=CheckpointOrigin(str(path.resolve()), arch, means, stds))
 
 
 def _read_safetensors(path: Path) -> State:

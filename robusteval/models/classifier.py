@@ -17,7 +17,7 @@ from robusteval.models.meter import Meter
 
 
 @dataclass(frozen=True)
-class Origin:
+class CheckpointOrigin:
     """Where a classifier came from: enough to open it again."""
 
     path: str
@@ -40,7 +40,7 @@ class Classifier:
     num_classes: int
     input_shape: tuple[int, int, int]
     fingerprint: str
-    origin: Origin | None = None
+    origin: CheckpointOrigin | None = None
     batch_size: int = 100
     dtype: torch.dtype = torch.float32
     """The floating-point type that it computes in."""

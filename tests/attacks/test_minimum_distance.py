@@ -14,7 +14,7 @@ from oracles import affine, affine_distances, random_images, two_layer, two_laye
 from robusteval.attacks.base import MinimumDistanceAttack
 from robusteval.attacks.ddn import DDN, odds
 from robusteval.attacks.deepfool import DeepFool
-from robusteval.attacks.fmn import largest, thin
+from robusteval.attacks.fmn import among_largest, thin
 from robusteval.attacks.judge import judge
 from robusteval.attacks.lbfgs import LBFGS
 from robusteval.attacks.search.segment import shrink
@@ -316,7 +316,7 @@ def test_fmn_puts_back_changes_that_are_not_needed(dtype: torch.dtype) -> None:
 
 def test_largest_counts_ties_once() -> None:
     changes = torch.tensor([[1.0, -1.0, 1.0, 0.0], [0.1, -0.3, 0.2, 0.0]]).view(2, 1, 2, 2)
-    assert largest(changes, torch.tensor([2, 1])).flatten(1).tolist() == [
+    assert among_largest(changes, torch.tensor([2, 1])).flatten(1).tolist() == [
         [True, True, False, False],
         [False, True, False, False],
     ]

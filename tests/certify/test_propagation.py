@@ -17,7 +17,7 @@ import oracles
 from propagating import NETWORKS, SHAPE, candidates, images_for, proven, small, steps_within
 from robusteval.certify.propagation import alpha_crown as slopes
 from robusteval.certify.propagation import intermediate_bounds as refine
-from robusteval.certify.propagation.ball import Ball, largest
+from robusteval.certify.propagation.ball import InputBall, largest_change
 from robusteval.certify.propagation.base import LARGEST
 from robusteval.certify.propagation.crown import CROWN
 from robusteval.certify.propagation.graph import Graph
@@ -107,7 +107,7 @@ def test_every_value_and_every_margin_stays_within_its_bounds(network: str, norm
     graph, images = trace(classifier), images_for(classifier, 6)
     x = images.pixels.double()
     eps = 0.1 * norm.size(torch.maximum(x, 1 - x))
-    ball = Ball(norm, x, eps)
+    ball = InputBall(norm, x, eps)
     moved = steps_within(norm, eps, images, 40).flatten(0, 1)
     values = evaluated(graph, moved)
     rows = classifier.predict(moved).double()
@@ -150,7 +150,7 @@ def test_slopes_that_overshoot_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> No
     classifier = small("dense")
     graph, images = trace(classifier), images_for(classifier, 8)
     eps = torch.full((8,), 0.1, dtype=F64)
-    ball = Ball(Norm.LINF, images.pixels.double(), eps)
+    ball = InputBall(Norm.LINF, images.pixels.double(), eps)
     known = propagated(graph, ball, refined(graph, ball, 10**9))
     plain = linear_margins(graph, known, ball, images.labels)
     moved = classifier.predict(steps_within(Norm.LINF, eps, images, 400).flatten(0, 1)).double().view(400, 8, -1)
@@ -197,7 +197,7 @@ def test_windows_that_see_nothing_but_padding_are_no_trouble(monkeypatch: pytest
 def test_no_more_images_are_held_at_a_time_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, margins = [], IBP.margins
 
-    def spied(self: IBP, graph: Graph, ball: Ball, labels: Tensor) -> Tensor:
+    def spied(self: IBP, graph: Graph, ball: InputBall, labels: Tensor) -> Tensor:
         seen.append(len(ball.x))
         return margins(self, graph, ball, labels)
 
@@ -229,7 +229,7 @@ def test_the_largest_value_over_ball_and_box_is_exact(norm: Norm, eps: float) ->
     w = generator.normal(size=(30, 7)) * 10 ** generator.uniform(-1, 1, (30, 7))
     x = np.clip(generator.uniform(-0.3, 1.3, (30, 7)), 0, 1)
     weight, point = torch.from_numpy(w), torch.from_numpy(x)
-    found = largest(weight, point, 1 - point, torch.full((30,), eps, dtype=F64), norm).numpy()
+    found = largest_change(weight, point, 1 - point, torch.full((30,), eps, dtype=F64), norm).numpy()
     exact = [
         _greatest(abs(row), np.where(row > 0, 1 - point, point), eps, norm) for row, point in zip(w, x, strict=True)
     ]
@@ -247,7 +247,7 @@ def test_the_largest_value_is_above_every_point_of_the_ball_at_any_scale(seed: i
     eps = torch.rand(4, generator=generator, dtype=F64)
     v = torch.randn(50, 4, 20, generator=generator, dtype=F64)
     for norm in BALLS:
-        bound = largest(w, x, 1 - x, eps, norm)
+        bound = largest_change(w, x, 1 - x, eps, norm)
         inside = norm.project(v.flatten(0, 1), eps.repeat(50)).view(v.shape)
         inside = (x + inside).clamp(0, 1) - x
         assert ((inside * w).sum(-1) <= bound * (1 + 1e-12)).all()
@@ -260,12 +260,12 @@ def test_a_first_convolution_is_bounded_exactly(norm: Norm) -> None:
     x = images.pixels.double()
     eps = torch.tensor([0.05, 0.3, 1.0], dtype=F64)
     (k,) = [k for k, node in enumerate(graph.nodes) if node.name.endswith("left")]
-    interval = propagated(graph, Ball(norm, x, eps))[k].interval
+    interval = propagated(graph, InputBall(norm, x, eps))[k].interval
     centre = evaluated(graph, x)[k].flatten(1)
     one = torch.eye(x[0].numel(), dtype=F64).view(-1, *SHAPE)
     rows = (evaluated(graph, one)[k] - evaluated(graph, torch.zeros_like(one[:1]))[k]).flatten(1).T
     room = x.flatten(1)[:, None]
-    rise, fall = (largest(sign * rows, room, 1 - room, eps[:, None], norm) for sign in (1, -1))
+    rise, fall = (largest_change(sign * rows, room, 1 - room, eps[:, None], norm) for sign in (1, -1))
     assert torch.allclose(interval.upper.flatten(1), centre + rise, atol=1e-4)
     assert torch.allclose(interval.lower.flatten(1), centre - fall, atol=1e-4)
 
@@ -334,7 +334,7 @@ def test_float32_stays_within_the_padded_bounds_and_not_within_those_of_real_num
     classifier, pixels = _cancelling(torch.float32)
     graph = trace(classifier)
     computed = classifier.predict(pixels).double()
-    point = Ball(Norm.LINF, pixels.double(), torch.zeros(len(pixels), dtype=F64))
+    point = InputBall(Norm.LINF, pixels.double(), torch.zeros(len(pixels), dtype=F64))
 
     def within(graph: Graph) -> Tensor:
         interval = propagated(graph, point)[-1].interval
@@ -352,7 +352,7 @@ def test_every_layer_in_float32_stays_within_its_allowance(network: str) -> None
     """Point by point: with intervals of no width all that is left is the allowance."""
     classifier = small(network)
     graph, images = trace(classifier), images_for(classifier, 10)
-    ball = Ball(Norm.LINF, images.pixels.double(), torch.zeros(10, dtype=F64))
+    ball = InputBall(Norm.LINF, images.pixels.double(), torch.zeros(10, dtype=F64))
     interval = propagated(graph, ball)[-1].interval
     computed = classifier.predict(images.pixels).double()[..., None, None]
     assert (computed >= interval.lower).all()
@@ -365,7 +365,7 @@ def test_coefficients_in_float32_cost_little_and_stay_below_those_in_float64() -
     classifier = small("branches")
     graph, images = trace(classifier), images_for(classifier, 6)
     assert graph.coefficients is torch.float32
-    ball = Ball(Norm.LINF, images.pixels.double(), torch.full((6,), 0.05, dtype=F64))
+    ball = InputBall(Norm.LINF, images.pixels.double(), torch.full((6,), 0.05, dtype=F64))
     short, long = (
         linear_margins(g, propagated(g, ball, refined(g, ball, 10**9)), ball, images.labels)
         for g in (graph, Graph(graph.nodes, graph.dtype, F64))
@@ -380,7 +380,7 @@ def test_coefficients_in_float32_are_charged_for_their_rounding() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(1024, 400), nn.Linear(400, 30))
     classifier = make_classifier("deep", network, (1, 32, 32)).to("cpu", F64)
     graph, images = trace(classifier), images_for(classifier, 30)
-    point = Ball(Norm.LINF, images.pixels, torch.zeros(30, dtype=F64))
+    point = InputBall(Norm.LINF, images.pixels, torch.zeros(30, dtype=F64))
     logits = classifier.predict(images.pixels)
     others = torch.ones_like(logits, dtype=torch.bool).scatter(1, images.labels[:, None], False)
     exact = (logits.gather(1, images.labels[:, None]) - logits)[others].view(30, -1)

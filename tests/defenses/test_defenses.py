@@ -25,7 +25,7 @@ from robusteval.defenses import DEFENSES
 from robusteval.defenses.adversarial import PGDTraining
 from robusteval.defenses.base import Defense
 from robusteval.defenses.standard import Standard
-from robusteval.defenses.train import TrainingSettings, make_defense, save, train
+from robusteval.defenses.train import TrainingSettings, make_defense, save_weights, train
 from robusteval.models.architectures import build_network
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
@@ -158,7 +158,7 @@ def test_a_trained_network_is_opened_again_as_it_was(tmp_path: Path) -> None:
     images = read_images("digits:train", 64)
     torch.manual_seed(0)
     network = train(build_network("digits-cnn"), images, Standard(), TrainingSettings(epochs=1))
-    save(network, tmp_path / "new" / "net.safetensors", {"command": "test"})
+    save_weights(network, tmp_path / "new" / "net.safetensors", {"command": "test"})
     classifier = open_checkpoint(tmp_path / "new" / "net.safetensors", "digits-cnn", input_shape=images.shape)
     with torch.no_grad():
         torch.testing.assert_close(classifier.predict(images.pixels), network(images.pixels))

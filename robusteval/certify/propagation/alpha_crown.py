@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.margins import linear_margins
 from robusteval.certify.propagation.values import Known, Lines
@@ -16,7 +16,7 @@ RATE = 0.2
 """Of Adam, falling to a tenth over the steps."""
 
 
-def optimised_margins(graph: Graph, known: list[Known], ball: Ball, labels: Tensor, steps: int) -> Tensor:
+def optimised_margins(graph: Graph, known: list[Known], ball: InputBall, labels: Tensor, steps: int) -> Tensor:
     """(M, K - 1): the best of linear_margins over `steps` of gradient ascent on the slopes, for each margin its own.
 
     Starts from CROWN's slopes and keeps the best seen, so that it is never below linear_margins. Stops when all margins

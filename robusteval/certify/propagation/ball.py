@@ -29,7 +29,7 @@ from robusteval.core.norms import Norm
 ROUNDS = 6
 
 
-def largest(weight: Tensor, down: Tensor, up: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+def largest_change(weight: Tensor, down: Tensor, up: Tensor, eps: Tensor, norm: Norm) -> Tensor:
     """The maximum (1), rounded up, of weight (..., n) over steps between -down and up (..., n) of size eps (...) in
     `norm`, all broadcast against each other: (...)."""
     w = weight.abs()
@@ -70,7 +70,7 @@ def _time(w: Tensor, room: Tensor, eps: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Ball:
+class InputBall:
     """Images within eps (M,) of images x (M, C, H, W) in `norm`, inside [0, 1]; both float64."""
 
     norm: Norm
@@ -91,4 +91,4 @@ class Ball:
         x, eps = (x, self.eps) if of is None else (x[of], self.eps[of])
         x, rows = x.flatten(1)[:, None], a.flatten(2).double()
         at = (rows * x).sum(-1) - entries(rows.shape[2]) * rows.abs().sum(-1)
-        return at - largest(-rows, x, 1 - x, eps[:, None], self.norm)
+        return at - largest_change(-rows, x, 1 - x, eps[:, None], self.norm)

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from robusteval.certify.base import Certificate, Radii, State
-from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.interval_bounds import propagated
 from robusteval.certify.propagation.margins import interval_margins
@@ -49,7 +49,7 @@ class Propagated(Certificate):
     """The search stops when the next larger radius that failed is this close, relative."""
 
     @abstractmethod
-    def margins(self, graph: Graph, ball: Ball, labels: Tensor) -> Tensor:
+    def margins(self, graph: Graph, ball: InputBall, labels: Tensor) -> Tensor:
         """Lower bounds (M, K - 1) of f_c - f_i over each of M balls, c the label and i the other classes."""
 
     def start(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
@@ -63,12 +63,12 @@ class Propagated(Certificate):
     def certified(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
         """Radii (M,) of images x (M, C, H, W) of the classes `labels` (M,); all numbers float64."""
         reach = self.norm.size(torch.maximum(x, 1 - x))
-        at_zero = Ball(self.norm, x, torch.zeros_like(reach))
+        at_zero = InputBall(self.norm, x, torch.zeros_like(reach))
         clean = interval_margins(graph, propagated(graph, at_zero), at_zero, labels).amin(1)
         start = self.start(graph, x, labels)
 
         def margin(rows: Tensor, radius: Tensor) -> Tensor:
-            return self.margins(graph, Ball(self.norm, x[rows], radius), labels[rows]).amin(1)
+            return self.margins(graph, InputBall(self.norm, x[rows], radius), labels[rows]).amin(1)
 
         return largest_radius(margin, clean, torch.where(start > 0, start, FIRST * reach), reach, self.tolerance)
 

@@ -8,7 +8,7 @@ from pydantic import NonNegativeInt
 from torch import Tensor
 
 from robusteval.certify.propagation.alpha_crown import optimised_margins
-from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.base import PER_VALUE, Propagated
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.ibp import IBP
@@ -39,7 +39,7 @@ class CROWN(Propagated):
     """Steps of gradient ascent on the slopes below the ReLUs (alpha-CROWN, Xu et al. 2021), for the margins alone;
     each costs about three passes. The radius is never below the one without."""
 
-    def margins(self, graph: Graph, ball: Ball, labels: Tensor) -> Tensor:
+    def margins(self, graph: Graph, ball: InputBall, labels: Tensor) -> Tensor:
         known = propagated(graph, ball, refined(graph, ball, self.affordable))
         return optimised_margins(graph, known, ball, labels, self.optimise)
 

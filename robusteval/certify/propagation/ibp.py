@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.base import Propagated
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.interval_bounds import propagated
@@ -27,5 +27,5 @@ class IBP(Propagated):
     title: ClassVar[str] = "IBP"
     summary: ClassVar[str] = "interval bound propagation (Gowal et al. 2018)"
 
-    def margins(self, graph: Graph, ball: Ball, labels: Tensor) -> Tensor:
+    def margins(self, graph: Graph, ball: InputBall, labels: Tensor) -> Tensor:
         return interval_margins(graph, propagated(graph, ball), ball, labels)

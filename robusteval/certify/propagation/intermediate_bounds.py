@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robusteval.certify.propagation.backward_bounds import pulled_back
-from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.interval_bounds import Tighten
 from robusteval.certify.propagation.ops import Max
@@ -19,7 +19,7 @@ AT_ONCE = 2**21
 """Numbers that one backward pass touches, 16 MiB."""
 
 
-def refined(graph: Graph, ball: Ball, affordable: int) -> Tighten:
+def refined(graph: Graph, ball: InputBall, affordable: int) -> Tighten:
     """CROWN's bounds of the values that maxima take, met with the intervals, at most `affordable` numbers a value.
 
     Only entries that a maximum leaves open are looked at. All that lie in one place of the plane see the same part of
@@ -58,7 +58,9 @@ def _boxes(graph: Graph, k: int, wanted: Tensor) -> list[Box]:
     return [Box(row, column, 1, 1) for row, column in wanted.any(0).any(0).nonzero().tolist()]
 
 
-def _ends(graph: Graph, known: list[Known], ball: Ball, k: int, box: Box, image: Tensor, entry: Tensor) -> Interval:
+def _ends(
+    graph: Graph, known: list[Known], ball: InputBall, k: int, box: Box, image: Tensor, entry: Tensor
+) -> Interval:
     """The interval (P,) of entries (P,) of a box of value k, counted through the box, each of its image (P,)."""
     shape = graph.nodes[k].shape[0], box.height, box.width
     unit = torch.zeros(len(entry), math.prod(shape), dtype=graph.coefficients, device=entry.device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robusteval.certify.propagation.ball import Ball, largest
+from robusteval.certify.propagation.ball import InputBall, largest_change
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.ops import Affine, Max, Reshape, Scale
 from robusteval.certify.propagation.relaxation import relaxed
@@ -23,7 +23,7 @@ Tighten = Callable[[list[Known], int], Interval]
 """From what is known of the values up to value k: an interval of that, no wider than the one known."""
 
 
-def propagated(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> list[Known]:
+def propagated(graph: Graph, ball: InputBall, tighten: Tighten | None = None) -> list[Known]:
     """What is known of every value of the graph, for all images of the ball."""
     zero = torch.zeros_like(ball.x)
     known = [Known(Interval(*ball.sides()), zero, zero, zero[:, 0, 0, 0])]
@@ -85,7 +85,7 @@ class _Image:
         return _Image(shifted, op.apply(self.gain), op.absolute().apply(self.pad) + slack)
 
 
-def _first(op: Linear | Conv2d, ball: Ball, image: _Image, slack: Tensor) -> Interval:
+def _first(op: Linear | Conv2d, ball: InputBall, image: _Image, slack: Tensor) -> Interval:
     """A first layer, whose outputs are linear in the pixels: their exact range over ball and box, and the rounding."""
     centre = op.apply(image.value)
     if op.bias is not None:
@@ -99,7 +99,7 @@ def _first(op: Linear | Conv2d, ball: Ball, image: _Image, slack: Tensor) -> Int
     for some, eps in zip(x.split(together), ball.eps.split(together), strict=True):
         down, up = (op.windows(room)[:, :, None].movedim(-2, -1) for room in (some, 1 - some))
         wide = eps.reshape(-1, 1, 1, 1)
-        rise, fall = (largest(sign * rows, down, up, wide, ball.norm) for sign in (1, -1))
+        rise, fall = (largest_change(sign * rows, down, up, wide, ball.norm) for sign in (1, -1))
         ends.append((fall.reshape(-1, *centre.shape[1:]), rise.reshape(-1, *centre.shape[1:])))
     fall, rise = map(torch.cat, zip(*ends, strict=True))
     return Interval(centre - fall - slack, centre + rise + slack)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from robusteval.certify.base import Certificate, Radii, State
 from robusteval.certify.extreme_value.loss import rounded_down
-from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.base import batches
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.interval_bounds import propagated, rounding_errors
 from robusteval.certify.propagation.lipschitz_constants import layer_constants, pair_constants, value_constants
-from robusteval.certify.propagation.margins import differences
+from robusteval.certify.propagation.margins import class_differences
 from robusteval.certify.propagation.trace import trace
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, Quantity, Statistic, Step
@@ -69,12 +69,12 @@ class Lipschitz(Certificate):
         radius = torch.zeros(len(images), dtype=torch.float64, device=logits.device)
         for rows in batches(graph, predicted == images.labels):
             x, labels = images.pixels[rows].double(), images.labels[rows]
-            others = differences(labels, graph.classes)[..., 0, 0]
+            others = class_differences(labels, graph.classes)[..., 0, 0]
             margins = (others @ logits[rows][:, :, None])[..., 0]
             reach = self.norm.size(torch.maximum(x, 1 - x))
             first = (margins / pairs[labels]).amin(1).nan_to_num(0.0).minimum(reach).clamp_min(0)
             # What can happen within that radius, in any norm, happens within it in Linf.
-            known = propagated(graph, Ball(Norm.LINF, x, first))
+            known = propagated(graph, InputBall(Norm.LINF, x, first))
             errors = (others.abs() @ rounding_errors(graph, known)[:, :, None])[..., 0]
             radius[rows] = ((margins - 2 * errors) / pairs[labels]).amin(1).nan_to_num(0.0).minimum(first)
         return Radii(rounded_down(radius * (1 - 1e-12)), predicted, torch.zeros_like(predicted, dtype=torch.bool))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.margins import differences
+from robusteval.certify.propagation.margins import class_differences
 from robusteval.certify.propagation.ops import Add, Affine, Concatenate, Max, Op, Scale
 from robusteval.certify.propagation.places import Box, Shape, shape
 from robusteval.certify.propagation.rounding import gamma
@@ -58,7 +58,7 @@ def pair_constants(graph: Graph, norm: Norm, features: float) -> Tensor:
     labels = torch.arange(graph.classes, device=_device(ops))
     sizes = []
     for some in labels.split(max(1, AT_ONCE // (graph.classes * math.prod(graph.nodes[tail].shape)))):
-        rows = differences(some, graph.classes).flatten(0, 1)
+        rows = class_differences(some, graph.classes).flatten(0, 1)
         # The second is what rounding can have changed in the coefficients, before its factor.
         a, spill = _pulled_back(ops, rows), _pulled_back([op.absolute() for op in ops], rows.abs())
         size = norm.dual.size(a) + gamma(sum(op.fan_out for op in ops) + 16) * norm.dual.size(spill)

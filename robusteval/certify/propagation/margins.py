@@ -6,32 +6,32 @@ import torch
 from torch import Tensor
 
 from robusteval.certify.propagation.backward_bounds import pulled_back
-from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.places import Box
 from robusteval.certify.propagation.values import Known
 
 
-def differences(labels: Tensor, classes: int) -> Tensor:
+def class_differences(labels: Tensor, classes: int) -> Tensor:
     """The rows e_c - e_i, i != c, of each label c (M,): (M, K - 1, K, 1, 1)."""
     one = torch.eye(classes, dtype=torch.float64, device=labels.device)
     others = torch.arange(classes - 1, device=labels.device) + (torch.arange(classes - 1).to(labels) >= labels[:, None])
     return (one[labels][:, None] - one[others])[..., None, None]
 
 
-def interval_margins(graph: Graph, known: list[Known], ball: Ball, labels: Tensor) -> Tensor:
+def interval_margins(graph: Graph, known: list[Known], ball: InputBall, labels: Tensor) -> Tensor:
     """(M, K - 1): intervals up to the last maximum, and the differences f_c - f_i folded into the affine layers
     behind it, as Gowal et al. (2018, section 3) do for the last layer."""
     return _bounded(graph, known, ball, labels, graph.tail())
 
 
-def linear_margins(graph: Graph, known: list[Known], ball: Ball, labels: Tensor) -> Tensor:
+def linear_margins(graph: Graph, known: list[Known], ball: InputBall, labels: Tensor) -> Tensor:
     """(M, K - 1): the differences pulled back to the pixels; never below those of the intervals."""
     linear = _bounded(graph, known, ball, labels, 0)
     return torch.maximum(linear, interval_margins(graph, known, ball, labels))
 
 
-def _bounded(graph: Graph, known: list[Known], ball: Ball, labels: Tensor, until: int) -> Tensor:
-    rows, box = differences(labels, graph.classes).to(graph.coefficients), Box(0, 0, 1, 1)
+def _bounded(graph: Graph, known: list[Known], ball: InputBall, labels: Tensor, until: int) -> Tensor:
+    rows, box = class_differences(labels, graph.classes).to(graph.coefficients), Box(0, 0, 1, 1)
     constant, a, box = pulled_back(graph, known, graph.last, rows, box, until=until)
     return constant + (known[until].interval.least(a, box) if until else ball.least(a, box, None))

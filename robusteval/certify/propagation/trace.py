@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.passes.shape_prop import ShapeProp
 
-from robusteval.certify.propagation.ball import Ball
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph, Node
 from robusteval.certify.propagation.interval_bounds import propagated
 from robusteval.certify.propagation.layers import from_module, functional_module, is_nothing, shape_of, unsupported
@@ -72,7 +72,7 @@ def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
 def _check(graph: Graph, classifier: Classifier, like: Tensor) -> None:
     """What hooks do, no graph says: the network has to answer as its layers do, to the last allowed rounding."""
     images = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
-    point = Ball(Norm.LINF, images.double(), images.new_zeros(len(images), dtype=torch.float64))
+    point = InputBall(Norm.LINF, images.double(), images.new_zeros(len(images), dtype=torch.float64))
     interval = propagated(graph, point)[-1].interval
     with torch.no_grad():
         answer = classifier.module(images).double()[..., None, None]

@@ -50,7 +50,7 @@ def build_network(spec: str) -> nn.Module:
     """
     if spec in ARCHITECTURES:
         return ARCHITECTURES[spec].network()
-    parts = user_code.split(spec)
+    parts = user_code.file_and_name(spec)
     if parts is None:
         hint = nearest(spec, ARCHITECTURES)
         raise UserError(f"expected --arch as a known name or FILE.py:FUNCTION, got '{spec}' ({hint})")

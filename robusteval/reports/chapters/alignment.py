@@ -12,7 +12,7 @@ from robusteval.analysis.metrics.alignment import chance
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
-from robusteval.reports.chapters.ranks import curves, table
+from robusteval.reports.chapters.ranks import curves, ranks_table
 from robusteval.reports.figures.drawing import FAINT, Plot, legend
 from robusteval.reports.grid import Grid
 
@@ -61,7 +61,7 @@ def _table(stage: MeasuredStage) -> Grid:
         "Mean over the images with its standard error, of the magnitude of the cosine; a direction at random has "
         f"{show.significant(_chance(stage))} on average."
     )
-    return table(_title(stage), _data(stage), stage.titles(ALIGNED), "Singular vectors", note)
+    return ranks_table(_title(stage), _data(stage), stage.titles(ALIGNED), "Singular vectors", note)
 
 
 def _title(stage: MeasuredStage) -> str:

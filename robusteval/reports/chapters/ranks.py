@@ -35,7 +35,7 @@ def curves(axes: Axes, data: pd.DataFrame, quantities: Mapping[str, str]) -> Non
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def table(title: str, data: pd.DataFrame, quantities: Mapping[str, str], first: str, note: str) -> Grid:
+def ranks_table(title: str, data: pd.DataFrame, quantities: Mapping[str, str], first: str, note: str) -> Grid:
     """The same at some ranks, in text: mean and standard error."""
     ranks = [r for r in RANKS if (data["rank"] == r).any()]
     columns = (data[name].tolist() for name in ("quantity", "rank", "mean", "standard_error"))

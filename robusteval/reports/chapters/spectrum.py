@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
-from robusteval.reports.chapters.ranks import curves, table
+from robusteval.reports.chapters.ranks import curves, ranks_table
 from robusteval.reports.figures.drawing import Plot, legend
 from robusteval.reports.grid import Grid
 
@@ -55,7 +55,7 @@ def _spectrum(stage: MeasuredStage) -> Plot:
 def _table(stage: MeasuredStage) -> Grid:
     data = stage.means(SPECTRA).rename(columns={"at": "rank"})
     note = "Mean over the images with its standard error. Rank 1 is the local L2 operator norm."
-    return table(f"{stage.title}: singular values", data, stage.titles(SPECTRA), "Jacobian", note)
+    return ranks_table(f"{stage.title}: singular values", data, stage.titles(SPECTRA), "Jacobian", note)
 
 
 def _of(stage: MeasuredStage) -> str:

@@ -14,7 +14,7 @@ from robusteval.analysis.show import Round
 NONE = "-"
 
 
-def percent(share: float, rounding: Round = Round.UP) -> str:
+def percent_cell(share: float, rounding: Round = Round.UP) -> str:
     """0.9312 -> "93.2", as the papers print percentages."""
     return NONE if math.isnan(share) else show.percent(share, rounding).removesuffix(" %")
 

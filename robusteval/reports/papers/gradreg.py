@@ -10,7 +10,7 @@ from robusteval.analysis import show
 from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.show import Round
 from robusteval.reports.grid import Grid
-from robusteval.reports.papers.cells import NONE, counted, percent
+from robusteval.reports.papers.cells import NONE, counted, percent_cell
 
 LINF = (2 / 255, 8 / 255)
 SMOOTHING = {"smoothing-0.25": 0.25, "smoothing-0.5": 0.5, "smoothing-1": 1.0}
@@ -39,9 +39,9 @@ def _errors(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [
             model.name,
-            percent(model.error, Round.NEAREST),
-            *(percent(e, Round.UP) for e in model.uncovered("omega-bound-linf", LINF)),
-            *(percent(e, Round.DOWN) for e in model.broken("linf", LINF)),
+            percent_cell(model.error, Round.NEAREST),
+            *(percent_cell(e, Round.UP) for e in model.uncovered("omega-bound-linf", LINF)),
+            *(percent_cell(e, Round.DOWN) for e in model.broken("linf", LINF)),
         ]
         for model in models
     ]
@@ -55,8 +55,8 @@ def _empirical_errors(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [
             model.name,
-            percent(model.error, Round.NEAREST),
-            *(percent(e, Round.DOWN) for e in model.broken("linf", LINF)),
+            percent_cell(model.error, Round.NEAREST),
+            *(percent_cell(e, Round.DOWN) for e in model.broken("linf", LINF)),
         ]
         for model in models
     ]
@@ -69,7 +69,7 @@ def _distances(models: Sequence[ByLabel]) -> Grid:
     rows = [
         [
             model.name,
-            percent(model.error, Round.NEAREST),
+            percent_cell(model.error, Round.NEAREST),
             *(_bound(model, label) for label in ("l-bound-l2", "omega-bound-l2")),
             _empirical(model),
         ]
@@ -113,7 +113,7 @@ def _regularity(models: Sequence[ByLabel]) -> Grid:
 
 def _smoothed(models: Sequence[ByLabel]) -> Grid:
     rows = [
-        [f"{model.name}, sigma {sigma:g}", *(percent(e, Round.UP) for e in model.uncovered(label, RADII))]
+        [f"{model.name}, sigma {sigma:g}", *(percent_cell(e, Round.UP) for e in model.uncovered(label, RADII))]
         for model in models
         for label, sigma in SMOOTHING.items()
         if model.stage(label)
@@ -127,7 +127,9 @@ def _smoothed(models: Sequence[ByLabel]) -> Grid:
 
 def _omega(models: Sequence[ByLabel]) -> Grid:
     shown = RADII[:6]
-    rows = [[model.name, *(percent(e, Round.UP) for e in model.uncovered("omega-bound-l2", shown))] for model in models]
+    rows = [
+        [model.name, *(percent_cell(e, Round.UP) for e in model.uncovered("omega-bound-l2", shown))] for model in models
+    ]
     note = "Error in % at L2 radii by the omega-bound: an estimate, though the paper calls it certified."
     return Grid("Table 6", ["Model", *(f"{r:g}" for r in shown)], rows, note=note, name="table-6")
 
@@ -135,7 +137,7 @@ def _omega(models: Sequence[ByLabel]) -> Grid:
 def _figure(models: Sequence[ByLabel]) -> list[Grid]:
     grids = []
     for part, (norm, budgets) in zip("ab", CURVES.items(), strict=True):
-        rows = [[model.name, *(percent(e, Round.DOWN) for e in model.broken(norm, budgets))] for model in models]
+        rows = [[model.name, *(percent_cell(e, Round.DOWN) for e in model.broken(norm, budgets))] for model in models]
         title = f"Figure 1 ({part}), {'L2' if norm == 'l2' else 'Linf'}"
         note = "Misclassified in % within each distance, by the closest witness of all attacks. Figure 2 is the same."
         headings = ["Model", *(show.budget(b) for b in budgets)]

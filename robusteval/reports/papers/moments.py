@@ -9,7 +9,7 @@ from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.intervals import mean_share, proportion
 from robusteval.analysis.show import Round
 from robusteval.reports.grid import Grid
-from robusteval.reports.papers.cells import NONE, counted, percent
+from robusteval.reports.papers.cells import NONE, counted, percent_cell
 
 ATTACKS = {"PGD": "pgd", "LBF": "lbfgs", "GSM": "fgsm", "AGA": "gaussian", "AUA": "uniform", "DF2": "deepfool"}
 """The paper's abbreviation in table 4 -> label in the protocol."""
@@ -36,7 +36,9 @@ def _energies(models: Sequence[ByLabel], title: str, attacks: dict[str, str]) ->
     for model in models:
         energies = (_energy(model, label) for label in attacks.values())
         kept = model.measurement("gaussian-noise", "noise_area_single")
-        rows.append([model.name, *energies, percent(kept, Round.NEAREST), percent(model.clean, Round.NEAREST)])
+        rows.append(
+            [model.name, *energies, percent_cell(kept, Round.NEAREST), percent_cell(model.clean, Round.NEAREST)]
+        )
     note = (
         "Energy of the smallest perturbation that each attack found: the squared L2 distance over the number of pixel "
         "values, mean over the images, a misclassified one counting as 0. GNR: predictions kept under Gaussian noise, "

@@ -11,7 +11,7 @@ from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters.operator_norm import BALLS, quantities
 from robusteval.reports.grid import Grid
-from robusteval.reports.papers.cells import percent
+from robusteval.reports.papers.cells import percent_cell
 from robusteval.results.manifest import AttackRecord
 
 ATTACKS = {"pga-l2": "l2", "pga-linf": "linf"}
@@ -68,7 +68,7 @@ def _norm(model: ByLabel, p: str, q: str) -> str:
 
 
 def _accuracy(models: Sequence[ByLabel]) -> Grid:
-    rows = [[model.name, percent(model.clean, Round.NEAREST)] for model in models]
+    rows = [[model.name, percent_cell(model.clean, Round.NEAREST)] for model in models]
     return Grid("Table 2", ["Training method", "Test accuracy"], rows, note="In %.", name="table-2")
 
 
@@ -112,7 +112,7 @@ def _curve(models: Sequence[ByLabel], label: str, norm: str) -> Grid:
         {b for model in models if isinstance(entry := model.stage(label), AttackRecord) for b in entry.budgets}
     )
     rows = [
-        [model.name, percent(model.clean, Round.NEAREST), *map(percent, model.standing(norm, budgets, label))]
+        [model.name, percent_cell(model.clean, Round.NEAREST), *map(percent_cell, model.standing(norm, budgets, label))]
         for model in models
     ]
     title = f"Figure 3, {Norm(norm).symbol}"
@@ -135,4 +135,4 @@ def _along(models: Sequence[ByLabel], title: str, label: str, lines: Mapping[str
 
 def _mean(model: ByLabel, label: str, quantity: str, at: float) -> str:
     value = model.measurement(label, quantity, at)
-    return percent(value, Round.NEAREST) if quantity.startswith("unchanged") else show.significant(value)
+    return percent_cell(value, Round.NEAREST) if quantity.startswith("unchanged") else show.significant(value)

@@ -10,7 +10,7 @@ from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.curves import area, curve
 from robusteval.analysis.show import Round, fixed
 from robusteval.reports.grid import Grid
-from robusteval.reports.papers.cells import NONE, counted, percent
+from robusteval.reports.papers.cells import NONE, counted, percent_cell
 from robusteval.results.manifest import AttackRecord
 
 WHITE_BOX = {"RAND": "rand", "PGD": "pgd", "T-PGD": "t-pgd"}
@@ -34,7 +34,7 @@ def _white_box(models: Sequence[ByLabel], levels: int) -> Grid:
     sources = list(dict.fromkeys(name for model in models for name in _transfers(model)))
     rows = []
     for model in models:
-        row = [model.name, percent(model.clean, Round.NEAREST)]
+        row = [model.name, percent_cell(model.clean, Round.NEAREST)]
         row += [_averaged(model, label, levels / 255) for label in WHITE_BOX.values()]
         made = _transfers(model)
         row += [_averaged(model, made.get(source, ""), levels / 255) for source in sources]
@@ -59,7 +59,7 @@ def _averaged(model: ByLabel, label: str, limit: float) -> str:
     entry = model.stage(label)
     if not (isinstance(entry, AttackRecord) and entry.tried("linf", limit)):
         return NONE
-    return percent(area(model.distances("linf", label), limit).value)
+    return percent_cell(area(model.distances("linf", label), limit).value)
 
 
 def _fool(model: ByLabel) -> str:
@@ -91,7 +91,7 @@ def _lrc(model: ByLabel, label: str, strengths: Sequence[float]) -> list[str]:
     if model.stage(label) is None:
         return [NONE] * len(strengths)
     rms = model.distances("l2", label) / math.sqrt(model.values)
-    return [percent(share) for share in curve(rms, strengths)["share"]]
+    return [percent_cell(share) for share in curve(rms, strengths)["share"]]
 
 
 def _decay_lengths(models: Sequence[ByLabel]) -> Grid:
