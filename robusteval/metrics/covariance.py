@@ -14,6 +14,7 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
 
+from robusteval.core import memory
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
@@ -76,7 +77,7 @@ class Covariance(AtWitnesses, SetMetric):
         found = witnesses.flatten(1).isfinite().all(1).nonzero()[:, 0]
         if not len(found):
             raise UnsupportedError(f"expected witnesses of '{self.witnesses}' to measure the covariance of, got none")
-        size = max(1, ENTRIES // padded_size(images.shape))
+        size = memory.rows(ENTRIES, padded_size(images.shape))
         mean = images.pixels.mean(0, dtype=torch.float64)
         everything = torch.arange(len(images), device=found.device)
         sets: dict[str, tuple[str, Tensor, Read]] = {

@@ -11,6 +11,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from robusteval.core import memory
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
@@ -115,7 +116,7 @@ def mean_spectrum(weight: Tensor, side: int) -> Tensor:
     """The mean over kernels (O, I, k, k) of |DFT|^2, zero-padded to at least `side` a side: that of their mean
     autocorrelation, which is small however many kernels there are."""
     kernels = weight.flatten(0, 1)[:, None]
-    size = max(1, ENTRIES // padded_size((1, *weight.shape[2:])))
+    size = memory.rows(ENTRIES, padded_size((1, *weight.shape[2:])))
     correlations, pairs = displacement_moments(kernels.split(size))
     sums = correlations[0, 0] * pairs
     height, width = (max(side, n) for n in sums.shape)

@@ -8,6 +8,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from robusteval.core import memory
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.norms import BALLS, Norm
@@ -113,7 +114,7 @@ def by_signs(j: Tensor, p: Norm) -> Tensor:
     numbers = torch.arange(2 ** (outputs - 1), device=j.device)
     signs = 1.0 - 2.0 * (numbers[:, None] >> torch.arange(outputs, device=j.device) & 1).to(j)
     best = torch.zeros(n, dtype=j.dtype, device=j.device)
-    for part in signs.split(max(1, ENTRIES // (n * inputs))):
+    for part in signs.split(memory.rows(ENTRIES, n * inputs)):
         sizes: Tensor = torch.linalg.vector_norm(part @ j, ord=p.dual.p, dim=2)
         best = best.maximum(sizes.amax(1))
     return best

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 
+from robusteval.core import memory
 from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier
 
@@ -50,7 +51,7 @@ def jacobians(f: Map, pixels: Tensor, batch_size: int) -> Iterator[Tensor]:
     """J of images (N, C, H, W) in the order of the images, (n, F, D) at a time, with at most ENTRIES entries (of
     one image at least)."""
     if len(pixels):
-        size = max(1, min(batch_size, ENTRIES // (width(f, pixels) * pixels[0].numel())))
+        size = min(batch_size, memory.rows(ENTRIES, width(f, pixels) * pixels[0].numel()))
         yield from (jacobian(f, part) for part in pixels.split(size))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from robusteval.core import memory
 from robusteval.core.streams import Streams
 from robusteval.numerics.jacobian import ENTRIES, Linearised, Map, jacobians, spectrum, squared, width
 
@@ -71,7 +72,7 @@ def without_matrix(f: Map, pixels: Tensor, ranks: int | None) -> int:
     Better without: that of one image has more than ENTRIES entries, or needs far more backward passes.
     """
     outputs, inputs = width(f, pixels), pixels[0].numel()
-    fits = outputs * inputs <= ENTRIES
+    fits = outputs * inputs <= memory.allowed(ENTRIES)
     if fits and ranks is None:
         return 0
     k = min(ranks or LEADING, outputs, inputs // 2 - GUARD)
@@ -94,7 +95,9 @@ def decompose(j: Tensor) -> Singular:
     return Singular(trusted * values, trusted[:, :, None] * vectors, 1e-5)
 
 
-def leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float = TOLERANCE) -> Singular:
+def leading(
+    f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float = TOLERANCE, steps: int = STEPS
+) -> Singular:
     """The k largest singular values at images (N, C, H, W), 2 (k + 3) <= D, and their vectors, by products with J
     and J^T alone: block Krylov iteration of J^T J (Golub and Kahan's, a block of k + 3 directions at a time) with the
     Rayleigh-Ritz values of the whole basis, restarted from its better half.
@@ -103,7 +106,7 @@ def leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float =
     a singular value lies within a sixteenth of the tolerance of s, relative, and s exceeds the one of its rank by
     rounding only. That it is not one of a lower rank rests on the random start: where more than k + 3 values crowd
     within a percent, one may be passed over, and s is off by their distance (on matrices made for it, from less than
-    one of 100 starts). Pairs that do not converge in STEPS blocks, and all behind them, are NaN.
+    one of 100 starts). Pairs that do not converge in `steps` blocks, and all behind them, are NaN.
 
     Each block takes k + 3 passes forward and as many back, of the images that have not converged.
     """
@@ -115,13 +118,13 @@ def leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float =
     line = Linearised(f, pixels)
     basis = _orthonormal(streams.normal(block, inputs).double())
     images = line.push(basis)
-    for step in range(STEPS):
+    for step in range(steps):
         squares, mix = torch.linalg.eigh((images @ images.mT).nan_to_num(0, 0, 0))
         squares, mix = squares.flip(1), mix.flip(2).mT
         s2, v = squares[:, :block, None].clamp_min(0), mix[:, :block] @ basis
         residual = line.pull(mix[:, :block] @ images) - s2 * v
         good = (residual.norm(dim=2, keepdim=True) <= tolerance / MARGIN * s2 + rounding * s2[:, :1])[:, :k]
-        done = good.all(1)[:, 0] | ~residual.isfinite().all(2).all(1) | (step == STEPS - 1)
+        done = good.all(1)[:, 0] | ~residual.isfinite().all(2).all(1) | (step == steps - 1)
         trusted = torch.where(good.cumprod(1) > 0, 1.0, torch.nan)[done]
         values[rows[done]] = (trusted * s2[done, :k].sqrt())[:, :, 0]
         vectors[rows[done]] = trusted * v[done, :k]
@@ -141,7 +144,7 @@ def leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float =
 
 def _leading(f: Map, pixels: Tensor, k: int, streams: Streams, tolerance: float) -> Iterator[Singular]:
     """`leading` of as many images at a time as fit in memory."""
-    size = max(1, ENTRIES // (BASIS * (k + GUARD) * pixels[0].numel()))
+    size = memory.rows(ENTRIES, BASIS * (k + GUARD) * pixels[0].numel())
     for rows in torch.arange(len(pixels)).split(size):
         yield leading(f, pixels[rows], k, streams.select(rows), tolerance)
 

@@ -11,7 +11,6 @@ import attacking
 import oracles
 from propagating import NETWORKS, candidates, ignore, images_for, proven, small, steps_within
 from robusteval.certify.base import State
-from robusteval.certify.propagation import spectral_norms as spectral
 from robusteval.certify.propagation.lipschitz import Lipschitz
 from robusteval.certify.propagation.lipschitz_constants import layer_constants, value_constants
 from robusteval.certify.propagation.ops import Max
@@ -19,6 +18,7 @@ from robusteval.certify.propagation.places import Windows
 from robusteval.certify.propagation.spectral_norms import largest_of_convolution, largest_singular
 from robusteval.certify.propagation.trace import trace
 from robusteval.certify.propagation.weighted import Conv2d
+from robusteval.core import memory
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
@@ -89,7 +89,6 @@ def test_convolutions_are_bounded_from_above(
     dilation: tuple[int, int],
     groups: int,
     plane: tuple[int, int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = torch.Generator().manual_seed(4)
     weight = torch.randn(shape, generator=generator, dtype=F64)
@@ -101,8 +100,8 @@ def test_convolutions_are_bounded_from_above(
     if stride == shape[2:]:
         # Windows side by side: the matrix is block-diagonal, periodic or not.
         assert bound <= 1.01 * exact
-    monkeypatch.setattr(spectral, "AT_ONCE", 1)
-    assert largest_of_convolution(op) == pytest.approx(bound, rel=1e-9)
+    with memory.at_most(1):
+        assert largest_of_convolution(op) == pytest.approx(bound, rel=1e-9)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

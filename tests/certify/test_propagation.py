@@ -16,7 +16,6 @@ import attacking
 import oracles
 from propagating import NETWORKS, SHAPE, candidates, images_for, proven, small, steps_within
 from robusteval.certify.propagation import alpha_crown as slopes
-from robusteval.certify.propagation import intermediate_bounds as refine
 from robusteval.certify.propagation.ball import InputBall, largest_change
 from robusteval.certify.propagation.base import LARGEST
 from robusteval.certify.propagation.crown import CROWN
@@ -32,6 +31,7 @@ from robusteval.certify.propagation.relaxation import relaxed
 from robusteval.certify.propagation.rounding import Precision
 from robusteval.certify.propagation.trace import trace
 from robusteval.certify.propagation.values import Interval
+from robusteval.core import memory
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.norms import BALLS, Norm
 from robusteval.models.architectures import ARCHITECTURES
@@ -144,9 +144,8 @@ def test_optimised_slopes_never_give_less_and_mostly_more(norm: Norm) -> None:
     assert (classifier.predict(moved.flatten(0, 1)).argmax(1).view(60, -1) == images.labels).all()
 
 
-def test_slopes_that_overshoot_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slopes_that_overshoot_do_no_harm() -> None:
     """With steps far too long: never below CROWN's margins, never above those of any image."""
-    monkeypatch.setattr(slopes, "RATE", 3.0)
     classifier = small("dense")
     graph, images = trace(classifier), images_for(classifier, 8)
     eps = torch.full((8,), 0.1, dtype=F64)
@@ -158,7 +157,7 @@ def test_slopes_that_overshoot_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> No
     others = torch.ones_like(moved, dtype=torch.bool).scatter(2, images.labels.expand(400, -1)[..., None], False)
     seen = (own - moved)[others].view(400, 8, -1).amin(0)
     for steps in (1, 8):
-        better = slopes.optimised_margins(graph, known, ball, images.labels, steps)
+        better = slopes.optimised_margins(graph, known, ball, images.labels, steps, rate=3.0)
         assert (better >= plain).all()
         assert (better <= seen).all()
 
@@ -171,17 +170,16 @@ def test_backward_passes_inside_the_network_pay_and_can_be_forgone() -> None:
     assert (cheap >= proven("ibp", Norm.LINF, classifier, images)).all()
 
 
-def test_small_pieces_give_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_pieces_give_the_same_bounds() -> None:
     classifier = small("pooled", F64)
     images = images_for(classifier, 2)
     whole = proven("crown", Norm.L2, classifier, images)
-    monkeypatch.setattr(refine, "AT_ONCE", 2**13)
-    monkeypatch.setattr("robusteval.certify.propagation.interval_bounds.AT_ONCE", 1)
-    monkeypatch.setattr("robusteval.certify.propagation.base.AT_ONCE", 1)
-    assert (proven("crown", Norm.L2, classifier, images) - whole).abs().max() < 1e-9
+    for numbers in (2**13, 1):
+        with memory.at_most(numbers):
+            assert (proven("crown", Norm.L2, classifier, images) - whole).abs().max() < 1e-9
 
 
-def test_windows_that_see_nothing_but_padding_are_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_that_see_nothing_but_padding_are_no_trouble() -> None:
     torch.manual_seed(1)
     network = nn.Sequential(
         nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 1, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(200, 3)
@@ -190,8 +188,8 @@ def test_windows_that_see_nothing_but_padding_are_no_trouble(monkeypatch: pytest
     images = images_for(classifier, 2)
     whole = proven("crown", Norm.LINF, classifier, images)
     assert (whole > proven("ibp", Norm.LINF, classifier, images)).all()
-    monkeypatch.setattr(refine, "AT_ONCE", 2**10)
-    assert torch.allclose(proven("crown", Norm.LINF, classifier, images), whole, rtol=0.02)
+    with memory.at_most(2**10):
+        assert torch.allclose(proven("crown", Norm.LINF, classifier, images), whole, rtol=0.02)
 
 
 def test_no_more_images_are_held_at_a_time_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

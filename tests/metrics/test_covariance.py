@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from metric_cases import F64, images_of, observe, random_pixels, small_net
 from robusteval.attacks.long_range import correlated
+from robusteval.core import memory
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.streams import Streams
@@ -217,8 +218,8 @@ def test_memory_does_not_grow_with_the_images(monkeypatch: pytest.MonkeyPatch) -
     found = []
     for entries, most in ((2**22, 20), (7 * 80, 7), (1, 1)):
         seen.clear()
-        monkeypatch.setattr(covariance, "ENTRIES", entries)
-        found.append(observe(Covariance(witnesses="a"), small_net(), images, images.pixels.flip(0)))
+        with memory.at_most(entries):
+            found.append(observe(Covariance(witnesses="a"), small_net(), images, images.pixels.flip(0)))
         assert max(seen) == most
         assert sum(seen) == 800
     for other in found[1:]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metric_cases import F64, SHAPE, curve, images_of, measure, random_pixels, small_net
 from robusteval.analysis.metrics.alignment import chance
+from robusteval.core import memory
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.streams import Streams
 from robusteval.metrics.alignment import Alignment, cosines
@@ -22,10 +23,17 @@ from robusteval.metrics.spectrum import JacobianSpectrum
 from robusteval.models.architectures import ARCHITECTURES
 from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
-from robusteval.numerics import jacobian as core
-from robusteval.numerics import singular
 from robusteval.numerics.jacobian import Linearised, jacobian, jacobians, outputs, spectrum
-from robusteval.numerics.singular import Singular, decompose, leading, singular_values, singular_vectors, without_matrix
+from robusteval.numerics.singular import (
+    BASIS,
+    GUARD,
+    Singular,
+    decompose,
+    leading,
+    singular_values,
+    singular_vectors,
+    without_matrix,
+)
 from robusteval.reports import write_report
 from run_fixture import Fake, build_paper_run
 
@@ -71,13 +79,13 @@ def test_the_jacobian_is_that_of_autograd(of: Any) -> None:
         assert torch.allclose(j, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_jacobians_hold_no_more_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jacobians_hold_no_more_than_they_may() -> None:
     pixels = random_pixels(7)
     f = outputs(small_net(8), "features")
     whole = jacobian(f, pixels)
     for entries, sizes in ((3 * 8 * D, [3, 3, 1]), (1, [1] * 7), (10**9, [5, 2])):
-        monkeypatch.setattr(core, "ENTRIES", entries)
-        parts = list(jacobians(f, pixels, 5))
+        with memory.at_most(entries):
+            parts = list(jacobians(f, pixels, 5))
         assert [len(p) for p in parts] == sizes
         assert torch.allclose(torch.cat(parts), whole, rtol=1e-12)
     assert list(jacobians(f, pixels[:0], 5)) == []
@@ -210,13 +218,12 @@ def test_the_largest_is_not_taken_for_its_neighbours() -> None:
     assert ((found.values - 1).abs() < 1e-3).all()
 
 
-def test_what_does_not_converge_is_nan_and_so_is_all_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_converge_is_nan_and_so_is_all_behind() -> None:
     torch.manual_seed(2)
     s = torch.cat([torch.tensor([100.0]), 0.99 ** torch.arange(59)]).double()
     w = orthonormal(60, 60) @ torch.diag(s) @ orthonormal(96, 60).T
     pixels = torch.rand(40, 2, 6, 8, dtype=F64)
-    monkeypatch.setattr(singular, "STEPS", 11)
-    found = leading(matrix_map(w), pixels, 4, streams(pixels))
+    found = leading(matrix_map(w), pixels, 4, streams(pixels), steps=11)
     bad = found.values.isnan()
     assert bad.any(1).float().mean() > 0.5
     assert not bad.all(1).any()
@@ -239,7 +246,7 @@ def test_a_gradient_that_is_not_finite_harms_its_own_image_only() -> None:
         assert torch.allclose(found[[0, 2]], alone[[0, 2]], rtol=1e-3)
 
 
-def test_the_matrix_is_made_where_it_fits_and_is_cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_matrix_is_made_where_it_fits_and_is_cheaper() -> None:
     pixels, w = torch.rand(2, 2, 6, 8, dtype=F64), torch.randn(130, 96, dtype=F64)
     f = matrix_map(w)
     full = torch.linalg.svdvals(w)
@@ -248,14 +255,14 @@ def test_the_matrix_is_made_where_it_fits_and_is_cheaper(monkeypatch: pytest.Mon
     assert torch.allclose(singular_values(f, pixels, 3, 10, streams(pixels))[0], full[:3], rtol=1e-12)
     two = singular_values(f, pixels, 2, 10, streams(pixels))
     assert torch.allclose(two, full[:2].expand(2, 2), rtol=1e-3)
-    monkeypatch.setattr(singular, "ENTRIES", 96 * 129)
-    assert without_matrix(f, pixels, None) == 20
-    assert without_matrix(f, pixels, 50) == 45
-    every = singular_values(f, pixels, None, 10, streams(pixels))
+    with memory.at_most(96 * 129):
+        assert without_matrix(f, pixels, None) == 20
+        assert without_matrix(f, pixels, 50) == 45
+        every = singular_values(f, pixels, None, 10, streams(pixels))
     assert torch.allclose(every, full[:20].expand(2, 20), rtol=1e-3)
     # As many images at a time as fit: here one.
-    monkeypatch.setattr(singular, "ENTRIES", singular.BASIS * (4 + singular.GUARD) * 96)
-    parts = list(singular_vectors(f, pixels, 4, 10, streams(pixels)))
+    with memory.at_most(BASIS * (4 + GUARD) * 96):
+        parts = list(singular_vectors(f, pixels, 4, 10, streams(pixels)))
     assert [len(part.values) for part in parts] == [1, 1]
     assert parts[0].resolution == 1e-3
 
@@ -407,11 +414,11 @@ def test_no_witness_no_perturbation_no_alignment() -> None:
     assert none == []
 
 
-def test_alignment_without_the_matrix_is_that_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alignment_without_the_matrix_is_that_with_it() -> None:
     classifier, perturbations = small_net(12), 0.1 * random_pixels(4).flip(0).flatten(1)
     full = aligned(classifier, perturbations, ranks=3)
-    monkeypatch.setattr(singular, "ENTRIES", 1)
-    assert torch.allclose(aligned(classifier, perturbations, ranks=3), full, atol=1e-3)
+    with memory.at_most(1):
+        assert torch.allclose(aligned(classifier, perturbations, ranks=3), full, atol=1e-3)
 
 
 def test_alignment_of_the_twin_is_with_its_vectors() -> None:

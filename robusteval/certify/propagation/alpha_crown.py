@@ -16,7 +16,9 @@ RATE = 0.2
 """Of Adam, falling to a tenth over the steps."""
 
 
-def optimised_margins(graph: Graph, known: list[Known], ball: InputBall, labels: Tensor, steps: int) -> Tensor:
+def optimised_margins(
+    graph: Graph, known: list[Known], ball: InputBall, labels: Tensor, steps: int, rate: float = RATE
+) -> Tensor:
     """(M, K - 1): the best of linear_margins over `steps` of gradient ascent on the slopes, for each margin its own.
 
     Starts from CROWN's slopes and keeps the best seen, so that it is never below linear_margins. Stops when all margins
@@ -29,7 +31,7 @@ def optimised_margins(graph: Graph, known: list[Known], ball: InputBall, labels:
     }
     if not slopes or steps == 0:
         return best
-    optimiser = torch.optim.Adam(slopes.values(), lr=RATE, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(slopes.values(), lr=rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.1 ** (1 / steps))
     for _ in range(steps):
         if (best > 0).all():

@@ -18,6 +18,7 @@ from robusteval.certify.propagation.interval_bounds import propagated
 from robusteval.certify.propagation.margins import interval_margins
 from robusteval.certify.propagation.radius_search import largest_radius
 from robusteval.certify.propagation.trace import trace
+from robusteval.core import memory
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee
 from robusteval.core.streams import Streams
@@ -37,7 +38,7 @@ def batches(graph: Graph, chosen: Tensor, per_value: int = PER_VALUE) -> Sequenc
     """The rows of chosen images (N,) bool, in batches of which all can be known at once."""
     numbers = per_value * sum(math.prod(node.shape) for node in graph.nodes)
     rows = chosen.nonzero()[:, 0]
-    return rows.split(max(1, min(LARGEST, AT_ONCE // numbers))) if len(rows) else ()
+    return rows.split(min(LARGEST, memory.rows(AT_ONCE, numbers))) if len(rows) else ()
 
 
 class Propagated(Certificate):

@@ -14,6 +14,7 @@ from robusteval.certify.propagation.interval_bounds import Tighten
 from robusteval.certify.propagation.ops import Max
 from robusteval.certify.propagation.places import Box, shape
 from robusteval.certify.propagation.values import Interval, Known
+from robusteval.core import memory
 
 AT_ONCE = 2**21
 """Numbers that one backward pass touches, 16 MiB."""
@@ -37,7 +38,7 @@ def refined(graph: Graph, ball: InputBall, affordable: int) -> Tighten:
         lower, upper = interval.lower.clone(), interval.upper.clone()
         for box in _boxes(graph, k, wanted):
             here = box.of(wanted).flatten(1).nonzero()
-            for some in here.split(max(1, AT_ONCE // (2 * graph.footprint(k, box)))):
+            for some in here.split(memory.rows(AT_ONCE, 2 * graph.footprint(k, box))):
                 image, entry = some.unbind(1)
                 ends = _ends(graph, known, ball, k, box, image, entry)
                 channel, row, column = torch.unravel_index(entry, (channels, box.height, box.width))
@@ -53,7 +54,7 @@ def _boxes(graph: Graph, k: int, wanted: Tensor) -> list[Box]:
     whole = Box.whole(graph.nodes[k].shape)
     if not wanted.any():
         return []
-    if 2 * int(wanted.sum()) * graph.footprint(k, whole) <= AT_ONCE:
+    if 2 * int(wanted.sum()) * graph.footprint(k, whole) <= memory.allowed(AT_ONCE):
         return [whole]
     return [Box(row, column, 1, 1) for row, column in wanted.any(0).any(0).nonzero().tolist()]
 

@@ -14,6 +14,7 @@ from robusteval.certify.propagation.ops import Affine, Max, Reshape, Scale
 from robusteval.certify.propagation.relaxation import relaxed
 from robusteval.certify.propagation.values import Interval, Known
 from robusteval.certify.propagation.weighted import Conv2d, Linear
+from robusteval.core import memory
 from robusteval.core.norms import Norm
 
 AT_ONCE = 2**22
@@ -95,7 +96,7 @@ def _first(op: Linear | Conv2d, ball: InputBall, image: _Image, slack: Tensor) -
     rows = (op.kernel[..., None] * op.windows(image.gain)[:, :, None]).movedim(-2, -1)
     x = ball.x.reshape(-1, *image.value.shape[1:])
     ends = []
-    together = max(1, AT_ONCE // rows.numel())
+    together = memory.rows(AT_ONCE, rows.numel())
     for some, eps in zip(x.split(together), ball.eps.split(together), strict=True):
         down, up = (op.windows(room)[:, :, None].movedim(-2, -1) for room in (some, 1 - some))
         wide = eps.reshape(-1, 1, 1, 1)

@@ -15,6 +15,7 @@ from robusteval.certify.propagation.places import Box, Shape, shape
 from robusteval.certify.propagation.rounding import gamma
 from robusteval.certify.propagation.spectral_norms import largest_of_convolution, largest_singular
 from robusteval.certify.propagation.weighted import Conv2d, Linear
+from robusteval.core import memory
 from robusteval.core.norms import Norm
 
 AT_ONCE = 2**22
@@ -57,7 +58,7 @@ def pair_constants(graph: Graph, norm: Norm, features: float) -> Tensor:
     ops, tail = _behind(graph)
     labels = torch.arange(graph.classes, device=_device(ops))
     sizes = []
-    for some in labels.split(max(1, AT_ONCE // (graph.classes * math.prod(graph.nodes[tail].shape)))):
+    for some in labels.split(memory.rows(AT_ONCE, graph.classes * math.prod(graph.nodes[tail].shape))):
         rows = class_differences(some, graph.classes).flatten(0, 1)
         # The second is what rounding can have changed in the coefficients, before its factor.
         a, spill = _pulled_back(ops, rows), _pulled_back([op.absolute() for op in ops], rows.abs())

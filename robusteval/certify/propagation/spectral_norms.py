@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from robusteval.certify.propagation.rounding import gamma
 from robusteval.certify.propagation.weighted import Conv2d
+from robusteval.core import memory
 
 ITERATIONS = 10
 AT_ONCE = 2**22
@@ -73,7 +74,7 @@ def _largest_of_group(weight: Tensor, op: Conv2d) -> float:
             _angles(cells[1] // 2 + 1, cells[1], kernel.shape[3], weight),
         )
     )
-    together = max(1, AT_ONCE // (len(across) * kernel[:, :, 0, 0].numel()))
+    together = memory.rows(AT_ONCE, len(across) * kernel[:, :, 0, 0].numel())
     taps = torch.einsum("xb,oiab->xoia", across, kernel.to(across))
     bound = max(
         largest_singular(torch.einsum("ya,xoia->yxoi", rows, taps).flatten(0, 1)).max().item()
