@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
-from robusteval.attacks.plain import Budget, attack_tensors
-from robusteval.attacks.result import AttackResult
+from robusteval.attacks.budgets import Budget, radii_of
+from robusteval.attacks.judge import judge
+from robusteval.attacks.result import AttackCost, AttackResult
 from robusteval.attacks.search.bisection import bisect
+from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.methods import EnsembleStage, NormedMethod
+from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import BATCH
+from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,38 @@ class Attack(NormedMethod):
         Misclassified images are not attacked: they are their own examples, at distance 0. Raises UserError in one line
         for what cannot be attacked.
         """
-        return attack_tensors(self, network, pixels, labels, budget, source, seed, batch_size)
+        images = as_images(pixels, labels)
+        target = as_classifier(network, images, batch_size)
+        if self.on_sources and source is None:
+            raise UserError(f"expected a source model for {self.name}, got none; give source=")
+        attacked = target if source is None else as_classifier(source, images, batch_size)
+        if self.search_dtype is not None:
+            attacked = attacked.reduced(getattr(torch, self.search_dtype))
+        radii = radii_of(budget, len(images), images.pixels)
+        if radii is None and self.on_sources:
+            raise UserError(f"expected a budget for {self.name}, got none: only the target could say which suffices")
+        streams = Streams.for_images(seed, self.label, images.ids, images.pixels)
+        right = clean_predictions(target, images) == images.labels
+        examples, measured = images.pixels.clone(), dict[str, Tensor]()
+        for rows in right.nonzero()[:, 0].split(batch_size):
+            given = None if radii is None or not self.fixed_budget else radii[rows]
+            found = self.run(attacked.select(rows), images.select(rows), given, streams.select(rows))
+            examples[rows] = found.examples
+            for quantity, values in found.measurements.items():
+                column = measured.setdefault(quantity, torch.full_like(images.pixels[:, 0, 0, 0], torch.nan))
+                column[rows] = values.to(column)
+        verdict = judge(target.metered(len(images)), images, examples, self.norm, None if radii is None else radii)
+        own = verdict.success | ~right
+        return AttackResult(
+            attack=self.heading(),
+            norm=self.norm,
+            examples=torch.where(own[:, None, None, None], examples, images.pixels),
+            success=verdict.success,
+            predicted=verdict.predicted,
+            distances={norm: getattr(verdict, norm.value) for norm in Norm},
+            cost=AttackCost(attacked.meter.forwards, attacked.meter.backwards),
+            measurements=measured,
+        )
 
 
 class MinimumDistanceAttack(Attack):

@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, and those of distances (curves, brackets, certified accuracy)."""
+"""The figures of distances: accuracy curves, brackets, certified accuracy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from robusteval.analysis.curves import curve
 from robusteval.analysis.distances import reached_norms
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
-from robusteval.reports.chapters import chapters_of
-from robusteval.reports.figures import fits as fit_figures
 from robusteval.reports.figures.drawing import (
     COLOURS,
     FAINT,
@@ -38,14 +36,9 @@ BANDS = 5
 """Of more attacks in one figure only the worst case is drawn with its band; the others' are in its data."""
 
 
-def plots(results: Results) -> dict[str, list[Plot]]:
-    """Every figure that the run has data for, by the section of the report that it belongs to."""
-    found = {
-        "brackets": brackets(results),
-        "curves": [_curve(results, norm) for norm in reached_norms(results)],
-        "certificates": [*coverage(results), *fit_figures.fits(results)],
-    }
-    return found | {chapter.method: chapter.plots(results) for chapter in chapters_of(results)}
+def accuracy_curves(results: Results) -> list[Plot]:
+    """Accuracy against distance, in each norm in which an attack broke an image."""
+    return [_curve(results, norm) for norm in reached_norms(results)]
 
 
 def _curve(results: Results, norm: str) -> Plot:
