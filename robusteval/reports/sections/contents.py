@@ -11,7 +11,7 @@ from robusteval.analysis.results import Results
 from robusteval.analysis.summary import Summary, summarise
 from robusteval.reports import papers
 from robusteval.reports.chapters import chapters_of
-from robusteval.reports.figures.distances import brackets, coverage, accuracy_curves
+from robusteval.reports.figures.distances import accuracy_curves, brackets, coverage
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.fits import fits
 from robusteval.reports.figures.standing import standing_plot
@@ -52,21 +52,16 @@ def contents(results: Results) -> Contents:
     """All that a report says, before it takes a form."""
     summary, distances = summarise(results), summarise_distances(results)
     published = papers.paper_tables([results])
-    attacks, bounds = attack_tables.attack_grids(summary), bound_tables.radius_grids(spreads(results))
+    attacks = attack_tables.attack_grids(summary)
     fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
-    lower = [*bounds, *bound_tables.calibration_grids(summary)]
+    lower = [*bound_tables.radius_grids(spreads(results)), *bound_tables.calibration_grids(summary)]
     found = [
         Section("verdict", "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
         Section("brackets", "Brackets", brackets(results)),
         Section("curves", "Attacks", accuracy_curves(results), attacks, fooled if attacks else ""),
         Section(IMAGES, "Images"),
         Section("distances", "Distances", (), attack_tables.distance_grids(distances)),
-        Section(
-            "certificates",
-            "Lower bounds",
-            [*coverage(results), *fits(results)],
-            [*bounds, *bound_tables.calibration_grids(summary)],
-        ),
+        Section("certificates", "Lower bounds", [*coverage(results), *fits(results)], lower),
         *(Section(c.method, c.title, c.plots(results), c.grids(results)) for c in chapters_of(results)),
         Section("paper", papers.title(results) if published else "", (), published),
         Section("cost", "Cost", (), [cost_grid(summary.costs)]),
