@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robusteval.certify import CERTIFICATES
+from robusteval.certify.propagation.graph import Graph
+from robusteval.certify.propagation.ops import Affine
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
@@ -16,6 +18,7 @@ from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
 
 SHAPE = (2, 8, 8)
+F64 = torch.float64
 
 
 def _normalised(channels: int) -> nn.BatchNorm2d:
@@ -149,3 +152,13 @@ def steps_within(norm: Norm, radius: Tensor, images: Images, draws: int) -> Tens
     limit = radius.repeat(draws) * (1 - 1e-6)
     moved = x.repeat(draws, 1, 1, 1) + norm.project(norm.scale_to(inside, limit), limit)
     return moved.clamp(0, 1).to(images.pixels.dtype).view(draws, *x.shape)
+
+
+def evaluated(graph: Graph, x: Tensor) -> list[Tensor]:
+    """All values of a graph at images x, in float64."""
+    values = [x.double()]
+    for node in graph.nodes[1:]:
+        value = node.op.apply(*(values[j] for j in node.inputs))  # type: ignore[attr-defined]
+        bias = node.op.bias if isinstance(node.op, Affine) else None
+        values.append(value if bias is None else value + bias)
+    return values

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import test_attacks
-import test_libraries
 
+from adapters import bump, run, wrong
 from attacking import COMPILED
 from robusteval.attacks.external.foolbox_attacks import BrendelBethge
 from robusteval.core.errors import UnsupportedError
@@ -21,10 +21,10 @@ def test_brendel_bethge(monkeypatch: pytest.MonkeyPatch) -> None:
         test_attacks.test_an_attack_reaches_what_its_case_demands(name, norm, 0)
         test_attacks.test_an_attack_follows_what_it_says(name)
         test_attacks.test_batches_and_seeds(name, norm)
-    model, images = test_libraries.bump()
+    model, images = bump()
     attack = BrendelBethge(norm=Norm.L2, steps=8, trust_region=0.02)
-    found = test_libraries.run(attack, model, images)
-    assert test_libraries.wrong(model, images, found) == [True, False, True]
+    found = run(attack, model, images)
+    assert wrong(model, images, found) == [True, False, True]
     monkeypatch.setattr(sys.modules["foolbox.attacks.brendel_bethge"], "NUMBA_IMPORT_ERROR", ImportError("no numba"))
     with pytest.raises(UnsupportedError, match=r"robusteval\[numba\]"):
-        test_libraries.run(attack, model, images)
+        run(attack, model, images)

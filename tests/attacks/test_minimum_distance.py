@@ -1,4 +1,4 @@
-"""DeepFool, DDN, L-BFGS and the searches that they share, against exact distances."""
+"""DeepFool, DDN and L-BFGS against exact distances."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks.base import MinimumDistanceAttack
 from robusteval.attacks.ddn import DDN, odds
 from robusteval.attacks.deepfool import DeepFool
-from robusteval.attacks.fmn import among_largest, thin
 from robusteval.attacks.judge import judge
 from robusteval.attacks.lbfgs import LBFGS
-from robusteval.attacks.search.segment import shrink
-from robusteval.attacks.search.solvers import minimise_in_box
 from robusteval.core.images import Images
-from robusteval.core.norms import BALLS, Norm
+from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.models.making import make_classifier
-
-Floats = NDArray[np.float64]
 
 ATTACKS: list[MinimumDistanceAttack] = [
     DeepFool(norm=Norm.L2),
@@ -33,8 +26,11 @@ ATTACKS: list[MinimumDistanceAttack] = [
     DDN(norm=Norm.L2),
     LBFGS(norm=Norm.L2, searches=8),
 ]
+
+
 FACTORS = {"deepfool": (1.05, 1.3), "ddn": (1.05, 1.5), "lbfgs": (1.2, 5.0)}
 """How far above the exact distance an attack may end, in the median and in the worst of 16 images."""
+
 
 every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=[a.label for a in ATTACKS])
 
@@ -193,80 +189,6 @@ def test_the_odds_point_where_the_cross_entropy_does_and_do_not_vanish_with_it()
     assert own[0, 0] == -1
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shrinking_keeps_witnesses_and_approaches_the_boundary(dtype: torch.dtype) -> None:
-    classifier, weight, bias = affine(0)
-    images = random_images(0, 40, classifier).to("cpu", dtype)
-    classifier = classifier.to("cpu", dtype)
-    far = random_images(9, 40, classifier).pixels.to(dtype)
-    wrong = classifier.predict(far).argmax(1) != images.labels
-    assert 5 < wrong.sum() < 40
-    view = classifier.metered(40)
-    near = shrink(view, images, far, steps=8)
-    assert torch.equal(near[~wrong], far[~wrong])
-    assert (classifier.predict(near).argmax(1) != images.labels)[wrong].all()
-    for norm in BALLS:
-        assert (norm.size(near - images.pixels) <= norm.size(far - images.pixels)).all()
-    assert view.meter.forwards[wrong].tolist() == [10.0] * int(wrong.sum())
-    assert view.meter.forwards[~wrong].tolist() == [2.0] * int((~wrong).sum())
-    # Where the segment crosses into the first other class, from the affine map itself.
-    x, v = (p.double().flatten(1).numpy() for p in (images.pixels, far - images.pixels))
-    own = images.labels.numpy()
-    slope, lead = v @ weight.T, x @ weight.T + bias
-    slope, lead = slope - slope[range(40), own][:, None], lead - lead[range(40), own][:, None]
-    crossing = np.where(slope > 0, -lead / np.where(slope > 0, slope, 1), np.inf)
-    crossing[range(40), own] = np.inf
-    reached = (Norm.L2.size(near - images.pixels) / Norm.L2.size(far - images.pixels)).double().numpy()
-    first = crossing.min(1)[wrong.numpy()]
-    assert (reached[wrong.numpy()] >= first - 1e-6).all()
-    # Bisection would leave some 2^-9 of the segment.
-    assert np.median(reached[wrong.numpy()] / first) < 1 + 1e-4
-
-
-def test_shrinking_without_a_slope_still_halves() -> None:
-    """A model that shows decisions only: the margin is -1 or 1, and the search is a bisection."""
-
-    class Decides(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            right = (x.flatten(1).mean(1) < 0.3).to(x.dtype)
-            return torch.stack([right, 1 - right], dim=1)
-
-    linear, _, _ = affine(0, classes=2)
-    classifier = Classifier("decides", Decides(), 2, linear.input_shape, "")
-    images = Images(("a",), torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64))
-    near = shrink(classifier, images, torch.ones(1, 1, 8, 8), steps=12)
-    assert 0.3 <= near.mean() < 0.3 + 1e-3
-
-
-def test_solvers_together_find_what_each_finds_alone_and_stay_in_the_box() -> None:
-    """Quadratics with centres inside and outside the box: the minimiser is the nearest point of it."""
-    rng = np.random.default_rng(0)
-    centres, widths = rng.uniform(-0.5, 1.5, (7, 5)), rng.uniform(1, 50, (7, 5))
-    sizes: list[int] = []
-
-    def evaluate(rows: NDArray[np.int64], points: Floats) -> tuple[Floats, Floats]:
-        sizes.append(len(rows))
-        offset = points - centres[rows]
-        return (widths[rows] * offset**2).sum(1), 2 * widths[rows] * offset
-
-    found = minimise_in_box(evaluate, np.full((7, 5), 0.5), 100)
-    np.testing.assert_allclose(found, centres.clip(0, 1), atol=1e-4)
-    assert sizes[0] == 7
-    assert sizes == sorted(sizes, reverse=True)
-
-
-def test_an_evaluation_that_fails_ends_all_solvers() -> None:
-    calls = itertools.count()
-
-    def evaluate(rows: NDArray[np.int64], points: Floats) -> tuple[Floats, Floats]:
-        if next(calls) == 1:
-            raise MemoryError("no room")
-        return (points**2).sum(1), 2 * points
-
-    with pytest.raises(MemoryError, match="no room"):
-        minimise_in_box(evaluate, np.random.default_rng(0).uniform(size=(5, 3)), 100)
-
-
 def test_a_model_without_a_gradient_somewhere_gives_finite_images() -> None:
     """Saturated: the logits do not move until far from the image."""
 
@@ -294,29 +216,3 @@ def test_settings_are_validated() -> None:
             DDN(**wrong)
     with pytest.raises(ValueError):
         LBFGS(norm=Norm.L2, target="least-likely")
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_fmn_puts_back_changes_that_are_not_needed(dtype: torch.dtype) -> None:
-    """The class changes with any 3 of 64 pixels at 1: of a witness of 20 the search keeps 3."""
-    pixels = torch.zeros(2, 1, 8, 8, dtype=dtype)
-    witnesses = pixels.clone().flatten(1)
-    witnesses[0, 10:30] = 1
-    linear = nn.Linear(64, 2)
-    with torch.no_grad():
-        linear.weight.copy_(torch.stack([torch.zeros(64), torch.ones(64)]))
-        linear.bias.copy_(torch.tensor([0.0, -2.5]))
-    model = make_classifier("three", nn.Sequential(nn.Flatten(), linear), (1, 8, 8)).to("cpu", dtype)
-    images = Images(("a", "b"), pixels, torch.zeros(2).long())
-    view = model.metered(2)
-    found = thin(view, images, witnesses.view_as(pixels), 6)
-    assert Norm.L0.size(found - pixels).tolist() == [3, 0]
-    assert view.meter.forwards.tolist() == [6, 6]
-
-
-def test_largest_counts_ties_once() -> None:
-    changes = torch.tensor([[1.0, -1.0, 1.0, 0.0], [0.1, -0.3, 0.2, 0.0]]).view(2, 1, 2, 2)
-    assert among_largest(changes, torch.tensor([2, 1])).flatten(1).tolist() == [
-        [True, True, False, False],
-        [False, True, False, False],
-    ]

@@ -1,0 +1,86 @@
+"""The graph of a network answers as the network, and what has none is named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from propagating import F64, NETWORKS, SHAPE, candidates, evaluated, images_for, proven, small
+from robusteval.certify.propagation.trace import trace
+from robusteval.core.errors import UnsupportedError
+from robusteval.core.norms import Norm
+from robusteval.models.architectures import ARCHITECTURES
+from robusteval.models.making import make_classifier
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_graph_of_every_architecture_answers_as_the_network(name: str) -> None:
+    torch.manual_seed(2)
+    architecture = ARCHITECTURES[name]
+    classifier = make_classifier(name, architecture.network(), architecture.input_shape)
+    weights = [m.weight for m in classifier.module.modules() if isinstance(m, nn.Conv2d)]
+    assert any(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+    pixels = candidates(2, architecture.input_shape)
+    logits = evaluated(trace(classifier), pixels)[-1].flatten(1)
+    assert torch.allclose(logits.float(), classifier.predict(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_graph_of_a_small_network_answers_as_the_network(network: str) -> None:
+    classifier = small(network, F64)
+    pixels = images_for(classifier, 5).pixels
+    values = evaluated(trace(classifier), pixels)
+    assert torch.allclose(values[-1].flatten(1), classifier.predict(pixels), atol=1e-9)
+
+
+class Odd(nn.Module):
+    one: Tensor
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.linear = nn.Linear(128, 4)
+        self.register_buffer("one", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x.flatten(1))
+        if self.what == "branch":
+            return y if y.sum() > 0 else -y
+        if self.what == "product":
+            return y * y
+        if self.what == "alpha":
+            return torch.add(y, y, alpha=2)
+        if self.what == "softmax":
+            return y.softmax(1)
+        return 1 / (y + self.one)
+
+
+@pytest.mark.parametrize(
+    ("network", "named"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.Tanh()), "type Tanh at 'network.2'"),
+        (nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Flatten(), nn.Linear(192, 4)), "0'"),
+        (nn.Sequential(nn.MaxPool2d(3, ceil_mode=True), nn.Flatten(), nn.Linear(18, 4)), "MaxPool2d"),
+        (Odd("branch"), "control flow"),
+        (Odd("product"), "at 'mul'"),
+        (Odd("alpha"), "at 'add'"),
+        (Odd("softmax"), "softmax"),
+        (Odd("division"), "at 'truediv"),
+    ],
+)
+def test_what_bounds_cannot_pass_through_is_named(network: nn.Module, named: str) -> None:
+    classifier = make_classifier("odd", network, SHAPE)
+    images = images_for(classifier, 2)
+    with pytest.raises(UnsupportedError, match="expected") as error:
+        proven("ibp", Norm.LINF, classifier, images)
+    assert named in str(error.value)
+
+
+def test_a_network_that_does_more_than_its_layers_is_refused() -> None:
+    classifier = small("dense")
+    handle = list(classifier.module.modules())[-1].register_forward_hook(lambda _, inputs, output: 1.001 * output)
+    with pytest.raises(UnsupportedError, match="does what its layers say"):
+        trace(classifier)
+    handle.remove()
+    assert trace(classifier).classes == 4
