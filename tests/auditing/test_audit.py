@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +14,14 @@ import pandas as pd
 import pytest
 import torch
 
+from commands import here
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
 from robusteval.core.images import Images
 from robusteval.results.manifest import CLEAN, StageRecord
 from robusteval.results.run import read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.tables import TABLES
 
-COUNT = 20
+COUNT = 12
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_robust_accuracy_falls_with_the_budget(run: Run) -> None:
     rows = run.table("witnesses")
     rates = rows[rows["method"] == "pgd-linf"].groupby("budget")["success"].mean()
     assert rates.is_monotonic_increasing
-    assert rates.iloc[-1] >= 0.5
+    assert rates.iloc[-1] >= 0.4
 
 
 def test_every_stage_and_what_it_learns_from_the_set_takes_time_inside_the_model(run: Run) -> None:
@@ -109,38 +108,44 @@ def test_another_seed_draws_other_numbers(
     assert not counts[0].equals(counts[1])
 
 
-def command(demo: Path, protocol: Path, out: Path) -> list[str]:
-    """A process that makes the run of the fixture, and writes no report."""
-    source = (
-        "import sys; from robusteval import open_checkpoint, read_images, run_audit\n"
-        "model, source, protocol, out = sys.argv[1:]\n"
-        f"images = read_images('digits', {COUNT})\n"
-        "models = [open_checkpoint(p, 'digits-cnn', input_shape=images.shape) for p in (model, source)]\n"
-        "run_audit(models[0], images, protocol, out, sources=models[1:], dtype='float64', batch_size=7)\n"
-    )
-    models = (demo / "digits-standard.safetensors", demo / "digits-pgd-linf.safetensors")
-    return [sys.executable, "-c", source, *map(str, models), str(protocol), str(out)]
+KILLED = """
+import os, signal, sys
+import robusteval.results.run as files
+from robusteval import open_checkpoint, read_images, run_audit
+
+model, source, protocol, out = sys.argv[1:]
+images = read_images("digits", COUNT)
+models = [open_checkpoint(path, "digits-cnn", input_shape=images.shape) for path in (model, source)]
+replace = os.replace
+
+def killed(temporary, path):
+    "The end comes where a part is written, and has not its name yet."
+    if "pgd-linf/00001" in str(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(temporary, path)
+
+files.os.replace = killed
+run_audit(models[0], images, protocol, out, sources=models[1:], dtype="float64", batch_size=7)
+"""
 
 
 @pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_tables(
-    run: Run, demo_folder: Path, protocol_file: Path, tmp_path: Path
+    run: Run, images: Images, demo_folder: Path, protocol_file: Path, tmp_path: Path
 ) -> None:
-    killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(demo_folder, protocol_file, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while len(list(killed.glob("parts/pgd-*/*.parquet"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert json.loads((killed / "manifest.json").read_text())["status"] == "incomplete"
-    before = {p: p.stat().st_mtime_ns for p in killed.glob("parts/*/*.parquet")}
-    subprocess.run(command(demo_folder, protocol_file, killed), check=True, capture_output=True)
-    assert before
+    out = tmp_path / "killed"
+    models = (demo_folder / "digits-standard.safetensors", demo_folder / "digits-pgd-linf.safetensors")
+    code = KILLED.replace("COUNT", str(COUNT))
+    done = subprocess.run([sys.executable, "-c", code, *map(str, (*models, protocol_file, out))], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert json.loads((out / "manifest.json").read_text())["status"] == "incomplete"
+    before = {p: p.stat().st_mtime_ns for p in out.glob("parts/*/*.parquet")}
+    assert out / "parts" / "pgd-linf" / "00000.parquet" in before
+    assert out / "parts" / "pgd-linf" / "00001.parquet" not in before
+    assert list(out.glob("*/pgd-linf/00001.*.tmp")), "killed between parts"
+    continued = audit(images, demo_folder, protocol_file, out, dtype="float64", batch_size=7)
     assert all(p.stat().st_mtime_ns == at for p, at in before.items()), "finished parts were computed again"
-    assert_same(run, Run.open(killed), 0)
+    assert_same(run, continued, 0)
 
 
 def test_an_honest_run_verifies(run: Run) -> None:
@@ -237,27 +242,22 @@ def test_a_method_that_cannot_run_does_not_stop_the_others(
 
 
 LIE = """
-import sys
-from typing import ClassVar
 import torch
-from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate, Radii
-from robusteval.cli.app import main
 from robusteval.core.methods import Guarantee
+from robusteval.core.norms import Norm
 
 class Lie(Certificate):
-    name: ClassVar[str] = "lie"
-    title: ClassVar[str] = "Lie"
-    summary: ClassVar[str] = "proves everything"
-    kind: ClassVar[Guarantee] = Guarantee.PROOF
+    name = "lie"
+    title = "Lie"
+    summary = "proves everything"
+    norms = (Norm.LINF,)
+    kind = Guarantee.PROOF
 
     def radii(self, classifier, images, state, streams):
         radius = torch.full((len(images),), 0.09, dtype=torch.float64)
         predicted = classifier.predict(images.pixels).argmax(1)
         return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool))
-
-CERTIFICATES.builtin["lie"] = "__main__:Lie"
-main()
 """
 REFUTED = """
 [budgets]
@@ -269,18 +269,18 @@ norm = "linf"
 method = "deepfool"
 norm = "linf"
 [[certificates]]
-method = "lie"
+method = "lie.py:Lie"
 norm = "linf"
 """
 
 
 def test_a_refuted_proof_stops_the_audit_and_leaves_the_evidence(demo_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "lie.py").write_text(LIE)
     (tmp_path / "protocol.toml").write_text(REFUTED)
-    out = tmp_path / "run"
-    command = [sys.executable, "-c", LIE, "audit", str(demo_folder / "digits-standard.safetensors")]
-    command += f"--data digits --arch digits-cnn --limit 10 --protocol {tmp_path}/protocol.toml --out {out}".split()
+    model, out = demo_folder / "digits-standard.safetensors", tmp_path / "run"
+    asked = ("--data", "digits", "--arch", "digits-cnn", "--limit", 10, "--protocol", tmp_path / "protocol.toml")
     for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = here("audit", model, *asked, "--out", out)
         assert done.returncode == 1, done.stderr
         assert "expected no witness inside a proven radius" in done.stderr
         assert re.search(r"image \S+: lie-linf proves linf 0.09, the witness of \S+-linf lies at 0\.0", done.stderr)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from robusteval import Run, open_checkpoint, read_images, run_audit
-from robusteval.auditing.engines import Result, Work
+from robusteval.auditing.engines import Engine, Result, Work
 from robusteval.auditing.stages.base import Part, Shard
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
@@ -50,12 +50,17 @@ def compute(pickled: bytes) -> tuple[Part, float]:
     return work(shard), time.perf_counter() - start
 
 
-def elsewhere(work: Work, shards: Iterable[Shard], step: Step) -> Iterator[Result]:
+@pytest.fixture
+def elsewhere() -> Iterator[Engine]:
     """The last shard first, in another process."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        for shard in reversed(list(shards)):
-            part, seconds = pool.submit(compute, pickle.dumps((work, shard))).result()
-            yield Result(shard, part, seconds)
+
+        def engine(work: Work, shards: Iterable[Shard], step: Step) -> Iterator[Result]:
+            for shard in reversed(list(shards)):
+                part, seconds = pool.submit(compute, pickle.dumps((work, shard))).result()
+                yield Result(shard, part, seconds)
+
+        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def audit(images: Images, demo: Path, protocol: Path, out: Path, **settings: obj
 
 @pytest.mark.slow
 def test_shards_computed_in_other_processes_give_the_same_tables(
-    images: Images, demo_folder: Path, tmp_path: Path
+    images: Images, demo_folder: Path, tmp_path: Path, elsewhere: Engine
 ) -> None:
     (tmp_path / "p.toml").write_text(PROTOCOL)
     here = audit(images, demo_folder, tmp_path / "p.toml", tmp_path / "here")

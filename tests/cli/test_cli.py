@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
-from robusteval.cli.app import app
+from commands import here, in_a_process
 from robusteval.results.manifest import CLEAN
 from robusteval.results.run import Run
-
-
-def robusteval(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "robusteval", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
 
 
 def mistake(*arguments: object) -> str:
     """The one line that a mistake gives, under the progress bar if one was begun; fails on anything else.
 
-    In this process: a subprocess spends four seconds on its imports. One test below holds the two against each other.
+    In this process. One test below holds it against a process of its own.
     """
-    done = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert done.exit_code == 2, done.stderr
+    done = here(*arguments)
+    assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("clean ")]
     assert len(lines) == 1, done.stderr
@@ -62,15 +55,15 @@ def test_list(what: str) -> None:
         "protocols": "standard-linf",
         "data": "digits",
     }
-    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["list", what])
-    assert done.exit_code == 0, done.stderr
+    done = here("list", what)
+    assert done.returncode == 0, done.stderr
     assert known[what] in done.stdout
 
 
 @pytest.fixture(scope="module")
 def finished(standard: Path, protocol_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "run"
-    done = robusteval(*audit_arguments(standard, out, protocol=protocol_file), COLUMNS="100")
+    done = in_a_process(*audit_arguments(standard, out, protocol=protocol_file))
     assert done.returncode == 0, done.stderr
     for phrase in ("Clean accuracy", "95 %", "report.html"):
         assert phrase.lower() in done.stdout.lower(), done.stdout
@@ -87,9 +80,9 @@ def test_an_audit_leaves_tables_reports_and_a_manifest(finished: Path) -> None:
 
 def test_report_and_verify_work_on_a_finished_run(finished: Path) -> None:
     (finished / "report.html").unlink()
-    assert robusteval("report", finished).returncode == 0
+    assert here("report", finished).returncode == 0
     assert (finished / "report.html").exists()
-    assert robusteval("verify", finished).returncode == 0
+    assert in_a_process("verify", finished).returncode == 0
 
 
 def test_verify_fails_with_exit_code_1(finished: Path, tmp_path: Path) -> None:
@@ -98,7 +91,7 @@ def test_verify_fails_with_exit_code_1(finished: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(finished, tmp_path / "copy")
     path = next(copy.glob(f"witnesses/{CLEAN}/*"))
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    done = robusteval("verify", copy)
+    done = here("verify", copy)
     assert done.returncode == 1
     assert "was changed" in done.stderr
 
@@ -112,7 +105,7 @@ def test_a_run_of_another_model_is_refused(finished: Path, demo_folder: Path, pr
 
 def test_a_mistake_is_the_same_line_in_a_process_of_its_own(standard: Path, tmp_path: Path) -> None:
     arguments = audit_arguments(standard, tmp_path / "run", protocol="quik")
-    done = robusteval(*arguments)
+    done = in_a_process(*arguments)
     assert done.returncode == 2
     assert done.stderr.strip() == mistake(*arguments)
 
@@ -199,29 +192,47 @@ def test_infinite_logits_stop_the_audit_and_keep_what_was_computed(
     assert len(list((tmp_path / "run" / "parts" / CLEAN).glob("*.parquet"))) == 3
 
 
+CTRL_C = """
+import os, signal
+from pathlib import Path
+from robusteval.attacks.base import Candidates, FixedBudgetAttack
+from robusteval.core.norms import Norm
+
+class CtrlC(FixedBudgetAttack):
+    name = "ctrl-c"
+    title = "Ctrl-C"
+    summary = "Ctrl-C at its second shard, once"
+    norms = (Norm.LINF,)
+
+    def within(self, classifier, images, budget, streams):
+        calls = Path(FOLDER) / "calls"
+        with calls.open("a") as file:
+            file.write(".")
+        if calls.stat().st_size == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return Candidates(images.pixels)
+"""
+
+
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_run_that_the_same_command_continues(
-    standard: Path, protocol_file: Path, tmp_path: Path
-) -> None:
+def test_ctrl_c_leaves_a_run_that_the_same_command_continues(standard: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = {"limit": 12, "batch-size": 2, "protocol": protocol_file}
-    command = [sys.executable, "-m", "robusteval", *map(str, audit_arguments(standard, out, **options))]
-    # A job in the background of a shell ignores Ctrl-C, and so would whatever the tests start.
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    (tmp_path / "ctrl_c.py").write_text(CTRL_C.replace("FOLDER", repr(str(tmp_path))))
+    (tmp_path / "p.toml").write_text(
+        '[budgets]\nlinf = [0.1]\n[[attacks]]\nmethod = "ctrl_c.py:CtrlC"\nnorm = "linf"\n'
     )
-    deadline = time.monotonic() + 60
-    while len(list(out.glob("parts/pgd-*/*.parquet"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command continues it" in errors
-    assert "Traceback" not in errors
+    arguments = audit_arguments(standard, out, limit=6, protocol=tmp_path / "p.toml", **{"batch-size": 2})
+    command = [sys.executable, "-m", "robusteval", *map(str, arguments)]
+    # A job in the background of a shell ignores Ctrl-C, and so would whatever the tests start.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=listening)
+    assert done.returncode == 130, done.stderr
+    assert "the same command continues it" in done.stderr
+    assert "Traceback" not in done.stderr
     assert json.loads((out / "manifest.json").read_text())["status"] == "incomplete"
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    before = {p: p.stat().st_mtime_ns for p in out.glob("parts/*/*.parquet")}
+    assert sum("ctrl-c" in str(p.parent) for p in before) == 1
+    assert here(*arguments).returncode == 0
     assert json.loads((out / "manifest.json").read_text())["status"] == "complete"
+    assert all(p.stat().st_mtime_ns == at for p, at in before.items()), "finished parts were computed again"
+    assert (tmp_path / "calls").read_text() == 4 * "."

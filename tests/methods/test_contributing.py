@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from commands import ROOT, here, in_a_process
 
 
 def example(language: str) -> str:
@@ -20,12 +19,6 @@ def example(language: str) -> str:
     return found[1]
 
 
-def robusteval(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "robusteval", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
     """The user's folder after an audit: my_attack.py, mine.toml, runs/mine."""
@@ -33,7 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
     (path / "my_attack.py").write_text(example("python"))
     (path / "mine.toml").write_text(example("toml"))
     model, run = str(demo_folder / "digits-standard.safetensors"), ("--out", "runs/mine", "--limit", "20")
-    done = robusteval(path, "audit", model, "--arch", "digits-cnn", "--data", "digits", "--protocol", "mine.toml", *run)
+    asked = ("--arch", "digits-cnn", "--data", "digits", "--protocol", "mine.toml", *run)
+    done = in_a_process("audit", model, *asked, folder=path)
     assert done.returncode == 0, done.stderr
     return path
 
@@ -68,7 +62,7 @@ def test_the_report_shows_its_title(folder: Path) -> None:
 
 def test_verify_asks_for_trust(folder: Path) -> None:
     """The run lies where the file lies too, and names it; that is no permission."""
-    done = robusteval(folder, "verify", "runs/mine")
+    done = here("verify", folder / "runs" / "mine")
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected permission to run my_attack.py" in line
@@ -76,7 +70,7 @@ def test_verify_asks_for_trust(folder: Path) -> None:
 
 
 def test_who_trusts_the_file_verifies_the_run(folder: Path) -> None:
-    done = robusteval(folder, "verify", "runs/mine", "--trust", "my_attack.py")
+    done = here("verify", folder / "runs" / "mine", "--trust", folder / "my_attack.py")
     assert done.returncode == 0, done.stderr
     assert "holds" in done.stdout
 
@@ -84,8 +78,9 @@ def test_who_trusts_the_file_verifies_the_run(folder: Path) -> None:
 def test_another_file_of_that_name_is_refused(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "my_attack.py"
     other.write_text(example("python") + "\nopen('ran', 'w')\n")
-    done = robusteval(folder, "verify", "runs/mine", "--trust", str(other))
+    done = here("verify", folder / "runs" / "mine", "--trust", other)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected my_attack.py as it was, sha256:" in line
     assert not (folder / "ran").exists()
+    assert not Path("ran").exists()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from commands import ROOT, WIDE, here, in_a_process
 from robusteval.results.run import Run
 
-ROOT = Path(__file__).parents[2]
 PROJECT = """
 [build-system]
 requires = ["setuptools"]
@@ -130,17 +130,27 @@ def audited(installed: Path, tmp_path_factory: pytest.TempPathFactory, demo_fold
     (folder / "greys.toml").write_text(PROTOCOL)
     model = str(demo_folder / "digits-standard.safetensors")
     asked = ("--arch", "digits-cnn", "--data", "digits", "--limit", "20", "--protocol", str(folder / "greys.toml"))
-    done = robusteval("audit", model, *asked, "--out", str(folder / "run"), path=installed)
+    done = in_a_process("audit", model, *asked, "--out", str(folder / "run"), path=installed)
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
 
-def robusteval(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, with one more folder of packages."""
-    folders = os.pathsep.join(map(str, (ROOT, *([path] if path else []))))
-    environment = os.environ | {"PYTHONPATH": folders, "COLUMNS": "200"}
-    command = [sys.executable, "-m", "robusteval", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+LISTS = """
+import sys
+from robusteval.cli.app import app
+for kind in sys.argv[1:]:
+    app(["list", kind], standalone_mode=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def listed(installed: Path) -> list[str]:
+    """The lines of three lists, where the package is installed."""
+    environment = os.environ | WIDE | {"PYTHONPATH": f"{ROOT}{os.pathsep}{installed}"}
+    command = [sys.executable, "-c", LISTS, "attacks", "certificates", "metrics"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -151,17 +161,16 @@ def robusteval(*arguments: str, path: Path | None = None) -> subprocess.Complete
         ("metrics", "greyness", "distance from a grey image"),
     ],
 )
-def test_the_list_names_them_and_their_package(installed: Path, kind: str, name: str, summary: str) -> None:
-    lines = {line.split()[0]: line for line in robusteval("list", kind, path=installed).stdout.splitlines()}
-    assert f"{summary} [greys 0.3]" in lines[name]
-    assert sum("[" in line for line in lines.values()) == 1
-    assert name not in robusteval("list", kind).stdout
+def test_the_list_names_them_and_their_package(listed: list[str], kind: str, name: str, summary: str) -> None:
+    (line,) = (line for line in listed if line.split()[0] == name)
+    assert f"{summary} [greys 0.3]" in line
+    assert sum("[" in line for line in listed) == 3
+    assert name not in here("list", kind).stdout
 
 
 def test_a_package_that_is_broken_is_named_and_the_others_are_listed(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "greys.py").write_text("1 / 0\n")
-    folders = Path(f"{tmp_path}{os.pathsep}{installed}")
-    done = robusteval("list", "metrics", path=folders)
+    done = in_a_process("list", "metrics", path=f"{tmp_path}{os.pathsep}{installed}")
     assert done.returncode == 0, done.stderr
     assert "expected greys:Greyness of greys for the metric 'greyness', got ZeroDivisionError" in done.stdout
     assert "jacobian-spectrum" in done.stdout
@@ -190,13 +199,13 @@ def test_the_report_shows_the_quantity(audited: Path, file: str, cell: str) -> N
 
 
 def test_the_run_is_verified_where_the_package_is(audited: Path, installed: Path) -> None:
-    done = robusteval("verify", str(audited), path=installed)
+    done = in_a_process("verify", str(audited), path=installed)
     assert done.returncode == 0, done.stderr
     assert "holds" in done.stdout
 
 
 def test_where_it_is_not_one_line_says_which_package_is_needed(audited: Path) -> None:
-    done = robusteval("verify", str(audited))
+    done = here("verify", str(audited))
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected the package greys 0.3 for the attack 'grey', which is not installed" in line
@@ -209,7 +218,7 @@ def test_another_version_is_not_the_one_that_was_audited(audited: Path, installe
     (later / "METADATA").write_text("Metadata-Version: 2.1\nName: greys\nVersion: 0.4\n")
     (later / "entry_points.txt").write_text((info / "entry_points.txt").read_text())
     (tmp_path / "greys.py").write_text(MODULE)
-    done = robusteval("verify", str(audited), path=tmp_path)
+    done = in_a_process("verify", str(audited), path=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected the attack 'grey' of greys 0.3, got that of greys 0.4" in line
