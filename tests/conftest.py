@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from robusteval.core.images import Images
+    from robusteval.results.run import Run
 
 # Tests run in several processes; before torch is loaded, give each one core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -102,6 +106,30 @@ def demo_folder() -> Path:
     import robusteval
 
     return Path(str(robusteval.__file__)).parent / "demo"
+
+
+@pytest.fixture(scope="session")
+def digits() -> Images:
+    """The first forty of scikit-learn's."""
+    from robusteval.data import read_images
+
+    return read_images("digits", 40)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small finished run of which every number is known (run_fixture.py)."""
+    from run_fixture import build_run
+
+    return build_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> str:
+    """The report.html of that run."""
+    from robusteval.reports import write_report
+
+    return write_report(run).read_text()
 
 
 @pytest.fixture(scope="session")

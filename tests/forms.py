@@ -1,9 +1,14 @@
-"""Tables read back out of the forms that a report takes: title -> headings and rows, as text."""
+"""Tables read back out of the forms that a report takes: title -> headings and rows, as text; and images."""
 
 from __future__ import annotations
 
 import html
+import io
 import re
+from base64 import b64decode
+
+import numpy as np
+from PIL import Image
 
 Tables = dict[str, list[list[str]]]
 
@@ -51,3 +56,10 @@ def _spoken(text: str) -> str:
     text = re.sub(r"\\text([a-z]+)\{\}", lambda found: f"\0{found[1]}\0", text)
     text = re.sub(r"\\([{}$&%#_])", r"\1", text)
     return re.sub("\0([a-z]+)\0", lambda found: words[found[1]], text)
+
+
+def decoded(uri: str, form: str) -> np.ndarray:
+    """The grey levels (H, W) of an image that stands in a page."""
+    head, data = uri.split(",")
+    assert head == f"data:image/{form};base64"
+    return np.asarray(Image.open(io.BytesIO(b64decode(data))).convert("L"))
