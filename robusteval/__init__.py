@@ -136,4 +136,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_methods()})
+    """What a user looks for: no names that this file merely imports."""
+    return sorted({"__version__", *__all__, *_methods()})

@@ -36,6 +36,17 @@ def definitions() -> dict[str, set[str]]:
     return found
 
 
+def aliases() -> dict[str, dict[str, str]]:
+    """What each public alias of a type stands for, by the file that defines it."""
+    found = defaultdict[str, dict[str, str]](dict)
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)]) if name[0].isupper() and not name.isupper():
+                    found[name][path.relative_to(ROOT).as_posix()] = ast.unparse(node.value)
+    return found
+
+
 def collisions() -> dict[str, set[str]]:
     """The names with more than one meaning: all files of a general name that may define it count as one."""
     found = {}
@@ -56,3 +67,14 @@ def test_general_names_are_used() -> None:
     found = definitions()
     alone = [name for name in GENERAL if len(found.get(name, ())) < 2]
     assert not alone, f"expected general names of several files in GENERAL, got {alone}"
+
+
+def test_an_alias_stands_for_one_type_and_is_no_class() -> None:
+    """Files may shorten the same type to the same name."""
+    defined = definitions()
+    found = {
+        name: [*meant, *defined.get(name, ())]
+        for name, meant in aliases().items()
+        if len(set(meant.values())) > 1 or name in defined
+    }
+    assert not found, f"expected names of their own for what these files define, got {found}"

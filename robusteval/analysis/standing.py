@@ -12,7 +12,7 @@ from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, median
 from robusteval.core.norms import BALLS, Norm
 
-Budgets = Mapping[Norm, Sequence[float]]
+NormBudgets = Mapping[Norm, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Width:
     median: Median
 
 
-def standings(bounds: pd.DataFrame, budgets: Budgets) -> tuple[Standing, ...]:
+def standings(bounds: pd.DataFrame, budgets: NormBudgets) -> tuple[Standing, ...]:
     """At each budget of a protocol, from the table of bounds. Only proofs of the model itself count as proven."""
     wrong = ~bounds["correct"].to_numpy(bool)
     found = []

@@ -11,7 +11,7 @@ from robusteval.analysis.costs import StageCost, stage_costs
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
 from robusteval.analysis.results import Results
-from robusteval.analysis.standing import Budgets, Standing, Width, standings, widths
+from robusteval.analysis.standing import NormBudgets, Standing, Width, standings, widths
 from robusteval.results.manifest import CertificateRecord
 from robusteval.results.run import Run
 
@@ -131,7 +131,7 @@ def _contradicted(results: Results) -> tuple[tuple[str, int], ...]:
     return tuple((title, found[name]) for name, title in results.titles.items() if found[name])
 
 
-def _certified(results: Results, budgets: Budgets) -> tuple[Certified, ...]:
+def _certified(results: Results, budgets: NormBudgets) -> tuple[Certified, ...]:
     return tuple(
         Certified(
             stage=entry.name,

@@ -9,18 +9,18 @@ import typer
 
 from robusteval.cli.listing import Listing, listed
 from robusteval.cli.options import (
-    Arch,
-    BatchSize,
-    Checkpoints,
-    Data,
-    Device,
-    DType,
-    Limit,
-    Mean,
-    Out,
-    ProtocolName,
-    Seed,
-    Std,
+    ArchOption,
+    BatchSizeOption,
+    CheckpointsArgument,
+    DataOption,
+    DeviceOption,
+    DTypeOption,
+    LimitOption,
+    MeanOption,
+    OutOption,
+    ProtocolOption,
+    SeedOption,
+    StdOption,
 )
 from robusteval.cli.running import audit_and_report, err, explains_mistakes, open_checkpoints, out, print_report, whole
 
@@ -35,20 +35,20 @@ app = typer.Typer(
 @app.command()
 @explains_mistakes
 def audit(
-    checkpoints: Checkpoints,
-    data: Data,
-    out_dir: Out,
-    arch: Arch = None,
-    protocol: ProtocolName = "quick",
-    limit: Limit = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    dtype: DType = "float32",
-    batch_size: BatchSize = "auto",
+    checkpoints: CheckpointsArgument,
+    data: DataOption,
+    out_dir: OutOption,
+    arch: ArchOption = None,
+    protocol: ProtocolOption = "quick",
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: DTypeOption = "float32",
+    batch_size: BatchSizeOption = "auto",
     source: Annotated[list[str] | None, typer.Option(help="Checkpoint to transfer attacks from; repeatable.")] = None,
     source_arch: Annotated[str | None, typer.Option(help="Architecture of the sources, if not --arch.")] = None,
-    mean: Mean = None,
-    std: Std = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
 ) -> None:
     """Bracket the minimum adversarial distance of each image, from below and from above, and write a report.
 
@@ -75,18 +75,18 @@ def audit(
 @app.command()
 @explains_mistakes
 def certify(
-    checkpoints: Checkpoints,
-    data: Data,
-    out_dir: Out,
-    arch: Arch = None,
-    protocol: ProtocolName = "certify",
-    limit: Limit = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    dtype: DType = "float32",
-    batch_size: BatchSize = "auto",
-    mean: Mean = None,
-    std: Std = None,
+    checkpoints: CheckpointsArgument,
+    data: DataOption,
+    out_dir: OutOption,
+    arch: ArchOption = None,
+    protocol: ProtocolOption = "certify",
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: DTypeOption = "float32",
+    batch_size: BatchSizeOption = "auto",
+    mean: MeanOption = None,
+    std: StdOption = None,
 ) -> None:
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
@@ -181,10 +181,10 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
 @app.command()
 @explains_mistakes
 def demo(
-    out_dir: Out = Path("runs/demo"),
-    protocol: ProtocolName = "quick",
-    limit: Limit = 50,
-    seed: Seed = 0,
+    out_dir: OutOption = Path("runs/demo"),
+    protocol: ProtocolOption = "quick",
+    limit: LimitOption = 50,
+    seed: SeedOption = 0,
 ) -> None:
     """Audit the small checkpoints that come with robusteval on real digits."""
     from robusteval.data import read_images

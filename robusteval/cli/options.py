@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
-Checkpoints = Annotated[
+CheckpointsArgument = Annotated[
     list[str], typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file; or several of them.")
 ]
-Data = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
-Out = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
-Arch = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
-ProtocolName = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
-Limit = Annotated[int | None, typer.Option(help="Use only the first N images.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random stream.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-DType = Annotated[str, typer.Option(help="float32 or float64.")]
-BatchSize = Annotated[str, typer.Option(help="auto measures which is fastest.")]
-Mean = Annotated[str | None, typer.Option(help="Normalisation, one value a channel: 0.49,0.48,0.45")]
-Std = Annotated[str | None, typer.Option(help="Normalisation, one value a channel.")]
+DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
+ArchOption = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
+ProtocolOption = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
+LimitOption = Annotated[int | None, typer.Option(help="Use only the first N images.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of every random stream.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DTypeOption = Annotated[str, typer.Option(help="float32 or float64.")]
+BatchSizeOption = Annotated[str, typer.Option(help="auto measures which is fastest.")]
+MeanOption = Annotated[str | None, typer.Option(help="Normalisation, one value a channel: 0.49,0.48,0.45")]
+StdOption = Annotated[str | None, typer.Option(help="Normalisation, one value a channel.")]

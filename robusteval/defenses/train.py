@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +15,11 @@ from torch import nn
 
 from robusteval.core.errors import UserError, explain, nearest
 from robusteval.core.images import Images
+from robusteval.core.methods import Step
 from robusteval.data import read_images
 from robusteval.defenses import DEFENSES
 from robusteval.defenses.base import Defense
 from robusteval.models.architectures import build_network
-
-Step = Callable[[int, int], None]
-"""Called with (done, total) batches to move a progress bar."""
 
 
 class TrainingSettings(BaseModel):

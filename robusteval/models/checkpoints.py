@@ -26,7 +26,7 @@ from robusteval.models.making import own_network
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIX = "module."
-State = dict[str, Tensor]
+Weights = dict[str, Tensor]
 
 
 def open_checkpoint(
@@ -60,15 +60,15 @@ def open_checkpoint(
     return replace(classifier, origin=CheckpointOrigin(str(path.resolve()), arch, means, stds))
 
 
-def _read_safetensors(path: Path) -> State:
+def _read_safetensors(path: Path) -> Weights:
     try:
-        weights: State = load_file(path)
+        weights: Weights = load_file(path)
         return weights
     except (SafetensorError, OSError) as error:
         raise UserError(f"expected safetensors in {path}, got: {error}") from error
 
 
-def _read_torch(path: Path) -> State | nn.Module:
+def _read_torch(path: Path) -> Weights | nn.Module:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -125,7 +125,7 @@ def _read_exported(path: Path) -> nn.Module:
     return _Exported(program.module(), path)
 
 
-_READERS: dict[str, Callable[[Path], State | nn.Module]] = {
+_READERS: dict[str, Callable[[Path], Weights | nn.Module]] = {
     ".safetensors": _read_safetensors,
     ".pt": _read_torch,
     ".pth": _read_torch,
@@ -134,7 +134,7 @@ _READERS: dict[str, Callable[[Path], State | nn.Module]] = {
 }
 
 
-def _state_dict(path: Path, content: Any) -> State:
+def _state_dict(path: Path, content: Any) -> Weights:
     """The weights, out of the wrappings that training scripts give them."""
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -152,7 +152,7 @@ def _state_dict(path: Path, content: Any) -> State:
     return dict(content)
 
 
-def _filled(path: Path, arch: str | None, state: State) -> nn.Module:
+def _filled(path: Path, arch: str | None, state: Weights) -> nn.Module:
     if arch is None:
         raise UserError(
             f"expected --arch for the weights in {path}, got none; "

@@ -9,7 +9,7 @@ import torch
 _HELD = 1000
 """Intervals on a GPU that are held before they are summed: reading one waits for the GPU."""
 
-Interval = tuple[torch.cuda.Event, torch.cuda.Event]
+Events = tuple[torch.cuda.Event, torch.cuda.Event]
 
 
 class Stopwatch:
@@ -23,7 +23,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._begun: float | torch.cuda.Event | None = None
-        self._held: list[Interval] = []
+        self._held: list[Events] = []
         self._seconds = 0.0
 
     def start(self, device: torch.device) -> None:

@@ -32,6 +32,7 @@ def test_every_method_and_every_public_name_can_be_imported_and_completed() -> N
     for name in rv.__all__:
         assert getattr(rv, name) is not None
         assert name in dir(rv)
+    assert not {"Any", "import_module", "os"} & set(dir(rv)), "completion offers what the package gives"
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = rv.Nothing
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robusteval.certify.extreme_value.loss import Loss, loss_at, loss_gradient
+from robusteval.certify.extreme_value.loss import LossFunction, loss_at, loss_gradient
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column, flat
 from robusteval.models.classifier import Classifier
@@ -18,14 +18,14 @@ class Tangent:
     """The linear model l(x) + <v, grad l(x)> of a loss at M images: pixels and gradient (M, C, H, W)."""
 
     classifier: Classifier
-    loss: Loss
+    loss: LossFunction
     pixels: Tensor
     labels: Tensor
     value: Tensor
     gradient: Tensor
 
     @classmethod
-    def at(cls, classifier: Classifier, images: Images, loss: Loss) -> Tangent:
+    def at(cls, classifier: Classifier, images: Images, loss: LossFunction) -> Tangent:
         chunks = [(g, value) for g, value, _ in loss_gradient(classifier, images.pixels, images.labels, loss)]
         gradient, value = map(torch.cat, zip(*chunks, strict=True))
         return cls(classifier, loss, images.pixels, images.labels, value, gradient)

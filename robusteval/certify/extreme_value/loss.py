@@ -14,7 +14,7 @@ from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.classifier import Classifier
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
 """Logits (N, K) and labels (N,) to l (N,); the network is right where l < l0 = 0."""
 
 
@@ -34,13 +34,13 @@ def margin_loss(
     return f.scatter(1, own, -torch.inf).topk(top).values[:, -1] - f.gather(1, own)[:, 0]
 
 
-def loss_at(classifier: Classifier, pixels: Tensor, labels: Tensor, loss: Loss = margin_loss) -> Tensor:
+def loss_at(classifier: Classifier, pixels: Tensor, labels: Tensor, loss: LossFunction = margin_loss) -> Tensor:
     """l at images (M, C, H, W) without gradients, (M,) float64."""
     return loss(classifier.predict(pixels), labels)
 
 
 def loss_gradient(
-    classifier: Classifier, pixels: Tensor, labels: Tensor, loss: Loss = margin_loss
+    classifier: Classifier, pixels: Tensor, labels: Tensor, loss: LossFunction = margin_loss
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Gradients of l (M, C, H, W), l (M,) and logits (M, K), in chunks of the classifier's batch size."""
     for x, c in zip(pixels.split(classifier.batch_size), labels.split(classifier.batch_size), strict=True):
@@ -57,7 +57,7 @@ class Slopes:
     predicted: Tensor
 
 
-def slopes(classifier: Classifier, images: Images, norm: Norm, loss: Loss = margin_loss) -> Slopes:
+def slopes(classifier: Classifier, images: Images, norm: Norm, loss: LossFunction = margin_loss) -> Slopes:
     """One gradient an image."""
     chunks = [
         (-value, norm.dual.size(gradient.double()), logits.argmax(1))
