@@ -64,7 +64,7 @@ ATTACK_CASES: dict[str, AttackCase] = {
     "foolbox-ddn": AttackCase(closest(1.05, 1.5)),
     "carlini-wagner": AttackCase(
         closest(1.15, 5.0),
-        {"steps": 300, "binary_search_steps": 7, "step_size": 0.03},
+        {"steps": 200, "binary_search_steps": 5, "step_size": 0.03},
         {"steps": 50, "binary_search_steps": 3, "step_size": 0.03},
     ),
     "foolbox-fmn": AttackCase(closest(2.0, 10.0)),
@@ -73,7 +73,7 @@ ATTACK_CASES: dict[str, AttackCase] = {
     "boundary": AttackCase(closest(4.0, 20.0), {"steps": 1500}, {"steps": 100}),
     "hopskipjump": AttackCase(closest(1.4, 4.0), {"steps": 20, "max_queries": 1000}, {"steps": 3, "max_queries": 300}),
     "salt-and-pepper": AttackCase(closest(2.0, 10.0)),
-    "autoattack": AttackCase(EXACT, {"iterations": 20, "queries": 100}, {"iterations": 5, "queries": 20}),
+    "autoattack": AttackCase(EXACT, {"iterations": 10, "queries": 20}, {"iterations": 5, "queries": 20}),
 }
 
 

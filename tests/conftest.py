@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Tests run in several processes; before torch is loaded, give each one core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What numba compiles in the tests runs for less time than it takes to optimise it.
+os.environ.setdefault("NUMBA_OPT", "0")
 
 # No deadlines: shared machines pause for seconds.
 settings.register_profile("robusteval", deadline=None)

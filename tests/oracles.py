@@ -117,8 +117,19 @@ def two_layer(seed: int) -> tuple[Classifier, list[Floats]]:
     return make_classifier("two-layer", network, (1, 2, 2)), parameters
 
 
+_SOLVED: dict[tuple[bytes, int], float] = {}
+
+
 def two_layer_linf(parameters: list[Floats], x: Floats, label: int) -> float:
-    """The exact Linf distance of x (4,) to another class: one linear program per activation pattern and class."""
+    """The exact Linf distance of x (4,) to another class: one linear program per activation pattern and class, solved
+    once for all tests of a process."""
+    key = b"".join(values.tobytes() for values in (*parameters, x)), label
+    if key not in _SOLVED:
+        _SOLVED[key] = _enumerated(parameters, x, label)
+    return _SOLVED[key]
+
+
+def _enumerated(parameters: list[Floats], x: Floats, label: int) -> float:
     w1, b1, w2, b2 = parameters
     best = math.inf
     for pattern in itertools.product([0.0, 1.0], repeat=len(b1)):
