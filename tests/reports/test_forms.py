@@ -12,7 +12,6 @@ from pathlib import Path
 import forms
 import numpy as np
 import pytest
-from forms import decoded
 from rich.console import Console
 
 from robusteval.analysis.headline import headline_of
@@ -155,11 +154,11 @@ def test_the_same_run_gives_the_same_report_and_says_how_far_it_is(run: Run, pag
 
 def test_few_images_are_shown_exactly(run: Run, page: str) -> None:
     arrays = json.loads(re.search(r'id="thumbnails">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
-    shown = decoded(arrays[3][0], "png") / 255
+    shown = forms.decoded(arrays[3][0], "png") / 255
     assert np.abs(shown - run.arrays(CLEAN)[IDS[3]][0]).max() <= 0.5 / 255 + 1e-6
     # The closest witness of image 0 is by PGD, here the image itself; that of image 1 by DeepFool, brighter.
-    assert set(decoded(arrays[0][2], "png").flat) == {128}
-    assert set(decoded(arrays[1][2], "png").flat) == {255}
+    assert set(forms.decoded(arrays[0][2], "png").flat) == {128}
+    assert set(forms.decoded(arrays[1][2], "png").flat) == {255}
 
 
 def test_the_table_of_images_shows_what_the_smoothed_model_is_certified_for(run: Run, page: str) -> None:
