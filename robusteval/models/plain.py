@@ -51,16 +51,21 @@ def as_classifier(network: nn.Module | Classifier, images: Images, batch_size: i
     return replace(placed, batch_size=batch_size).metered(len(images))
 
 
-def clean_predictions(classifier: Classifier, images: Images) -> Tensor:
-    """The class of each image itself, (N,), booked to nobody.
+def finite_logits(classifier: Classifier, images: Images) -> Tensor:
+    """The logits of the images themselves, (N, K).
 
     Raises UserError for logits that are not finite: no attack can be judged there, and none may seem to fail.
     """
-    logits = classifier.metered(len(images)).predict(images.pixels)
+    logits = classifier.predict(images.pixels)
     if not logits.isfinite().all():
         bad = images.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
         raise UserError(f"expected finite logits from {classifier.name}, got NaN or infinity on image {bad}")
-    return logits.argmax(1)
+    return logits
+
+
+def clean_predictions(classifier: Classifier, images: Images) -> Tensor:
+    """The class of each image itself, (N,), booked to nobody. Raises UserError as finite_logits."""
+    return finite_logits(classifier.metered(len(images)), images).argmax(1)
 
 
 def check_fit(classifier: Classifier, images: Images) -> None:

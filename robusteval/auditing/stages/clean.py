@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from robusteval.attacks.search.losses import margin
 from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import array, cost_of
-from robusteval.core.errors import UserError
 from robusteval.core.methods import Step
+from robusteval.models.plain import finite_logits
 from robusteval.results.manifest import CLEAN, CleanRecord
 from robusteval.results.tables import IMAGES_TABLE
 
@@ -29,10 +29,7 @@ class CleanStage(Stage):
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images = shard.images
         classifier = context.classifier.metered(len(images))
-        logits = classifier.predict(images.pixels).double()
-        if not logits.isfinite().all():
-            bad = images.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
-            raise UserError(f"expected finite logits from {classifier.name}, got NaN or infinity on image {bad}")
+        logits = finite_logits(classifier, images).double()
         predicted = logits.argmax(1)
         rows = IMAGES_TABLE.frame(
             {
