@@ -86,6 +86,12 @@ def test_imports_point_down() -> None:
     assert not up, "\n".join(up)
 
 
+def test_the_front_is_for_users() -> None:
+    """It stands above all, and nothing asks it but a run, which shows its headline in a notebook."""
+    asking = {module for module, path in MODULES.items() if floor(module) is not None and "robusteval" in imports(path)}
+    assert asking == {"robusteval.results.run"}
+
+
 def test_no_file_imports_itself_through_others() -> None:
     """A package's __init__ stands for what it hands on, so that it may name the files of its own package."""
     edges = {module: {o for o in imports(path) if o != module} for module, path in MODULES.items()}

@@ -23,9 +23,9 @@ from torch import Tensor
 from robusteval.attacks.apgd import APGD, QUICK
 from robusteval.attacks.base import Attack, Candidates, FixedBudgetAttack
 from robusteval.attacks.fab import FAB
+from robusteval.attacks.near_miss import second_look
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ball import Ball
-from robusteval.attacks.search.near_miss import second_look
 from robusteval.attacks.square import Square
 from robusteval.core.images import Images
 from robusteval.core.methods import EnsembleStage, Quantity

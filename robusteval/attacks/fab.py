@@ -19,8 +19,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
+from robusteval.attacks.hyperplane import reach
 from robusteval.attacks.search.active import keep
-from robusteval.attacks.search.hyperplane import reach
 from robusteval.attacks.search.losses import Goal, Loss, margin
 from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest

@@ -21,8 +21,8 @@ from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.losses import cross_entropy
 from robusteval.attacks.search.segment import shrink
-from robusteval.attacks.search.solvers import Floats, minimise_in_box
 from robusteval.attacks.search.targets import Target, choose
+from robusteval.attacks.solvers import Floats, minimise_in_box
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.search.active import keep
-from robusteval.attacks.search.starts import closer, starts
+from robusteval.attacks.starts import closer, starts
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams

@@ -12,8 +12,8 @@ from robusteval.attacks.apgd import APGD
 from robusteval.attacks.auto import Auto
 from robusteval.attacks.fab import FAB
 from robusteval.attacks.judge import judge
+from robusteval.attacks.near_miss import second_look
 from robusteval.attacks.search.losses import Loss
-from robusteval.attacks.search.near_miss import second_look
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks.adef import ADef, blurred, deform, inside, length
 from robusteval.attacks.logbarrier import LogBarrier
-from robusteval.attacks.search.starts import closer, starts
+from robusteval.attacks.starts import closer, starts
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from oracles import affine, affine_distances, random_images
-from robusteval.attacks.search.hyperplane import reach
+from robusteval.attacks.hyperplane import reach
 from robusteval.core.norms import Norm
 from shortest import EACH
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from robusteval.attacks.search.solvers import minimise_in_box
+from robusteval.attacks.solvers import minimise_in_box
 
 Floats = NDArray[np.float64]
 
