@@ -59,16 +59,6 @@ class Metric(Method):
         """The attack (its label in the protocol) whose closest witnesses are measured too; None for none."""
         return None
 
-
-class ImageMetric(Metric):
-    """Something measured for each image by itself, whichever others share its batch."""
-
-    @abstractmethod
-    def measure(
-        self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
-    ) -> list[Measurement]:
-        """Measurements of N images. `witnesses` (N, C, H, W) is NaN where the attack found none."""
-
     def __call__(
         self,
         network: nn.Module | Classifier,
@@ -81,14 +71,36 @@ class ImageMetric(Metric):
     ) -> MetricResult:
         """Measure images, outside an audit: network, pixels, labels and seed as in Attack.__call__; `witnesses`, for
         metrics of them, are adversarial examples (N, C, H, W), such as AttackResult.examples: NaN, or the image itself,
-        where there is none."""
-        images, classifier, witnesses = _prepared(self, network, pixels, labels, witnesses, batch_size)
+        where there is none. Raises UserError where they are missing, or are no images like these."""
+        images = as_images(pixels, labels)
+        if self.witnesses_of is not None and witnesses is None:
+            raise UserError(f"expected adversarial examples as witnesses= for {self.name}, got none")
+        classifier = as_classifier(network, images, batch_size)
+        clean_predictions(classifier, images)
+        own = None if witnesses is None else _perturbed(witnesses, images.pixels)
+        return self.result(classifier, images, own, seed)
+
+    @abstractmethod
+    def result(self, classifier: Classifier, images: Images, witnesses: Tensor | None, seed: int) -> MetricResult:
+        """What it measures of images outside an audit, batch by batch of the classifier."""
+
+
+class ImageMetric(Metric):
+    """Something measured for each image by itself, whichever others share its batch."""
+
+    @abstractmethod
+    def measure(
+        self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
+    ) -> list[Measurement]:
+        """Measurements of N images. `witnesses` (N, C, H, W) is NaN where the attack found none."""
+
+    def result(self, classifier: Classifier, images: Images, witnesses: Tensor | None, seed: int) -> MetricResult:
         streams = Streams.for_images(seed, self.label, images.ids, images.pixels)
         columns: dict[tuple[str, float], Tensor] = {}
-        for rows in torch.arange(len(images)).split(batch_size):
+        for rows in torch.arange(len(images)).split(classifier.batch_size):
             own = None if witnesses is None else witnesses[rows]
             for m in self.measure(classifier.select(rows), images.select(rows), own, streams.select(rows)):
-                empty = torch.full((len(images),), torch.nan, dtype=torch.float64, device=pixels.device)
+                empty = torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.pixels.device)
                 columns.setdefault((m.quantity, m.at), empty)[rows] = m.values.double()
         return MetricResult(self.heading(), columns, {}, {})
 
@@ -104,18 +116,7 @@ class SetMetric(Metric):
         attack found none; `streams` is one stream (N = 1) for the set. A measurement that is NaN for an image is not
         kept."""
 
-    def __call__(
-        self,
-        network: nn.Module | Classifier,
-        pixels: Tensor,
-        labels: Tensor,
-        witnesses: Tensor | None = None,
-        *,
-        seed: int = 0,
-        batch_size: int = BATCH,
-    ) -> MetricResult:
-        """The same as ImageMetric.__call__, over the whole set."""
-        images, classifier, witnesses = _prepared(self, network, pixels, labels, witnesses, batch_size)
+    def result(self, classifier: Classifier, images: Images, witnesses: Tensor | None, seed: int) -> MetricResult:
         streams = Streams.for_set(seed, self.label, images.pixels)
         seen = self.observe(classifier, images, witnesses, streams, lambda done, total: None)
         columns = {(m.quantity, m.at): m.values.double() for m in seen.measurements}
@@ -132,23 +133,6 @@ class AtWitnesses(Metric):
     @property
     def witnesses_of(self) -> str | None:
         return self.witnesses
-
-
-def _prepared(
-    metric: Metric,
-    network: nn.Module | Classifier,
-    pixels: Tensor,
-    labels: Tensor,
-    witnesses: Tensor | None,
-    batch_size: int,
-) -> tuple[Images, Classifier, Tensor | None]:
-    """Raises UserError where the witnesses are missing that the metric measures, or are no images like these."""
-    images = as_images(pixels, labels)
-    if metric.witnesses_of is not None and witnesses is None:
-        raise UserError(f"expected adversarial examples as witnesses= for {metric.name}, got none")
-    classifier = as_classifier(network, images, batch_size)
-    clean_predictions(classifier, images)
-    return images, classifier, None if witnesses is None else _perturbed(witnesses, images.pixels)
 
 
 def _perturbed(witnesses: Tensor, pixels: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robusteval.attacks.base import Attack
 from robusteval.attacks.judge import Verdict, judge
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, method_record, unheard
 from robusteval.auditing.stages.budget_search import search_budgets
 from robusteval.auditing.stages.frames import array, measurement_rows
 from robusteval.core.images import Images
@@ -43,16 +43,13 @@ class AttackStage(Stage):
 
     def record(self) -> AttackRecord:
         method = self.method
-        return AttackRecord(
-            name=self.name,
-            title=method.heading(self.source_name),
-            method=method.name,
-            origin=self.origin,
+        return method_record(
+            AttackRecord,
+            self.name,
+            method,
+            self.origin,
             label=self.label,
-            settings=method.model_dump(mode="json"),
-            batch_independent=method.batch_independent,
-            norm=method.norm,
-            quantities=method.quantities,
+            title=method.heading(self.source_name),
             attack=method.heading(),
             fixed_budget=method.fixed_budget,
             budgets=self.radii,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pandas as pd
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from robusteval.certify.base import State
 from robusteval.core.images import Images
-from robusteval.core.methods import Step
+from robusteval.core.methods import Method, Step
+from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.results.manifest import Cost, StageRecord
+from robusteval.results.manifest import Cost, MethodRecord, StageRecord
 from robusteval.results.run import Arrays
 
 
@@ -131,6 +132,28 @@ class Stage(ABC):
     def recompute(self, context: Context, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
         """The part again, to be held against the stored rows and their arrays."""
         return self.compute(context, shard)
+
+
+M = TypeVar("M", bound=MethodRecord)
+
+
+def method_record(
+    kind: type[M], stage: str, method: Method, origin: Origin, *, label: str | None = None, **own: Any
+) -> M:
+    """The record of a stage of a method, whose label in the protocol is the name of the stage unless given: what all
+    methods have in common, and what its kind says besides."""
+    common = {
+        "name": stage,
+        "title": method.heading(),
+        "method": method.name,
+        "origin": origin,
+        "label": label or stage,
+        "settings": method.model_dump(mode="json"),
+        "batch_independent": method.batch_independent,
+        "norm": getattr(method, "norm", None),
+        "quantities": method.quantities,
+    }
+    return kind(**(common | own))
 
 
 def cut(images: Images, size: int) -> tuple[Shard, ...]:

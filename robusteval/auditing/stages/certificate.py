@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, method_record, unheard
 from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
 from robusteval.certify.base import Certificate
 from robusteval.core.images import Images
@@ -27,16 +27,11 @@ class CertificateStage(Stage):
 
     def record(self) -> CertificateRecord:
         method = self.method
-        return CertificateRecord(
-            name=self.name,
-            title=method.heading(),
-            method=method.name,
-            origin=self.origin,
-            label=self.name,
-            settings=method.model_dump(mode="json"),
-            batch_independent=method.batch_independent,
-            norm=method.norm,
-            quantities=method.quantities,
+        return method_record(
+            CertificateRecord,
+            self.name,
+            method,
+            self.origin,
             guarantee=method.kind,
             subject=method.subject,
             alpha=method.error_probability,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, cut, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, cut, method_record, unheard
 from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
@@ -21,19 +21,7 @@ class MetricStage(Stage):
     unavailable: str = ""
 
     def record(self) -> MetricRecord:
-        method = self.method
-        return MetricRecord(
-            name=self.name,
-            title=method.heading(),
-            method=method.name,
-            origin=self.origin,
-            label=self.name,
-            settings=method.model_dump(mode="json"),
-            batch_independent=method.batch_independent,
-            norm=getattr(method, "norm", None),
-            quantities=method.quantities,
-            witnesses=method.witnesses_of,
-        )
+        return method_record(MetricRecord, self.name, self.method, self.origin, witnesses=self.method.witnesses_of)
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
         needed = self.method.witnesses_of
