@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer
 
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import Frozen, ProtocolRecord
@@ -63,6 +63,17 @@ class Score(Frozen):
     ties: tuple[str, ...] = ()
 
 
+class TransferScore(Frozen):
+    """The accuracy of one model under the images that one attack made on another: of the images, at most this share."""
+
+    attack: str
+    """Its title."""
+    norm: Norm
+    budget: float
+    source: str
+    accuracy: float
+
+
 class BoardEntry(Frozen):
     """One model: its scores by the key of their column."""
 
@@ -74,15 +85,14 @@ class BoardEntry(Frozen):
     scores: dict[str, Score]
     flags: tuple[str, ...] = ()
     """Serious signs of gradient masking: its robust accuracy may be too high."""
-    transfer: dict[str, dict[str, float]] = Field(default={})
-    """Accuracy under transfer attacks: attack at budget -> source -> share of images."""
+    transfer: tuple[TransferScore, ...] = ()
 
 
 class Board(Frozen):
     """Models audited with the same protocol on the same images, best first in the first column that ranks them."""
 
     format: Literal["robusteval leaderboard"] = "robusteval leaderboard"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     robusteval: str
     data: str
     data_fingerprint: str

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from robusteval.analysis import masking
-from robusteval.analysis.leaderboard.board import ROBUST, Board, BoardColumn, BoardEntry, Score
+from robusteval.analysis.leaderboard.board import ROBUST, Board, BoardColumn, BoardEntry, Score, TransferScore
 from robusteval.analysis.leaderboard.ranks import rank
 from robusteval.analysis.leaderboard.scores import scores
 from robusteval.analysis.results import Results
@@ -122,9 +122,10 @@ def _best_first(entries: list[BoardEntry]) -> list[BoardEntry]:
     return sorted(entries, key=order)
 
 
-def _transfer(results: Results) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for row in transfer_matrix([results]).to_dict("records"):
-        at = f"{row['title']} {row['norm']} {row['budget']!r}"
-        found.setdefault(at, {})[row["source"]] = row["accuracy"]
-    return found
+def _transfer(results: Results) -> tuple[TransferScore, ...]:
+    return tuple(
+        TransferScore(
+            attack=row["title"], norm=row["norm"], budget=row["budget"], source=row["source"], accuracy=row["accuracy"]
+        )
+        for row in transfer_matrix([results]).to_dict("records")
+    )

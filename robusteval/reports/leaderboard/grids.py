@@ -5,7 +5,6 @@ from __future__ import annotations
 from robusteval.analysis import names, show
 from robusteval.analysis.leaderboard.board import Board, BoardColumn, Score
 from robusteval.analysis.show import Round
-from robusteval.core.norms import Norm
 from robusteval.reports.grid import Grid
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -59,22 +58,17 @@ def grids(board: Board) -> list[Grid]:
 
 def transfer(board: Board) -> list[Grid]:
     """How accurate each model stays under what was made on the others: one table an attack and budget."""
-    attacks = list(dict.fromkeys(at for entry in board.entries for at in entry.transfer))
+    shares = {
+        ((t.attack, t.norm, t.budget), t.source, entry.model): show.percent(t.accuracy, Round.UP)
+        for entry in board.entries
+        for t in entry.transfer
+    }
+    models = [entry.model for entry in board.entries]
     found = []
-    for at in attacks:
-        attack, norm, budget = at.rsplit(" ", 2)
-        sources = list(dict.fromkeys(s for e in board.entries for s in e.transfer.get(at, {})))
-        rows = [
-            [
-                source,
-                *(
-                    show.percent(e.transfer[at][source], Round.UP) if source in e.transfer.get(at, {}) else "-"
-                    for e in board.entries
-                ),
-            ]
-            for source in sources
-        ]
-        method = names.bare(attack, norm)
-        title = f"{method}, {Norm(norm).symbol} {show.budget(float(budget))}"
-        found.append(Grid(title, ["made on", *(e.model for e in board.entries)], rows))
+    for at in dict.fromkeys(at for at, _, _ in shares):
+        attack, norm, budget = at
+        sources = dict.fromkeys(source for other, source, _ in shares if other == at)
+        rows = [[source, *(shares.get((at, source, model), "-") for model in models)] for source in sources]
+        title = f"{names.bare(attack, norm)}, {norm.symbol} {show.budget(budget)}"
+        found.append(Grid(title, ["made on", *models], rows))
     return found
