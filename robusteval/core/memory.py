@@ -14,7 +14,7 @@ _MOST: ContextVar[float] = ContextVar("most", default=math.inf)
 def at_most(numbers: int) -> Iterator[None]:
     """Within, no computation that asks here holds more than so many numbers, or one row where a row has more. Results
     differ by rounding only."""
-    token = _MOST.set(numbers)
+    token = _MOST.set(min(numbers, _MOST.get()))
     try:
         yield
     finally:

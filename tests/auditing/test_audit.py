@@ -21,7 +21,7 @@ from robusteval.results.manifest import CLEAN, StageRecord
 from robusteval.results.run import read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.tables import TABLES
 
-COUNT = 12
+COUNT = 20
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_robust_accuracy_falls_with_the_budget(run: Run) -> None:
     rows = run.table("witnesses")
     rates = rows[rows["method"] == "pgd-linf"].groupby("budget")["success"].mean()
     assert rates.is_monotonic_increasing
-    assert rates.iloc[-1] >= 0.4
+    assert rates.iloc[-1] >= 0.5
 
 
 def test_every_stage_and_what_it_learns_from_the_set_takes_time_inside_the_model(run: Run) -> None:

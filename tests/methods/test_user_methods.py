@@ -70,6 +70,18 @@ def test_a_protocol_names_a_class_in_a_file_beside_it(tmp_path: Path, monkeypatc
     assert read_protocol(str(tmp_path / "mine.toml")) == protocol
 
 
+def test_files_of_one_name_in_two_folders_are_two_files(tmp_path: Path) -> None:
+    for folder, title in (("a", "Light grey"), ("b", "Dark grey")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "grey.py").write_text(ATTACK.replace('"Grey"', f'"{title}"'))
+    entries = [
+        f'[[attacks]]\nmethod = "{f}/grey.py:Grey"\nname = "{f}"\nnorm = "linf"\nbudgets = [0.1]\n' for f in "ab"
+    ]
+    (tmp_path / "two.toml").write_text("".join(entries))
+    first, second = read_protocol(str(tmp_path / "two.toml")).attacks
+    assert (first.method.title, second.method.title) == ("Light grey", "Dark grey")
+
+
 def test_what_ships_says_that_it_is_of_this_package() -> None:
     (entry, *_) = read_protocol("quick").attacks
     assert entry.origin == ATTACKS.origin(entry.method.name)
