@@ -31,7 +31,9 @@ def read_board(path: Path) -> Board:
         raise UserError(f"expected a leaderboard to add to in {path}, got: {error.strerror}") from error
     except (ValidationError, UnicodeDecodeError) as error:
         why = explain(error) if isinstance(error, ValidationError) else str(error)
-        raise UserError(f"expected a leaderboard of robusteval in {path}, got another file: {why}") from error
+        raise UserError(
+            f"expected a leaderboard of robusteval in {path}, got another file: {why}; make it again from its runs"
+        ) from error
 
 
 def write_board(board: Board, folder: Path | str) -> Path:
