@@ -235,7 +235,7 @@ def test_a_board_names_the_field_that_is_wrong(tmp_path: Path, runs: list[Run]) 
     assert data["protocol"]["budgets"] == {"linf": [0.05, 0.1]}
     data["protocol"]["budgets"]["linf"] = ["wide"]
     path.write_text(json.dumps(data))
-    with pytest.raises(UserError, match=r"got 'wide' for 'protocol\.budgets\.linf\.0'$"):
+    with pytest.raises(UserError, match=r"got 'wide' for 'protocol\.budgets\.linf\.0'; make it again from its runs$"):
         read_board(path)
 
 
