@@ -1,6 +1,6 @@
 """robusteval's `auto` against pyautoattack's `standard`: robust accuracy and wall time on the same images.
 
-    python benchmarks/auto_vs_autoattack.py DATA MODEL... --arch lenet [--images 500] [--linf 0.05 0.1] [--l2 ...]
+    python benchmarks/auto_vs_autoattack.py DATA MODEL... --arch lenet5 [--images 500] [--linf 0.05 0.1] [--l2 ...]
 
 Both run in turn on each model and budget, in one process with the same threads: given all images at once, which both
 attack in batches of 100. pyautoattack gets the network as its users load it. The judge decides for both. Robust

@@ -1,6 +1,6 @@
 """The minimum distances that robusteval's own attacks find, against those of foolbox's given the same evaluations.
 
-    python benchmarks/distances.py DATA MODEL... --arch lenet [--images 500] [--norms l0 l1 l2 linf]
+    python benchmarks/distances.py DATA MODEL... --arch lenet5 [--images 500] [--norms l0 l1 l2 linf]
 
 For each foolbox attack: the best own attack among those that took no more image evaluations (forward and backward, an
 image on average), with the mean distance over all images that both found, the failures of each, and the costs. Own

@@ -38,7 +38,7 @@ class Outcome:
         return float(np.isfinite(self.distances).mean())
 
 
-def arguments(description: str | None, *, arch: str = "lenet") -> argparse.ArgumentParser:
+def arguments(description: str | None, *, arch: str = "lenet5") -> argparse.ArgumentParser:
     """What every benchmark of attacks takes: the data, the architecture of its models, how many images."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")

@@ -1,6 +1,6 @@
 """Proven radii of MNIST networks: IBP, CROWN and the Lipschitz bound, how large they are and what they cost.
 
-    python benchmarks/proofs.py DATA --arch lenet --images 1000 standard.safetensors pgd.safetensors
+    python benchmarks/proofs.py DATA --arch lenet5 --images 1000 standard.safetensors pgd.safetensors
 
 For each network, norm and method: the mean and median proven radius of the correctly classified images, the share of
 all images of the set that is proven at each of a few radii, processor seconds an image, and how many bare forward

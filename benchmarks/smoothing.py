@@ -1,6 +1,6 @@
 """Randomized smoothing against the bare forward passes that it makes, and sequential against fixed numbers of samples.
 
-    python benchmarks/smoothing.py DATA MODEL DECIDED [--arch cnn7-mnist] [--decided-arch lenet] [--sigma 0.25]
+    python benchmarks/smoothing.py DATA MODEL DECIDED [--arch cnn7-mnist] [--decided-arch lenet5] [--sigma 0.25]
 
 On MODEL, in turn and by the median ratio of the turns: the network alone on as many noisy images, at its best batch;
 our `smoothing` at that batch, and at the one that an audit measures for itself; and the loop of Cohen et al. (2019):
@@ -122,7 +122,7 @@ def main() -> None:
     parser = arguments(__doc__, arch="cnn7-mnist")
     parser.add_argument("model")
     parser.add_argument("decided")
-    parser.add_argument("--decided-arch", default="lenet")
+    parser.add_argument("--decided-arch", default="lenet5")
     parser.add_argument("--sigma", type=float, default=0.25)
     parser.set_defaults(images=300)
     parser.add_argument("--timed", type=int, default=8, help="images of the comparison of times")

@@ -5,8 +5,8 @@
 
 The 10,000 test images are split once by a fixed seed: 8,000 train both networks; the other 2,000 go to
 OUT/heldout.npz (x uint8 (2000, 1, 28, 28), y), and the networks to OUT/cnn7-standard.safetensors and
-OUT/cnn7-pgd.safetensors (lenet-... for LeNet), each attacked on held-out images. A network that exists is kept and only
-attacked again; a heldout.npz of another split is an error, because networks trained beside it may have seen these
+OUT/cnn7-pgd.safetensors (lenet5-... for LeNet-5), each attacked on held-out images. A network that exists is kept and
+only attacked again; a heldout.npz of another split is an error, because networks trained beside it may have seen these
 images.
 """
 
@@ -96,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     pgd = PGDTraining(norm=Norm.LINF, budget=options.budget, steps=7)
-    short = options.arch.split("-")[0]
+    short = options.arch.removesuffix("-mnist")
     plan: dict[str, tuple[Defense, int]] = {
         f"{short}-standard": (Standard(), options.standard_epochs),
         f"{short}-pgd": (pgd, options.pgd_epochs),

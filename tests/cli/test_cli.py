@@ -115,7 +115,7 @@ def test_mistakes_in_the_arguments(standard: Path, tmp_path: Path) -> None:
     cases = [
         (audit_arguments(tmp_path / "no.safetensors", out), "no.safetensors"),
         (audit_arguments(standard, out, arch="digits-cn"), "did you mean 'digits-cnn'"),
-        (audit_arguments(standard, out, arch="lenet"), "of another shape: conv1.bias (16,) for (6,)"),
+        (audit_arguments(standard, out, arch="lenet5"), "of another shape: conv1.bias (16,) for (6,)"),
         (audit_arguments(standard, out, arch="cnn7-cifar10", data="foolbox:cifar10"), "missing: conv3.bias"),
         (audit_arguments(standard, out, data="digit"), "did you mean 'digits'"),
         (audit_arguments(standard, out, data="foolbox:mnist"), "1x28x28"),

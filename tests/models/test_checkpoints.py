@@ -14,7 +14,7 @@ from torch import nn
 
 from robusteval.core.errors import UserError
 from robusteval.data import read_images
-from robusteval.models.architectures import ARCHITECTURES, build_network
+from robusteval.models.architectures import build_network
 from robusteval.models.checkpoints import open_checkpoint
 
 SHAPE = (1, 8, 8)
@@ -151,25 +151,6 @@ def test_a_users_own_function(tmp_path: Path) -> None:
     assert "does not exist" in refused(path, f"{tmp_path}/gone.py:build")
     source.write_text("def build(:")
     assert "SyntaxError" in refused(path, f"{source}:build")
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_architectures_take_their_shape(name: str) -> None:
-    architecture = ARCHITECTURES[name]
-    network = architecture.network().eval()
-    with torch.no_grad():
-        assert network(torch.rand(2, *architecture.input_shape)).shape == (2, architecture.num_classes)
-    assert architecture.summary
-
-
-def test_the_seven_layer_cnn_has_the_papers_widths() -> None:
-    """SGR, appendix 7.4, table 3."""
-    for name, widths in (
-        ("cnn7-mnist", [32, 32, 64, 64, 200, 200, 10]),
-        ("cnn7-cifar10", [64, 64, 128, 128, 256, 256, 10]),
-    ):
-        layers = [m for m in ARCHITECTURES[name].network() if isinstance(m, nn.Conv2d | nn.Linear)]  # type: ignore[attr-defined]
-        assert [layer.weight.shape[0] for layer in layers] == widths
 
 
 def test_the_checkpoint_inside_pyautoattack_fits_resnet18() -> None:

@@ -32,7 +32,7 @@ class CROWN(Propagated):
 
     affordable: NonNegativeInt = 10**8
     """A value inside the network is bounded by backward passes if those touch at most so many numbers, an image and
-    a radius. LeNet needs 2 million, the 7-layer CNN 60 million for MNIST and 400 million for CIFAR-10; of ResNet-18
+    a radius. LeNet-5 needs 2 million, the 7-layer CNN 60 million for MNIST and 400 million for CIFAR-10; of ResNet-18
     every value needs more, so that only its margins are pulled back."""
 
     optimise: NonNegativeInt = 0

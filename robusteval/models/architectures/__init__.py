@@ -11,9 +11,14 @@ from torch import nn
 
 from robusteval.core import user_code
 from robusteval.core.errors import UserError, nearest
-from robusteval.models.architectures.cnn7 import cnn7
+from robusteval.models.architectures.alexnet import alexnet
+from robusteval.models.architectures.cnn7 import cnn7, cnn7_bn
+from robusteval.models.architectures.digits import digits_cnn
+from robusteval.models.architectures.lenet import lenet, lenet5
 from robusteval.models.architectures.resnet import resnet18
-from robusteval.models.architectures.small import digits_cnn, lenet
+from robusteval.models.architectures.resnet50 import resnet50
+from robusteval.models.architectures.resnext import resnext34
+from robusteval.models.architectures.wide_resnet import wrn28
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,24 @@ class Architecture:
         return self.build(self.num_classes, self.input_shape)
 
 
+_GREY, _SMALL, _LARGE = (1, 28, 28), (3, 32, 32), (3, 224, 224)
 _MNIST = (32, 32, 64, 64, 200, 200)
 _CIFAR = (64, 64, 128, 128, 256, 256)
 _ALL = (
     Architecture("digits-cnn", digits_cnn, (1, 8, 8), "small CNN for scikit-learn's 8x8 digits"),
-    Architecture("lenet", lenet, (1, 28, 28), "LeNet-5 for MNIST (Moments)"),
-    Architecture("cnn7-mnist", partial(cnn7, _MNIST), (1, 28, 28), "7-layer CNN for MNIST (SGR, appendix 7.4)"),
-    Architecture("cnn7-cifar10", partial(cnn7, _CIFAR), (3, 32, 32), "7-layer CNN for CIFAR-10 (SGR, appendix 7.4)"),
-    Architecture("resnet18", resnet18, (3, 32, 32), "ResNet-18 for 32x32 images"),
+    Architecture("lenet", lenet, _GREY, "LeNet for MNIST (Moments, section 4)"),
+    Architecture("lenet-cifar10", lenet, _SMALL, "LeNet for CIFAR-10 (Moments, section 4)"),
+    Architecture("lenet5", lenet5, _GREY, "LeNet-5 for MNIST"),
+    Architecture("smoothkernels-cnn", lenet, _GREY, "CNN for MNIST (SmoothKernels, appendix A)"),
+    Architecture("alexnet-cifar10", alexnet, _SMALL, "AlexNet for CIFAR-10 (Moments, section 4)"),
+    Architecture("cnn7-mnist", partial(cnn7, _MNIST), _GREY, "7-layer CNN for MNIST (SGR, appendix 7.4)"),
+    Architecture("cnn7-cifar10", partial(cnn7, _CIFAR), _SMALL, "7-layer CNN for CIFAR-10 (SGR, appendix 7.4)"),
+    Architecture("cnn7-bn-mnist", partial(cnn7_bn, _MNIST), _GREY, "cnn7-mnist with batch normalisation"),
+    Architecture("cnn7-bn-cifar10", partial(cnn7_bn, _CIFAR), _SMALL, "cnn7-cifar10 with batch normalisation (OpNorm)"),
+    Architecture("resnet18", resnet18, _SMALL, "ResNet-18 for 32x32 images (SmoothKernels)"),
+    Architecture("resnext34-2x32", resnext34, _SMALL, "ResNeXt-34 (2x32) for CIFAR-10 (GradReg, section 4)"),
+    Architecture("wrn-28-10", wrn28, _SMALL, "wide ResNet for CIFAR-10 (OpNorm)"),
+    Architecture("resnet50", resnet50, _LARGE, "ResNet-50 for ImageNet (GradReg, SmoothKernels)", 1000),
 )
 ARCHITECTURES = {architecture.name: architecture for architecture in _ALL}
 

@@ -35,3 +35,17 @@ def cnn7(widths: tuple[int, ...], num_classes: int, input_shape: tuple[int, int,
             dense3=nn.Linear(f, num_classes),
         )
     )
+
+
+def cnn7_bn(widths: tuple[int, ...], num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """The same with batch normalisation between each convolution and its ReLU.
+
+    OpNorm (section 5.1) trains "Convolutional Neural Networks (CNNs) with batch normalization", by default "a 7-layer
+    CNN". It gives neither the widths nor where the normalisation stands: the widths are SGR's.
+    """
+    layers = OrderedDict[str, nn.Module]()
+    for name, layer in cnn7(widths, num_classes, input_shape).named_children():
+        layers[name] = layer
+        if isinstance(layer, nn.Conv2d):
+            layers[name.replace("conv", "bn")] = nn.BatchNorm2d(layer.out_channels)
+    return nn.Sequential(layers)

@@ -14,7 +14,9 @@ from robusteval.models.architectures import ARCHITECTURES
 from robusteval.models.making import make_classifier
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name for name in ARCHITECTURES]
+)
 def test_the_graph_of_every_architecture_answers_as_the_network(name: str) -> None:
     torch.manual_seed(2)
     architecture = ARCHITECTURES[name]
