@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from robusteval import open_checkpoint, read_images
 from robusteval.attacks.pgd import PGD
-from robusteval.auditing.hardware import best_batch_size, choose_device, describe
+from robusteval.auditing.hardware import best_batch_size
+from robusteval.core.device import choose_device, describe
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams

@@ -29,9 +29,11 @@ from robusteval.core.streams import Streams
 from robusteval.defenses.adversarial import PGDTraining
 from robusteval.defenses.base import Defense
 from robusteval.defenses.standard import Standard
-from robusteval.defenses.train import TrainingSettings, save_weights, train
-from robusteval.models.architectures import build_network
 from robusteval.models.classifier import Classifier
+from robusteval.training.loop import Tick
+from robusteval.training.make import make_model
+from robusteval.training.recipe import Recipe
+from robusteval.training.settings import TrainingSettings
 
 SPLIT_SEED = 20181
 HELD_OUT = 2000
@@ -74,13 +76,11 @@ def train_one(file: Path, arch: str, images: Images, defense: Defense, settings:
     """Train a network and write it, with a line after each epoch."""
     start = time.perf_counter()
 
-    def step(done: int, total: int) -> None:
-        if done % (total // settings.epochs) == 0:
-            print(f"{file.stem}: {done} of {total} batches, {time.perf_counter() - start:.0f} s", flush=True)
+    def tell(tick: Tick) -> None:
+        if tick.done % (tick.total // settings.epochs) == 0:
+            print(f"{file.stem}: {tick.done} of {tick.total} updates, {time.perf_counter() - start:.0f} s", flush=True)
 
-    torch.manual_seed(settings.seed)
-    network = train(build_network(arch), images, defense, settings, step)
-    save_weights(network, file, {"arch": arch, "command": f"benchmarks/train_mnist.py: {defense!r}, {settings!r}"})
+    make_model(Recipe.of(defense, settings), arch, images, file, command=["python", *sys.argv], tell=tell)
 
 
 def main() -> None:
@@ -111,7 +111,7 @@ def main() -> None:
     attacked = held_out.select(torch.arange(min(options.attacked, HELD_OUT)))
     for name, (defense, epochs) in plan.items():
         if not files[name].exists():
-            train_one(files[name], options.arch, training, defense, TrainingSettings(epochs=epochs))
+            train_one(files[name], options.arch, training, defense, TrainingSettings(epochs=epochs, normalise=False))
         classifier = open_checkpoint(files[name], options.arch, input_shape=images.shape)
         right = classifier.predict(held_out.pixels).argmax(1) == held_out.labels
         print(f"{name}: accuracy on {len(held_out)} held-out images {right.float().mean():.4f}")

@@ -69,6 +69,7 @@ _HOMES = {
     "leaderboard": "reports.leaderboard",
     "make_classifier": "models.making",
     "open_checkpoint": "models.checkpoints",
+    "make_model": "training.make",
     "read_images": "data",
     "read_protocol": "auditing.protocol",
     "run_audit": "auditing.session",

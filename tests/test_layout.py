@@ -15,14 +15,15 @@ import robusteval
 ROOT = Path(robusteval.__file__).parent
 FLOORS = (
     "cli",
+    "training",
     "reports",
     "analysis",
     "auditing",
     "results",
+    "defenses",
     "metrics",
     "certify",
     "attacks",
-    "defenses",
     "numerics",
     "models",
     "data",

@@ -1,4 +1,4 @@
-"""The device an audit runs on, and the batch size at which it is fastest there."""
+"""The batch size at which a model is fastest on its device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from robusteval.core.errors import UserError
+from robusteval.core.device import describe
 from robusteval.models.classifier import Classifier
 from robusteval.results.run import atomically
 
@@ -17,30 +17,6 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _GAIN = 1.05
 """How much faster per image a larger batch must be to be worth its memory."""
-
-
-def choose_device(spec: str) -> torch.device:
-    """The device for "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
-
-    On a GPU float32 is computed as float32: TF32 would let the judge's answer differ from the user's.
-    """
-    if spec == "auto":
-        spec = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(spec)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
-        raise UserError(f"expected --device auto, cpu or a GPU of this machine, got '{spec}': {problem}") from error
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    return device
-
-
-def describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)} ({device})"
-    return f"{device.type} ({torch.get_num_threads()} threads)"
 
 
 def best_batch_size(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> int:

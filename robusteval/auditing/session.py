@@ -9,11 +9,12 @@ from pathlib import Path
 
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
-from robusteval.auditing.hardware import DTYPES, best_batch_size, choose_device, describe
+from robusteval.auditing.hardware import DTYPES, best_batch_size
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Part, Stage, cut
+from robusteval.core.device import choose_device, describe
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.core.methods import Step

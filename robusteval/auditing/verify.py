@@ -12,11 +12,12 @@ import pandas as pd
 import torch
 
 from robusteval.auditing.evidence import RunEvidence
-from robusteval.auditing.hardware import DTYPES, choose_device
+from robusteval.auditing.hardware import DTYPES
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.auditing.stages.base import Context, Shard, Stage, cut
 from robusteval.core import user_code
+from robusteval.core.device import choose_device
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress, Silent

@@ -23,6 +23,7 @@ from robusteval.cli.options import (
     StdOption,
 )
 from robusteval.cli.running import audit_and_report, err, explains_mistakes, open_checkpoints, out, print_report, whole
+from robusteval.cli.training import train_app
 
 app = typer.Typer(
     help="Robustness evaluation and certification of trained image classifiers.",
@@ -30,6 +31,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(train_app, name="train")
 
 
 @app.command()

@@ -16,6 +16,8 @@ class Listing(StrEnum):
     attacks = "attacks"
     certificates = "certificates"
     metrics = "metrics"
+    defenses = "defenses"
+    models = "models"
     architectures = "architectures"
     protocols = "protocols"
     data = "data"
@@ -36,6 +38,14 @@ def listed(what: Listing) -> list[tuple[str, str]]:
             from robusteval.metrics import METRICS
 
             return _methods(METRICS)
+        case Listing.defenses:
+            from robusteval.defenses import DEFENSES
+
+            return _methods(DEFENSES)
+        case Listing.models:
+            from robusteval.models.zoo import zoo_models
+
+            return zoo_models()
         case Listing.architectures:
             from robusteval.models.architectures import ARCHITECTURES
 

@@ -48,9 +48,11 @@ def open_checkpoints(
 ) -> list[Classifier]:
     """Checkpoint files as classifiers of images like these."""
     from robusteval.models.checkpoints import open_checkpoint
+    from robusteval.models.zoo import expanded_names
 
     normalisation = {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
-    return [open_checkpoint(path, arch, input_shape=images.shape, **normalisation) for path in paths]
+    files = expanded_names(paths)
+    return [open_checkpoint(path, arch, input_shape=images.shape, **normalisation) for path in files]
 
 
 def audit_and_report(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from robusteval.defenses.base import Defense
+from robusteval.defenses.base import Batch, Carried, Defense, losses
 
 
 class Standard(Defense):
@@ -16,5 +14,5 @@ class Standard(Defense):
     title = "Standard training"
     summary = "cross-entropy on the images"
 
-    def loss(self, network: nn.Module, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        return functional.cross_entropy(network(pixels), labels)
+    def objective(self, network: nn.Module, batch: Batch, state: Carried) -> tuple[Tensor, Carried]:
+        return losses(network(batch.pixels), batch.labels).mean(), state

@@ -20,8 +20,8 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, Observation, SetMetric
-from robusteval.metrics.displacements import displacement_moments, displacements, padded_size, ring_means
 from robusteval.models.classifier import Classifier
+from robusteval.numerics.displacements import displacement_moments, displacements, padded_size, ring_means
 
 Read = Callable[[Tensor], Tensor]
 """Indices (n,) of images -> images (n, C, H, W) float64 that have second moments."""

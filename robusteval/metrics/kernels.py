@@ -17,8 +17,8 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
-from robusteval.metrics.displacements import displacement_moments, padded_size, ring_means
 from robusteval.models.classifier import Classifier
+from robusteval.numerics.displacements import displacement_moments, padded_size, ring_means
 
 HALF_NYQUIST = 0.25
 """Cycles a pixel: half of the highest frequency along an axis, 0.5."""

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from robusteval.core.errors import UserError
 from robusteval.models.architectures import ARCHITECTURES, build_network
+from robusteval.models.card import read_card
 from robusteval.models.classifier import CheckpointOrigin, Classifier
 from robusteval.models.making import own_network
+from robusteval.models.zoo import located
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIX = "module."
@@ -40,11 +42,13 @@ def open_checkpoint(
     """A classifier from a checkpoint.
 
     path: weights (.safetensors, .pt, .pth), for which `arch` says which network they fill, or a whole program
-    (.pt2 of torch.export with a dynamic batch dimension, TorchScript), which needs no `arch`.
-    input_shape: (C, H, W) of the images, in [0, 1]; mean, std: the normalisation, one value a channel.
+    (.pt2 of torch.export with a dynamic batch dimension, TorchScript), which needs no `arch`; or zoo:NAME.
+    input_shape: (C, H, W) of the images, in [0, 1]; mean, std: the normalisation, one value a channel. What is not
+    given is read from the model card beside the weights, if there is one. A card names known architectures only: one
+    that is a file is run where `arch` names it.
     Raises UserError in one line for anything that does not fit.
     """
-    path = Path(path)
+    path = located(path)
     if not path.is_file():
         raise UserError(
             f"expected a checkpoint file, got {path}, which {'is a folder' if path.is_dir() else 'does not exist'}"
@@ -52,12 +56,25 @@ def open_checkpoint(
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"expected a checkpoint ending in {', '.join(_READERS)}, got {path}")
-    content = reader(path)
+    content, card = reader(path), read_card(path)
+    if card is not None:
+        arch = arch or _known_architecture(path, card.arch)
+        mean, std = (card.mean, card.std) if mean is None and std is None else (mean, std)
     network = content if isinstance(content, nn.Module) else _filled(path, arch, content)
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
     classifier = own_network(path.stem, network, input_shape, means, stds)
-    return replace(classifier, origin=CheckpointOrigin(str(path.resolve()), arch, means, stds))
+    training = None if card is None else card.trained.title
+    return replace(classifier, origin=CheckpointOrigin(str(path.resolve()), arch, means, stds, training))
+
+
+def _known_architecture(path: Path, arch: str) -> str:
+    if arch not in ARCHITECTURES:
+        raise UserError(
+            f"expected --arch for the weights in {path}, got none; their card names {arch}, which is run only if you "
+            f"name it: --arch {arch}"
+        )
+    return arch
 
 
 def _read_safetensors(path: Path) -> Weights:

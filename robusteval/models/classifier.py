@@ -24,6 +24,8 @@ class CheckpointOrigin:
     arch: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    training: str | None = None
+    """How it was trained, as its card says."""
 
 
 @dataclass(frozen=True, eq=False)

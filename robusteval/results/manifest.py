@@ -148,6 +148,8 @@ class ModelRecord(Frozen):
     arch: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    training: str | None = None
+    """How it was trained, as its card says; None without a card."""
     fingerprint: str
     num_classes: int
     input_shape: tuple[int, int, int]

@@ -23,7 +23,11 @@ ALLOWED = ("attacks/__init__.py", "certify/__init__.py", "metrics/__init__.py", 
 LABELS = "reports/papers/"
 """Tables of a paper ask for the labels that its own protocol gives."""
 OTHER_SENSES = {
-    ("auditing/hardware.py", "auto"),  # a device
+    ("core/device.py", "auto"),  # a device
+    ("attacks/search/ascent.py", "sgr"),  # a preset of a paper
+    ("defenses/sgr.py", "lrc"),  # where Sigma comes from
+    ("defenses/perturbed_augmentation.py", "lrc"),  # a perturbation
+    ("defenses/perturbed_augmentation.py", "fgsm"),  # a perturbation
     ("auditing/request.py", "auto"),  # a batch size
     ("attacks/external/autoattack.py", "standard"),  # a version of AutoAttack
     ("analysis/metrics/covariance.py", "covariance"),  # a column

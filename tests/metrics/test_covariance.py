@@ -19,8 +19,8 @@ from robusteval.core.images import Images
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation
 from robusteval.metrics.covariance import Covariance, covariance_functions, decay_length
-from robusteval.metrics.displacements import displacement_moments, ring_means
 from robusteval.models.making import make_classifier
+from robusteval.numerics.displacements import displacement_moments, ring_means
 
 Rings = dict[tuple[int, int, int], tuple[float, NDArray[np.float64]]]
 

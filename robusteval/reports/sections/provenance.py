@@ -19,6 +19,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
             "Model",
             f"{model.name} ({model.arch or 'architecture not named'}, {model.num_classes} classes, {shape})",
         ),
+        *([("Trained by", model.training)] if model.training else []),
         ("Model file", model.path or "none: given in Python"),
         ("Model fingerprint", model.fingerprint),
         *(("Source of transfer", f"{s.name}, {s.fingerprint}") for s in m.sources),

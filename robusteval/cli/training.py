@@ -1,0 +1,161 @@
+"""robusteval train DEFENSE: one command a defense, with every setting of it and of the training as an option."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from rich import progress
+from typer.core import TyperGroup
+
+from robusteval.cli.options import DataOption, DeviceOption, LimitOption
+from robusteval.cli.running import err, explains_mistakes, out
+
+if TYPE_CHECKING:
+    from robusteval.training.loop import Tick
+    from robusteval.training.recipe import Draft
+
+ArchitectureOption = Annotated[str, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
+WeightsOption = Annotated[Path, typer.Option("--out", help="The .safetensors file to write, or to continue.")]
+TestOption = Annotated[str | None, typer.Option(help="A data set on which the accuracy is measured at the end.")]
+SHARED: tuple[tuple[str, Any, Any], ...] = (
+    ("data", DataOption, inspect.Parameter.empty),
+    ("arch", ArchitectureOption, inspect.Parameter.empty),
+    ("to", WeightsOption, inspect.Parameter.empty),
+    ("limit", LimitOption, None),
+    ("test", TestOption, None),
+    ("device", DeviceOption, "auto"),
+)
+"""Options of every defense's command: name, type, default."""
+
+
+class Defenses(TyperGroup):
+    """The defenses as commands: those of the registry, FILE.py:Class and FILE.toml."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        from robusteval.defenses import DEFENSES
+
+        return list(DEFENSES)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        from robusteval.training.recipe import read_draft
+
+        found: list[Draft] = []
+        explains_mistakes(lambda: found.append(read_draft(cmd_name)))()
+        return _command(cmd_name, found[0])
+
+
+train_app = typer.Typer(cls=Defenses, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@train_app.callback()
+def train() -> None:
+    """Train a network with a defense: NAME, FILE.py:Class or FILE.toml. `robusteval train NAME --help` lists the
+    settings of one."""
+
+
+def _command(name: str, draft: Draft) -> Any:
+    """The command of one defense; its options are made of the settings' fields."""
+
+    def run(**given: Any) -> None:
+        _train(draft, **given)
+
+    parameters = [*(_parameter(*shared) for shared in SHARED), *_settings(draft)]
+    # Typer reads the options of a command off its signature.
+    vars(run)["__signature__"] = inspect.Signature(parameters)
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    text = f"{draft.method.title}: {draft.method.summary}."
+    app.command(name, help=text, short_help=draft.method.summary)(explains_mistakes(run))
+    return typer.main.get_command(app)
+
+
+def _settings(draft: Draft) -> Iterator[inspect.Parameter]:
+    """Options for the settings of the defense and of the training; a name that both have is the defense's."""
+    from robusteval.training.recipe import option
+    from robusteval.training.settings import TrainingSettings
+
+    values = {**draft.training, **draft.defense}
+    fields = {**draft.method.model_fields, **TrainingSettings.model_fields, **draft.method.model_fields}
+    for name, field in fields.items():
+        default = values.get(name, None if field.is_required() else field.default)
+        required = field.is_required() and name not in values
+        among = f" One of {', '.join(get_args(field.annotation))}." if get_origin(field.annotation) is Literal else ""
+        text = f"{field.description or ''}{among} ({'required' if required else f'default: {_shown(default)}'})"
+        spelled = option(name)
+        # None is the default here: a setting that is not typed is left to the recipe.
+        if field.annotation is bool:
+            switch = typer.Option(f"{spelled}/--no-{spelled[2:]}", help=text, show_default=False)
+            yield _parameter(name, Annotated[bool | None, switch], None)
+        else:
+            value = typer.Option(spelled, help=text, show_default=False)
+            yield _parameter(name, Annotated[str | None, value], None)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _train(
+    draft: Draft,
+    *,
+    data: str,
+    arch: str,
+    to: Path,
+    limit: int | None,
+    test: str | None,
+    device: str,
+    **settings: str | bool | None,
+) -> None:
+    from robusteval.data import read_images
+    from robusteval.training.make import make_model
+    from robusteval.training.recipe import value_of
+
+    given = {k: value_of(v) if isinstance(v, str) else v for k, v in settings.items() if v is not None}
+    recipe = draft.recipe(given)
+    images, tested = read_images(data, limit), None if test is None else read_images(test)
+    with TrainingBar(recipe.title) as bar:
+        card = make_model(
+            recipe, arch, images, to, test=tested, device=device, command=["robusteval", *sys.argv[1:]], tell=bar.tell
+        )
+    shares = {"training": card.accuracy.training, "held out": card.accuracy.validation, "test": card.accuracy.test}
+    found = ", ".join(f"{share:.1%} {name}" for name, share in shares.items() if share is not None)
+    out.print(f"Accuracy: {found}", highlight=False)
+    out.print(f"Model: {to}, its card {to.with_suffix('.md')}", soft_wrap=True, highlight=False, markup=False)
+
+
+class TrainingBar:
+    """A bar over all updates, with the loss and accuracy of the present epoch and the time left."""
+
+    def __init__(self, title: str) -> None:
+        self.bars = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=12),
+            progress.TextColumn("loss {task.fields[loss]:.3f}, {task.fields[accuracy]:.1%} right"),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(elapsed_when_finished=False),
+            console=err,
+        )
+        self.task = self.bars.add_task(title, total=None, loss=float("nan"), accuracy=float("nan"))
+
+    def tell(self, tick: Tick) -> None:
+        done, total = tick.done, tick.total
+        self.bars.update(self.task, completed=done, total=total, loss=tick.loss, accuracy=tick.accuracy)
+
+    def __enter__(self) -> TrainingBar:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()

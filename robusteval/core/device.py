@@ -1,0 +1,31 @@
+"""The device that work runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from robusteval.core.errors import UserError
+
+
+def choose_device(spec: str) -> torch.device:
+    """The device for "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+
+    On a GPU float32 is computed as float32: TF32 would let the judge's answer differ from the user's.
+    """
+    if spec == "auto":
+        spec = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(spec)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        problem = str(error).splitlines()[0]
+        raise UserError(f"expected --device auto, cpu or a GPU of this machine, got '{spec}': {problem}") from error
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    return f"{device.type} ({torch.get_num_threads()} threads)"

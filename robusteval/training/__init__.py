@@ -1,0 +1,1 @@
+"""Training: a defense, a network and images -> weights with a model card."""

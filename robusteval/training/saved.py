@@ -1,0 +1,46 @@
+"""An unfinished training on disk: all that its next epoch depends on."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robusteval.core.errors import UserError
+from robusteval.results.run import atomically
+
+
+@dataclass(frozen=True)
+class SavedTraining:
+    """The file that a training writes after each epoch and continues from. `key` says which training it is of."""
+
+    path: Path
+    key: str
+
+    def read(self) -> dict[str, Any] | None:
+        """What was saved last; None where nothing was. Raises UserError where it is of another training."""
+        if not self.path.exists():
+            return None
+        try:
+            content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            key = content["key"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"expected an unfinished training in {self.path}, got something else; remove it to begin anew"
+            ) from error
+        if key != self.key:
+            raise UserError(
+                f"expected the command that left {self.path}, got other settings, data or another network; "
+                "remove it to begin anew"
+            )
+        return content
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Whole or not at all."""
+        atomically(self.path, lambda temporary: torch.save({"key": self.key, **content}, temporary))
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
