@@ -2,8 +2,8 @@
 
 Both are tensors, so that they average and save alike, with a mean diagonal entry of one. A matrix is (D, D) for
 D = C * H * W pixel values. Covariance functions are (C, C, R): for each pair of channels the covariance of two pixels
-whose distance rounds to r = 0, ..., R - 1 pixels (Eq. 16); the matrix that they stand for is applied by FFT and never
-formed.
+whose distance rounds to r = 0, ..., R - 1 pixels (Eq. 16); the matrix that they stand for is never formed: products
+with it come from correlations of images, by FFT.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from robusteval.numerics.displacements import displacement_moments, displacements
+from robusteval.numerics.displacements import displacements
 
 Shape = tuple[int, int, int]
 """(C, H, W)."""
@@ -24,15 +24,33 @@ def matrix_of(xi: Tensor) -> Tensor:
     return rescaled_matrix(rows.T @ rows / len(rows))
 
 
-def functions_of(xi: Tensor) -> Tensor:
-    """Eq. 16: the means of xi_i xi_j over all pixel pairs of a rounded distance, rescaled, (C, C, R)."""
-    moments, pairs = displacement_moments([xi])
-    shape = (xi.shape[1], xi.shape[2], xi.shape[3])
-    ring, weights = rings(shape).to(xi.device).flatten(), pairs.to(xi.device).flatten()
-    totals = weights.new_zeros(int(ring.max()) + 1).index_add_(0, ring, weights)
-    sums = (moments.flatten(2) * weights).to(weights)
-    means = sums.new_zeros(*sums.shape[:2], len(totals)).index_add_(2, ring, sums) / totals.clamp_min(1)
-    return rescaled_functions(means.to(xi))
+def functions_of(moments: Tensor, shape: Shape) -> Tensor:
+    """Eq. 16: the means of xi_i xi_j over all pixel pairs of a rounded distance, rescaled, (C, C, R), from the
+    `correlations` of perturbations."""
+    ring = rings(shape).to(moments.device).flatten()
+    count = int(ring.max()) + 1
+    pairs = pair_counts(shape).to(moments).flatten()
+    totals = pairs.new_zeros(count).index_add_(0, ring, pairs)
+    sums = moments.new_zeros(*moments.shape[:2], count).index_add_(2, ring, moments.flatten(2))
+    return rescaled_functions(sums / totals.clamp_min(1))
+
+
+def correlations(xi: Tensor) -> Tensor:
+    """The mean over images xi (N, C, H, W) of sum_p xi_c(p) xi_d(p + v) for every displacement v,
+    (C, C, 2H - 1, 2W - 1) with v = 0 in the middle; differentiable, by one FFT of each image."""
+    height, width = xi.shape[2:]
+    torus = [next_fast_len(2 * n - 1, real=True) for n in (height, width)]
+    spectrum = torch.fft.rfft2(xi, torus)
+    powers = torch.einsum("ncpq,ndpq->cdpq", spectrum.conj(), spectrum) / len(xi)
+    rolled = torch.fft.irfft2(powers, torus).roll((height - 1, width - 1), (-2, -1))
+    found: Tensor = rolled[..., : 2 * height - 1, : 2 * width - 1]
+    return found
+
+
+def pair_counts(shape: Shape) -> Tensor:
+    """How many pixel pairs have each displacement, (2H - 1, 2W - 1) float64."""
+    down, right = displacements(shape[1:])
+    return (shape[1] - down.abs()) * (shape[2] - right.abs())
 
 
 def rings(shape: Shape) -> Tensor:
@@ -40,24 +58,15 @@ def rings(shape: Shape) -> Tensor:
     return torch.hypot(*displacements(shape[1:])).round().long()
 
 
-def apply_matrix(sigma: Tensor, g: Tensor) -> Tensor:
-    """Sigma g for images g (N, C, H, W)."""
-    return (g.flatten(1) @ sigma.to(g)).view_as(g)
+def quadratic_of_matrix(sigma: Tensor, g: Tensor) -> Tensor:
+    """The mean of g^T Sigma g over images g (N, C, H, W), a scalar."""
+    rows = g.flatten(1)
+    return (rows * (rows @ sigma)).sum() / len(rows)
 
 
-def apply_functions(sigma: Tensor, g: Tensor) -> Tensor:
-    """Sigma g for images g (N, C, H, W): a convolution with the covariance functions, on a torus that nothing wraps
-    around."""
-    height, width = g.shape[2:]
-    torus = [next_fast_len(2 * n - 1, real=True) for n in (height, width)]
-    kernel = torch.zeros(*sigma.shape[:2], *torus).to(g)
-    field = sigma.to(g)[:, :, rings((g.shape[1], height, width)).to(g.device)]
-    kernel[..., : 2 * height - 1, : 2 * width - 1] = field
-    # The middle of the field, no displacement, goes to the corner of the torus.
-    spectrum = torch.fft.rfft2(kernel.roll((1 - height, 1 - width), (-2, -1)))
-    convolved = torch.einsum("cdpq,ndpq->ncpq", spectrum, torch.fft.rfft2(g, torus))
-    applied: Tensor = torch.fft.irfft2(convolved, torus)[..., :height, :width]
-    return applied
+def quadratic_of_functions(sigma: Tensor, moments: Tensor, shape: Shape) -> Tensor:
+    """The same from the `correlations` of g, without forming Sigma: sum over v of K(|v|) times the correlation at v."""
+    return (sigma[:, :, rings(shape).to(sigma.device)] * moments).sum()
 
 
 def expanded(sigma: Tensor, shape: Shape) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -56,7 +57,7 @@ class SGR(Defense):
         return f" (Sigma: {source}), lambda {self.weight:g}"
 
     def begin(self, network: nn.Module, pixels: Tensor, generator: torch.Generator) -> Carried:
-        shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+        shape = _shape(pixels)
         match self.source:
             case "images":
                 sigma = self._moments(pixels - pixels.mean(0))
@@ -73,17 +74,19 @@ class SGR(Defense):
     def objective(self, network: nn.Module, batch: Batch, state: Carried) -> tuple[Tensor, Carried]:
         clean, g = loss_gradients(network, batch.pixels, batch.labels)
         state = self._averaged(network, batch, g.detach(), state)
-        omega = 0.5 * (g * self.applied(state["sigma"], g)).flatten(1).sum(1)
+        omega = 0.5 * self.quadratic(state["sigma"], g)
         if not self.centred:
             # Eq. 12 in log phi_y = -l: minus the mean of grad log phi_y . mu is plus that of g . mu.
-            omega = omega + (g * state["mean"]).flatten(1).sum(1)
-        return clean.mean() + self.weight * omega.mean(), state
+            omega = omega + (g * state["mean"]).sum() / len(g)
+        return clean.mean() + self.weight * omega, state
 
-    def applied(self, sigma: Tensor, g: Tensor) -> Tensor:
-        """Sigma g for images g (N, C, H, W)."""
+    def quadratic(self, sigma: Tensor, g: Tensor) -> Tensor:
+        """The mean of g^T Sigma g over images g (N, C, H, W)."""
+        if self.source == "identity":
+            return g.square().sum() / len(g)
         if self.representation == "matrix":
-            return second_moments.apply_matrix(sigma, g)
-        return second_moments.apply_functions(sigma, g)
+            return second_moments.quadratic_of_matrix(sigma, g)
+        return second_moments.quadratic_of_functions(sigma, second_moments.correlations(g), _shape(g))
 
     def _averaged(self, network: nn.Module, batch: Batch, g: Tensor, state: Carried) -> Carried:
         """Eq. 14: the state after this batch's perturbations."""
@@ -92,8 +95,7 @@ class SGR(Defense):
             return {**state, "count": state["count"] + 1}
         xi = self._perturbations(network, batch, g)
         scale = xi.square().mean().sqrt()
-        if scale > 0:
-            xi = xi / scale
+        xi = xi / torch.where(scale > 0, scale, 1.0)
         return {
             "sigma": (1 - self.beta) * state["sigma"] + self.beta * self._moments(xi),
             "mean": (1 - self.beta) * state["mean"] + self.beta * xi.mean(0),
@@ -107,14 +109,17 @@ class SGR(Defense):
             return g.sign()
         x = batch.pixels
         start = (x + self.budget * (2 * batch.uniform() - 1)).clamp(0, 1)
-
-        def climb(logits: Tensor) -> Tensor:
-            return losses(logits, batch.labels)
-
+        climb = partial(losses, labels=batch.labels)
         return climbed(network, climb, x, start, Norm.LINF, self.budget, STEPS, self.budget / 5) - x
 
     def _moments(self, xi: Tensor) -> Tensor:
-        return second_moments.matrix_of(xi) if self.representation == "matrix" else second_moments.functions_of(xi)
+        if self.representation == "matrix":
+            return second_moments.matrix_of(xi)
+        return second_moments.functions_of(second_moments.correlations(xi), _shape(xi))
 
     def _represented(self, functions: Tensor, shape: second_moments.Shape) -> Tensor:
         return second_moments.expanded(functions, shape) if self.representation == "matrix" else functions
+
+
+def _shape(images: Tensor) -> second_moments.Shape:
+    return images.shape[1], images.shape[2], images.shape[3]

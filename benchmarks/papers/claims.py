@@ -1,0 +1,115 @@
+"""A paper's claims held against what was measured: intervals over seeds and images, and a verdict by a stated test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from study import Study, command, machine
+
+DRAWS = 4000
+HEADING = "## What came out"
+REPRODUCED, OPEN, CONTRADICTED = "reproduced", "not at this size", "contradicted"
+TEST = (
+    "Verdicts: of each claim that one number is larger (or lower) than another, the difference is taken image by image "
+    "and seed by seed; its 95 % interval comes from a bootstrap over seeds and over images. Reproduced: the interval "
+    "lies on the claimed side of zero. Contradicted: on the other side. Not at this size: it holds zero. Of a claim "
+    "that two numbers are about equal: reproduced if the interval lies within the margin named, contradicted if "
+    "outside. A claim of several parts is reproduced if all are, contradicted if one is. With few seeds an interval "
+    "over them is rough."
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the table."""
+
+    what: str
+    where: str
+    paper: str
+    ours: str
+    verdict: str
+
+
+def interval(values: ArrayLike) -> Interval:
+    """The mean of values (seeds, images), or (seeds,), with a bootstrap over both."""
+    v = np.asarray(values, dtype=np.float64)
+    v = v[:, None] if v.ndim == 1 else v
+    seeds, images = v.shape
+    draw = np.random.default_rng(0)
+    by_seed = draw.integers(seeds, size=(DRAWS, seeds))
+    counts = np.apply_along_axis(np.bincount, 1, by_seed, minlength=seeds) / seeds
+    weights = draw.multinomial(images, np.full(images, 1 / images), size=DRAWS) / images
+    means = np.einsum("bs,si,bi->b", counts, v, weights)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(v.mean()), float(low), float(high))
+
+
+def above(a: ArrayLike, b: ArrayLike) -> tuple[Interval, str]:
+    """Whether a, (seeds, images), is above b: the interval of the difference, and the verdict."""
+    found = interval(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))
+    if found.low > 0:
+        return found, REPRODUCED
+    return found, CONTRADICTED if found.high < 0 else OPEN
+
+
+def alike(a: ArrayLike, b: ArrayLike, margin: float) -> tuple[Interval, str]:
+    """Whether a and b differ by less than a margin."""
+    found = interval(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))
+    if -margin < found.low and found.high < margin:
+        return found, REPRODUCED
+    return found, CONTRADICTED if found.low > margin or found.high < -margin else OPEN
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """Of a claim of several parts."""
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return REPRODUCED if all(v == REPRODUCED for v in verdicts) else OPEN
+
+
+def chain(named: Sequence[tuple[str, NDArray[np.float64]]], scale: float = 100.0) -> tuple[str, str]:
+    """Of numbers said to rise in this order: their means, each step's interval, and the verdict."""
+    means = ", ".join(f"{name} {scale * float(np.mean(v)):.1f}" for name, v in named)
+    steps = [above(b, a) for (_, a), (_, b) in pairwise(named)]
+    shown = "; ".join(f"{scale * s.value:+.1f} [{scale * s.low:.1f}, {scale * s.high:.1f}]" for s, _ in steps)
+    return f"{means}; steps {shown}", together([v for _, v in steps])
+
+
+def write(study: Study, claims: Sequence[Claim], minutes: float) -> None:
+    """Print the table; write it as JSON into OUT, and into the page if one is named."""
+    o = study.options
+    training, evaluated = study.images
+    facts = (
+        f"`{command()}`, {date.today().isoformat()}, {minutes:.0f} minutes on {machine()}; {len(training):,} images of "
+        f"{Path(training.source).name} to train on, {len(evaluated):,} others to evaluate, {o.epochs} epochs, "
+        f"{o.seeds} seeds, network {Path(o.arch).name}."
+    )
+    head = ["claim", "where", "paper", "here", "verdict"]
+    rows = [[c.what, c.where, c.paper, c.ours, c.verdict] for c in claims]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * 5, *rows))
+    text = f"{HEADING}\n\n{facts}\n\n{table}\n\n{TEST}\n"
+    print(text)
+    data = {"facts": facts, "claims": [asdict(c) for c in claims]}
+    (o.out / "claims.json").write_text(json.dumps(data, indent=2) + "\n")
+    if o.page:
+        before = o.page.read_text().partition(HEADING)[0]
+        o.page.write_text(before + text)
