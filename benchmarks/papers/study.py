@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robusteval import open_checkpoint, read_images, read_protocol, run_audit
+from robusteval import Run, open_checkpoint, read_images, read_protocol, run_audit
 from robusteval.analysis.by_label import ByLabel
 from robusteval.core.images import Images
 from robusteval.defenses.base import Defense
@@ -73,7 +73,7 @@ class Study:
             (name, seed, tuple(labels), tuple((sources or {}).get(name, ())), part) for name in names for seed in seeds
         ]
         runs = self._spread(_audit_one, work, f"{part} of")
-        return {name: [ByLabel(_opened(runs[name, seed])) for seed in seeds] for name in names}
+        return {name: [ByLabel(Run.open(runs[name, seed])) for seed in seeds] for name in names}
 
     def weights(self, name: str, seed: int) -> Path:
         return Path(self.options.out) / "models" / f"{name}-{seed}.safetensors"
@@ -129,12 +129,6 @@ def _audit_one(study: Study, name: str, seed: int, labels: Collection[str], sour
         batch_size=100,
     )
     return out
-
-
-def _opened(path: Path) -> Any:
-    from robusteval import Run
-
-    return Run.open(path)
 
 
 def options(doc: str, **defaults: Any) -> argparse.Namespace:
