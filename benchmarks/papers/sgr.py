@@ -63,7 +63,7 @@ def main() -> None:
     lined = study.audit(["clean", "sgr", "gn"], ["pgd", "covariance-pgd", "softmax-line"], part="lines")
     moved = study.audit(["clean"], ["transfer"], sources, part="transfer")
     long = study.audit(["clean", "gn", "sgr-lrc", "sgr-images", "lrc-augmented"], ["lrc-1", "lrc-16"], part="lrc")
-    write(study, list(claims(white, lined, moved, long)), (time.monotonic() - begun) / 60)
+    write(study, list(claims(white, lined, moved, long)))
 
 
 def claims(

@@ -78,6 +78,14 @@ class Study:
     def weights(self, name: str, seed: int) -> Path:
         return Path(self.options.out) / "models" / f"{name}-{seed}.safetensors"
 
+    def minutes(self) -> float:
+        """Taken so far, those of runs that were stopped among them; kept in OUT."""
+        file = Path(self.options.out) / "minutes"
+        before = float(file.read_text()) if file.exists() else 0.0
+        total = before + (time.monotonic() - self.begun) / MINUTE
+        file.write_text(f"{total:.2f}")
+        return total
+
     def _spread(self, do: Callable[..., Any], work: Sequence[tuple[Any, ...]], what: str) -> dict[tuple[str, int], Any]:
         done: dict[tuple[str, int], Any] = {}
         with ProcessPoolExecutor(self.options.workers) as pool:
@@ -153,6 +161,11 @@ def options(doc: str, **defaults: Any) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--out", type=Path, help="folder of models and runs")
     parser.add_argument("--page", type=Path, help="a Markdown page whose last section, 'What came out', is rewritten")
+    known = {action.dest for action in parser._actions}
+    for name in defaults.keys() - known:
+        switch = isinstance(defaults[name], bool)
+        kind: dict[str, Any] = {"action": "store_true"} if switch else {"type": type(defaults[name])}
+        parser.add_argument(f"--{name.replace('_', '-')}", **kind)
     parser.set_defaults(**defaults)
     return parser.parse_args()
 
