@@ -88,10 +88,7 @@ def _subject(runs: Sequence[Results]) -> str:
 
 
 def _markdown(runs: Sequence[Results], grids: Sequence[Grid]) -> str:
-    parts = [f"# {title(runs[0])}", markdown.escaped(_subject(runs))]
-    parts += [
-        text for g in grids for text in (f"## {markdown.escaped(g.title)}", markdown.table(g), markdown.escaped(g.note))
-    ]
+    parts = [f"# {title(runs[0])}", markdown.escaped(_subject(runs)), *markdown.titled_tables(grids)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
