@@ -184,6 +184,8 @@ def test_the_page_in_a_browser(tmp_path: Path, runs: list[Run], browser: Any) ->
     for width in (1280, 390):
         visit.tab.set_viewport_size({"width": width, "height": 844})
         assert visit.tab.evaluate("document.documentElement.scrollWidth") <= width
-    visit.tab.emulate_media(color_scheme="dark")
+    visit.tab.set_viewport_size({"width": 680, "height": 1000})
+    visit.tab.emulate_media(media="print", color_scheme="dark")
+    assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 680
     assert visit.said == []
     assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]
