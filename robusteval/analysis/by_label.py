@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -20,9 +20,10 @@ from robusteval.results.manifest import AttackRecord, MethodRecord
 class ByLabel(Results):
     """A row of a paper's table: one run, that is one model. NaN where a stage did not run."""
 
-    @property
-    def name(self) -> str:
-        return self.manifest.model.name
+    name: str = ""
+    """Of the row."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """What the models that its transfer attacks were made on are called, by their names."""
 
     @property
     def values(self) -> int:

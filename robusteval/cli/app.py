@@ -22,7 +22,16 @@ from robusteval.cli.options import (
     SeedOption,
     StdOption,
 )
-from robusteval.cli.running import audit_and_report, err, explains_mistakes, open_checkpoints, out, print_report, whole
+from robusteval.cli.running import (
+    audit_and_report,
+    err,
+    explains_mistakes,
+    open_checkpoints,
+    out,
+    print_paper_tables,
+    print_report,
+    whole,
+)
 from robusteval.cli.training import train_app
 
 app = typer.Typer(
@@ -56,7 +65,8 @@ def audit(
     """Bracket the minimum adversarial distance of each image, from below and from above, and write a report.
 
     Several checkpoints are audited side by side, each into a directory of its own name, with the others as sources of
-    its transfer attacks; the matrix of sources and targets is written beside them.
+    its transfer attacks; the matrix of sources and targets is written beside them, and of a paper's protocol the
+    paper's tables over all of them.
     """
     from robusteval.data import read_images
 
@@ -129,12 +139,20 @@ def leaderboard(
     out_dir: Annotated[Path, typer.Option("--out", help="Directory to write.")] = Path("leaderboard"),
     add: Annotated[Path | None, typer.Option(help="A leaderboard.json, or its folder, to stand beside.")] = None,
 ) -> None:
-    """Compare audited models: a sortable table with places that say what the images can tell apart."""
+    """Compare audited models: a sortable table with places that say what the images can tell apart. Runs of a paper's
+    protocol give the paper's tables too."""
     from robusteval.reports import leaderboard as boards
+    from robusteval.reports.papers.write import write_paper_tables
     from robusteval.results.run import Run
 
-    board = boards.leaderboard([Run.open(run) for run in runs], boards.read_board(add) if add else None)
+    opened, beside = [Run.open(run) for run in runs], boards.read_board(add) if add else None
+    board = boards.leaderboard(opened, beside)
     out.print(f"Leaderboard: {boards.write_board(board, out_dir)}", soft_wrap=True, highlight=False)
+    earlier, gone = boards.earlier_runs(beside, opened) if beside else ([], [])
+    pages = write_paper_tables([*earlier, *opened], out_dir)
+    print_paper_tables(pages)
+    if pages and gone:
+        err.print(f"Without {', '.join(gone)}: not there as it was audited.", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -62,6 +62,7 @@ def audit_and_report(
     from robusteval.auditing.together import audit_together
     from robusteval.cli.progress import Bars
     from robusteval.reports.formats.transfer import write_transfer_matrix
+    from robusteval.reports.papers.write import write_paper_tables
 
     command = ["robusteval", *sys.argv[1:]]
     with Bars(err) as bars:
@@ -72,7 +73,15 @@ def audit_and_report(
         print_report(run)
     if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
         out.print(f"Transfer matrix: {written}", soft_wrap=True, highlight=False)
+    if len(runs) > 1:
+        print_paper_tables(write_paper_tables(runs, folder))
     return runs
+
+
+def print_paper_tables(pages: dict[str, Path]) -> None:
+    """Where the tables of each paper are."""
+    for paper, page in pages.items():
+        out.print(f"Tables of {paper}: {page}", soft_wrap=True, highlight=False)
 
 
 def print_report(run: Run) -> None:

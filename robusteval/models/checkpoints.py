@@ -64,8 +64,9 @@ def open_checkpoint(
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
     classifier = own_network(path.stem, network, input_shape, means, stds)
-    training = None if card is None else card.trained.title
-    return replace(classifier, origin=CheckpointOrigin(str(path.resolve()), arch, means, stds, training))
+    training, seconds = (None, None) if card is None else (card.trained.title, card.seconds)
+    origin = CheckpointOrigin(str(path.resolve()), arch, means, stds, training, training_seconds=seconds)
+    return replace(classifier, origin=origin)
 
 
 def _known_architecture(path: Path, arch: str) -> str:

@@ -26,6 +26,7 @@ class CheckpointOrigin:
     std: tuple[float, ...] | None = None
     training: str | None = None
     """How it was trained, as its card says."""
+    training_seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,11 +31,11 @@ def test_sgr_table_1(tmp_path: Path) -> None:
 
     found = tables(run("one", "two", 2 / 255), run("two", "one", 8 / 255))
     table = found["table-1-8"]
-    assert table.headings == ["Train. M.", "TEST", "RAND", "PGD", "T-PGD", "from two", "from one", "FOOL"]
+    assert table.headings == ["Train. M.", "TEST", "RAND", "PGD", "T-PGD", "from one", "from two", "FOOL"]
     # Areas over 8/255: one's images hold out 1/4, 1/2, 1, 0 of it; two's 1, 1/2, 1, 0. rho_adv: (1/2 + 1/2 + 1) / 4.
     assert table.rows == [
-        ["one", "75.0", "75.0", "43.8", "-", "43.8", "-", "0.500"],
-        ["two", "75.0", "75.0", "62.5", "-", "-", "62.5", "0.500"],
+        ["one", "75.0", "75.0", "43.8", "-", "-", "43.8", "0.500"],
+        ["two", "75.0", "75.0", "62.5", "-", "62.5", "-", "0.500"],
     ]
     assert found["table-1-32"].rows[0][2:6] == ["-", "-", "-", "-"]
     # Strength is the root mean square over the 16 values.
@@ -86,7 +86,7 @@ def test_gradreg_tables(tmp_path: Path) -> None:
         measurements=measurements,
     )
     found = tables(run)
-    assert found["table-1"].rows == [["tiny", "25.0", "50.0", "75.0", "50.0", "75.0"]]
+    assert found["table-1"].rows == [["tiny", "25.0", "50.0", "75.0", "50.0", "75.0", "-"]]
     assert found["table-4"].rows == [["tiny", "25.0", "50.0", "75.0"]]
     # Of 0.1, 0.2, 0.3 and 0 (the last image is wrong: its radius speaks for another class); of 0.3, 0.5 and 0.
     assert found["table-2"].rows[0][2:4] == ["0.1500", "0.5625"]

@@ -80,6 +80,8 @@ class BoardEntry(Frozen):
     model: str
     fingerprint: str
     architecture: str | None
+    training: str | None = None
+    """How it was trained, as its card says; None without a card."""
     run: str
     """The run directory that it was read from."""
     scores: dict[str, Score]

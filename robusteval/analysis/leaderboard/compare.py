@@ -27,6 +27,7 @@ def board_of(results: Results) -> Board:
         model=manifest.model.name,
         fingerprint=manifest.model.fingerprint,
         architecture=manifest.model.arch,
+        training=manifest.model.training,
         run=str(results.path),
         scores={column.key: score for column, score in found},
         flags=serious,

@@ -41,9 +41,16 @@ def cell(score: Score | None) -> list[str]:
     return ["-", "-", ""] if score is None else [score.shown, score.interval, place(score)]
 
 
+def models_grid(board: Board) -> Grid:
+    """What each model is, and how it was trained as far as its card says so."""
+    rows = [[entry.model, entry.architecture or "-", entry.training or "-"] for entry in board.entries]
+    return Grid("Models", ["Model", "architecture", "trained by"], rows, text=3, name="models")
+
+
 def grids(board: Board) -> list[Grid]:
-    """One table a column, models in the order of the board: value, interval, place, and who is tied with it."""
-    found = []
+    """The models, then one table a column, models in the order of the board: value, interval, place, and who is tied
+    with it."""
+    found = [models_grid(board)]
     for columns in groups(board).values():
         for column in columns:
             rows = []

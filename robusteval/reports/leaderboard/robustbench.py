@@ -20,7 +20,8 @@ UNKNOWN = {"link": None, "authors": None, "additional_data": None, "venue": None
 
 def submissions(board: Board, entry: BoardEntry) -> dict[str, dict[str, Any]]:
     """One JSON a threat model and budget, by "<norm>-<budget>": robust accuracy under all attacks of the protocol,
-    rounded up. `footnote` says with which; RobustBench itself runs AutoAttack on the whole test set again."""
+    rounded up. `footnote` says with which, and how it was trained; RobustBench itself runs AutoAttack on the whole test
+    set again."""
     found = {}
     for column in board.columns:
         eps, norm = column.budget, column.norm
@@ -37,7 +38,8 @@ def submissions(board: Board, entry: BoardEntry) -> dict[str, dict[str, Any]]:
             "clean_acc": show.percentage(entry.scores["clean"].value, 2),
             "reported": robust,
             "autoattack_acc": robust,
-            "footnote": f"robusteval {board.robusteval}, protocol {board.protocol.name}, {len(board.images):,} images",
+            "footnote": f"robusteval {board.robusteval}, protocol {board.protocol.name}, {len(board.images):,} images"
+            + (f"; trained by: {entry.training}" if entry.training else ""),
             "unreliable": bool(entry.flags),
         }
     return found

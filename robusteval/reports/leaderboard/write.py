@@ -15,7 +15,7 @@ from robusteval.reports.figures.drawing import Plot, save
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
 from robusteval.reports.leaderboard.figures import plots
-from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, transfer
+from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, models_grid, transfer
 from robusteval.reports.leaderboard.robustbench import submissions
 from robusteval.results.run import atomically
 
@@ -63,6 +63,8 @@ def as_frame(board: Board) -> pd.DataFrame:
         [
             {
                 "model": entry.model,
+                "architecture": entry.architecture,
+                "training": entry.training,
                 "quantity": column.key,
                 "title": column.title,
                 "value": score.value,
@@ -108,6 +110,7 @@ def _html(board: Board, drawn: list[tuple[Plot, str]]) -> str:
         "leaderboard.js",
         board=board,
         subject=_subject(board),
+        models=models_grid(board),
         groups=groups(board),
         cell=cell,
         note=NOTE,

@@ -1,10 +1,10 @@
-"""The five papers' tables in their own layout, from runs of their protocols: one file a paper."""
+"""The five papers' tables in their own layout, from runs of their protocols: one file a paper, one row a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robusteval.analysis.by_label import ByLabel
+from robusteval.analysis.methods import method_rows
 from robusteval.analysis.results import Results
 from robusteval.reports.grid import Grid
 from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
@@ -24,12 +24,13 @@ def paper_tables(runs: Sequence[Run | Results]) -> list[Grid]:
     """The tables of each paper whose protocol is among those of the runs: one row a run, that is a model, in the order
     given, in the columns of the paper. Runs of other protocols are left out.
 
-    What needs a training run or a measurement that no stage made is not in them, and their notes say so.
+    A row is called by the model's training, as its card says, or by its name. What needs other models or a measurement
+    that no stage made is not in the tables, and their notes say so.
     """
     found = []
     for name, (_, tables) in PAPERS.items():
-        own = [ByLabel(results.run) for results in map(Results.of, runs) if results.manifest.protocol.name == name]
-        found += tables(own) if own else []
+        own = [results for results in map(Results.of, runs) if results.manifest.protocol.name == name]
+        found += tables(method_rows(own)) if own else []
     return found
 
 

@@ -43,7 +43,7 @@ def _energies(models: Sequence[ByLabel], title: str, attacks: dict[str, str]) ->
         "Energy of the smallest perturbation that each attack found: the squared L2 distance over the number of pixel "
         "values, mean over the images, a misclassified one counting as 0. GNR: predictions kept under Gaussian noise, "
         "in %, averaged over its standard deviation, one sample each. ACC: clean accuracy in %. The paper's rows are "
-        "models trained with noise of variance sigma, one run each."
+        "trainings with noise of variance sigma, one model each; its figures 2 and 3 plot GNR against ACC."
     )
     name = title.lower().replace(" ", "-")
     return Grid(title, ["Model", *attacks, "GNR", "ACC"], rows, note=note, name=name)

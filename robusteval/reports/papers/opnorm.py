@@ -82,7 +82,7 @@ def _spectrum(models: Sequence[ByLabel]) -> Grid:
     note = (
         "Mean singular values of the Jacobian by rank: at the images, at their witnesses under ascent in L2, and at "
         "the images with random weights in place of the trained ones. The paper shows those of the features. "
-        "Figure 7 needs training runs."
+        "Figure 7 is of networks trained with both objectives at once, which no defense here does."
     )
     headings = ["Training method", "of the", "at", *(f"rank {r}" for r in RANKS)]
     return Grid("Figure 2 (left)", headings, rows, text=3, note=note, name="figure-2")

@@ -31,7 +31,7 @@ def tables(models: Sequence[ByLabel]) -> list[Grid]:
 
 
 def _white_box(models: Sequence[ByLabel], levels: int) -> Grid:
-    sources = list(dict.fromkeys(name for model in models for name in _transfers(model)))
+    sources = _sources(models)
     rows = []
     for model in models:
         row = [model.name, percent_cell(model.clean, Round.NEAREST)]
@@ -41,18 +41,29 @@ def _white_box(models: Sequence[ByLabel], levels: int) -> Grid:
         rows.append([*row, _fool(model)])
     headings = ["Train. M.", "TEST", *WHITE_BOX, *(f"from {s}" for s in sources), "FOOL"]
     note = (
-        f"Accuracies in %, those under attack averaged over budgets in [0, {levels}]/255; from: PGD-transfer from each "
-        "source model (--source), for the paper's bold columns; FOOL: DeepFool's rho_adv, in pixels from 0 to 1 where "
-        "the paper standardises each image. Rows are the runs given; the paper's six training methods are six runs."
+        f"Accuracies in %, those under attack averaged over budgets in [0, {levels}]/255; FOOL: DeepFool's rho_adv, in "
+        "pixels from 0 to 1 where the paper standardises each image. "
     )
-    if not sources:
-        note += " No source model was given, so that the transfer columns are missing."
+    note += (
+        "From: PGD-transfer, the paper's bold columns; a dash where no run was attacked from that model. A method "
+        "against itself needs a twin that was trained apart from it (--source)."
+        if sources
+        else "No other model was audited with it and none given (--source), so that the transfer columns are missing."
+    )
     return Grid(f"Table 1, budgets up to {levels}/255", headings, rows, note=note, name=f"table-1-{levels}")
 
 
 def _transfers(model: ByLabel) -> dict[str, str]:
-    """The stages of the transfer attack, by the model that it was made on."""
-    return {e.source: e.name for e in model.attacks_ran if e.label == TRANSFER and e.source}
+    """The stages of the transfer attack, by what the model that it was made on is called."""
+    made = [(e.source, e.name) for e in model.attacks_ran if e.label == TRANSFER and e.source]
+    return {model.sources.get(source, source): stage for source, stage in made}
+
+
+def _sources(models: Sequence[ByLabel]) -> list[str]:
+    """What the attacked models were attacked from: those of the rows in their order, then others."""
+    found = dict.fromkeys(name for model in models for name in _transfers(model))
+    rows = [model.name for model in models if model.name in found]
+    return list(dict.fromkeys([*rows, *found]))
 
 
 def _averaged(model: ByLabel, label: str, limit: float) -> str:

@@ -64,7 +64,7 @@ def _accuracy(models: Sequence[ByLabel], name: str, limit: float) -> Grid:
     title = "Table 1, no limit" if math.isinf(limit) else f"Table 1, Linf at most {limit:g}"
     note = (
         f"Share of images for which an attack found no witness {far}, a misclassified one counting as wrong; "
-        "attacks search the closest witness in their own norm. The paper's rows are training losses, one run each."
+        "attacks search the closest witness in their own norm. The paper's rows are training losses, one model each."
     )
     return Grid(title, ["Model", "clean", *ATTACKS], rows, note=note, name=name)
 
@@ -83,8 +83,7 @@ def _curve(models: Sequence[ByLabel], name: str) -> Grid:
 
 def _kernels(models: Sequence[ByLabel]) -> Grid:
     rows = []
-    for stage in (stage for model in models for stage in measured_stages(model, KERNELS)):
-        name = stage.results.manifest.model.name
+    for name, stage in ((model.name, stage) for model in models for stage in measured_stages(model, KERNELS)):
         for _, row in layers(stage).iterrows():
             numbers = (significant(row[quantity]) for quantity in ("smoothness", "smoothness_normalised"))
             share = row["high_frequency_share"]
