@@ -50,6 +50,9 @@ class GlobalSpectralNorm(Defense):
         if not shapes:
             raise UnsupportedError("expected a network with torch.nn.Linear or torch.nn.Conv2d layers, got none")
         vectors = {name: torch.randn(1, *shape, generator=generator).to(pixels) for name, shape in shapes.items()}
+        with torch.no_grad():
+            for name, v in vectors.items():
+                push(linear_layers(network)[name], v)
         return {name: v / v.norm() for name, v in vectors.items()}
 
     def objective(self, network: nn.Module, batch: Batch, state: Carried) -> tuple[Tensor, Carried]:

@@ -42,15 +42,23 @@ class MeanAfterRelu(TorchFunctionMode):
     def __init__(self, pixels: Tensor, variance: Tensor) -> None:
         super().__init__()
         self.value, self.variance = pixels, variance
+        self.passed: list[Tensor] = []
+        """What `value` was before: no constants, whatever the network makes of them later."""
         self.mixed = self.found = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.found or not any(a is self.value for a in args):
+        uses = 0 if self.found else sum(a is self.value for a in args)
+        around = not self.found and any(a is earlier for a in args for earlier in self.passed)
+        if not uses and not around:
             return func(*args, **kwargs)
         name = (resolve_name(func) or str(func)).rpartition(".")[2].strip("_")
+        if name not in _READS and (around or uses > 1):
+            raise UnsupportedError(
+                f"expected a single way from the pixels to the first ReLU, got a second one that goes into '{name}'"
+            )
         if name in _RELUS:
             self.found = True
             if not self.mixed:
@@ -59,6 +67,12 @@ class MeanAfterRelu(TorchFunctionMode):
         moved = self._carried(name, func, args, kwargs)
         out = func(*args, **kwargs)
         if moved is not None:
+            if name in _SHIFTS | _SCALES and out.shape != self.value.shape:
+                raise UnsupportedError(
+                    f"expected one entry for each before the first ReLU, got copies of it by '{name}'"
+                )
+            if out is not self.value:
+                self.passed.append(self.value)
             self.value, self.variance = out, moved
         return out
 

@@ -49,7 +49,7 @@ class MomentRegularization(Defense):
 
     def smoothed(self, network: nn.Module, pixels: Tensor) -> Tensor:
         """Omega(mu3): logits (N, K)."""
-        sigma = torch.as_tensor(self.sigma).to(pixels).reshape(1, -1, 1, 1)
+        sigma = pixels.new_tensor(self.sigma).reshape(1, -1, 1, 1)
         with MeanAfterRelu(pixels, (sigma**2).expand_as(pixels)) as mean:
             logits: Tensor = network(pixels)
         if not mean.found:

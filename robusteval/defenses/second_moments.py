@@ -16,6 +16,8 @@ from robusteval.numerics.displacements import displacements
 
 Shape = tuple[int, int, int]
 """(C, H, W)."""
+AT_A_TIME = 512
+"""Images whose spectra are held together."""
 
 
 def matrix_of(xi: Tensor) -> Tensor:
@@ -24,13 +26,14 @@ def matrix_of(xi: Tensor) -> Tensor:
     return rescaled_matrix(rows.T @ rows / len(rows))
 
 
-def functions_of(moments: Tensor, shape: Shape) -> Tensor:
-    """Eq. 16: the means of xi_i xi_j over all pixel pairs of a rounded distance, rescaled, (C, C, R), from the
-    `correlations` of perturbations."""
-    ring = rings(shape).to(moments.device).flatten()
+def functions_of(xi: Tensor) -> Tensor:
+    """Eq. 16: the means of xi_i xi_j over all pixel pairs of a rounded distance, rescaled, (C, C, R)."""
+    shape = (xi.shape[1], xi.shape[2], xi.shape[3])
+    parts = xi.split(AT_A_TIME)
+    moments = torch.stack([correlations(part) * (len(part) / len(xi)) for part in parts]).sum(0)
+    ring = rings(shape).to(xi.device).flatten()
     count = int(ring.max()) + 1
-    pairs = pair_counts(shape).to(moments).flatten()
-    totals = pairs.new_zeros(count).index_add_(0, ring, pairs)
+    totals = moments.new_zeros(count).index_add_(0, ring, pair_counts(shape).to(moments).flatten())
     sums = moments.new_zeros(*moments.shape[:2], count).index_add_(2, ring, moments.flatten(2))
     return rescaled_functions(sums / totals.clamp_min(1))
 

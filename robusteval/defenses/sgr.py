@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from robusteval.core.methods import Radius
@@ -40,7 +40,7 @@ class SGR(Defense):
     """Sigma as covariance functions of the pixels' distance, or as the full matrix."""
     weight: NonNegativeFloat = 3.0
     """lambda; the paper takes 3 on MNIST and 0.005 on CIFAR-10 (GN: 10 and 0.025)."""
-    beta: PositiveFloat = 0.1
+    beta: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the current batch in the running average."""
     every: PositiveInt = 1
     """Updates between two updates of Sigma."""
@@ -95,7 +95,10 @@ class SGR(Defense):
             return {**state, "count": state["count"] + 1}
         xi = self._perturbations(network, batch, g)
         scale = xi.square().mean().sqrt()
-        xi = xi / torch.where(scale > 0, scale, 1.0)
+        if not scale > 0:
+            # No perturbations, no covariance: the average keeps its mean diagonal entry of one.
+            return {**state, "count": state["count"] + 1}
+        xi = xi / scale
         return {
             "sigma": (1 - self.beta) * state["sigma"] + self.beta * self._moments(xi),
             "mean": (1 - self.beta) * state["mean"] + self.beta * xi.mean(0),
@@ -115,7 +118,7 @@ class SGR(Defense):
     def _moments(self, xi: Tensor) -> Tensor:
         if self.representation == "matrix":
             return second_moments.matrix_of(xi)
-        return second_moments.functions_of(second_moments.correlations(xi), _shape(xi))
+        return second_moments.functions_of(xi)
 
     def _represented(self, functions: Tensor, shape: second_moments.Shape) -> Tensor:
         return second_moments.expanded(functions, shape) if self.representation == "matrix" else functions
