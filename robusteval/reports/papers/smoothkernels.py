@@ -91,7 +91,7 @@ def _kernels(models: Sequence[ByLabel]) -> Grid:
     note = (
         "The penalty R0, that over the sum of squared weights, and the share of the kernels' energy above half the "
         "Nyquist frequency (0.80 for white kernels). The paper's figure shows kernels, their Fourier magnitude and "
-        "responses as images; they are in the report."
+        "responses as images; they are in the model's own report."
     )
     headings = ["Model", "Layer", "R0", "R0 / sum of squares", "energy above half Nyquist"]
     return Grid("Figure 1", headings, rows, text=2, note=note, name="figure-1")
@@ -104,7 +104,7 @@ def _targeted(models: Sequence[ByLabel]) -> Grid:
         share = f"{int(reached.sum()):,} of {len(reached):,}" if len(reached) else NONE
         rows.append([model.name, share, _nearest(float(probability.mean()))])
     note = (
-        "One image of each class, attacked towards each other class; the images are among the figures of this run. "
+        "One image of each class, attacked towards each other class; the images are in the model's own report. "
         "The paper shows them alone, without its budget."
     )
     headings = ["Model", "targets reached", "mean probability of the target"]
@@ -118,7 +118,7 @@ def _deception(models: Sequence[ByLabel]) -> Grid:
     ]
     note = (
         "Mean softmax probability of the wrong class predicted at the closest witness, over the images with one; the "
-        "most deceptive witness of each class is among the figures of this run."
+        "most deceptive witness of each class is in the model's own report."
     )
     title = "Figures 2, 38 and 39, confidence in the wrong class"
     return Grid(title, ["Model", *DECEPTIONS], rows, note=note, name="figure-38")
