@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from robusteval.reports import write_report
     from robusteval.reports.leaderboard import leaderboard, write_board
     from robusteval.results.run import Run
+    from robusteval.training.loop import train
+    from robusteval.training.make import make_model
+    from robusteval.training.settings import TrainingSettings
 
 # Idle OpenMP threads that spin while another process wants their core make torch up to 70 times slower (measured on
 # two shared cores). This takes effect where torch is not loaded yet; the user's own setting stands.
@@ -60,6 +63,7 @@ _HOMES = {
     "Results": "analysis.results",
     "Run": "results.run",
     "SetMetric": "metrics.base",
+    "TrainingSettings": "training.settings",
     "UserError": "core.errors",
     "accuracy_curve": "analysis.curves",
     "audit": "auditing.verb",
@@ -74,6 +78,7 @@ _HOMES = {
     "read_protocol": "auditing.protocol",
     "run_audit": "auditing.session",
     "summarise": "analysis.summary",
+    "train": "training.loop",
     "verify": "auditing.verify",
     "write_board": "reports.leaderboard",
     "write_report": "reports",
@@ -94,6 +99,7 @@ __all__ = [
     "Results",
     "Run",
     "SetMetric",
+    "TrainingSettings",
     "UserError",
     "accuracy_curve",
     "audit",
@@ -102,11 +108,13 @@ __all__ = [
     "headline_html",
     "leaderboard",
     "make_classifier",
+    "make_model",
     "open_checkpoint",
     "read_images",
     "read_protocol",
     "run_audit",
     "summarise",
+    "train",
     "verify",
     "write_board",
     "write_report",

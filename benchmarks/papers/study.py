@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from robusteval import Run, open_checkpoint, read_images, read_protocol, run_audit
 from robusteval.analysis.by_label import ByLabel
 from robusteval.core.images import Images
-from robusteval.defenses.base import Defense
+from robusteval.defenses.base import Batch, Defense
+from robusteval.models.architectures import build_network
 from robusteval.training.make import make_model
 from robusteval.training.recipe import Recipe
 from robusteval.training.settings import TrainingSettings
@@ -74,6 +75,21 @@ class Study:
         ]
         runs = self._spread(_audit_one, work, f"{part} of")
         return {name: [ByLabel(Run.open(runs[name, seed])) for seed in seeds] for name in names}
+
+    def timed(self, names: Sequence[str], rounds: int = 12) -> dict[str, Numbers]:
+        """Seconds of an update of each model on one batch, (rounds,): in turns, so that a noisy machine slows all."""
+        torch.set_num_threads(self.options.threads)
+        training, generator = self.images[0].first(self.options.batch_size), torch.Generator().manual_seed(0)
+        batch = Batch(training.pixels, training.labels, generator)
+        networks = {name: build_network(self.options.arch).train() for name in names}
+        states = {name: self.defenses[name].begin(networks[name], batch.pixels, generator) for name in names}
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(rounds + 2):
+            for name in names:
+                begun = time.perf_counter()
+                self.defenses[name].backward(networks[name], batch, states[name])
+                seconds[name].append(time.perf_counter() - begun)
+        return {name: np.array(found[2:]) for name, found in seconds.items()}
 
     def weights(self, name: str, seed: int) -> Path:
         return Path(self.options.out) / "models" / f"{name}-{seed}.safetensors"

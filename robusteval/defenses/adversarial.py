@@ -15,5 +15,9 @@ class PGDTraining(Adversarial):
     title = "PGD training"
     summary = "cross-entropy on PGD examples (Madry et al. 2018; GradReg: 7 steps)"
 
+    @property
+    def says(self) -> str:
+        return f", {self.norm.symbol} budget {self.budget:.4g}"
+
     def objective(self, network: nn.Module, batch: Batch, state: Carried) -> tuple[Tensor, Carried]:
         return losses(network(self.perturbed(network, batch)), batch.labels).mean(), state
