@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from robusteval.core.methods import Radius
@@ -39,7 +39,7 @@ class SGR(Defense):
     """Sigma as covariance functions of the pixels' distance, or as the full matrix."""
     weight: NonNegativeFloat = 3.0
     """lambda; the paper takes 3 on MNIST and 0.005 on CIFAR-10 (GN: 10 and 0.025)."""
-    beta: PositiveFloat = 0.1
+    beta: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the current batch in the running average."""
     every: PositiveInt = 1
     """Updates between two updates of Sigma."""

@@ -64,8 +64,8 @@ def open_checkpoint(
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
     classifier = own_network(path.stem, network, input_shape, means, stds)
-    training = None if card is None else card.trained.title
-    return replace(classifier, origin=CheckpointOrigin(str(path.resolve()), arch, means, stds, training))
+    known = (None, ()) if card is None else (card.trained.title, card.class_names)
+    return replace(classifier, origin=CheckpointOrigin(str(path.resolve()), arch, means, stds, *known))
 
 
 def _known_architecture(path: Path, arch: str) -> str:
@@ -100,7 +100,7 @@ def _read_torch(path: Path) -> Weights | nn.Module:
             f"expected plain weights in {path}, got a file that would have to execute code to load; if you trust "
             f"where it comes from, load it yourself and save its state_dict() as .safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # torch raises all kinds for a file that is not its own
         problem = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"expected a torch checkpoint in {path}, got: {problem}") from error
     return _state_dict(path, content)

@@ -26,6 +26,8 @@ class CheckpointOrigin:
     std: tuple[float, ...] | None = None
     training: str | None = None
     """How it was trained, as its card says."""
+    class_names: tuple[str, ...] = ()
+    """As its card has them."""
 
 
 @dataclass(frozen=True, eq=False)

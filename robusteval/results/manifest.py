@@ -150,6 +150,7 @@ class ModelRecord(Frozen):
     std: tuple[float, ...] | None = None
     training: str | None = None
     """How it was trained, as its card says; None without a card."""
+    class_names: tuple[str, ...] = ()
     fingerprint: str
     num_classes: int
     input_shape: tuple[int, int, int]

@@ -24,7 +24,7 @@ Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 class TrainingSettings(BaseModel):
     """Every setting of a training that is not the defense's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     epochs: PositiveInt = 30
     """Passes over the images."""
@@ -61,7 +61,7 @@ class TrainingSettings(BaseModel):
     """Side in pixels of a square that is blanked with fill."""
     normalise: bool = True
     """Standardise each channel by the training images' mean and standard deviation, inside the network."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of initial weights, order of images and all that is drawn."""
 
     @model_validator(mode="after")
