@@ -38,9 +38,10 @@ class Defenses(TyperGroup):
     """The defenses as commands: those of the registry, FILE.py:Class and FILE.toml."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Those that can be loaded; `robusteval list defenses` says why one cannot."""
         from robusteval.defenses import DEFENSES
 
-        return list(DEFENSES)
+        return [name for name in DEFENSES if _loads(name)]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         from robusteval.training.recipe import read_draft
@@ -48,6 +49,15 @@ class Defenses(TyperGroup):
         found: list[Any] = []
         explains_mistakes(lambda: found.append(_command(cmd_name, read_draft(cmd_name))))()
         return found[0]
+
+
+def _loads(name: str) -> bool:
+    from robusteval.defenses import DEFENSES
+
+    try:
+        return bool(DEFENSES[name])
+    except UserError:
+        return False
 
 
 train_app = typer.Typer(cls=Defenses, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -1,4 +1,4 @@
-"""robusteval train as a process that is killed: the same command continues it to the same file."""
+"""robusteval train as a process that is killed, or stopped by Ctrl-C: the same command continues it."""
 
 from __future__ import annotations
 
@@ -51,25 +51,18 @@ def epochs_saved(path: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_killed_training_is_continued_to_the_same_file(command: list[object], tmp_path: Path) -> None:
+def test_a_training_that_was_ended_is_continued_to_the_same_file(command: list[object], tmp_path: Path) -> None:
     arguments = ["train", *command, *DATA, "--epochs", EPOCHS]
-    killed, whole = tmp_path / "m.safetensors", tmp_path / "whole.safetensors"
-    assert ended([*arguments, "--out", killed], tmp_path, signal.SIGKILL)[0] == -signal.SIGKILL
+    stopped, whole = tmp_path / "m.safetensors", tmp_path / "whole.safetensors"
+    by = signal.SIGINT if command == ["standard", *SGD] else signal.SIGKILL
+    status, said = ended([*arguments, "--out", stopped], tmp_path, by)
+    assert status == (130 if by == signal.SIGINT else -signal.SIGKILL), said
+    assert ("Stopped. What was computed is kept; the same command continues it." in said) == (by == signal.SIGINT)
+    assert "Traceback" not in said
     assert 1 <= epochs_saved(tmp_path / "m.unfinished") < EPOCHS
-    assert not killed.exists()
-    for out in (killed, whole):
+    assert not stopped.exists()
+    for out in (stopped, whole):
         assert here(*arguments, "--out", out).returncode == 0
-    assert killed.read_bytes() == whole.read_bytes()
+    assert stopped.read_bytes() == whole.read_bytes()
     assert {path.stem for path in tmp_path.iterdir()} == {"m", "whole"}
     assert not list(tmp_path.glob("*.unfinished*"))
-
-
-@pytest.mark.slow
-def test_ctrl_c_says_that_the_same_command_continues(tmp_path: Path) -> None:
-    arguments = ["train", "standard", *DATA, "--epochs", 2000, "--out", "m.safetensors"]
-    status, said = ended(arguments, tmp_path, signal.SIGINT)
-    assert status == 130, said
-    assert "Stopped. What was computed is kept; the same command continues it." in said
-    assert "Traceback" not in said
-    assert epochs_saved(tmp_path / "m.unfinished") >= 1
-    assert not (tmp_path / "m.safetensors").exists()
