@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from defense_cases import EXAMPLES, IDS
+from robusteval.defenses.base import Defense
 from robusteval.defenses.standard import Standard
 from robusteval.training.augment import augmented
 from robusteval.training.loop import train
 from robusteval.training.settings import TrainingSettings
-from trainings import linear, rows_of_light, same, state_of
+from trainings import linear, rows_of_light, same, small_cnn, state_of
 
 SHAPES = [(1, 6, 6), (3, 5, 8)]
 CROP, FILL = 2, 0.25
@@ -109,3 +111,11 @@ def test_a_training_sees_the_augmented_images(shape: tuple[int, int, int]) -> No
         train(network, images, Standard(), TrainingSettings.model_validate({"epochs": 1, **settings}))
         found.append(state_of(network))
     assert not any(same(found[0], other) for other in found[1:])
+
+
+@pytest.mark.parametrize("defense", EXAMPLES, ids=IDS)
+def test_every_defense_takes_augmented_images(defense: Defense) -> None:
+    network, before = small_cnn(), state_of(small_cnn())
+    settings = TrainingSettings(epochs=1, batch_size=20, crop=1, flip=True, cutout=2)
+    train(network, rows_of_light(), defense, settings)
+    assert not same(state_of(network), before)
