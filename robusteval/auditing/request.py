@@ -63,7 +63,7 @@ def new_manifest(
             count=len(images),
             limit=limit,
             fingerprint=images.fingerprint(),
-            class_names=images.class_names,
+            class_names=images.class_names or _class_names(classifier),
         ),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         started=now(),
@@ -109,6 +109,12 @@ def _record(classifier: Classifier) -> ModelRecord:
         input_shape=classifier.input_shape,
         **(asdict(classifier.origin) if classifier.origin else {}),
     )
+
+
+def _class_names(classifier: Classifier) -> tuple[str, ...]:
+    """Those of the model's card, where they are one a class."""
+    names = classifier.origin.class_names if classifier.origin else ()
+    return names if len(names) == classifier.num_classes else ()
 
 
 def _brief(value: Any) -> str:

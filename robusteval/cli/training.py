@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from robusteval.cli.options import DataOption, DeviceOption, LimitOption
 from robusteval.cli.running import err, explains_mistakes, out
+from robusteval.core.errors import UserError
 
 if TYPE_CHECKING:
     from robusteval.training.loop import Tick
@@ -37,16 +38,26 @@ class Defenses(TyperGroup):
     """The defenses as commands: those of the registry, FILE.py:Class and FILE.toml."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Those that can be loaded; `robusteval list defenses` says why one cannot."""
         from robusteval.defenses import DEFENSES
 
-        return list(DEFENSES)
+        return [name for name in DEFENSES if _loads(name)]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         from robusteval.training.recipe import read_draft
 
-        found: list[Draft] = []
-        explains_mistakes(lambda: found.append(read_draft(cmd_name)))()
-        return _command(cmd_name, found[0])
+        found: list[Any] = []
+        explains_mistakes(lambda: found.append(_command(cmd_name, read_draft(cmd_name))))()
+        return found[0]
+
+
+def _loads(name: str) -> bool:
+    from robusteval.defenses import DEFENSES
+
+    try:
+        return bool(DEFENSES[name])
+    except UserError:
+        return False
 
 
 train_app = typer.Typer(cls=Defenses, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -65,6 +76,8 @@ def _command(name: str, draft: Draft) -> Any:
         _train(draft, **given)
 
     parameters = [*(_parameter(*shared) for shared in SHARED), *_settings(draft)]
+    if taken := {shared[0] for shared in SHARED} & draft.method.model_fields.keys():
+        raise UserError(f"expected settings of {name} with names of their own, got '{min(taken)}'")
     # Typer reads the options of a command off its signature.
     vars(run)["__signature__"] = inspect.Signature(parameters)
     run.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -120,10 +133,15 @@ def _train(
     from robusteval.data import read_images
     from robusteval.training.make import make_model
     from robusteval.training.recipe import value_of
+    from robusteval.training.settings import TrainingSettings
 
-    given = {k: value_of(v) if isinstance(v, str) else v for k, v in settings.items() if v is not None}
+    fields = {**TrainingSettings.model_fields, **draft.method.model_fields}
+    given = {
+        k: value_of(v, fields[k].annotation) if isinstance(v, str) else v for k, v in settings.items() if v is not None
+    }
     recipe = draft.recipe(given)
-    images, tested = read_images(data, limit), None if test is None else read_images(test)
+    images, tested = read_images(data, limit), None if test is None else read_images(test, option="--test")
+    there = to.exists()
     with TrainingBar(recipe.title) as bar:
         card = make_model(
             recipe, arch, images, to, test=tested, device=device, command=["robusteval", *sys.argv[1:]], tell=bar.tell
@@ -131,7 +149,12 @@ def _train(
     shares = {"training": card.accuracy.training, "held out": card.accuracy.validation, "test": card.accuracy.test}
     found = ", ".join(f"{share:.1%} {name}" for name, share in shares.items() if share is not None)
     out.print(f"Accuracy: {found}", highlight=False)
-    out.print(f"Model: {to}, its card {to.with_suffix('.md')}", soft_wrap=True, highlight=False, markup=False)
+    out.print(
+        f"{'Trained already' if there else 'Model'}: {to}, its card {to.with_suffix('.md')}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
 
 
 class TrainingBar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,17 @@ def explain(error: ValidationError, known: Iterable[str] = (), called: Callable[
         return f"expected a known setting, got {called(setting)}" + (f" ({nearest(setting, known)})" if known else "")
     if problem["type"] == "missing":
         return f"expected {called(setting)}, got none"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _expectation(problem["msg"])
     return f"{message}, got {_quoted(problem['input'])} for {called(setting)}" if setting else message
+
+
+def _expectation(message: str) -> str:
+    """What pydantic says of a value, without how it came to that."""
+    text = message.removeprefix("Value error, ")
+    if text.startswith("Input should be "):
+        text = re.split(", (?:unable to parse|got) ", text)[0]
+    text = re.sub(r"^Input should be (?=greater|less)", "expected a value ", text)
+    return text.replace("Input should be ", "expected ", 1)
 
 
 def _quoted(value: object) -> str:

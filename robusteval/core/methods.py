@@ -80,7 +80,7 @@ def number(value: object) -> object:
     """A fraction such as "8/255", as everywhere in protocols."""
     try:
         return float(Fraction(value)) if isinstance(value, str) else value
-    except ZeroDivisionError:
+    except (ValueError, ArithmeticError):
         raise ValueError("expected a number or a fraction such as '8/255'") from None
 
 

@@ -48,12 +48,15 @@ DATASETS = {
 """Tried in this order."""
 
 
-def read_images(spec: str, limit: int | None = None) -> Images:
-    """The images that `spec` names (see DATASETS), the first `limit` of them. Raises UserError in one line."""
+def read_images(spec: str, limit: int | None = None, option: str = "--data") -> Images:
+    """The images that `spec` names (see DATASETS), the first `limit` of them. Raises UserError in one line, which
+    names the `option` that `spec` was given for."""
     if limit is not None and limit < 1:
         raise UserError(f"expected --limit of at least 1, got {limit}")
     for dataset in DATASETS.values():
         if dataset.matches(str(spec)):
             return dataset.read(str(spec), limit).checked()
     hint = nearest(str(spec), ["digits", *(f"foolbox:{n}" for n in ("cifar10", "mnist"))])
-    raise UserError(f"expected a data set, a file or a folder for --data, got '{spec}', which does not exist ({hint})")
+    raise UserError(
+        f"expected a data set, a file or a folder for {option}, got '{spec}', which does not exist ({hint})"
+    )

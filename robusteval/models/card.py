@@ -86,13 +86,13 @@ def read_card(weights: Path) -> ModelCard | None:
     if not path.is_file():
         return None
     try:
-        text = path.read_text()
-        if '"robusteval model card"' not in text:
+        text = path.read_bytes()
+        if b'"robusteval model card"' not in text:
             return None
         card = ModelCard.model_validate_json(text)
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error)}; name the network with --arch and remove the card") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"expected a model card in {path}, got: {error}") from error
     if card.weights != file_sha256(weights):
         raise UserError(f"expected the card of {weights} in {path}, got that of other weights; remove it")

@@ -64,8 +64,10 @@ def open_checkpoint(
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
     classifier = own_network(path.stem, network, input_shape, means, stds)
-    training, seconds = (None, None) if card is None else (card.trained.title, card.seconds)
-    origin = CheckpointOrigin(str(path.resolve()), arch, means, stds, training, training_seconds=seconds)
+    origin = CheckpointOrigin(str(path.resolve()), arch, means, stds)
+    if card is not None:
+        known = {"training": card.trained.title, "training_seconds": card.seconds, "class_names": card.class_names}
+        origin = replace(origin, **known)
     return replace(classifier, origin=origin)
 
 
@@ -101,7 +103,7 @@ def _read_torch(path: Path) -> Weights | nn.Module:
             f"expected plain weights in {path}, got a file that would have to execute code to load; if you trust "
             f"where it comes from, load it yourself and save its state_dict() as .safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # torch raises all kinds for a file that is not its own
         problem = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"expected a torch checkpoint in {path}, got: {problem}") from error
     return _state_dict(path, content)

@@ -27,6 +27,8 @@ class CheckpointOrigin:
     training: str | None = None
     """How it was trained, as its card says."""
     training_seconds: float | None = None
+    class_names: tuple[str, ...] = ()
+    """As its card has them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,6 +151,7 @@ class ModelRecord(Frozen):
     training: str | None = None
     """How it was trained, as its card says; None without a card."""
     training_seconds: float | None = None
+    class_names: tuple[str, ...] = ()
     fingerprint: str
     num_classes: int
     input_shape: tuple[int, int, int]

@@ -15,6 +15,7 @@ from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.defenses.base import Batch, Carried, Defense, losses
 from robusteval.training.augment import augmented
+from robusteval.training.checks import check_augmentation, check_finite, check_passes
 from robusteval.training.saved import SavedTraining
 from robusteval.training.settings import Scheduler, TrainingSettings
 
@@ -98,8 +99,8 @@ def train(
     `network` takes pixels (N, C, H, W) in [0, 1]. With a validation share, the weights of the epoch of the least
     validation loss are kept. Depends on the network with its initial weights, the images, the settings and their seed,
     and on a CPU on the number of threads: nothing else. `saved` is read first and written after every epoch: a training
-    that was killed continues to the same weights, bit for bit, on a CPU. Raises UserError where the loss stops being
-    finite, UnsupportedError where the network does not suit the defense.
+    that was killed continues to the same weights, bit for bit, on a CPU. Raises UserError where the loss or a weight
+    stops being finite, and what was saved is removed; UnsupportedError where the network does not suit the defense.
     """
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(settings.seed)
@@ -108,18 +109,26 @@ def train(
     if held_out == len(images) or (settings.validation and not held_out):
         raise UserError(f"expected images on both sides of --validation {settings.validation:g}, got {len(images)}")
     validation, training = images.select(order[:held_out]), images.select(order[held_out:])
+    check_augmentation(images, settings)
     optimizer = settings.make_optimizer(network)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
+        network.train()
+        check_passes(network, training.pixels[: len(_parts(training, settings, torch.Generator())[-1])].to(device))
         # What a network draws by itself, such as dropout.
         torch.manual_seed(settings.seed)
-        network.train()
         state = defense.begin(network, training.pixels.to(device), generator)
         course = _Course(optimizer, settings.make_schedule(optimizer), generator, state, [])
         if saved and (content := saved.read()):
             course.restore(network, content)
         while len(course.history) < settings.epochs:
-            course.history.append(_epoch(network, training, validation, defense, settings, course, tell))
+            try:
+                course.history.append(_epoch(network, training, validation, defense, settings, course, tell))
+            except UserError:
+                # It would end the same way again, and no other settings may continue it.
+                if saved:
+                    saved.remove()
+                raise
             if saved:
                 saved.write(course.saved(network))
     if course.best is not None:
@@ -139,7 +148,7 @@ def _epoch(
 ) -> Epoch:
     began, rate = time.monotonic(), course.optimizer.param_groups[0]["lr"]
     device = next(network.parameters()).device
-    parts = torch.randperm(len(images), generator=course.generator).split(settings.batch_size)
+    parts = _parts(images, settings, course.generator)
     at = len(course.history)
     tick = Tick(at * len(parts) * defense.updates, settings.epochs * len(parts) * defense.updates, at + 1, 0.0, 0.0)
     total, right, seen = 0.0, 0.0, 0
@@ -158,11 +167,11 @@ def _epoch(
                 right += first.right(batch.labels)
                 tick = replace(tick, done=tick.done + 1, loss=total / seen, accuracy=right / seen)
                 tell(tick)
-            if not torch.isfinite(loss):
-                raise UserError(
-                    f"expected a finite loss, got {float(loss)} in epoch {at + 1}; lower --learning-rate or the weight"
-                )
-    held = _validate(network, validation, settings.batch_size)
+            check_finite("a finite loss", float(loss), at + 1)
+    check_finite("finite weights", _sum_of_weights(network), at + 1)
+    held = _validate(network, validation, min(settings.batch_size, len(images)))
+    if len(validation):
+        check_finite("a finite validation loss", held[0], at + 1)
     if len(validation) and (course.best is None or held[0] < course.best["loss"]):
         weights = copy.deepcopy(network.state_dict())
         course.best = {"loss": held[0], "epoch": at + 1, "network": weights}
@@ -171,6 +180,21 @@ def _epoch(
     else:
         course.schedule.step()
     return Epoch(tick.loss, tick.accuracy, *held, rate, time.monotonic() - began)
+
+
+def _sum_of_weights(network: nn.Module) -> float:
+    """Of the buffers too, such as running statistics: finite where all are."""
+    return float(sum(v.double().sum() for v in network.state_dict().values() if v.is_floating_point()))
+
+
+def _parts(images: Images, settings: TrainingSettings, generator: torch.Generator) -> list[Tensor]:
+    """The images of each batch of an epoch. A single one that is left over joins the batch before it: batch
+    normalisation cannot standardise one image."""
+    size = min(settings.batch_size, len(images))
+    parts = list(torch.randperm(len(images), generator=generator).split(size))
+    if size > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 class _FirstLogits:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from robusteval.core.device import choose_device, describe
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
+from robusteval.core.user_code import file_and_name, source_checksum
 from robusteval.models.architectures import build_network
-from robusteval.models.card import Accuracies, ModelCard, TrainedBy, card_path, file_sha256, read_card
-from robusteval.models.making import Preprocessed, own_network
+from robusteval.models.card import Accuracies, ModelCard, TrainedBy, card_path, read_card
+from robusteval.models.making import Preprocessed, make_classifier
+from robusteval.results.run import atomically
 from robusteval.training.loop import Epoch, Tick, train
 from robusteval.training.markdown import card_markdown
 from robusteval.training.recipe import Recipe
@@ -46,26 +49,38 @@ def make_model(
         raise UserError(f"expected --out as a .safetensors file, got {out}")
     trained = _record(recipe, images)
     if (known := _finished(out, arch, trained)) is not None:
+        # Where the first command was killed at its very end.
+        SavedTraining(_unfinished(out), "").remove()
         return known
     on = choose_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         bare = build_network(arch)
     mean, std = _normalisation(images.pixels) if recipe.training.normalise else (None, None)
-    classes = own_network(out.stem, _copied(bare, arch), images.shape, mean, std).num_classes
+    classes = make_classifier(arch, bare, images.shape, mean, std).num_classes
+    if not any(p.requires_grad for p in bare.parameters()):
+        raise UserError(f"expected --arch with weights to train, got none in {arch}")
     _check_labels(images, classes, arch)
+    if test is not None:
+        if test.shape != images.shape:
+            shapes = ["x".join(map(str, shape)) for shape in (images.shape, test.shape)]
+            raise UserError(f"expected --test images of shape {shapes[0]}, got {shapes[1]} in {test.source}")
+        _check_labels(test, classes, arch)
+    _check_folder(out)
     zeros, ones = (0.0,) * images.shape[0], (1.0,) * images.shape[0]
     network = Preprocessed(bare, mean or zeros, std or ones).to(on)
-    key = hashlib.sha256(f"{arch} {trained.model_dump_json()}".encode()).hexdigest()
-    saved = SavedTraining(out.with_suffix(".unfinished"), key)
+    file = file_and_name(arch)
+    source = source_checksum(Path(file[0])) if file else ""
+    key = hashlib.sha256(f"{arch} {source} {trained.model_dump_json()}".encode()).hexdigest()
+    saved = SavedTraining(_unfinished(out), key)
     history = train(network, images, recipe.defense, recipe.training, saved=saved, tell=tell)
-    weights = {name: value.detach().cpu().contiguous() for name, value in bare.state_dict().items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out, {"arch": arch, "torch": torch.__version__, "command": shlex.join(command)})
+    # Copies: a safetensors file holds no weights that share their memory. One entry: several have no fixed order.
+    weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in bare.state_dict().items()}
+    content = save(weights, {"arch": arch})
     best = min(range(len(history)), key=lambda i: history[i].validation_loss) if recipe.training.validation else None
     card = ModelCard(
         name=out.stem,
-        weights=file_sha256(out),
+        weights=hashlib.sha256(content).hexdigest(),
         arch=arch,
         input_shape=images.shape,
         num_classes=classes,
@@ -85,8 +100,14 @@ def make_model(
     )
     card_path(out).write_text(card.model_dump_json(indent=2) + "\n")
     out.with_suffix(".md").write_text(card_markdown(card))
+    # Last: whoever finds the weights finds their card.
+    atomically(out, lambda temporary: temporary.write_bytes(content))
     saved.remove()
     return card
+
+
+def _unfinished(out: Path) -> Path:
+    return out.with_suffix(".unfinished")
 
 
 def _record(recipe: Recipe, images: Images) -> TrainedBy:
@@ -106,17 +127,12 @@ def _finished(out: Path, arch: str, trained: TrainedBy) -> ModelCard | None:
     """The card of `out` where it is what would be trained; None where there is no such file."""
     if not out.exists():
         return None
+    if not out.is_file():
+        raise UserError(f"expected --out as a .safetensors file, got {out}, which is a folder")
     card = read_card(out)
     if card is None or (card.arch, card.trained) != (arch, trained):
         raise UserError(f"expected --out as a new file, got {out}, which holds another model")
     return card
-
-
-def _copied(network: nn.Module, arch: str) -> nn.Module:
-    """Another network of the same weights: one that is checked is frozen."""
-    other = build_network(arch)
-    other.load_state_dict(network.state_dict())
-    return other
 
 
 def _normalisation(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -132,9 +148,19 @@ def _check_labels(images: Images, classes: int, arch: str) -> None:
     low, high = int(images.labels.min()), int(images.labels.max())
     if low < 0 or high >= classes:
         raise UserError(
-            f"expected labels from 0 to {classes - 1} for {arch}, got {low} to {high}; a FILE.py:FUNCTION can build a "
-            "network for other classes"
+            f"expected labels from 0 to {classes - 1} for {arch}, got {low} to {high} in {images.source}; a "
+            "FILE.py:FUNCTION can build a network for other classes"
         )
+
+
+def _check_folder(out: Path) -> None:
+    """Before the training, not after it: whether its result can be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"expected --out in a folder that can be written, got {out}: {error.strerror}") from error
 
 
 def _measured(

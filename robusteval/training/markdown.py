@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from robusteval.models.card import ModelCard
 from robusteval.reports.formats.markdown import escaped, fenced, titled_tables
 from robusteval.reports.grid import Grid
@@ -13,10 +15,12 @@ def card_markdown(card: ModelCard) -> str:
     shape = " x ".join(map(str, card.input_shape))
     shares = {"training images": accuracy.training, "images held out": accuracy.validation}
     shares[f"{accuracy.test_images} images of {accuracy.test_data}"] = accuracy.test
+    own = {name: str(value) for name, value in t.settings.items() if value is not None}
+    names = {name: f"{name.replace('_', ' ')}{' of the training' if name in own else ''}" for name in t.training}
     how = {
         "defense": f"{t.defense} ({t.package})",
-        **{name: str(value) for name, value in t.settings.items() if value is not None},
-        **{name.replace("_", " "): str(value) for name, value in t.training.items()},
+        **own,
+        **{names[name]: str(value) for name, value in t.training.items()},
         "images": f"{t.images} of {t.data}, sha256 {t.data_fingerprint[:16]}",
         "normalisation": _normalisation(card),
         "best epoch": "the last one" if card.best_epoch is None else str(card.best_epoch),
@@ -36,7 +40,7 @@ def card_markdown(card: ModelCard) -> str:
         *titled_tables(grids),
         fenced(card.command),
         "Accuracy says nothing of robustness. An audit measures that, and needs no further setting:",
-        fenced(f"robusteval audit {card.name}.safetensors --data DATA --out RUN"),
+        fenced(f"robusteval audit {shlex.quote(card.name + '.safetensors')} --data DATA --out RUN"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

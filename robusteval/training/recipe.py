@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -110,15 +110,23 @@ def _find(spec: str, folder: Path) -> tuple[type[Defense], Origin]:
 
 
 def option(setting: str) -> str:
-    """A setting as the command line has it."""
-    return "--" + setting.replace("_", "-").replace(".", "-")
+    """A setting, or a part of one such as `milestones.0`, as the command line has it."""
+    return "--" + setting.partition(".")[0].replace("_", "-")
 
 
-def value_of(text: str) -> object:
-    """What was typed for a setting: values with commas between them, a number or a fraction, else the word."""
-    if "," in text:
-        return tuple(value_of(part) for part in text.split(",") if part)
+def value_of(text: str, kind: Any) -> object:
+    """What was typed for a setting of a type: a word stays as it is, values with commas between them and a single one
+    for a type that takes several are a tuple, fractions are numbers. The rest is pydantic's to read."""
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if bare is str:
+        return text
+    if "," in text or get_origin(bare) in (tuple, list):
+        return tuple(_fraction(part) for part in text.split(",") if part)
+    return _fraction(text)
+
+
+def _fraction(text: str) -> object:
     try:
-        return number(text)
+        return number(text) if "/" in text else text
     except ValueError:
         return text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import glob
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ class SavedTraining:
         if not self.path.exists():
             return None
         try:
-            content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
             key = content["key"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # torch raises all kinds for a file that is not its own
             raise UserError(
                 f"expected an unfinished training in {self.path}, got something else; remove it to begin anew"
             ) from error
@@ -43,4 +46,7 @@ class SavedTraining:
         atomically(self.path, lambda temporary: torch.save({"key": self.key, **content}, temporary))
 
     def remove(self) -> None:
+        """The file, and what a kill in the midst of writing it left."""
+        for left in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.tmp"):
+            left.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)

@@ -9,9 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     model_validator,
 )
@@ -24,7 +22,7 @@ Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 class TrainingSettings(BaseModel):
     """Every setting of a training that is not the defense's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     epochs: PositiveInt = 30
     """Passes over the images."""
@@ -32,13 +30,13 @@ class TrainingSettings(BaseModel):
     """Images an update."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam, or sgd with momentum."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1e10)] = 1e-3
     """At the beginning."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of sgd."""
     nesterov: bool = False
     """Nesterov's momentum, of sgd."""
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e10)] = 0.0
     """In the optimizer: added to the gradient of every weight."""
     schedule: Literal["constant", "step", "cosine", "plateau"] = "constant"
     """Of the learning rate: step multiplies it by factor at each milestone, cosine lets it fall to zero, plateau
@@ -61,7 +59,7 @@ class TrainingSettings(BaseModel):
     """Side in pixels of a square that is blanked with fill."""
     normalise: bool = True
     """Standardise each channel by the training images' mean and standard deviation, inside the network."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of initial weights, order of images and all that is drawn."""
 
     @model_validator(mode="after")

@@ -27,12 +27,14 @@ class Settings(BaseModel):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"batch_size": 0}, "Input should be greater than 0, got 0 for 'batch_size'"),
+        ({"batch_size": 0}, "expected a value greater than 0, got 0 for 'batch_size'"),
+        ({"batch_size": "x"}, "expected a valid integer, got 'x' for 'batch_size'"),
+        ({"batch_size": 2.5}, "expected a valid integer, got 2.5 for 'batch_size'"),
         ({"batch_size": 1, "pairs": 3}, "expected an even number, got 3 for 'pairs'"),
         ({}, "expected 'batch_size', got none"),
         ({"batch_size": 1, "bach_size": 2}, "expected a known setting, got 'bach_size' (did you mean 'batch_size'?)"),
     ],
-    ids=["range", "own rule", "missing", "unknown"],
+    ids=["range", "word", "fraction", "own rule", "missing", "unknown"],
 )
 def test_the_first_problem_is_one_line(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -44,13 +46,13 @@ def test_a_setting_is_written_as_its_option() -> None:
     with pytest.raises(ValidationError) as caught:
         Settings(batch_size=0)
     text = explain(caught.value, called=lambda setting: f"--{setting.replace('_', '-')}")
-    assert text == "Input should be greater than 0, got 0 for --batch-size"
+    assert text == "expected a value greater than 0, got 0 for --batch-size"
 
 
 def test_a_long_value_is_cut() -> None:
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate({"batch_size": 1, "word": list(range(1000))})
-    assert explain(caught.value).startswith("Input should be a valid string, got [0, 1, 2,")
+    assert explain(caught.value).startswith("expected a valid string, got [0, 1, 2,")
     assert len(explain(caught.value)) < LONGEST + 60
 
 

@@ -111,6 +111,7 @@ def test_loading_is_strict(tmp_path: Path) -> None:
 
 def test_unusable_files(tmp_path: Path) -> None:
     (tmp_path / "empty.pt").touch()
+    (tmp_path / "garbage.pt").write_bytes(b"\x80garbage" * 50)
     (tmp_path / "text.safetensors").write_text("not weights")
     (tmp_path / "text.pt2").write_text("not a program")
     (tmp_path / "weights.onnx").write_text("")
@@ -123,7 +124,7 @@ def test_unusable_files(tmp_path: Path) -> None:
     assert ".safetensors" in refused(tmp_path / "weights.onnx")
     assert "state dict" in refused(tmp_path / "list.pt")
     assert "only tensors" in refused(tmp_path / "number.pt")
-    for name in ("empty.pt", "text.safetensors", "text.pt2"):
+    for name in ("empty.pt", "garbage.pt", "text.safetensors", "text.pt2"):
         assert name in refused(tmp_path / name)
     assert "digits-cnn" in refused(tmp_path / "good.pt", None)
     assert "did you mean 'digits-cnn'" in refused(tmp_path / "good.pt", "digitscnn")
