@@ -66,8 +66,8 @@ def open_checkpoint(
     classifier = own_network(path.stem, network, input_shape, means, stds)
     origin = CheckpointOrigin(str(path.resolve()), arch, means, stds)
     if card is not None:
-        known = {"training": card.trained.title, "training_seconds": card.seconds, "class_names": card.class_names}
-        origin = replace(origin, **known)
+        seconds, names = card.seconds, card.class_names
+        origin = replace(origin, training=card.trained.title, training_seconds=seconds, class_names=names)
     return replace(classifier, origin=origin)
 
 
