@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,15 +105,11 @@ def equal(what: str, where: str, paper: str, named: Sequence[tuple[str, ArrayLik
     return Claim(what, where, paper, ours, together([v for _, v in held]))
 
 
-def write(study: Study, claims: Sequence[Claim]) -> None:
+def write(study: Study, claims: Sequence[Claim], more: str = "") -> None:
     """Print the table; write it as JSON into OUT, and into the page if one is named."""
     o, minutes = study.options, study.minutes()
-    training, evaluated = study.images
-    facts = (
-        f"`{command()}`, {date.today().isoformat()}, {minutes:.0f} minutes on {machine()}; {len(training):,} images of "
-        f"{Path(training.source).name} to train on, {len(evaluated):,} others to evaluate, {o.epochs} epochs, "
-        f"{o.seeds} seeds, network {Path(o.arch).name}."
-    )
+    when = f"{date.today().isoformat()}, {minutes:.0f} minutes on {machine()}"
+    facts = " ".join(part for part in (f"`{command()}`, {when}; {study.facts}.", more) if part)
     head = ["claim", "where", "paper", "here", "verdict"]
     rows = [[c.what, c.where, c.paper, c.ours, c.verdict] for c in claims]
     lines = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * 5, *rows)]

@@ -55,6 +55,13 @@ class Study:
         training = everything.first(o.training)
         return training, everything.select(torch.arange(len(everything) - o.images, len(everything)))
 
+    @property
+    def facts(self) -> str:
+        """Of its size, in words."""
+        o, (training, evaluated) = self.options, self.images
+        sizes = f"{len(training):,} images of {Path(training.source).name} to train on, {len(evaluated):,} to evaluate"
+        return f"{sizes}, {o.epochs} epochs, {o.seeds} seeds, network {Path(o.arch).name}"
+
     def train(self) -> None:
         """Every model under every seed, in processes of one thread each."""
         work = [(name, seed) for seed in range(self.options.seeds) for name in self.defenses]
