@@ -101,9 +101,7 @@ def on_colour(noisy: dict[str, list[ByLabel]], same: dict[str, list[ByLabel]]) -
     gn, lrc, images = (best[kind] for kind in ("gn", "lrc", "images"))
     what = f"zeta 16, eps 0.3: SGR (LRC covariance) above GN (best lambda at zeta 8: {gn}, {lrc}, {images})"
     rows += [
-        larger(
-            f"zeta 16, eps 0.3: SGR (LRC covariance) above GN ({chosen})", "figure 3", "over 0.25", far[lrc], far[gn]
-        ),
+        larger(what, "figure 3", "over 0.25", far[lrc], far[gn]),
         larger("The same with the data's covariance", "section 4.3", "0.658 against 0.487", far[images], far[gn]),
         larger("The same against LRC augmentation", "4.3", "0.658 against 0.579", far[images], far["lrc-augmented"]),
         larger("GN above clean training", "section 4.3", "0.487 against 0.465", far[gn], far["clean"]),
