@@ -1,7 +1,5 @@
-"""The manifest of a run: what was asked, with what, and how each stage ended. Typed, frozen, and with a JSON schema.
-
-Only this file knows how manifest.json is laid out; docs/manifest.schema.json is made of it. Imports no torch.
-"""
+"""The manifest of a run: what was asked, with what, and how each stage ended; typed, frozen, with a JSON schema.
+Only this file knows how manifest.json is laid out; docs/manifest.schema.json is made of it. Imports no torch."""
 
 from __future__ import annotations
 
