@@ -58,14 +58,7 @@ def make_model(
         bare = build_network(arch)
     mean, std = _normalisation(images.pixels) if recipe.training.normalise else (None, None)
     classes = make_classifier(arch, bare, images.shape, mean, std).num_classes
-    if not any(p.requires_grad for p in bare.parameters()):
-        raise UserError(f"expected --arch with weights to train, got none in {arch}")
-    _check_labels(images, classes, arch)
-    if test is not None:
-        if test.shape != images.shape:
-            shapes = ["x".join(map(str, shape)) for shape in (images.shape, test.shape)]
-            raise UserError(f"expected --test images of shape {shapes[0]}, got {shapes[1]} in {test.source}")
-        _check_labels(test, classes, arch)
+    _check(bare, classes, arch, images, test)
     _check_folder(out)
     zeros, ones = (0.0,) * images.shape[0], (1.0,) * images.shape[0]
     network = Preprocessed(bare, mean or zeros, std or ones).to(on)
@@ -98,12 +91,16 @@ def make_model(
         torch=torch.__version__,
         command=shlex.join(command),
     )
-    card_path(out).write_text(card.model_dump_json(indent=2) + "\n")
-    out.with_suffix(".md").write_text(card_markdown(card))
-    # Last: whoever finds the weights finds their card.
-    atomically(out, lambda temporary: temporary.write_bytes(content))
+    _write(out, content, card)
     saved.remove()
     return card
+
+
+def _write(out: Path, weights: bytes, card: ModelCard) -> None:
+    """The card, then the weights: whoever finds these finds their card."""
+    card_path(out).write_text(card.model_dump_json(indent=2) + "\n")
+    out.with_suffix(".md").write_text(card_markdown(card))
+    atomically(out, lambda temporary: temporary.write_bytes(weights))
 
 
 def _unfinished(out: Path) -> Path:
@@ -142,6 +139,18 @@ def _normalisation(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]
     # A channel of one value is only shifted.
     std = tuple(round(v, 4) or 1.0 for v in channels.std(1, correction=0).tolist())
     return mean, std
+
+
+def _check(network: nn.Module, classes: int, arch: str, images: Images, test: Images | None) -> None:
+    """Whether the network has something to train, and its classes and the test images suit the images."""
+    if not any(p.requires_grad for p in network.parameters()):
+        raise UserError(f"expected --arch with weights to train, got none in {arch}")
+    _check_labels(images, classes, arch)
+    if test is not None:
+        if test.shape != images.shape:
+            shapes = ["x".join(map(str, shape)) for shape in (images.shape, test.shape)]
+            raise UserError(f"expected --test images of shape {shapes[0]}, got {shapes[1]} in {test.source}")
+        _check_labels(test, classes, arch)
 
 
 def _check_labels(images: Images, classes: int, arch: str) -> None:

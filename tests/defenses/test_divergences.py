@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from defending import F64, a_batch, conv_net
 from robusteval.defenses.logit_pairing import LogitPairing
-from robusteval.defenses.trades import Trades, divergence
+from robusteval.defenses.pairing import divergence
+from robusteval.defenses.trades import Trades
 
 
 def kl(p: list[float], q: list[float]) -> float:
