@@ -47,7 +47,10 @@ def card_of(name: str) -> ModelCard:
 def test_the_folder_holds_what_the_recipes_name() -> None:
     assert zoo_names() == NAMES
     kinds = {".safetensors", ".json", ".md"}
-    assert {path.name for path in FOLDER.iterdir()} == {f"{n}{k}" for n in NAMES for k in kinds} | {RECIPES.name}
+    assert {path.name for path in FOLDER.iterdir()} == {f"{n}{k}" for n in NAMES for k in kinds} | {
+        RECIPES.name,
+        "README.md",
+    }
 
 
 @every_network
