@@ -40,7 +40,7 @@ WEIGHTS = (0.003, 0.03, 0.3)
 NOISY: dict[str, Defense] = {
     "clean": Standard(),
     "lrc-augmented": PerturbedAugmentation(perturbation="lrc", budget=EPS, zeta=8.0),
-    **{f"gn-{w:g}": SGR(source="identity", weight=w) for w in WEIGHTS},
+    **{f"gn-{w:g}": SGR(source="identity", weight=w) for w in WEIGHTS[1:]},
     **{f"lrc-{w:g}": SGR(source="lrc", zeta=8.0, weight=w) for w in WEIGHTS[:2]},
     **{f"images-{w:g}": SGR(source="images", weight=w) for w in WEIGHTS[:2]},
 }
@@ -69,7 +69,7 @@ def standing(runs: list[ByLabel], label: str) -> Numbers:
 def main() -> None:
     begun = time.monotonic()
     colour_arch = f"{Path(__file__).with_name('networks.py')}:small_cifar10"
-    given = options(__doc__ or "", **small(colour="", colour_arch=colour_arch))
+    given = options(__doc__ or "", **small(colour="", colour_arch=colour_arch, colour_images=100))
     if not given.colour:
         raise SystemExit("expected --colour as a data set of colour images, got none")
     grey = Study("sgr-2019", GREY, given, begun)
@@ -78,7 +78,7 @@ def main() -> None:
     lined = grey.audit(["clean", "sgr", "gn"], ["pgd", "covariance-pgd", "softmax-line"], part="lines")
     moved = grey.audit(["clean"], ["transfer"], {"clean": ["sgr", "gn", "pgd", "fgsm"]}, part="transfer")
     parts = {**vars(given), "data": given.colour, "train_data": None, "arch": given.colour_arch}
-    parts["out"] = given.out / "colour"
+    parts |= {"images": given.colour_images, "out": given.out / "colour"}
     colour = Study("sgr-2019", NOISY | SAME, argparse.Namespace(**parts), begun)
     colour.train()
     noisy = colour.audit(list(NOISY), ["lrc-1", "lrc-8", "lrc-16"], part="lrc")
