@@ -71,7 +71,8 @@ class Defense(Method):
     def backward(self, network: nn.Module, batch: Batch, state: Carried) -> tuple[Tensor, Carried]:
         """Add the gradient of the objective to that of the weights; the loss, detached, and the next state."""
         loss, state = self.objective(network, batch, state)
-        loss.backward()
+        # Of the weights alone: the pixels' own gradient is of no use any more.
+        loss.backward(inputs=[p for p in network.parameters() if p.requires_grad])
         return loss.detach(), state
 
 
