@@ -142,7 +142,7 @@ def _train(
     recipe = draft.recipe(given)
     images, tested = read_images(data, limit), None if test is None else read_images(test, option="--test")
     there = to.exists()
-    with TrainingBar(recipe.title) as bar:
+    with TrainingBar(recipe.defense.title) as bar:
         card = make_model(
             recipe, arch, images, to, test=tested, device=device, command=["robusteval", *sys.argv[1:]], tell=bar.tell
         )
@@ -165,9 +165,8 @@ class TrainingBar:
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=12),
             progress.TextColumn("loss {task.fields[loss]:.3f}, {task.fields[accuracy]:.1%} right"),
-            progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
-            progress.TimeRemainingColumn(elapsed_when_finished=False),
+            progress.TimeRemainingColumn(),
             console=err,
         )
         self.task = self.bars.add_task(title, total=None, loss=float("nan"), accuracy=float("nan"))

@@ -79,17 +79,19 @@ def card_path(weights: Path) -> Path:
     return weights.with_suffix(".json")
 
 
+def is_card(path: Path) -> bool:
+    """Whether a file says that it is a model card, whole or not."""
+    return path.is_file() and b'"robusteval model card"' in path.read_bytes()
+
+
 def read_card(weights: Path) -> ModelCard | None:
     """The card beside a weights file; None where there is none, or another program's file of that name. Raises
     UserError where it does not hold what a card holds, or is of other weights."""
     path = card_path(weights)
-    if not path.is_file():
-        return None
     try:
-        text = path.read_bytes()
-        if b'"robusteval model card"' not in text:
+        if not is_card(path):
             return None
-        card = ModelCard.model_validate_json(text)
+        card = ModelCard.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error)}; name the network with --arch and remove the card") from error
     except OSError as error:

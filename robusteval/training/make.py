@@ -19,7 +19,7 @@ from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.user_code import file_and_name, source_checksum
 from robusteval.models.architectures import build_network
-from robusteval.models.card import Accuracies, ModelCard, TrainedBy, card_path, read_card
+from robusteval.models.card import Accuracies, ModelCard, TrainedBy, card_path, is_card, read_card
 from robusteval.models.making import Preprocessed, make_classifier
 from robusteval.results.run import atomically
 from robusteval.training.loop import Epoch, Tick, train
@@ -60,6 +60,7 @@ def make_model(
     classes = make_classifier(arch, bare, images.shape, mean, std).num_classes
     _check(bare, classes, arch, images, test)
     _check_folder(out)
+    _check_beside(out)
     zeros, ones = (0.0,) * images.shape[0], (1.0,) * images.shape[0]
     network = Preprocessed(bare, mean or zeros, std or ones).to(on)
     file = file_and_name(arch)
@@ -182,6 +183,15 @@ def _measured(
         test_data=None if test is None else test.source,
         test_images=None if test is None else len(test),
     )
+
+
+def _check_beside(out: Path) -> None:
+    """Whether a card would take the place of a file that is none."""
+    if is_card(card_path(out)) or _unfinished(out).exists():
+        return
+    for path in (card_path(out), out.with_suffix(".md")):
+        if path.exists():
+            raise UserError(f"expected --out with room for its card, got {path}, which is another file")
 
 
 def _accuracy(network: nn.Module, images: Images) -> float:

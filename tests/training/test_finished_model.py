@@ -24,6 +24,17 @@ def standing(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
+@pytest.mark.parametrize("other", ["config.json", "config.md"])
+def test_a_file_of_the_user_beside_it_is_not_overwritten(tmp_path: Path, other: str) -> None:
+    (tmp_path / other).write_text("mine")
+    asked = ("--data", "digits:train", "--limit", "20", "--arch", "digits-cnn", "--epochs", "1")
+    done = here("train", "standard", *asked, "--out", tmp_path / "config.safetensors")
+    assert done.returncode == 2
+    assert other in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [other]
+    assert (tmp_path / other).read_text() == "mine"
+
+
 def test_the_same_command_says_that_it_is_there_and_changes_nothing(model: Path) -> None:
     before = standing(model.parent)
     assert before.keys() == {"m.safetensors", "m.json", "m.md"}
