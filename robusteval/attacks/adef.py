@@ -28,6 +28,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 BEYOND = 0.01
@@ -81,7 +82,7 @@ class ADef(MinimumDistanceAttack):
         rows = torch.arange(len(images), device=field.device)
         logits = clean
         for _ in range(self.steps):
-            wrong = logits.argmax(1) != images.labels[rows]
+            wrong = misclassified(logits, images.labels[rows])
             fooled[rows[wrong]] = True
             rows, logits = keep(~wrong, rows, logits)
             if not len(rows):
@@ -89,7 +90,7 @@ class ADef(MinimumDistanceAttack):
             view, chosen, own, slope, classes, more = keep(rows, classifier, images, field, slopes, others, beyond)
             field[rows] = inside(own + self._step(view, chosen, own, slope, classes, more))
             logits = view.predict(deform(chosen.pixels, field[rows]))
-        fooled[rows] = logits.argmax(1) != images.labels[rows]
+        fooled[rows] = misclassified(logits, images.labels[rows])
         won = fooled.nonzero()[:, 0]
         if len(won):
             field[won] = self._shrunk(*keep(won, classifier, images, field))
@@ -121,7 +122,7 @@ class ADef(MinimumDistanceAttack):
         for _ in range(self.halvings):
             middle = (low + high) / 2
             logits = classifier.predict(deform(images.pixels, column(middle, field) * field))
-            wrong = logits.argmax(1) != images.labels
+            wrong = misclassified(logits, images.labels)
             low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
         return column(high, field) * field
 

@@ -27,6 +27,7 @@ from robusteval.attacks.search.targets import likeliest
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm, column
 from robusteval.core.streams import Streams
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 _MOMENTUM = 0.75
@@ -141,7 +142,7 @@ def climb(
     highest = top.clone()
     for i in range(iterations):
         gradient, value, logits = classifier.gradient(x, goal)
-        wrong = logits.argmax(1) != goal.labels
+        wrong = misclassified(logits, goal.labels)
         if leave and wrong.any():
             result[rows[wrong]], fooled[rows[wrong]] = x[wrong], True
             classifier, goal, pace, rows, x, before, best, uphill, top, last, gradient, value = keep(
@@ -164,7 +165,7 @@ def climb(
             )
         x, before, last = pace.move(x, before, gradient, first=i == 0), x, value
     logits = classifier.predict(x)
-    value, wrong = goal(logits), (logits.argmax(1) != goal.labels) & leave
+    value, wrong = goal(logits), misclassified(logits, goal.labels) & leave
     result[rows] = where_rows(wrong | (value > top), x, best)
     fooled[rows], highest[rows] = wrong, torch.maximum(value, top)
     return result, fooled, highest

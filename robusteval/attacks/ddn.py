@@ -21,6 +21,7 @@ from robusteval.attacks.search.segment import shrink
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 
@@ -50,7 +51,7 @@ class DDN(MinimumDistanceAttack):
         distance = torch.full_like(size, torch.inf)
         for step in range(self.steps):
             gradient, _, logits = classifier.gradient(x, lambda logits: odds(logits, images.labels))
-            wrong = logits.argmax(1) != images.labels
+            wrong = misclassified(logits, images.labels)
             here = Norm.L2.size(x - images.pixels)
             closer = wrong & (here < distance)
             best, distance = torch.where(column(closer, x), x, best), torch.where(closer, here, distance)

@@ -26,6 +26,7 @@ from robusteval.attacks.search.segment import shrink
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column, flat
 from robusteval.core.streams import Streams
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 BEYOND = 1.05
@@ -63,7 +64,7 @@ class FMN(MinimumDistanceAttack):
             gradient, value, logits = classifier.gradient(x, lambda logits: margin(logits, images.labels))
             gradient = gradient.nan_to_num(0, 0, 0)
             gradient = torch.where(torch.where(gradient > 0, x < 1, x > 0), gradient, 0)
-            wrong, here = logits.argmax(1) != images.labels, norm.size(x - centers)
+            wrong, here = misclassified(logits, images.labels), norm.size(x - centers)
             closer = wrong & (here < distance)
             best, distance = torch.where(column(closer, x), x, best), torch.where(closer, here, distance)
             fall = (1 + math.cos(math.pi * i / self.steps)) / 2

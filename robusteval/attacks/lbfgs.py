@@ -26,6 +26,7 @@ from robusteval.attacks.solvers import Floats, minimise_in_box
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 FACTOR = 4.0
@@ -95,7 +96,7 @@ class _Search:
             gradient, gain, logits = view.gradient(candidates, lambda z: cross_entropy(z, images.labels, targets))
             delta = candidates.double() - images.pixels.double()
             size = Norm.L2.size(delta)
-            wrong = logits.argmax(1) != images.labels
+            wrong = misclassified(logits, images.labels)
             fooled[rows] = wrong
             closer = wrong & (size < self.distance[rows])
             self.best[rows[closer]], self.distance[rows[closer]] = candidates[closer], size[closer]

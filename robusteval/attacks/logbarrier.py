@@ -32,6 +32,7 @@ from robusteval.attacks.starts import closer, starts
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 GROW, SHRINK, FASTEST = 1.25, 0.5, 20.0
@@ -87,7 +88,7 @@ class LogBarrier(MinimumDistanceAttack):
             gradient, barrier, logits = classifier.gradient(path.trial, _Barrier(images.labels))
             distance, slope = self._distance(path.trial - images.pixels)
             size = self.norm.size(path.trial - images.pixels)
-            taken = path.judge(logits.argmax(1) != images.labels, size, distance, barrier, weight)
+            taken = path.judge(misclassified(logits, images.labels), size, distance, barrier, weight)
             move = self._move(slope + column(weight, gradient) * gradient, size, self.step * path.rate)
             path.trial = torch.where(
                 column(taken, gradient), (path.trial - move).clamp(0, 1), (path.trial + path.x) / 2

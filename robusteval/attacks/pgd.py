@@ -15,6 +15,7 @@ from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ascent import Ascent
 from robusteval.core.images import Images
 from robusteval.core.streams import Streams
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 
@@ -49,7 +50,7 @@ class PGD(Ascent):
         rows = torch.arange(len(images), device=x.device)
         for _ in range(self.steps):
             gradient, _, logits = classifier.gradient(x, goal)
-            wrong = logits.argmax(1) != labels
+            wrong = misclassified(logits, labels)
             if wrong.any():
                 final[rows[wrong]], fooled[rows[wrong]] = x[wrong], True
                 classifier, ball, goal, x, gradient, rows, labels = keep(

@@ -10,6 +10,7 @@ from robusteval.attacks.search.losses import Goal, Loss
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 SCALES = tuple(0.02 * 2**k for k in range(8))
@@ -31,7 +32,7 @@ def starts(classifier: Classifier, images: Images, norm: Norm, streams: Streams)
     """
     best = images.pixels.clone()
     clean = classifier.predict(best)
-    found = clean.argmax(1) != images.labels
+    found = misclassified(clean, images.labels)
     distance = torch.where(found, 0.0, torch.inf).to(best)
 
     def offer(rows: Tensor, candidates: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ def _towards(classifier: Classifier, images: Images, targets: Tensor, norm: Norm
     reach = STEP * norm.size(torch.ones_like(result))
     for _ in range(STEPS):
         gradient, _, logits = classifier.gradient(result[rows], Goal(Loss.MARGIN, images.labels, targets))
-        on = logits.argmax(1) == images.labels
+        on = ~misclassified(logits, images.labels)
         rows, classifier, images, targets, gradient = keep(on, rows, classifier, images, targets, gradient)
         if not len(rows):
             break

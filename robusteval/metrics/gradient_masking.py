@@ -19,12 +19,14 @@ from robusteval.attacks.pgd import PGD
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import NormedMethod, Quantity, number
 from robusteval.core.norms import Norm, column, flat
 from robusteval.core.streams import Streams
 from robusteval.metrics import masking_constants as masking
 from robusteval.metrics.base import ImageMetric, Measurement
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 RADII = {Norm.L2: 0.5, Norm.LINF: 8 / 255}
@@ -32,8 +34,6 @@ RADII = {Norm.L2: 0.5, Norm.LINF: 8 / 255}
 
 SLACK = 1e-5
 """Losses closer than this, relative to their whole range, are equal: rounding decides nothing."""
-INTERRUPTED = ("does not require grad", "not have been used in the graph", "call numpy() on Tensor")
-"""What torch says of a model that is not differentiable."""
 
 
 class GradientMasking(NormedMethod, ImageMetric):
@@ -65,7 +65,6 @@ class GradientMasking(NormedMethod, ImageMetric):
         Quantity(name="falling_steps", title="share of steps at which the loss fell"),
     )
     norms = tuple(RADII)
-
     norm: Norm = Norm.LINF
     budget: Annotated[PositiveFloat | None, BeforeValidator(number)] = None
     """Radius of the probing attacks, pixel units; 8/255 in Linf and 0.5 in L2 unless given."""
@@ -100,11 +99,11 @@ class GradientMasking(NormedMethod, ImageMetric):
     def _gradients(self, classifier: Classifier, images: Images) -> Iterator[Measurement]:
         """The largest entry at the image: infinite if any is not finite, NaN if the model lets no gradient through."""
         for quantity, loss in (("gradient_size", Loss.CROSS_ENTROPY), ("gradient_size_margin", Loss.MARGIN)):
-            rows = _gradient(classifier, images.pixels, Goal(loss, images.labels))
+            rows, broken = _gradient(classifier, images.pixels, Goal(loss, images.labels))
             if rows is None:
                 yield Measurement(quantity, 0, torch.full_like(images.pixels[:, 0, 0, 0], torch.nan))
                 continue
-            yield Measurement(quantity, 0, rows.abs().nan_to_num(torch.inf, torch.inf).amax(1))
+            yield Measurement(quantity, 0, rows.abs().amax(1).masked_fill(broken, torch.inf))
             if loss is Loss.CROSS_ENTROPY:
                 yield Measurement("zero_gradient_entries", 0, (rows == 0).to(rows).mean(1))
 
@@ -159,7 +158,7 @@ class GradientMasking(NormedMethod, ImageMetric):
         losses = []
         for _ in range(self.steps + 1):
             gradient, values, logits = classifier.gradient(x, goal)
-            wrong = (logits.argmax(1) != images.labels) & logits.isfinite().all(1)
+            wrong = misclassified(logits, images.labels)
             first = torch.where(column(wrong & ~seen, x), x, first)
             seen |= wrong
             losses.append(values)
@@ -226,20 +225,21 @@ def _window(place: Tensor, side: int, size: int) -> Tensor:
     return (at >= start) & (at < start + side)
 
 
-def _gradient(classifier: Classifier, pixels: Tensor, goal: Goal) -> Tensor | None:
-    """The gradient (N, D); None where the model lets none through."""
+def _gradient(classifier: Classifier, pixels: Tensor, goal: Goal) -> tuple[Tensor | None, Tensor]:
+    """The gradient (N, D), None where the model lets none through; and which had an entry that is not finite, (N,)."""
+    counts, rows = classifier.meter.non_finite_gradients, classifier.rows
+    before = counts[rows]
     try:
-        return flat(classifier.gradient(pixels, goal)[0])
-    except RuntimeError as error:
-        if any(sign in str(error) for sign in INTERRUPTED):
-            return None
-        raise
+        found = flat(classifier.gradient(pixels, goal)[0])
+    except UnsupportedError:
+        found = None
+    return found, (counts[rows] > before).to(pixels.device)
 
 
 def _fooled(classifier: Classifier, images: Images, candidates: Tensor) -> Tensor:
     """Whether images are misclassified when they are evaluated again, (N,) bool."""
     logits = classifier.predict(candidates)
-    return (logits.argmax(1) != images.labels) & logits.isfinite().all(1)
+    return misclassified(logits, images.labels)
 
 
 def _spread_out(values: Tensor, rows: Tensor, n: int) -> Tensor:

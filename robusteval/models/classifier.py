@@ -13,7 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.core.errors import UnsupportedError
+from robusteval.models.answers import answered, misclassified
 from robusteval.models.meter import Meter
+
+_NOT_RECORDED = ("call numpy() on Tensor", "does not require grad", "Inference tensors cannot be saved")
+"""What torch says of a network that cannot be recorded for a pass back."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,9 @@ class Classifier:
 
     Calling it takes pixels (M, C, H, W) in [0, 1] and gives logits (M, num_classes), differentiable with
     respect to the pixels. Every call is booked in the meter, in equal parts to the images of this view, and every pass
-    is timed there: from the pixels to the output, back, and back through that.
+    is timed there: from the pixels to the output, back, and back through that. Answers that are not finite are counted
+    there. Entries of a gradient that are not finite are zero for whoever climbs it (`gradient`, `jacobian`,
+    `as_module`), and such gradients are counted too; where the model lets none through, these raise UnsupportedError.
     """
 
     name: str
@@ -49,6 +55,10 @@ class Classifier:
     batch_size: int = 100
     dtype: torch.dtype = torch.float32
     """The floating-point type that it computes in."""
+    averaged: int = 1
+    """Evaluations of the network behind each of its own (models/averaged.py)."""
+    votes: int = 1
+    """How often the judge evaluates an image to decide; more than once where the outputs are random."""
     meter: Meter = field(default_factory=lambda: Meter(1))
     rows: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
 
@@ -62,15 +72,15 @@ class Classifier:
 
     def misclassifies(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Which finite images (M, C, H, W) get another class than `labels` (M,), (M,) bool."""
-        return (self.predict(pixels).argmax(1) != labels) & pixels.isfinite().flatten(1).all(1)
+        return misclassified(self.predict(pixels), labels) & pixels.isfinite().flatten(1).all(1)
 
     def gradient(self, pixels: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient (N, C, H, W) of objective(logits) (N,) at each image, the values, the logits."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
-            logits = self(x)
+            logits = self._differentiable(x)
             values = objective(logits)
-            (gradient,) = torch.autograd.grad(values.sum(), x)
+            gradient = self._pulled(values.sum(), x)
         return gradient, values.detach(), logits.detach()
 
     def jacobian(self, pixels: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -78,10 +88,10 @@ class Classifier:
         of these classes, (N, k, C, H, W)."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
-            logits = self(x)
+            logits = self._differentiable(x)
             outputs = (logits if classes is None else logits.gather(1, classes)).unbind(1)
-            rows = [torch.autograd.grad(o.sum(), x, retain_graph=i + 1 < len(outputs)) for i, o in enumerate(outputs)]
-        return logits.detach(), torch.stack([row for (row,) in rows], dim=1)
+            rows = [self._pulled(o.sum(), x, again=i + 1 < len(outputs)) for i, o in enumerate(outputs)]
+        return logits.detach(), torch.stack(rows, dim=1)
 
     def features(self, pixels: Tensor) -> Tensor:
         """What the last linear layer takes, (M, D), differentiable: phi^{L-1} of OpNorm."""
@@ -112,7 +122,8 @@ class Classifier:
 
     def as_module(self) -> nn.Module:
         """A plain torch module for libraries that want one; its evaluations are booked here too. It takes images of
-        any floating-point dtype and answers in it: some libraries know float32 only."""
+        any floating-point dtype and answers in it: some libraries know float32 only. Raises UnsupportedError where a
+        gradient is asked for and the model lets none through."""
         return _Counted(self)
 
     def __repr__(self) -> str:
@@ -138,6 +149,41 @@ class Classifier:
         gradients and logits stay in the type of the images."""
         return replace(self, module=_Reduced(self.module, dtype))
 
+    def sound(self, gradient: Tensor) -> Tensor:
+        """A gradient (M, C, H, W), its non-finite entries zero; images that had any are counted."""
+        finite = gradient.isfinite()
+        if finite.all():
+            return gradient
+        Meter.mark(self.meter.non_finite_gradients, self.rows, ~finite.flatten(1).all(1))
+        return torch.where(finite, gradient, 0.0)
+
+    def _differentiable(self, pixels: Tensor) -> Tensor:
+        """The logits of pixels that ask for a gradient. Raises UnsupportedError where they have none."""
+        try:
+            logits = self(pixels)
+        except RuntimeError as error:
+            if any(sign in str(error) for sign in _NOT_RECORDED):
+                raise self._no_gradient(str(error).splitlines()[0]) from error
+            raise
+        if not logits.requires_grad:
+            raise self._no_gradient("outputs without a graph, as under no_grad or behind detach")
+        return logits
+
+    def _pulled(self, value: Tensor, pixels: Tensor, again: bool = False) -> Tensor:
+        """The gradient of a value with respect to the pixels, `again` if the graph is still needed."""
+        try:
+            (gradient,) = torch.autograd.grad(value, pixels, retain_graph=again, allow_unused=True)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise self._no_gradient(str(error).splitlines()[0]) from error
+        if gradient is None:
+            raise self._no_gradient("outputs that do not depend on the pixels")
+        return self.sound(gradient)
+
+    def _no_gradient(self, found: str) -> UnsupportedError:
+        return UnsupportedError(f"expected a model that lets gradients through, got from {self.name}: {found}")
+
     def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
         meter, rows, device = self.meter, self.rows, pixels.device
         # An alias of its own: its gradient is where this call's pass back ends, whatever else is done with the pixels.
@@ -145,8 +191,12 @@ class Classifier:
         meter.stopwatch.start(device)
         output = network(own)
         meter.stopwatch.stop()
-        evaluated = len(output)
+        if output.is_inference():
+            output = output.clone()
+        evaluated = len(output) * self.averaged
         meter.add(meter.forwards, rows, evaluated)
+        if not (finite := answered(output.detach())).all():
+            meter.mark(meter.non_finite_answers, rows, ~finite)
 
         # A pass back through the backward pass goes forward through the layers: J v out of J^T u.
         def back_begins(gradient: Tensor) -> None:
@@ -192,9 +242,14 @@ class _Counted(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.inner = classifier.module
-        self.call = classifier.__call__
-        self.dtype = classifier.dtype
+        self.classifier = classifier
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.call(pixels.to(self.dtype)).to(pixels.dtype)
+        own = pixels.to(self.classifier.dtype)
+        if not (torch.is_grad_enabled() and own.requires_grad):
+            return self.classifier(own).to(pixels.dtype)
+        # An alias of its own: what comes back through it is this model's gradient, and nothing else's.
+        own = own[...]
+        own.register_hook(self.classifier.sound)
+        return self.classifier._differentiable(own).to(pixels.dtype)

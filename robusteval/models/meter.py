@@ -9,11 +9,14 @@ from robusteval.models.stopwatch import Stopwatch
 
 
 class Meter:
-    """Image evaluations, forward and backward, of each of n images, and the time spent in the passes of them all."""
+    """Image evaluations, forward and backward, of each of n images; how many of their answers were not finite, and of
+    their gradients not, in any entry; and the time spent in the passes of them all."""
 
     def __init__(self, n: int) -> None:
         self.forwards = torch.zeros(n, dtype=torch.float64)
         self.backwards = torch.zeros(n, dtype=torch.float64)
+        self.non_finite_answers = torch.zeros(n, dtype=torch.float64)
+        self.non_finite_gradients = torch.zeros(n, dtype=torch.float64)
         self.stopwatch = Stopwatch()
 
     @staticmethod
@@ -22,3 +25,13 @@ class Meter:
         often; a library that drops images by itself is shared out evenly."""
         if len(rows):
             counts.numpy()[rows.numpy()] += evaluated / len(rows)
+
+    @staticmethod
+    def mark(counts: Tensor, rows: Tensor, bad: Tensor) -> None:
+        """Book the evaluations `bad` (M,) bool to the images `rows`: each to its own where a multiple of the rows was
+        evaluated, image by image, and shared out evenly where nobody knows whose they are."""
+        if len(rows) and len(bad) % len(rows) == 0:
+            each = bad.view(len(rows), -1).sum(1)
+            counts.numpy()[rows.numpy()] += each.cpu().numpy()
+        else:
+            Meter.add(counts, rows, int(bad.sum()))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robusteval.attacks.search.active import keep
+from robusteval.models.answers import answered
 
 
 class Loss(StrEnum):
@@ -63,13 +64,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor | None = None)
 
 
 def margin(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
-    """The target's logit, or the largest but the label's, minus the label's: positive means misclassified."""
+    """The target's logit, or the largest but the label's, minus the label's: positive means misclassified. Logits that
+    are not finite, which name no class, are as far from that as can be: minus infinity."""
     own = logits.gather(1, labels[:, None])
     if targets is not None:
         other = logits.gather(1, targets[:, None])
     else:
         other = logits.scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)
-    return (other - own)[:, 0]
+    return torch.where(answered(logits), (other - own)[:, 0], -torch.inf)
 
 
 def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:

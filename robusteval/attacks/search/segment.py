@@ -14,6 +14,7 @@ from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.losses import margin
 from robusteval.core.images import Images
 from robusteval.core.norms import column
+from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 GUARD = 0.05
@@ -32,7 +33,7 @@ def shrink(classifier: Classifier, images: Images, witnesses: Tensor, steps: int
     """
     near = classifier.predict(images.pixels)
     far = classifier.predict(witnesses)
-    wrong_near, wrong_far = near.argmax(1) != images.labels, far.argmax(1) != images.labels
+    wrong_near, wrong_far = misclassified(near, images.labels), misclassified(far, images.labels)
     result = torch.where(column(wrong_near, witnesses), images.pixels, witnesses)
     rows = (wrong_far & ~wrong_near).nonzero()[:, 0]
     if not len(rows) or not steps:
