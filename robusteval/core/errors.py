@@ -26,6 +26,11 @@ class RefutedError(Exception):
     """A witness lies inside a proven radius: the proof or the judge is wrong, and the audit stops; exit code 1."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint that names the known word closest to a mistyped one, else all of them."""
     known = sorted(known)

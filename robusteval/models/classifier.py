@@ -6,7 +6,9 @@ It owns its module: what a caller hands in is copied (making.py), and a change o
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -189,10 +191,8 @@ class Classifier:
         # An alias of its own: its gradient is where this call's pass back ends, whatever else is done with the pixels.
         own = pixels[...] if torch.is_grad_enabled() and pixels.requires_grad else pixels
         meter.stopwatch.start(device)
-        output = network(own)
+        output = self._answer(network, own)
         meter.stopwatch.stop()
-        if output.is_inference():
-            output = output.clone()
         evaluated = len(output) * self.averaged
         meter.add(meter.forwards, rows, evaluated)
         if not (finite := answered(output.detach())).all():
@@ -223,6 +223,18 @@ class Classifier:
             if own is not pixels:
                 own.register_hook(back_ends)
         return output
+
+    def _answer(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+        """What the network says, a row an image. What it prints is none of the program's output, and its sys.exit is
+        an error like any other."""
+        try:
+            with redirect_stdout(sys.stderr):
+                output = network(pixels)
+        except SystemExit as error:
+            raise RuntimeError(f"{self.name} called sys.exit({error.code})") from error
+        if len(output) != len(pixels):
+            raise RuntimeError(f"expected {len(pixels)} rows of logits from {self.name}, got {len(output)}")
+        return output.clone() if output.is_inference() else output
 
 
 class _Reduced(nn.Module):

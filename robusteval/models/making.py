@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import sys
+from contextlib import redirect_stdout
 
 import torch
 from torch import Tensor, nn
 
-from robusteval.core.errors import UserError
+from robusteval.core.errors import UserError, first_line
 from robusteval.models.classifier import Classifier
+from robusteval.models.serving import served
 
 
 class Preprocessed(nn.Module):
@@ -37,13 +40,16 @@ def make_classifier(
     input_shape: tuple[int, int, int],
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    binary: bool = False,
 ) -> Classifier:
     """A classifier with a copy of a network, frozen, in eval mode and with its normalisation inside.
 
     The network itself is left as it is: its mode, its weights, their memory layout and what requires a gradient. Its
     hooks are copied too, so that those of the caller see what the copy computes. The classifier computes in the
-    floating-point type of the network's weights. Raises UserError where the network cannot be copied, cannot take
-    images (C, H, W) of `input_shape`, or does not give (N, K) logits.
+    floating-point type of the network's weights. Networks with a batch size of their own, with answers that hold
+    `logits`, or, if `binary`, with one logit for two classes are served as classifiers too (serving.py). Raises
+    UserError where the network cannot be copied, cannot take images (C, H, W) of `input_shape`, or does not give
+    (N, K) logits.
     """
     if not isinstance(network, nn.Module):
         raise UserError(f"expected a torch.nn.Module for {name}, got {type(network).__name__}")
@@ -56,7 +62,7 @@ def make_classifier(
             f"expected a network that can be copied, got an error from {name}: {first_line(error)}; save its "
             "state_dict() as .safetensors and open it with the function that builds it as its architecture"
         ) from error
-    return own_network(name, own, input_shape, mean, std)
+    return own_network(name, own, input_shape, mean, std, binary)
 
 
 def own_network(
@@ -65,6 +71,7 @@ def own_network(
     input_shape: tuple[int, int, int],
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    binary: bool = False,
 ) -> Classifier:
     """The same of a network that belongs to nobody else, which is changed in place."""
     channels = input_shape[0]
@@ -77,26 +84,17 @@ def own_network(
     state = list(network.state_dict().values())
     device = state[0].device if state else torch.device("cpu")
     dtype = next((value.dtype for value in state if value.is_floating_point()), torch.float32)
-    shape = "x".join(map(str, input_shape))
     # The network is the user's code, which can raise anything.
     try:
         module = Preprocessed(network, mean, std, dtype).to(device).eval().requires_grad_(False)
-        with torch.no_grad():
-            logits = module(torch.full((1, *input_shape), 0.5, device=device, dtype=dtype))
     except Exception as error:
-        raise UserError(
-            f"expected a network that takes images of shape {shape}, got an error from {name}: {first_line(error)}"
-        ) from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"expected logits of shape (1, classes >= 2) from {name}, got {found}")
+        raise UserError(f"expected a network to audit, got an error from {name}: {first_line(error)}") from error
+    like = torch.full((1, *input_shape), 0.5, device=device, dtype=dtype)
+    with torch.no_grad(), redirect_stdout(sys.stderr):
+        module.network = served(name, module.network, (like - module.mean) / module.std, binary)
+        classes = module(like).shape[1]
     _lay_out(module, input_shape)
-    return Classifier(name, module, logits.shape[1], input_shape, fingerprint(module), dtype=dtype)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, on one line; its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Classifier(name, module, classes, input_shape, fingerprint(module), dtype=dtype)
 
 
 def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:

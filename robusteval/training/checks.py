@@ -7,10 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from robusteval.core.errors import UnsupportedError, UserError
+from robusteval.core.errors import UnsupportedError, UserError, first_line
 from robusteval.core.images import Images
 from robusteval.defenses.base import statistics_kept
-from robusteval.models.making import first_line
 from robusteval.training.settings import TrainingSettings
 
 

@@ -28,7 +28,7 @@ def test_the_state_of_the_process_is_as_it_was() -> None:
 @pytest.mark.parametrize("calls", [1, 8, 10_000])
 def test_autoattack_leaves_the_state_of_the_process_even_when_the_model_fails(calls: int) -> None:
     """pyautoattack takes the trace function from debuggers and from tools that measure coverage."""
-    left = [calls]
+    left = [-1]
 
     def logits(x: Tensor) -> Tensor:
         left[0] -= 1
@@ -37,9 +37,9 @@ def test_autoattack_leaves_the_state_of_the_process_even_when_the_model_fails(ca
         return x.flatten(1)[:, :4]
 
     trace, tracer = sys.gettrace(), sys.gettrace() or (lambda *_: None)
-    left[0] += 2
     model = made(logits)
     images = seen(model, torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    left[0] = calls
     attack = AutoAttack(norm=Norm.LINF, version="rand", iterations=5)
     sys.settrace(tracer)
     try:
