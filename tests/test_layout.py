@@ -19,6 +19,7 @@ FLOORS = (
     "reports",
     "analysis",
     "auditing",
+    "sanity",
     "results",
     "defenses",
     "metrics",

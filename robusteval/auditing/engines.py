@@ -11,8 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import pandas as pd
+
 from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
 from robusteval.core.methods import Step
+from robusteval.core.streams import derive_seed
+from robusteval.models.behaviour import seeded
+from robusteval.results.run import Arrays
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,14 @@ class Work:
     context: Context
 
     def __call__(self, shard: Shard, step: Step = unheard) -> Part:
-        return self.stage.compute(self.context, shard, step)
+        """A model that draws random numbers of its own draws those of the shard, wherever and whenever it runs."""
+        with seeded(derive_seed(self.context.seed, self.stage.name, shard.name), shard.images.pixels):
+            return self.stage.compute(self.context, shard, step)
+
+    def again(self, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
+        """The same to be held against what is stored."""
+        with seeded(derive_seed(self.context.seed, self.stage.name, shard.name), shard.images.pixels):
+            return self.stage.recompute(self.context, shard, stored, arrays)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from robusteval.auditing.stages.base import Shard
 from robusteval.auditing.stages.frames import read_statistics
+from robusteval.auditing.stages.sanity import read_traits
 from robusteval.certify.base import State
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
-from robusteval.results.manifest import CLEAN
+from robusteval.models.behaviour import Traits
+from robusteval.results.manifest import CLEAN, SANITY
 from robusteval.results.run import Arrays, Run, read_arrays, read_frame, stored_witness
 
 
@@ -34,6 +36,10 @@ class RunEvidence:
 
     def state(self, stage: str) -> State:
         return read_statistics(read_frame(self.run.part(stage, "set", "statistics")))
+
+    def traits(self) -> Traits:
+        """What the sanity stage found of the model."""
+        return read_traits(read_statistics(read_frame(self.run.part(SANITY, "00000", "statistics"))))
 
     def witnesses(self, attack: str, shards: Sequence[Shard]) -> Tensor:
         found = []

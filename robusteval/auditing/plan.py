@@ -12,13 +12,15 @@ from robusteval.auditing.stages.base import Stage
 from robusteval.auditing.stages.certificate import CertificateStage
 from robusteval.auditing.stages.clean import CleanStage
 from robusteval.auditing.stages.metric import ImageMetricStage, MetricStage, SetMetricStage
+from robusteval.auditing.stages.sanity import SanityStage
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
 from robusteval.models.classifier import Classifier
 
 
 def plan(protocol: Protocol, sources: Sequence[Classifier] = ()) -> tuple[Stage, ...]:
-    """The clean predictions first, then attacks, certificates and metrics as the protocol lists them."""
-    stages: list[Stage] = [CleanStage()]
+    """The sanity checks and the clean predictions first, then attacks, certificates and metrics as the protocol lists
+    them."""
+    stages: list[Stage] = [SanityStage(), CleanStage()]
     for entry in protocol.attacks:
         stages += _attacks(entry, [source.name for source in sources], {s.name for s in stages})
     stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]

@@ -26,6 +26,7 @@ _SAME: dict[str, Callable[[Manifest], Any]] = {
     "protocol": lambda m: m.protocol,
     "seed": lambda m: m.seed,
     "dtype": lambda m: m.dtype,
+    "number of evaluations averaged (--eot)": lambda m: m.averaged,
 }
 """What a run directory must share with the request that continues it."""
 
@@ -46,6 +47,7 @@ def new_manifest(
     device: str,
     command: Sequence[str],
     limit: int | None,
+    averaged: int = 1,
 ) -> Manifest:
     """The manifest of a run that has not begun; its batch size is not chosen yet."""
     return Manifest(
@@ -58,6 +60,7 @@ def new_manifest(
         protocol=ProtocolRecord.model_validate(protocol.as_json()),
         model=_record(classifier),
         sources=tuple(map(_record, sources)),
+        averaged=averaged,
         data=DataRecord(
             source=images.source,
             count=len(images),

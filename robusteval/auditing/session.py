@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
@@ -15,16 +18,19 @@ from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Part, Stage, cut
 from robusteval.core.device import choose_device, describe
-from robusteval.core.errors import RefutedError, UnsupportedError, UserError
+from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
 from robusteval.core.progress import Progress, Silent
+from robusteval.models.averaged import averaged
+from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import check_fit
 from robusteval.results.bracket import refuted_proofs
-from robusteval.results.manifest import Cost
-from robusteval.results.run import Run, checksum, read_cost, write_arrays, write_frame
+from robusteval.results.manifest import CLEAN, SANITY, Cost, MethodRecord
+from robusteval.results.run import Run, atomically, checksum, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.tabulate import write_tables
+from robusteval.sanity import SanityWarning, sanity_warnings
 
 
 def run_audit(
@@ -42,11 +48,16 @@ def run_audit(
     engine: Engine = local,
     command: Sequence[str] = (),
     limit: int | None = None,
+    strict: bool = False,
+    eot: int = 1,
 ) -> Run:
     """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`.
 
     A directory that holds an unfinished run of the same model, data, protocol, seed and dtype is continued
     with the parts that are missing; anything else in it is refused with a UserError, and stays as it is.
+    `strict` makes the sanity warnings errors, before the first method runs. `eot` averages a model with random outputs
+    over so many evaluations. A method that an error stops is recorded as failed, and the run ends as incomplete: the
+    same audit tries it again.
     Results do not depend on the batch size or the order of the images, up to floating-point reassociation,
     except those of stages that the manifest marks with `batch_independent: false`.
     """
@@ -57,7 +68,9 @@ def run_audit(
     images.checked()
     for model in (classifier, *sources):
         check_fit(model, images)
-    placed = [model.to(on, precision) for model in (classifier, *sources)]
+    if not isinstance(eot, int) or eot < 1:
+        raise UserError(f"expected --eot of at least 1, got {eot}")
+    placed = [averaged(model.to(on, precision), eot) for model in (classifier, *sources)]
     stages = plan(protocol, sources)
     asked = new_manifest(
         classifier,
@@ -70,12 +83,14 @@ def run_audit(
         device=describe(on),
         command=command,
         limit=limit,
+        averaged=eot,
     )
     run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
     placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
     context = Context(placed[0], tuple(placed[1:]), seed)
     session = Session(run, context, images.to(on, precision), progress or Silent(), engine)
-    for stage in stages:
+    session.look(stages[:2], strict)
+    for stage in stages[2:]:
         session.run_stage(stage)
     return session.finish()
 
@@ -87,17 +102,50 @@ class Session:
         self.run, self.context, self.images = run, context, images
         self.progress, self.engine = progress, engine
         self.evidence = RunEvidence(run, cut(images, run.manifest.batch_size))
+        self.traits = Traits(random=False, seedable=True, batch_dependent=False, single=True)
+
+    def look(self, stages: Sequence[Stage], strict: bool = False) -> None:
+        """The first stages, whose answers the others rest on; then the warnings of robusteval/sanity, which are errors
+        if `strict`, and the model as these found that it must be served."""
+        for stage in stages:
+            self.run_stage(stage)
+            record = self.run.manifest.stage(stage.name)
+            if not record.done:
+                raise UserError(self._unanswered(record.reason))
+            if stage.name == SANITY:
+                self.traits = self.evidence.traits()
+                self.context = replace(self.context, classifier=self.traits.served(self.context.classifier))
+        if self.traits.lacking:
+            for record in self.run.manifest.of(MethodRecord):
+                self.run = self.run.with_stage(record.model_copy(update={"batch_independent": False}))
+        for found in self._warnings():
+            if strict:
+                raise UserError(
+                    f"expected no sanity warning with --strict, got: {found.title}. {found.text} {found.advice}"
+                )
+            self.progress.warn(f"{found.title}. {found.text} {found.advice}")
 
     def run_stage(self, stage: Stage) -> None:
-        """Compute the shards that are missing; a method that cannot run here is noted, not fatal."""
+        """Compute the shards that are missing. A method that cannot run here is noted, and so is one that an error
+        stops, with its traceback: the others go on."""
         record = self.run.manifest.stage(stage.name)
+        kept = self.run.path / "failures" / f"{stage.name}.txt"
+        kept.unlink(missing_ok=True)
         try:
             if stage.unavailable:
                 raise UnsupportedError(stage.unavailable)
+            if stage.of_functions and self.traits.lacking:
+                raise not_a_function(self.context.classifier.name, self.traits.lacking)
             self._compute(stage)
             ended = {"status": "done", "reason": ""}
         except UnsupportedError as error:
             ended = {"status": "unavailable", "reason": str(error)}
+        except (UserError, RefutedError):
+            raise
+        except Exception as error:
+            text = "".join(traceback.format_exception(error))
+            atomically(kept, lambda temporary: temporary.write_text(text))
+            ended = {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
         self.run = self.run.with_stage(record.model_copy(update=ended))
         if stage.proves:
             self._stop_if_refuted()
@@ -111,10 +159,26 @@ class Session:
         write_tables(self.run)
         self.run = self.run.updated(
             evidence={str(p.relative_to(self.run.path)): checksum(p) for p in self.run.evidence()},
-            status="complete",
+            status="incomplete" if self.run.manifest.failed else "complete",
             finished=self.run.manifest.finished or now(),
         )
         return self.run
+
+    def _warnings(self) -> Sequence[SanityWarning]:
+        clean = pd.concat([read_frame(self.run.part(CLEAN, s.name)) for s in self.evidence.shards()], ignore_index=True)
+        statistics = read_frame(self.run.part(SANITY, "00000", "statistics"))
+        manifest = self.run.manifest
+        return sanity_warnings(clean, statistics, manifest.model.num_classes, manifest.data.class_names)
+
+    def _unanswered(self, reason: str) -> str:
+        """The line for a model that does not answer to the images themselves: the first one of them, if it is one."""
+        model = self.context.classifier
+        for i, image_id in enumerate(self.images.ids):
+            try:
+                model.predict(self.images.pixels[i : i + 1])
+            except Exception as error:
+                return f"expected an answer of {model.name} to every image, got on {image_id}: {first_line(error)}"
+        return f"expected an answer of {model.name} to every image, got: {reason}"
 
     def _compute(self, stage: Stage) -> None:
         pieces = stage.shards(self.images, self.run.manifest.batch_size)

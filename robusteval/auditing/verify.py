@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from robusteval.auditing.engines import Work
 from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES
 from robusteval.auditing.plan import plan
@@ -103,7 +104,7 @@ class _Recheck:
         where = f"stage {stage.name}"
         for image_id in stage.missing_witnesses(shard, stored, kept):
             yield f"{where}, image {image_id}: the table claims a witness, no image of it is kept"
-        part = stage.recompute(self.context, shard, stored, kept)
+        part = Work(stage, self.context).again(shard, stored, kept)
         yield from differences(where, stored, part.rows, _DISTANCES if stage.exact else self.tolerance)
         for table, rows in part.others.items():
             again = read_frame(self.run.part(stage.name, shard.name, table))

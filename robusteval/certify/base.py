@@ -13,6 +13,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, NormedMethod, Statistic, Step
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
+from robusteval.models.behaviour import require_function
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
 
@@ -31,6 +32,10 @@ class Radii:
     predicted: Tensor
     abstained: Tensor
     measurements: tuple[tuple[str, float, Tensor], ...] = ()
+
+
+LOOKED_AT = 8
+"""Images by which it is decided whether a model's outputs are a function of the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +109,14 @@ class Certificate(NormedMethod):
     ) -> CertificateResult:
         """Certify images, outside an audit: network, pixels, labels and seed as in Attack.__call__.
 
-        What the certificate learns from a whole set it learns from these images. Raises UserError in one line for a
-        network that it cannot certify.
+        Bounds speak of functions of the image: a model with random outputs, or with outputs that depend on the batch,
+        is refused. What the certificate learns from a whole set it learns from these images. Raises UserError in one
+        line for a network that it cannot certify.
         """
         images = as_images(pixels, labels)
         classifier = as_classifier(network, images, batch_size)
         clean_predictions(classifier, images)
+        require_function(classifier.metered(len(images)), images.pixels[:LOOKED_AT])
         of_set = Streams.for_set(seed, self.label, images.pixels)
         state = self.prepare(classifier.metered(len(images)), images, of_set, lambda done, total: None)
         streams = Streams.for_images(seed, self.label, images.ids, images.pixels)

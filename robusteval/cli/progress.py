@@ -32,6 +32,9 @@ class Bars:
             bar = self._bars.tasks[self._task]
             self._bars.update(self._task, completed=min(bar.completed + done, bar.total or 0))
 
+    def warn(self, text: str) -> None:
+        self._bars.console.print("warning:", text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     def __enter__(self) -> Bars:
         self._bars.start()
         return self

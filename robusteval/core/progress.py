@@ -14,6 +14,9 @@ class Progress(Protocol):
     def advance(self, done: int) -> None:
         """So many more are there."""
 
+    def warn(self, text: str) -> None:
+        """Something that a reader should know at once."""
+
 
 class Silent:
     """No progress shown."""
@@ -22,4 +25,7 @@ class Silent:
         pass
 
     def advance(self, done: int) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
         pass

@@ -19,13 +19,13 @@ from robusteval.attacks.pgd import PGD
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
-from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import NormedMethod, Quantity, number
-from robusteval.core.norms import Norm, column, flat
+from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
 from robusteval.metrics import masking_constants as masking
 from robusteval.metrics.base import ImageMetric, Measurement
+from robusteval.metrics.gradient_size import gradient_rows, largest_entries
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
@@ -99,12 +99,9 @@ class GradientMasking(NormedMethod, ImageMetric):
     def _gradients(self, classifier: Classifier, images: Images) -> Iterator[Measurement]:
         """The largest entry at the image: infinite if any is not finite, NaN if the model lets no gradient through."""
         for quantity, loss in (("gradient_size", Loss.CROSS_ENTROPY), ("gradient_size_margin", Loss.MARGIN)):
-            rows, broken = _gradient(classifier, images.pixels, Goal(loss, images.labels))
-            if rows is None:
-                yield Measurement(quantity, 0, torch.full_like(images.pixels[:, 0, 0, 0], torch.nan))
-                continue
-            yield Measurement(quantity, 0, rows.abs().amax(1).masked_fill(broken, torch.inf))
-            if loss is Loss.CROSS_ENTROPY:
+            rows, broken = gradient_rows(classifier, images.pixels, Goal(loss, images.labels))
+            yield Measurement(quantity, 0, largest_entries(rows, broken))
+            if rows is not None and loss is Loss.CROSS_ENTROPY:
                 yield Measurement("zero_gradient_entries", 0, (rows == 0).to(rows).mean(1))
 
     def _variation(self, classifier: Classifier, images: Images, logits: Tensor, streams: Streams) -> Measurement:
@@ -223,17 +220,6 @@ def _window(place: Tensor, side: int, size: int) -> Tensor:
     start = (place * (size - side + 1)).floor()[:, None]
     at = torch.arange(size, device=place.device)
     return (at >= start) & (at < start + side)
-
-
-def _gradient(classifier: Classifier, pixels: Tensor, goal: Goal) -> tuple[Tensor | None, Tensor]:
-    """The gradient (N, D), None where the model lets none through; and which had an entry that is not finite, (N,)."""
-    counts, rows = classifier.meter.non_finite_gradients, classifier.rows
-    before = counts[rows]
-    try:
-        found = flat(classifier.gradient(pixels, goal)[0])
-    except UnsupportedError:
-        found = None
-    return found, (counts[rows] > before).to(pixels.device)
 
 
 def _fooled(classifier: Classifier, images: Images, candidates: Tensor) -> Tensor:

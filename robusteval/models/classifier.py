@@ -35,6 +35,8 @@ class CheckpointOrigin:
     training_seconds: float | None = None
     class_names: tuple[str, ...] = ()
     """As its card has them."""
+    binary: bool = False
+    """Whether its one logit stands for two classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,9 @@ class Classifier:
     batch_size: int = 100
     dtype: torch.dtype = torch.float32
     """The floating-point type that it computes in."""
+    mean: tuple[float, ...] = ()
+    """Of the normalisation in it, one value a channel; empty where that is not known."""
+    std: tuple[float, ...] = ()
     averaged: int = 1
     """Evaluations of the network behind each of its own (models/averaged.py)."""
     votes: int = 1

@@ -94,7 +94,7 @@ def own_network(
         module.network = served(name, module.network, (like - module.mean) / module.std, binary)
         classes = module(like).shape[1]
     _lay_out(module, input_shape)
-    return Classifier(name, module, classes, input_shape, fingerprint(module), dtype=dtype)
+    return Classifier(name, module, classes, input_shape, fingerprint(module), dtype=dtype, mean=mean, std=std)
 
 
 def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:

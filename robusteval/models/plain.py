@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
+from robusteval.models.answers import answered
 from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
 
@@ -57,10 +58,15 @@ def finite_logits(classifier: Classifier, images: Images) -> Tensor:
     Raises UserError for logits that are not finite: no attack can be judged there, and none may seem to fail.
     """
     logits = classifier.predict(images.pixels)
-    if not logits.isfinite().all():
-        bad = images.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
-        raise UserError(f"expected finite logits from {classifier.name}, got NaN or infinity on image {bad}")
+    check_answers(classifier, images, logits)
     return logits
+
+
+def check_answers(classifier: Classifier, images: Images, logits: Tensor) -> None:
+    """Raises UserError unless the logits (N, K) of the images are finite, every one."""
+    if not answered(logits).all():
+        bad = images.ids[int((~answered(logits)).nonzero()[0])]
+        raise UserError(f"expected finite logits from {classifier.name}, got NaN or infinity on image {bad}")
 
 
 def clean_predictions(classifier: Classifier, images: Images) -> Tensor:

@@ -1,5 +1,8 @@
 """The manifest of a run: what was asked, with what, and how each stage ended; typed, frozen, with a JSON schema.
-Only this file knows how manifest.json is laid out; docs/manifest.schema.json is made of it. Imports no torch."""
+Only this file knows how manifest.json is laid out; docs/manifest.schema.json is made of it. Imports no torch.
+
+Longer than 250 lines: one file is one layout.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ FORMAT = 2
 NAME = "manifest.json"
 CLEAN = "clean"
 """The stage of the predictions on the images themselves, and the method that an image broken as it is was broken by."""
+SANITY = "sanity"
+"""The stage that looks at the model and the images before all others."""
 
 
 class Frozen(BaseModel):
@@ -55,9 +60,9 @@ class StageRecord(Frozen):
     one."""
     title: str
     """As a report shows it."""
-    status: Literal["pending", "done", "unavailable"] = "pending"
+    status: Literal["pending", "done", "unavailable", "failed"] = "pending"
     reason: str = ""
-    """Why it is unavailable."""
+    """Why it is unavailable, or what stopped it; of what failed, the run keeps the traceback in failures/."""
     cost: Cost = Cost()
 
     @property
@@ -69,6 +74,12 @@ class CleanRecord(StageRecord):
     """The predictions on the images themselves."""
 
     kind: Literal["clean"] = "clean"
+
+
+class SanityRecord(StageRecord):
+    """What the model and the images look like before the first method."""
+
+    kind: Literal["sanity"] = "sanity"
 
 
 class MethodRecord(StageRecord):
@@ -136,7 +147,9 @@ class MetricRecord(MethodRecord):
     """The stage of the attack whose closest witnesses it measured."""
 
 
-Stages = Annotated[CleanRecord | AttackRecord | CertificateRecord | MetricRecord, Field(discriminator="kind")]
+Stages = Annotated[
+    CleanRecord | SanityRecord | AttackRecord | CertificateRecord | MetricRecord, Field(discriminator="kind")
+]
 R = TypeVar("R", bound=StageRecord)
 
 
@@ -150,6 +163,8 @@ class ModelRecord(Frozen):
     """How it was trained, as its card says; None without a card."""
     training_seconds: float | None = None
     class_names: tuple[str, ...] = ()
+    binary: bool = False
+    """Whether its one logit stands for two classes."""
     fingerprint: str
     num_classes: int
     input_shape: tuple[int, int, int]
@@ -187,6 +202,8 @@ class Manifest(Frozen):
     protocol: ProtocolRecord
     model: ModelRecord
     sources: tuple[ModelRecord, ...] = ()
+    averaged: int = 1
+    """Evaluations of the network behind each one, where random outputs were averaged (--eot)."""
     data: DataRecord
     versions: dict[str, str] = {}
     started: str
@@ -198,6 +215,11 @@ class Manifest(Frozen):
     @property
     def complete(self) -> bool:
         return self.status == "complete"
+
+    @property
+    def failed(self) -> tuple[StageRecord, ...]:
+        """The stages that an error stopped."""
+        return tuple(s for s in self.stages if s.status == "failed")
 
     def of(self, kind: type[R]) -> tuple[R, ...]:
         """The stages of a kind, in the order in which they ran."""

@@ -8,7 +8,14 @@ import pandas as pd
 
 from robusteval.results.bracket import bracket
 from robusteval.results.calibrate import calibrate
-from robusteval.results.manifest import AttackRecord, CertificateRecord, CleanRecord, MetricRecord, StageRecord
+from robusteval.results.manifest import (
+    AttackRecord,
+    CertificateRecord,
+    CleanRecord,
+    MetricRecord,
+    SanityRecord,
+    StageRecord,
+)
 from robusteval.results.run import Run, atomically, read_frame, write_frame
 from robusteval.results.tables import (
     CALIBRATION_TABLE,
@@ -22,6 +29,7 @@ from robusteval.results.tables import (
 
 _MAIN: dict[type[StageRecord], Table] = {
     CleanRecord: IMAGES_TABLE,
+    SanityRecord: MEASUREMENTS_TABLE,
     AttackRecord: WITNESSES_TABLE,
     CertificateRecord: CERTIFICATES_TABLE,
     MetricRecord: MEASUREMENTS_TABLE,

@@ -13,6 +13,7 @@ from robusteval.analysis.intervals import median
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.flag import Flag, flag, paired, plateau, rare
 from robusteval.core.norms import Norm
+from robusteval.models.tolerances import RANDOM
 
 
 class Probe:
@@ -42,7 +43,7 @@ class Probe:
         n = len(self.table)
         if (self.values("probabilities") == 1).all():
             yield flag("probability-outputs", f"On all {show.images(n)}.")
-        random = ~(self.values("output_spread") <= masking.RANDOM)
+        random = ~(self.values("output_spread") <= RANDOM)
         yield from rare("random-outputs", random, "have other outputs when they are evaluated again")
         middle = median(np.nan_to_num(self.values("loss_variation"), nan=1.0))
         if middle.low > masking.UNSTABLE:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from robusteval.metrics.masking_constants import LAST_STEPS, PROBABILITIES, UNSTABLE_RADIUS
+from robusteval.models.tolerances import RANDOM
 
 RARE = 0.01
 """Ours. A sign that single images show makes a flag when its share of the images is above this with 95 % confidence
@@ -30,9 +31,6 @@ holds the grey image is 0.5 sqrt(D) and 0.5 D."""
 VANISHING = 1e-30
 """Ours. Of the largest entry of the gradient of the cross-entropy: below it float32, whose smallest normal number is
 1.2e-38, begins to lose the entries that are 1e7 times smaller, its relative precision."""
-RANDOM = 1e-4
-"""Ours, that of AutoAttack's own check. Difference between two evaluations of an image, relative to the largest
-logit; reordered sums stay below 1e-5 in float32."""
 
 UNSTABLE = 0.1
 """Published, as we remember the paper's text; its implementation leaves the limit to the reader. Mean relative change

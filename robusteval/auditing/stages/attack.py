@@ -16,11 +16,20 @@ from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stag
 from robusteval.auditing.stages.budget_search import search_budgets
 from robusteval.auditing.stages.frames import array, measurement_rows
 from robusteval.core.images import Images
-from robusteval.core.methods import Step
+from robusteval.core.methods import Quantity, Step
 from robusteval.core.registry import Origin
+from robusteval.models.meter import Meter
 from robusteval.results.manifest import AttackRecord, Cost
 from robusteval.results.run import Arrays, stored_witness, witness_key
 from robusteval.results.tables import WITNESSES_TABLE
+
+NON_FINITE = (
+    Quantity(name="non_finite", title="evaluations without a finite answer"),
+    Quantity(name="non_finite_gradients", title="gradients with an entry that is not finite"),
+)
+FOOLED = Quantity(name="fooled_share", title="share of the judge's evaluations that the witness fools")
+EVERY_ATTACK = (*NON_FINITE, FOOLED)
+"""What every attack measures: the first two of images that had any, the last of models with random outputs."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class AttackStage(Stage):
             label=self.label,
             title=method.heading(self.source_name),
             attack=method.heading(),
+            quantities=(*method.quantities, *EVERY_ATTACK),
             fixed_budget=method.fixed_budget,
             budgets=self.radii,
             follows=method.follows,
@@ -76,7 +86,9 @@ class AttackStage(Stage):
             source = source.reduced(getattr(torch, method.search_dtype))
         streams = context.streams(self.name, images)
         found = search_budgets(method, source, target, images, correct, self.budgets, streams)
-        verdict = judge(target, images, found.examples, method.norm, None)
+        # Where outputs are random, an image may fool by itself: only what was found is a witness.
+        own = ~correct | (found.served < len(self.budgets))
+        verdict = judge(target, images, found.examples, method.norm, None).only(own, images.labels)
         frames = [self._rows(images, verdict, b, found.costs[:, i]) for i, b in enumerate(self.budgets)]
         arrays = {
             witness_key(images.ids[i], _at(self.budgets[int(found.served[i])])): array(found.examples[i])
@@ -88,7 +100,11 @@ class AttackStage(Stage):
             )
             for m in found.measured
         ]
-        others = pd.concat(measured, ignore_index=True).dropna() if measured else pd.DataFrame()
+        measured.append(self._non_finite(images, correct, found.non_finite, target.meter))
+        if target.votes > 1:
+            share = torch.where(own & verdict.success, verdict.fooled.double(), torch.nan)
+            measured.append(measurement_rows(self.name, images, [(FOOLED.name, 0.0, share)]))
+        others = pd.concat(measured, ignore_index=True).dropna()
         forwards, backwards = found.costs.sum((1, 2)).tolist()
         seconds = found.seconds + target.meter.stopwatch.seconds
         cost = Cost(model_seconds=seconds, forwards=forwards, backwards=backwards)
@@ -119,6 +135,14 @@ class AttackStage(Stage):
         for image_id, budget in zip(claimed["image_id"], claimed["budget"], strict=True):
             if correct.get(image_id) and stored_witness(arrays, image_id, budget, self.radii) is None:
                 yield image_id
+
+    def _non_finite(self, images: Images, attacked: Tensor, found: Tensor, judged: Meter) -> pd.DataFrame:
+        """How many answers and gradients were not finite, of the attacked images that had any."""
+        counts = torch.stack([found[0] + judged.non_finite_answers, found[1]])
+        counts = torch.where(attacked.cpu() & (counts > 0), counts, torch.nan)
+        return measurement_rows(
+            self.name, images, [(q.name, 0.0, c) for q, c in zip(NON_FINITE, counts, strict=True)], missing=False
+        )
 
     def _rows(self, images: Images, verdict: Verdict, budget: float | None, costs: Tensor) -> pd.DataFrame:
         own = verdict.within(self.method.norm, budget, images.labels)

@@ -93,6 +93,8 @@ class Stage(ABC):
     always_verified: ClassVar[bool] = False
     """Whether a verification checks it even where nothing is computed again."""
 
+    of_functions: ClassVar[bool] = False
+    """Whether what it says holds only of a model whose outputs are a function of the image alone."""
     exact: ClassVar[bool] = False
     """Whether what a verification finds again is the same on any machine, whose arithmetic may differ."""
 

@@ -32,12 +32,14 @@ class Measured:
 @dataclass(frozen=True)
 class Broken:
     """Of N images and B budgets: the closest adversarial examples (N, C, H, W), the image itself where none was found;
-    the first budget that each serves (N,), B for none; evaluations forward and backward (2, B, N); what the attack
-    measured; and the seconds that its models took."""
+    the first budget that each serves (N,), B for none; evaluations forward and backward (2, B, N); how many answers
+    and gradients of each image were not finite (2, N); what the attack measured; and the seconds that its models
+    took."""
 
     examples: Tensor
     served: Tensor
     costs: Tensor
+    non_finite: Tensor
     measured: list[Measured]
     seconds: float
 
@@ -63,6 +65,7 @@ def search_budgets(
     seconds = 0.0
     measured: list[Measured] = []
     best = images.pixels.clone()
+    non_finite = torch.zeros(2, len(images), dtype=torch.float64)
     failed = torch.full_like(images.labels, -1)
     served = torch.where(correct, len(grid), 0)
     while len(rows := (served - failed > 1).nonzero()[:, 0]):
@@ -71,13 +74,14 @@ def search_budgets(
         given = radii[at].to(best) if attack.fixed_budget else None
         found = attack.run(view, chosen, given, streams.select(rows))
         costs[:, at.cpu(), rows.cpu()] += torch.stack([view.meter.forwards, view.meter.backwards])[:, rows.cpu()]
+        non_finite += torch.stack([view.meter.non_finite_answers, view.meter.non_finite_gradients])
         seconds += view.meter.stopwatch.seconds
         measured.append(Measured(rows, found.measurements, np.nan_to_num(grid[at.cpu()])))
-        verdict = judge(target, chosen, found.examples, attack.norm, given)
+        verdict = judge(target.select(rows), chosen, found.examples, attack.norm, given)
         won = rows[verdict.success]
         best[won] = found.examples[verdict.success]
         failed[rows[~verdict.success]] = at[~verdict.success]
         distance = getattr(verdict, attack.norm.value)[verdict.success]
         fits = distance[:, None] <= radii * (1 + BUDGET_TOLERANCE)
         served[won] = at[verdict.success] if given is None else torch.minimum(at[verdict.success], (~fits).sum(1))
-    return Broken(best, served, costs, measured, seconds)
+    return Broken(best, served, costs, non_finite, measured, seconds)

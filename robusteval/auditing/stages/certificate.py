@@ -19,6 +19,7 @@ from robusteval.results.tables import CERTIFICATES_TABLE
 @dataclass(frozen=True)
 class CertificateStage(Stage):
     prepares = True
+    of_functions = True
 
     name: str
     method: Certificate

@@ -1,14 +1,14 @@
-"""The clean stage: predictions and margins on the images themselves."""
+"""The clean stage: predictions and margins on the images themselves, decided as the judge decides."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from robusteval.attacks.judge import finite_decision
 from robusteval.attacks.search.losses import margin
 from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import array, cost_of
 from robusteval.core.methods import Step
-from robusteval.models.plain import finite_logits
 from robusteval.results.manifest import CLEAN, CleanRecord
 from robusteval.results.tables import IMAGES_TABLE
 
@@ -29,8 +29,8 @@ class CleanStage(Stage):
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images = shard.images
         classifier = context.classifier.metered(len(images))
-        logits = finite_logits(classifier, images).double()
-        predicted = logits.argmax(1)
+        decision = finite_decision(classifier, images)
+        logits, predicted = decision.logits.double(), decision.predicted
         rows = IMAGES_TABLE.frame(
             {
                 "image_id": images.ids,

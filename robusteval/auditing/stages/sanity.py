@@ -1,0 +1,93 @@
+"""The sanity stage: what the model, the images and the normalisation look like before the first method runs.
+
+Whether the model is a function of the image alone, whether it lets gradients through, and the numbers behind the
+warnings of robusteval/sanity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.auditing.stages.base import Context, Part, Shard, Stage, cut, unheard
+from robusteval.auditing.stages.frames import cost_of, measurement_rows, statistic_rows
+from robusteval.core.images import Images
+from robusteval.core.methods import Statistic, Step
+from robusteval.metrics.gradient_size import gradient_rows, largest_entries
+from robusteval.models.behaviour import Traits, observe
+from robusteval.models.classifier import Classifier
+from robusteval.results.manifest import SANITY, SanityRecord
+
+LOOKED_AT = 100
+"""Images at most that are evaluated, the first ones by id."""
+
+
+@dataclass(frozen=True)
+class SanityStage(Stage):
+    """Of at most LOOKED_AT images the changes of their outputs and the size of their gradients; of the whole set what
+    the statistics say."""
+
+    name: str = SANITY
+    unavailable: str = ""
+
+    def record(self) -> SanityRecord:
+        return SanityRecord(name=self.name, title="Sanity checks")
+
+    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
+        return cut(images, len(images))
+
+    def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
+        images = shard.images.first(LOOKED_AT)
+        classifier = context.classifier.metered(len(images))
+        behaviour = observe(classifier, images.pixels)
+        found = [("change_again", behaviour.again), ("change_seeded", behaviour.seeded)]
+        found += [("change_alone", behaviour.alone), *_gradients(classifier, images)]
+        statistics = [*_decisions(behaviour.traits), *_inputs(classifier, shard.images.pixels)]
+        statistics.append(Statistic("output_range", 0, _range(classifier.predict(images.pixels))))
+        rows = measurement_rows(self.name, images, [(quantity, 0.0, values) for quantity, values in found])
+        return Part(rows, {"statistics": statistic_rows(self.name, statistics)}, cost=cost_of(classifier))
+
+
+def _gradients(classifier: Classifier, images: Images) -> list[tuple[str, Tensor]]:
+    found = []
+    for quantity, loss in (("gradient_size", Loss.CROSS_ENTROPY), ("gradient_size_margin", Loss.MARGIN)):
+        parts = []
+        for rows in torch.arange(len(images)).split(classifier.batch_size):
+            some = images.select(rows)
+            parts.append(largest_entries(*gradient_rows(classifier.select(rows), some.pixels, Goal(loss, some.labels))))
+        found.append((quantity, torch.cat(parts)))
+    return found
+
+
+def _decisions(traits: Traits) -> list[Statistic]:
+    return [Statistic(f.name, 0, float(getattr(traits, f.name))) for f in fields(traits)]
+
+
+def read_traits(statistics: Sequence[Statistic]) -> Traits:
+    """What the stage found of the model, out of its statistics."""
+    values = {s.quantity: bool(s.value) for s in statistics}
+    return Traits(**{f.name: values[f.name] for f in fields(Traits)})
+
+
+def _inputs(classifier: Classifier, pixels: Tensor) -> list[Statistic]:
+    """The normalisation, and what it makes of the images, by channel; the brightest pixel of all."""
+    found = [Statistic("brightest", 0, float(pixels.max()))]
+    if not classifier.mean:
+        return found
+    mean, std = pixels.double().mean((0, 2, 3)).tolist(), pixels.double().std((0, 2, 3), correction=0).tolist()
+    for c, (m, s) in enumerate(zip(classifier.mean, classifier.std, strict=True)):
+        found += [Statistic("mean", c, m), Statistic("std", c, s)]
+        found += [Statistic("standardised_mean", c, (mean[c] - m) / s), Statistic("standardised_std", c, std[c] / s)]
+    return found
+
+
+def _range(logits: Tensor) -> float:
+    """The largest change of a logit between images, relative to the largest; infinite for fewer than two of them."""
+    if len(logits) < 2:
+        return float("inf")
+    scale = logits.abs().max().clamp_min(1e-12)
+    return float(((logits.amax(0) - logits.amin(0)).max() / scale).nan_to_num(torch.inf))
