@@ -8,11 +8,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from robusteval.core.errors import UnsupportedError
+from robusteval.models.feature_layer import FeatureLayer, feature_layer
 from robusteval.models.meter import Meter
 
 
@@ -73,34 +75,53 @@ class Classifier:
             (gradient,) = torch.autograd.grad(values.sum(), x)
         return gradient, values.detach(), logits.detach()
 
-    def jacobian(self, pixels: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) and their Jacobian (N, K, C, H, W), one backward a class; with `classes` (N, k) only those
-        of these classes, (N, k, C, H, W)."""
+    def jacobian(
+        self, pixels: Tensor, classes: Tensor | Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and their Jacobian (N, K, C, H, W), one backward a class; with `classes` (N, k), or what
+        chooses them by the logits, only those of these classes, (N, k, C, H, W). A caller keeps these k * C * H * W
+        numbers an image within memory."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
             logits = self(x)
-            outputs = (logits if classes is None else logits.gather(1, classes)).unbind(1)
-            rows = [torch.autograd.grad(o.sum(), x, retain_graph=i + 1 < len(outputs)) for i, o in enumerate(outputs)]
-        return logits.detach(), torch.stack([row for (row,) in rows], dim=1)
+            every = torch.arange(logits.shape[1], device=x.device).expand_as(logits)
+            chosen = classes(logits.detach()) if callable(classes) else every if classes is None else classes
+            jacobian = x.new_empty(len(x), chosen.shape[1], *x.shape[1:])
+            for i, own in enumerate(chosen.unbind(1)):
+                unit = torch.zeros_like(logits).scatter_(1, own[:, None], 1)
+                (jacobian[:, i],) = torch.autograd.grad(logits, x, unit, retain_graph=i + 1 < chosen.shape[1])
+        return logits.detach(), jacobian
+
+    def feature_layer(self) -> FeatureLayer:
+        """The layer whose input the features are: the last torch.nn.Linear that the logits follow from, found by
+        running the network on one grey image, which is not booked. Raises UnsupportedError where there is none."""
+        weight = next(iter(self.module.state_dict().values()))
+        grey = torch.full((1, *self.input_shape), 0.5, device=weight.device, dtype=self.dtype)
+        return feature_layer(self.module, grey, self.name)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What the last linear layer takes, (M, D), differentiable: phi^{L-1} of OpNorm."""
-        layers = [m for m in self.module.modules() if isinstance(m, nn.Linear)]
-        if not layers:
-            raise UnsupportedError(
-                f"expected a network that ends in torch.nn.Linear to read features from, got {self.name}"
-            )
+        """What that layer takes, (M, D), differentiable: phi^{L-1} of OpNorm. Raises UnsupportedError."""
+        layer = self._feature_layer
         seen: list[Tensor] = []
 
         def taken(pixels: Tensor) -> Tensor:
             self.module(pixels)
-            return seen[-1].flatten(1)
+            if len(seen) <= layer.call or len(seen[layer.call]) != len(pixels):
+                raise UnsupportedError(
+                    f"expected one row of features an image from '{layer.name}' of {self.name}, got others"
+                )
+            return seen[layer.call].flatten(1)
 
-        hook = layers[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        module = self.module.get_submodule(layer.name)
+        hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
             return self._booked(taken, pixels)
         finally:
             hook.remove()
+
+    @cached_property
+    def _feature_layer(self) -> FeatureLayer:
+        return self.feature_layer()
 
     def metered(self, n: int) -> Classifier:
         """The same model with a fresh meter for n images."""
