@@ -47,12 +47,15 @@ class Classifier:
     num_classes: int
     input_shape: tuple[int, int, int]
     fingerprint: str
+    """Of the weights and of what computes with them (models/fingerprint.py)."""
     origin: CheckpointOrigin | None = None
     batch_size: int = 100
     dtype: torch.dtype = torch.float32
     """The floating-point type that it computes in."""
     meter: Meter = field(default_factory=lambda: Meter(1))
     rows: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    weights: str = ""
+    """Of the weights alone, to tell what differs between two fingerprints."""
 
     def __call__(self, pixels: Tensor) -> Tensor:
         return self._booked(self.module, pixels)

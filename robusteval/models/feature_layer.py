@@ -60,12 +60,14 @@ def feature_layer(network: nn.Module, pixels: Tensor, called: str) -> FeatureLay
     try:
         with torch.enable_grad():
             logits = network(pixels)
+    except Exception as error:  # the user's code
+        raise _unsupported(called, f"an error from {called}: {(str(error) or repr(error)).splitlines()[0]}") from error
     finally:
         for hook in hooks:
             hook.remove()
     if not seen:
         raise _unsupported(called, f"{called}, which executes none")
-    users = _users(logits)
+    users = _users(logits) if isinstance(logits, Tensor) else {}
     for layer, leaf in reversed(seen):
         after = list(_after(leaf, users))
         if after:

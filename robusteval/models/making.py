@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 
 import torch
 from torch import Tensor, nn
 
 from robusteval.core.errors import UserError
 from robusteval.models.classifier import Classifier
+from robusteval.models.fingerprint import fingerprint, network_facts, weights_digest
 
 
 class Preprocessed(nn.Module):
@@ -81,6 +81,7 @@ def own_network(
     # The network is the user's code, which can raise anything.
     try:
         module = Preprocessed(network, mean, std, dtype).to(device).eval().requires_grad_(False)
+        before = network_facts(module)
         with torch.no_grad():
             logits = module(torch.full((1, *input_shape), 0.5, device=device, dtype=dtype))
     except Exception as error:
@@ -91,7 +92,9 @@ def own_network(
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"expected logits of shape (1, classes >= 2) from {name}, got {found}")
     _lay_out(module, input_shape)
-    return Classifier(name, module, logits.shape[1], input_shape, fingerprint(module), dtype=dtype)
+    weights = weights_digest(module)
+    known = fingerprint(weights, network_facts(module), before)
+    return Classifier(name, module, logits.shape[1], input_shape, known, dtype=dtype, weights=weights)
 
 
 def first_line(error: Exception) -> str:
@@ -115,13 +118,3 @@ def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
             same = False
     if not same:
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-
-def fingerprint(module: nn.Module) -> str:
-    """sha256 over names and bytes of all weights and buffers, the normalisation among them."""
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        data = value.detach().cpu().contiguous()
-        digest.update(f"{key}:{data.dtype}:{tuple(data.shape)}".encode())
-        digest.update(data.reshape(-1).view(torch.uint8).numpy().tobytes() if data.numel() else b"")
-    return digest.hexdigest()
