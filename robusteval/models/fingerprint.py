@@ -105,9 +105,10 @@ def _configured(module: nn.Module) -> dict[str, Any]:
     for kind in type(module).__mro__:
         if kind is nn.Module:
             break
-        if "__init__" not in vars(kind):
+        construct = vars(kind).get("__init__")
+        if construct is None:
             continue
-        for name, parameter in inspect.signature(kind.__init__).parameters.items():
+        for name, parameter in inspect.signature(construct).parameters.items():
             value = vars(module).get(name)
             if name in vars(module) and not (type(value) is type(parameter.default) and value == parameter.default):
                 found[name] = value
