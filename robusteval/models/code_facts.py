@@ -4,23 +4,19 @@ A place is how a thing is reached from the network (`network.act`, `network.act 
 text is the same in every process, on every machine and for every hash seed: no addresses, no absolute paths, no device
 or floating-point type, no memory layout.
 
-Of a function it is the source without comments, docstrings and layout, or, for a lambda and where there is no source (a
-notebook, a console), the bytecode of this version of Python; its defaults, what it closes over, and the globals that it
-names. Of a class it is what its body and those of its bases define. Libraries count by name: torch, the standard
-library, and what is installed, but for classes of modules and what these name in their own package. What Python finds
-by other ways (getattr with a computed name, exec, files) is not seen.
+Of a function it is the source without comments, docstrings and layout, or the bytecode (source.py), its defaults, what
+it closes over, and the globals that it names. Of a class it is what its body and those of its bases define. Libraries
+count by name: torch, the standard library, and what is installed, but for classes of modules and what these name in
+their own package. What Python finds by other ways (getattr with a computed name, exec, files) is not seen.
 """
 
 from __future__ import annotations
 
-import ast
 import enum
 import functools
 import hashlib
-import inspect
 import os
 import sys
-import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path, PurePath
@@ -32,6 +28,7 @@ import torch
 from torch import Tensor
 
 from robusteval.core.user_code import USER_MODULE
+from robusteval.models.source import bytecode, normalised, source_text
 
 _PLAIN = (bool, int, float, complex, bytes, type(None), type(Ellipsis), slice, range)
 _NO_CODE = {
@@ -153,12 +150,12 @@ class CodeFacts:
                 for inner in names:
                     if inner in vars(value):
                         self.add(f"{place} global {name}.{inner}", vars(value)[inner], top)
-        return f"function {self.text(f'{place} given', given, top)} {_sha(_source(function) or bytecode(code))}"
+        return f"function {self.text(f'{place} given', given, top)} {_sha(source_text(function) or bytecode(code))}"
 
     def _file(self, module: str) -> None:
         """The whole of a file that the user named as FILE.py:FUNCTION."""
         if module.startswith(USER_MODULE) and (file := getattr(sys.modules.get(module), "__file__", None)):
-            self.found[f"file {Path(file).name}"] = _sha(_normalised(Path(file).read_text(encoding="utf-8")) or "")
+            self.found[f"file {Path(file).name}"] = _sha(normalised(Path(file).read_text(encoding="utf-8")) or "")
 
 
 def numbers(value: Tensor) -> str:
@@ -171,50 +168,11 @@ def numbers(value: Tensor) -> str:
     return f"{tuple(data.shape)} {_sha(data.reshape(-1).view(torch.uint8).numpy().tobytes() if data.numel() else b'')}"
 
 
-def bytecode(code: CodeType) -> str:
-    """What a function does as this version of Python has compiled it, without names of files and lines."""
-    inner = [bytecode(c) if isinstance(c, CodeType) else _constant(c) for c in code.co_consts]
-    return repr((code.co_code.hex(), inner, code.co_names, code.co_varnames, code.co_freevars, code.co_argcount))
-
-
-def _constant(value: Any) -> str:
-    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
-
-
 def _names(code: CodeType) -> Iterator[str]:
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from _names(inner)
-
-
-def _source(function: FunctionType) -> str | None:
-    if function.__name__ == "<lambda>":
-        return None
-    try:
-        return _normalised(textwrap.dedent(inspect.getsource(function)), function.__code__.co_name)
-    except (OSError, TypeError):
-        return None
-
-
-def _normalised(text: str, function: str | None = None) -> str | None:
-    """Python without comments, docstrings and layout; None where it is none, or not that of the function."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return None
-    if function is not None and [getattr(node, "name", None) for node in tree.body] != [function]:
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
 
 
 def _own(module: str, top: str) -> bool:

@@ -19,7 +19,7 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ _STATE = {"training", "_is_full_backward_hook"}
 
 def network_facts(network: nn.Module) -> dict[str, str]:
     """What computes with the weights of a network, as text by place."""
-    facts = _Facts()
+    facts = _Facts({id(module) for module in network.modules()})
     facts.add("network", network)
     return facts.found
 
@@ -56,6 +56,12 @@ def fingerprint(weights: str, facts: Mapping[str, str], before: Mapping[str, str
 
 
 class _Facts(CodeFacts):
+    """Of a network with these modules, by id, whose weights are counted by themselves."""
+
+    def __init__(self, registered: Set[int]) -> None:
+        super().__init__()
+        self._registered = registered
+
     def first_text(self, place: str, thing: Any, top: str) -> str:
         if isinstance(thing, nn.Module):
             return self._module(place, thing)
@@ -78,6 +84,8 @@ class _Facts(CodeFacts):
             }
         else:
             own = {name: v for name, v in vars(module).items() if name not in _BLANK and not name.startswith("__")}
+        if id(module) not in self._registered:
+            own = own | module._parameters | module._buffers
         top = kind.__module__.partition(".")[0]
         for name, value in sorted(own.items()):
             self.add(f"{place}.{name}", value, top)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import os
 import subprocess
 import sys
@@ -293,6 +294,40 @@ def test_a_module_of_the_users_that_the_file_imports_counts(tmp_path: Path, monk
             sys.modules.pop(name, None)
         seen.add(open_checkpoint(file, f"{at}:build", input_shape=SHAPE).fingerprint)
     assert len(seen) == 2
+
+
+def test_a_file_that_was_edited_after_it_was_loaded_is_not_taken_for_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    at = tmp_path / "edited_later.py"
+    edited = NETWORK.replace("self.layer(activation", "-self.layer(activation")
+
+    def loaded() -> Callable[[], nn.Module]:
+        monkeypatch.delitem(sys.modules, "edited_later", raising=False)
+        importlib.invalidate_caches()
+        build: Callable[[], nn.Module] = importlib.import_module("edited_later").build
+        return build
+
+    def known(build: Callable[[], nn.Module]) -> str:
+        torch.manual_seed(0)
+        return classifier(build()).fingerprint
+
+    at.write_text(NETWORK)
+    first = loaded()
+    at.write_text(edited)
+    stale = known(first)
+    assert known(loaded()) != stale
+
+
+def test_weights_of_layers_that_are_not_registered_count() -> None:
+    def net(seed: int) -> nn.Module:
+        made = front(lambda x: x)
+        torch.manual_seed(seed)
+        made.hidden = [nn.Linear(2, 2)]  # type: ignore[assignment]
+        return made
+
+    assert classifier(net(0)).fingerprint == classifier(net(0)).fingerprint != classifier(net(1)).fingerprint
 
 
 def test_it_is_the_same_in_another_process_folder_and_hash_seed(tmp_path: Path) -> None:
