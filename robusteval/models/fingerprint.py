@@ -72,6 +72,7 @@ class _Facts(CodeFacts):
             self.found.update({f"{place} {k}": v for k, v in _script_facts(module).items()})
             return "TorchScript"
         kind = type(module)
+        own: dict[str, Any]
         if isinstance(module, fx.GraphModule):
             for i, node in enumerate(module.graph.nodes):
                 target = self.text(f"{place} node {i}", node.target)
