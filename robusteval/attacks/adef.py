@@ -62,6 +62,9 @@ class ADef(MinimumDistanceAttack):
     def says(self) -> str:
         return f", sigma {self.sigma:g}"
 
+    def gradients(self, classes: int) -> int:
+        return min(self.candidates + 1, classes)
+
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         field, fooled = self.fields(classifier, images)
         moved = fooled & (length(field) > 0)

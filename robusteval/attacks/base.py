@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robusteval.attacks.budgets import Budget, radii_of
 from robusteval.attacks.judge import judge
 from robusteval.attacks.result import AttackCost, AttackResult
+from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.bisection import bisect
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
@@ -21,6 +22,7 @@ from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
+from robusteval.numerics.jacobian import at_once
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,20 @@ class MinimumDistanceAttack(Attack):
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         """The closest misclassified images that it finds."""
 
+    def gradients(self, classes: int) -> int:
+        """How many gradients of an image it holds at a time on a model of so many classes, if it holds several: it
+        gets no more images at once than these leave memory for (numerics.jacobian.ENTRIES)."""
+        return 0
+
     def run(self, classifier: Classifier, images: Images, budget: Tensor | None, streams: Streams) -> Candidates:
-        return self.closest(classifier, images, streams)
+        held = self.gradients(classifier.num_classes)
+        size = at_once(held, images.pixels) if held and len(images) else len(images)
+        if size >= len(images):
+            return self.closest(classifier, images, streams)
+        parts = torch.arange(len(images)).split(size)
+        found = [self.closest(*keep(rows, classifier, images, streams)) for rows in parts]
+        measured = {q: torch.cat([part.measurements[q] for part in found]) for q in found[0].measurements}
+        return Candidates(torch.cat([part.examples for part in found]), measured)
 
 
 class FixedBudgetAttack(Attack):

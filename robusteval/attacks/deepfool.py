@@ -45,6 +45,9 @@ class DeepFool(MinimumDistanceAttack):
     refine: NonNegativeInt = 3
     """Evaluations of the final search between the image and its witness."""
 
+    def gradients(self, classes: int) -> int:
+        return min(self.candidates, classes)
+
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         return Candidates(shrink(classifier, images, self._walk(classifier, images), self.refine))
 

@@ -14,6 +14,8 @@ and the final search is that of segment.py.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
@@ -33,7 +35,7 @@ UNKNOWN = 0.1
 """A random restart reaches no farther than a change of this much in each pixel would, where no budget says it."""
 
 SHORTLIST = 3
-"""Of the linearised boundaries of all classes this many closest ones are measured within the box."""
+"""Of the linearised boundaries this many closest ones are measured within the box."""
 NEARLY = 1e-3
 """A step that misses its hyperplane by this part of the height was stopped by the box."""
 NOTABLY = 1e-6
@@ -43,8 +45,8 @@ NOTABLY = 1e-6
 class FAB(MinimumDistanceAttack):
     """The fast adaptive boundary attack; `targets` makes it FAB-T, tried against that many classes in turn.
 
-    Costs at most `iterations` forwards and backwards (without `targets`, one backward a class each) and one forward for
-    each restart and target, and `refine` + 3 forwards.
+    Costs at most `iterations` forwards and backwards (without `targets`, `classes` + 1 backwards each) and one forward
+    for each restart and target, and `refine` + 3 forwards.
     """
 
     name = "fab"
@@ -56,7 +58,10 @@ class FAB(MinimumDistanceAttack):
     restarts: PositiveInt = 1
     """The first from the image itself, the others from random points."""
     targets: PositiveInt | None = None
-    """The number of most likely wrong classes to go for, one at a time (AutoAttack: 9); None for all boundaries."""
+    """The number of most likely wrong classes to go for, one at a time (AutoAttack: 9); None for the closest
+    boundary at each iterate."""
+    classes: PositiveInt = 9
+    """Without `targets`: the boundaries to so many wrong classes are linearised, those with the largest logits."""
     alpha_max: float = Field(default=0.1, ge=0, le=1)
     """The largest weight of the image's own projection in the next iterate."""
     eta: float = Field(default=1.05, ge=1)
@@ -65,6 +70,9 @@ class FAB(MinimumDistanceAttack):
     """What is left of the perturbation when the search draws back from a witness."""
     refine: NonNegativeInt = 6
     """Evaluations of the final search between the image and its witness."""
+
+    def gradients(self, classes: int) -> int:
+        return min(self.classes + 1, classes) if self.targets is None else 0
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         return self.search(classifier, images, None, streams)
@@ -137,15 +145,20 @@ class FAB(MinimumDistanceAttack):
             gradient, value, logits = classifier.gradient(x, Goal(Loss.MARGIN, labels, targets))
             values, normals = value[:, None], gradient[:, None]
         else:
-            logits, jacobian = classifier.jacobian(x)
-            each = torch.arange(len(x), device=x.device)[:, None]
-            values, normals = logits - logits[each, labels[:, None]], jacobian - jacobian[each, labels[:, None]]
-            slopes = self.norm.dual.size(normals.flatten(0, 1)).view_as(logits)
+            own = partial(self._candidates, labels=labels)
+            logits, jacobian = classifier.jacobian(x, own)
+            scores = logits.gather(1, own(logits))
+            values, normals = scores[:, 1:] - scores[:, :1], jacobian[:, 1:] - jacobian[:, :1]
+            slopes = self.norm.dual.size(normals.flatten(0, 1)).view_as(values)
             far = (values.abs() / slopes.clamp_min(torch.finfo(x.dtype).tiny)).nan_to_num(torch.inf)
-            others = far.scatter(1, labels[:, None], torch.inf)
-            near = others.topk(min(SHORTLIST, logits.shape[1] - 1), largest=False).indices.sort(1).values
+            near = far.topk(min(SHORTLIST, values.shape[1]), largest=False).indices.sort(1).values
+            each = torch.arange(len(x), device=x.device)[:, None]
             values, normals = values[each, near], normals[each, near]
         return values, normals.nan_to_num(0, 0, 0), margin(logits, labels) > 0
+
+    def _candidates(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The label, and the likeliest wrong classes in their order as classes, (N, 1 + k)."""
+        return torch.cat([labels[:, None], likeliest(logits, labels, self.classes).sort(1).values], dim=1)
 
     def _step(self, centers: Tensor, x: Tensor, values: Tensor, normals: Tensor, fooled: Tensor) -> Tensor:
         """The next iterate, from x or, where that is a witness, from the part `beta` of the way to it."""

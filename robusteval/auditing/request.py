@@ -12,7 +12,8 @@ from typing import Any
 
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.stages.base import Stage
-from robusteval.core.errors import UserError
+from robusteval.core import user_code
+from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier
 from robusteval.results.manifest import NAME, DataRecord, Manifest, ModelRecord, ProtocolRecord
@@ -20,6 +21,7 @@ from robusteval.results.run import Run
 
 _PACKAGES = ("torch", "foolbox", "pyautoattack", "scipy", "numpy", "pandas", "statsmodels")
 _SAME: dict[str, Callable[[Manifest], Any]] = {
+    "architecture": lambda m: _architecture(m.model),
     "model": lambda m: m.model.fingerprint,
     "source models": lambda m: [s.fingerprint for s in m.sources],
     "data set": lambda m: m.data.fingerprint,
@@ -58,8 +60,8 @@ def new_manifest(
         device=device,
         batch_size=0,
         protocol=ProtocolRecord.model_validate(protocol.as_json()),
-        model=_record(classifier),
-        sources=tuple(map(_record, sources)),
+        model=model_record(classifier),
+        sources=tuple(map(model_record, sources)),
         averaged=averaged,
         data=DataRecord(
             source=images.source,
@@ -93,9 +95,10 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
     run = Run.open(path)
     for what, key in _SAME.items():
         if key(run.manifest) != key(asked):
+            detail = f": {what_differs(run.manifest.model, asked.model)}" if what == "model" else ""
             raise UserError(
                 f"expected the {what} of the run in {path} ({_brief(key(run.manifest))}), got another "
-                f"({_brief(key(asked))}); give another --out"
+                f"({_brief(key(asked))}){detail}; give another --out"
             )
     if isinstance(batch_size, int) and batch_size != run.manifest.batch_size:
         raise UserError(f"expected the batch size of the run in {path} ({run.manifest.batch_size}), got {batch_size}")
@@ -104,14 +107,42 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
     return run
 
 
-def _record(classifier: Classifier) -> ModelRecord:
+def what_differs(known: ModelRecord, found: ModelRecord) -> str:
+    """Where two models of different fingerprints differ, in words."""
+    if known.weights is None:
+        return "the run is of a version whose fingerprints covered the weights alone, audit the model again"
+    if known.weights != found.weights:
+        return "its weights or its normalisation differ"
+    return "its weights are the same, what computes with them (code, graph, configuration or versions of it) differs"
+
+
+def model_record(classifier: Classifier) -> ModelRecord:
+    """A model as a manifest has it."""
     return ModelRecord(
         name=classifier.name,
         fingerprint=classifier.fingerprint,
+        weights=classifier.weights,
+        feature_layer=_feature_layer(classifier),
         num_classes=classifier.num_classes,
         input_shape=classifier.input_shape,
         **(asdict(classifier.origin) if classifier.origin else {}),
     )
+
+
+def _feature_layer(classifier: Classifier) -> str | None:
+    """Its name, and which call of several it is."""
+    try:
+        found = classifier.feature_layer()
+    except UnsupportedError:
+        return None
+    name = found.name.removeprefix("network.")
+    return f"{name}, call {found.call + 1}" if found.call else name
+
+
+def _architecture(model: ModelRecord) -> str | None:
+    """As it was named, of a Python file without the folder: it may be moved, its code is in the fingerprint."""
+    parts = user_code.file_and_name(model.arch or "")
+    return f"{Path(parts[0]).name}:{parts[1]}" if parts else model.arch
 
 
 def _class_names(classifier: Classifier) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import parse_protocol
+from robusteval.auditing.request import model_record, what_differs
 from robusteval.auditing.stages.base import Context, Shard, Stage, cut
 from robusteval.core import user_code
 from robusteval.core.device import choose_device
@@ -66,7 +67,8 @@ def verify(
         yield "the images in witnesses/clean or their labels are not those of the manifest's data fingerprint"
     classifier = classifier or open_model(run, trusted=trusted)
     if classifier.fingerprint != run.manifest.model.fingerprint:
-        yield f"the model {classifier.name} has another fingerprint than the one audited"
+        differs = what_differs(run.manifest.model, model_record(classifier))
+        yield f"the model {classifier.name} has another fingerprint than the one audited: {differs}"
         return
     yield from _Recheck(run, classifier, images, progress or Silent(), trusted).findings(everything=recompute)
 

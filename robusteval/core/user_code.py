@@ -11,6 +11,9 @@ from typing import Any
 
 from robusteval.core.errors import UserError, nearest
 
+USER_MODULE = "robusteval_user_"
+"""How the names of the modules begin that such files become."""
+
 
 def file_and_name(spec: str) -> tuple[str, str] | None:
     """The file and the name of FILE.py:NAME; None for anything else."""
@@ -50,7 +53,7 @@ def _module(path: Path) -> ModuleType:
     """The file as a module: run once, as long as its content is the same."""
     source = _read(path)
     place = hashlib.sha256(f"{path.resolve()} {_checksum(source)}".encode()).hexdigest()[:16]
-    name = f"robusteval_user_{path.stem}_{place}"
+    name = f"{USER_MODULE}{path.stem}_{place}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)

@@ -6,16 +6,17 @@ It owns its module: what a caller hands in is copied (making.py), and a change o
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from robusteval.core.errors import UnsupportedError
-from robusteval.models.answers import answered, misclassified
+from robusteval.models.answers import misclassified
+from robusteval.models.evaluation import evaluated
+from robusteval.models.feature_layer import FeatureLayer, feature_layer
 from robusteval.models.meter import Meter
 
 _NOT_RECORDED = ("call numpy() on Tensor", "does not require grad", "Inference tensors cannot be saved")
@@ -55,6 +56,7 @@ class Classifier:
     num_classes: int
     input_shape: tuple[int, int, int]
     fingerprint: str
+    """Of the weights and of what computes with them (models/fingerprint.py)."""
     origin: CheckpointOrigin | None = None
     batch_size: int = 100
     dtype: torch.dtype = torch.float32
@@ -68,6 +70,8 @@ class Classifier:
     """How often the judge evaluates an image to decide; more than once where the outputs are random."""
     meter: Meter = field(default_factory=lambda: Meter(1))
     rows: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    weights: str = ""
+    """Of the weights alone, to tell what differs between two fingerprints."""
 
     def __call__(self, pixels: Tensor) -> Tensor:
         return self._booked(self.module, pixels)
@@ -90,34 +94,53 @@ class Classifier:
             gradient = self._pulled(values.sum(), x)
         return gradient, values.detach(), logits.detach()
 
-    def jacobian(self, pixels: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) and their Jacobian (N, K, C, H, W), one backward a class; with `classes` (N, k) only those
-        of these classes, (N, k, C, H, W)."""
+    def jacobian(
+        self, pixels: Tensor, classes: Tensor | Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and their Jacobian (N, K, C, H, W), one backward a class; with `classes` (N, k), or what
+        chooses them by the logits, only those of these classes, (N, k, C, H, W). A caller keeps these k * C * H * W
+        numbers an image within memory."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
             logits = self._differentiable(x)
-            outputs = (logits if classes is None else logits.gather(1, classes)).unbind(1)
-            rows = [self._pulled(o.sum(), x, again=i + 1 < len(outputs)) for i, o in enumerate(outputs)]
-        return logits.detach(), torch.stack(rows, dim=1)
+            every = torch.arange(logits.shape[1], device=x.device).expand_as(logits)
+            chosen = classes(logits.detach()) if callable(classes) else every if classes is None else classes
+            jacobian = x.new_empty(len(x), chosen.shape[1], *x.shape[1:])
+            for i, own in enumerate(chosen.unbind(1)):
+                unit = torch.zeros_like(logits).scatter_(1, own[:, None], 1)
+                jacobian[:, i] = self._pulled(logits, x, unit, again=i + 1 < chosen.shape[1])
+        return logits.detach(), jacobian
+
+    def feature_layer(self) -> FeatureLayer:
+        """The layer whose input the features are: the last torch.nn.Linear that the logits follow from, found by
+        running the network on one grey image, which is not booked. Raises UnsupportedError where there is none."""
+        weight = next(iter(self.module.state_dict().values()))
+        grey = torch.full((1, *self.input_shape), 0.5, device=weight.device, dtype=self.dtype)
+        return feature_layer(self.module, grey, self.name)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What the last linear layer takes, (M, D), differentiable: phi^{L-1} of OpNorm."""
-        layers = [m for m in self.module.modules() if isinstance(m, nn.Linear)]
-        if not layers:
-            raise UnsupportedError(
-                f"expected a network that ends in torch.nn.Linear to read features from, got {self.name}"
-            )
+        """What that layer takes, (M, D), differentiable: phi^{L-1} of OpNorm. Raises UnsupportedError."""
+        layer = self._feature_layer
         seen: list[Tensor] = []
 
         def taken(pixels: Tensor) -> Tensor:
             self.module(pixels)
-            return seen[-1].flatten(1)
+            if len(seen) <= layer.call or len(seen[layer.call]) != len(pixels):
+                raise UnsupportedError(
+                    f"expected one row of features an image from '{layer.name}' of {self.name}, got others"
+                )
+            return seen[layer.call].flatten(1)
 
-        hook = layers[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        module = self.module.get_submodule(layer.name)
+        hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
             return self._booked(taken, pixels)
         finally:
             hook.remove()
+
+    @cached_property
+    def _feature_layer(self) -> FeatureLayer:
+        return self.feature_layer()
 
     def metered(self, n: int) -> Classifier:
         """The same model with a fresh meter for n images."""
@@ -176,10 +199,10 @@ class Classifier:
             raise self._no_gradient("outputs without a graph, as under no_grad or behind detach")
         return logits
 
-    def _pulled(self, value: Tensor, pixels: Tensor, again: bool = False) -> Tensor:
-        """The gradient of a value with respect to the pixels, `again` if the graph is still needed."""
+    def _pulled(self, value: Tensor, pixels: Tensor, unit: Tensor | None = None, again: bool = False) -> Tensor:
+        """The gradient of a value, times `unit`, with respect to the pixels, `again` if the graph is still needed."""
         try:
-            (gradient,) = torch.autograd.grad(value, pixels, retain_graph=again, allow_unused=True)
+            (gradient,) = torch.autograd.grad(value, pixels, unit, retain_graph=again, allow_unused=True)
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -192,54 +215,7 @@ class Classifier:
         return UnsupportedError(f"expected a model that lets gradients through, got from {self.name}: {found}")
 
     def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
-        meter, rows, device = self.meter, self.rows, pixels.device
-        # An alias of its own: its gradient is where this call's pass back ends, whatever else is done with the pixels.
-        own = pixels[...] if torch.is_grad_enabled() and pixels.requires_grad else pixels
-        meter.stopwatch.start(device)
-        output = self._answer(network, own)
-        meter.stopwatch.stop()
-        evaluated = len(output) * self.averaged
-        meter.add(meter.forwards, rows, evaluated)
-        if not (finite := answered(output.detach())).all():
-            meter.mark(meter.non_finite_answers, rows, ~finite)
-
-        # A pass back through the backward pass goes forward through the layers: J v out of J^T u.
-        def back_begins(gradient: Tensor) -> None:
-            meter.add(meter.backwards, rows, evaluated)
-            if gradient.requires_grad:
-                gradient.register_hook(through_ends)
-            meter.stopwatch.start(device)
-
-        def back_ends(gradient: Tensor | None) -> None:
-            meter.stopwatch.stop()
-            # A layer that lets no gradient through may give none at all.
-            if gradient is not None and gradient.requires_grad:
-                gradient.register_hook(through_begins)
-
-        def through_begins(_: Tensor) -> None:
-            meter.stopwatch.start(device)
-
-        def through_ends(_: Tensor) -> None:
-            meter.stopwatch.stop()
-            meter.add(meter.forwards, rows, evaluated)
-
-        if output.requires_grad:
-            output.register_hook(back_begins)
-            if own is not pixels:
-                own.register_hook(back_ends)
-        return output
-
-    def _answer(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
-        """What the network says, a row an image. What it prints is none of the program's output, and its sys.exit is
-        an error like any other."""
-        try:
-            with redirect_stdout(sys.stderr):
-                output = network(pixels)
-        except SystemExit as error:
-            raise RuntimeError(f"{self.name} called sys.exit({error.code})") from error
-        if len(output) != len(pixels):
-            raise RuntimeError(f"expected {len(pixels)} rows of logits from {self.name}, got {len(output)}")
-        return output.clone() if output.is_inference() else output
+        return evaluated(self.name, network, pixels, self.meter, self.rows, self.averaged)
 
 
 class _Reduced(nn.Module):

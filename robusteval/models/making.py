@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import sys
 from contextlib import redirect_stdout
 
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from robusteval.core.errors import UserError, first_line
 from robusteval.models.classifier import Classifier
-from robusteval.models.serving import served
+from robusteval.models.fingerprint import fingerprint, network_facts, weights_digest
+from robusteval.models.serving import served, ways
 
 
 class Preprocessed(nn.Module):
@@ -87,14 +87,19 @@ def own_network(
     # The network is the user's code, which can raise anything.
     try:
         module = Preprocessed(network, mean, std, dtype).to(device).eval().requires_grad_(False)
+        before = network_facts(module)
     except Exception as error:
         raise UserError(f"expected a network to audit, got an error from {name}: {first_line(error)}") from error
     like = torch.full((1, *input_shape), 0.5, device=device, dtype=dtype)
     with torch.no_grad(), redirect_stdout(sys.stderr):
-        module.network = served(name, module.network, (like - module.mean) / module.std, binary)
+        fitting = served(name, module.network, (like - module.mean) / module.std, binary)
+        after = network_facts(module) | {"served": ways(fitting)}
+        module.network = fitting
         classes = module(like).shape[1]
     _lay_out(module, input_shape)
-    return Classifier(name, module, classes, input_shape, fingerprint(module), dtype=dtype, mean=mean, std=std)
+    weights = weights_digest(module)
+    known = fingerprint(weights, after, before | {"served": ways(fitting)})
+    return Classifier(name, module, classes, input_shape, known, dtype=dtype, weights=weights, mean=mean, std=std)
 
 
 def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
@@ -113,13 +118,3 @@ def _lay_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
             same = False
     if not same:
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-
-def fingerprint(module: nn.Module) -> str:
-    """sha256 over names and bytes of all weights and buffers, the normalisation among them."""
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        data = value.detach().cpu().contiguous()
-        digest.update(f"{key}:{data.dtype}:{tuple(data.shape)}".encode())
-        digest.update(data.reshape(-1).view(torch.uint8).numpy().tobytes() if data.numel() else b"")
-    return digest.hexdigest()

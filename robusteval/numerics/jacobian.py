@@ -41,8 +41,10 @@ def jacobian(f: Map, pixels: Tensor) -> Tensor:
         x = pixels.detach().requires_grad_()
         value = f(x)
     found = pixels.new_empty(*value.shape, pixels[0].numel())
-    for i, unit in enumerate(torch.eye(value.shape[1]).to(value)):
-        (row,) = grad(value, x, unit.expand_as(value), retain_graph=True)
+    for i in range(value.shape[1]):
+        unit = torch.zeros_like(value)
+        unit[:, i] = 1
+        (row,) = grad(value, x, unit, retain_graph=True)
         found[:, i] = row.flatten(1)
     return found
 
@@ -51,8 +53,12 @@ def jacobians(f: Map, pixels: Tensor, batch_size: int) -> Iterator[Tensor]:
     """J of images (N, C, H, W) in the order of the images, (n, F, D) at a time, with at most ENTRIES entries (of
     one image at least)."""
     if len(pixels):
-        size = min(batch_size, memory.rows(ENTRIES, width(f, pixels) * pixels[0].numel()))
-        yield from (jacobian(f, part) for part in pixels.split(size))
+        yield from (jacobian(f, part) for part in pixels.split(min(batch_size, at_once(width(f, pixels), pixels))))
+
+
+def at_once(outputs: int, pixels: Tensor) -> int:
+    """Of how many images (N, C, H, W) the gradients of so many outputs may be held at a time: those of one at least."""
+    return memory.rows(ENTRIES, outputs * pixels[0].numel())
 
 
 class Linearised:

@@ -1,8 +1,7 @@
 """The manifest of a run: what was asked, with what, and how each stage ended; typed, frozen, with a JSON schema.
 Only this file knows how manifest.json is laid out; docs/manifest.schema.json is made of it. Imports no torch.
 
-Longer than 250 lines: one file is one layout.
-"""
+Longer than 250 lines, since it is the layout of one file."""
 
 from __future__ import annotations
 
@@ -166,6 +165,11 @@ class ModelRecord(Frozen):
     binary: bool = False
     """Whether its one logit stands for two classes."""
     fingerprint: str
+    """Of the weights and of what computes with them: code or graph, configuration, normalisation."""
+    weights: str | None = None
+    """Of the weights alone; None in runs whose fingerprint was that."""
+    feature_layer: str | None = None
+    """The layer whose input the features are; None where there is none."""
     num_classes: int
     input_shape: tuple[int, int, int]
 

@@ -61,7 +61,8 @@ def permuted(images: pd.DataFrame, names: Sequence[str]) -> Iterator[SanityWarni
     yield SanityWarning(
         "permuted-labels",
         "The labels seem to be numbered in another order than the model's classes",
-        f"With the labels as they are {in_percent(now)} are right, with another order {in_percent(then)}: {listed}{more}.",
+        f"{in_percent(now)} are right with the labels as they are, {in_percent(then)} with another order: "
+        f"{listed}{more}.",
         "Give the order of the model's classes with --classes FILE, one name a line, or rename the folders.",
     )
 

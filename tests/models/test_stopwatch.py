@@ -51,6 +51,8 @@ def of_a_module(model: Classifier) -> None:
 
 
 def features(model: Classifier) -> None:
+    assert model._feature_layer.call == 0
+    INSIDE.clear()  # the layer is found by a pass of one grey image, once, which is not counted
     jacobian(model.features, pixels())
     nap(BACK, OUTSIDE)
 

@@ -145,6 +145,9 @@ class Told:
     def advance(self, done: int) -> None:
         self.said.append(done)
 
+    def warn(self, text: str) -> None:
+        self.said.append(text)
+
 
 def test_the_same_run_gives_the_same_report_and_says_how_far_it_is(run: Run, page: str) -> None:
     told, figures = Told(), page.count("data:image/svg+xml")

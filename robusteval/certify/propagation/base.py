@@ -36,7 +36,9 @@ FIRST = 1e-4
 
 def batches(graph: Graph, chosen: Tensor, per_value: int = PER_VALUE) -> Sequence[Tensor]:
     """The rows of chosen images (N,) bool, in batches of which all can be known at once."""
-    numbers = per_value * sum(math.prod(node.shape) for node in graph.nodes)
+    sizes = [math.prod(node.shape) for node in graph.nodes]
+    # The margin to each other class is a row that is pulled back through the layers.
+    numbers = per_value * sum(sizes) + 2 * (graph.classes - 1) * max(sizes)
     rows = chosen.nonzero()[:, 0]
     return rows.split(min(LARGEST, memory.rows(AT_ONCE, numbers))) if len(rows) else ()
 

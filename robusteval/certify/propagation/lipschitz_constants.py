@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.margins import class_differences
+from robusteval.certify.propagation.margins import other_classes
 from robusteval.certify.propagation.ops import Add, Affine, Concatenate, Max, Op, Scale
 from robusteval.certify.propagation.places import Box, Shape, shape
 from robusteval.certify.propagation.rounding import gamma
@@ -57,11 +57,15 @@ def pair_constants(graph: Graph, norm: Norm, features: float) -> Tensor:
     order, where that of the value behind which all is affine is `features`."""
     ops, tail = _behind(graph)
     labels = torch.arange(graph.classes, device=_device(ops))
+    # Each class is pulled back once and then subtracted: of K classes these are K rows, the differences K^2.
+    unit = torch.eye(graph.classes, dtype=torch.float64, device=labels.device)[..., None, None]
+    # The second is what rounding can have changed in the coefficients, before its factor.
+    each, spilt = _pulled_back(ops, unit), _pulled_back([op.absolute() for op in ops], unit)
     sizes = []
     for some in labels.split(memory.rows(AT_ONCE, graph.classes * math.prod(graph.nodes[tail].shape))):
-        rows = class_differences(some, graph.classes).flatten(0, 1)
-        # The second is what rounding can have changed in the coefficients, before its factor.
-        a, spill = _pulled_back(ops, rows), _pulled_back([op.absolute() for op in ops], rows.abs())
+        others = other_classes(some, graph.classes)
+        a = (each[some][:, None] - each[others]).flatten(0, 1)
+        spill = (spilt[some][:, None] + spilt[others]).flatten(0, 1)
         size = norm.dual.size(a) + gamma(sum(op.fan_out for op in ops) + 16) * norm.dual.size(spill)
         sizes.append(size.view(len(some), -1) * (1 + gamma(2 * a[0].numel() + 16)))
     return torch.cat(sizes) * features * (1 + gamma(8))

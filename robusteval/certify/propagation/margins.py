@@ -12,11 +12,16 @@ from robusteval.certify.propagation.places import Box
 from robusteval.certify.propagation.values import Known
 
 
+def other_classes(labels: Tensor, classes: int) -> Tensor:
+    """The classes besides each label (M,), in their order, (M, K - 1)."""
+    places = torch.arange(classes - 1, device=labels.device)
+    return places + (places >= labels[:, None])
+
+
 def class_differences(labels: Tensor, classes: int) -> Tensor:
     """The rows e_c - e_i, i != c, of each label c (M,): (M, K - 1, K, 1, 1)."""
     one = torch.eye(classes, dtype=torch.float64, device=labels.device)
-    others = torch.arange(classes - 1, device=labels.device) + (torch.arange(classes - 1).to(labels) >= labels[:, None])
-    return (one[labels][:, None] - one[others])[..., None, None]
+    return (one[labels][:, None] - one[other_classes(labels, classes)])[..., None, None]
 
 
 def interval_margins(graph: Graph, known: list[Known], ball: InputBall, labels: Tensor) -> Tensor:

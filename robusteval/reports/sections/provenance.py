@@ -22,6 +22,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         *([("Trained by", model.training)] if model.training else []),
         ("Model file", model.path or "none: given in Python"),
         ("Model fingerprint", model.fingerprint),
+        *([("Features", f"the input of layer {model.feature_layer}")] if model.feature_layer else []),
         *(("Source of transfer", f"{s.name}, {s.fingerprint}") for s in m.sources),
         ("Data", f"{data.source}, {show.images(data.count)}"),
         ("Data fingerprint", data.fingerprint),
