@@ -19,6 +19,7 @@ from robusteval.core.errors import RefutedError, UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
 from robusteval.core.progress import Progress, Silent
+from robusteval.core.streams import check_seed
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import check_fit
 from robusteval.results.bracket import refuted_proofs
@@ -52,6 +53,7 @@ def run_audit(
     """
     if dtype not in DTYPES:
         raise UserError(f"expected --dtype {' or '.join(DTYPES)}, got '{dtype}'")
+    check_seed(seed)
     on, precision = choose_device(device), DTYPES[dtype]
     protocol = read_protocol(protocol) if isinstance(protocol, str) else protocol
     images.checked()

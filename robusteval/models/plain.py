@@ -14,6 +14,8 @@ from robusteval.models.making import make_classifier
 
 BATCH = 100
 """Images a batch where the caller says nothing."""
+LARGEST_BATCH = 2**20
+"""No device holds more images at once."""
 
 
 def as_images(pixels: Tensor, labels: Tensor, source: str = "the given tensors") -> Images:
@@ -39,8 +41,7 @@ def as_classifier(network: nn.Module | Classifier, images: Images, batch_size: i
 
     Raises UserError where it does not fit the images or their labels.
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise UserError(f"expected a whole batch size of at least 1, got {batch_size}")
+    check_batch_size(batch_size, "a whole batch size")
     if images.pixels.dtype not in (torch.float32, torch.float64):
         raise UserError(
             f"expected pixels of float32 or float64, in which the judge can decide, got {images.pixels.dtype}"
@@ -49,6 +50,12 @@ def as_classifier(network: nn.Module | Classifier, images: Images, batch_size: i
     check_fit(classifier, images)
     placed = classifier.to(images.pixels.device, images.pixels.dtype)
     return replace(placed, batch_size=batch_size).metered(len(images))
+
+
+def check_batch_size(size: object, what: str) -> None:
+    """Raises UserError that expects `what` unless `size` is a whole number that a batch can have."""
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_BATCH:
+        raise UserError(f"expected {what} from 1 to {LARGEST_BATCH:,}, got {size}")
 
 
 def finite_logits(classifier: Classifier, images: Images) -> Tensor:
