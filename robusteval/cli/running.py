@@ -98,7 +98,7 @@ def print_report(run: Run) -> None:
 
 def whole(text: str) -> int | str:
     """A number, or the word as it is."""
-    return int(text) if is_whole(text) else text
+    return int(text) if is_whole(text) and len(text) < 20 else text
 
 
 def _floats(text: str | None, option: str) -> tuple[float, ...] | None:

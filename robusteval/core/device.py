@@ -10,7 +10,8 @@ from robusteval.core.errors import UserError
 def choose_device(spec: str) -> torch.device:
     """The device for "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
 
-    The judge measures in float64, which the device must have. On a GPU float32 is computed as float32: TF32 would let the judge's answer differ from the user's.
+    The judge measures in float64, which the device must have. On a GPU float32 is computed as float32: TF32 would let
+    the judge's answer differ from the user's.
     """
     if spec == "auto":
         spec = "cuda" if torch.cuda.is_available() else "cpu"
