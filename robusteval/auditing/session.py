@@ -21,7 +21,7 @@ from robusteval.core.methods import Step
 from robusteval.core.progress import Progress, Silent
 from robusteval.core.streams import check_seed
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import check_fit
+from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
 from robusteval.results.manifest import Cost
 from robusteval.results.run import Run, checksum, read_cost, write_arrays, write_frame
@@ -46,6 +46,7 @@ def run_audit(
 ) -> Run:
     """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`.
 
+    Where the model's card and the data both name their classes, labels are those of the model, by name.
     A directory that holds an unfinished run of the same model, data, protocol, seed and dtype is continued
     with the parts that are missing; anything else in it is refused with a UserError, and stays as it is.
     Results do not depend on the batch size or the order of the images, up to floating-point reassociation,
@@ -56,9 +57,9 @@ def run_audit(
     check_seed(seed)
     on, precision = choose_device(device), DTYPES[dtype]
     protocol = read_protocol(protocol) if isinstance(protocol, str) else protocol
-    images.checked()
-    for model in (classifier, *sources):
-        check_fit(model, images)
+    images = labelled_for(classifier, images.checked())
+    check_fit(classifier, images)
+    check_sources(classifier, sources, images)
     placed = [model.to(on, precision) for model in (classifier, *sources)]
     stages = plan(protocol, sources)
     asked = new_manifest(

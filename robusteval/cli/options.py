@@ -22,6 +22,13 @@ CheckpointsArgument = Annotated[
     list[str], typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file; or several of them.")
 ]
 DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The model's classes: a FILE with one name a line, by which the classes of the data are looked up; or their "
+        "number N, where the names of the data are 0 to N - 1 themselves."
+    ),
+]
 OutOption = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
 ArchOption = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
 ProtocolOption = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]

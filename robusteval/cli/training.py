@@ -12,7 +12,7 @@ import typer
 from rich import progress
 from typer.core import TyperGroup
 
-from robusteval.cli.options import DataOption, DeviceOption, LimitOption
+from robusteval.cli.options import ClassesOption, DataOption, DeviceOption, LimitOption
 from robusteval.cli.running import err, explains_mistakes, out
 from robusteval.core.errors import UserError
 
@@ -28,6 +28,7 @@ SHARED: tuple[tuple[str, Any, Any], ...] = (
     ("arch", ArchitectureOption, inspect.Parameter.empty),
     ("to", WeightsOption, inspect.Parameter.empty),
     ("limit", LimitOption, None),
+    ("classes", ClassesOption, None),
     ("test", TestOption, None),
     ("device", DeviceOption, "auto"),
 )
@@ -126,6 +127,7 @@ def _train(
     arch: str,
     to: Path,
     limit: int | None,
+    classes: str | None,
     test: str | None,
     device: str,
     **settings: str | bool | None,
@@ -140,7 +142,8 @@ def _train(
         k: value_of(v, fields[k].annotation) if isinstance(v, str) else v for k, v in settings.items() if v is not None
     }
     recipe = draft.recipe(given)
-    images, tested = read_images(data, limit), None if test is None else read_images(test, option="--test")
+    images = read_images(data, limit, classes=classes)
+    tested = None if test is None else read_images(test, option="--test", classes=classes)
     there = to.exists()
     with TrainingBar(recipe.defense.title) as bar:
         card = make_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
+from robusteval.data.classes import by_name
 from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
 
@@ -75,11 +77,40 @@ def clean_predictions(classifier: Classifier, images: Images) -> Tensor:
     return finite_logits(classifier.metered(len(images)), images).argmax(1)
 
 
+def labelled_for(classifier: Classifier, images: Images) -> Images:
+    """The images with the labels that their classes have in the classifier: by the names on its card, where both have
+    names. Raises UserError with both where a class of the images has no name there."""
+    names = _class_names(classifier)
+    if not names or not images.class_names:
+        return images
+    return by_name(images, names, f"the card of {classifier.name}")
+
+
+def check_sources(classifier: Classifier, sources: Sequence[Classifier], images: Images) -> None:
+    """Raises UserError where a source of transfer attacks takes other images, or has the classes in another order."""
+    for source in sources:
+        check_fit(source, images)
+        theirs, own = _class_names(source), _class_names(classifier)
+        if (theirs and own and theirs != own) or not labelled_for(source, images).labels.equal(images.labels):
+            raise UserError(
+                f"expected sources with the classes of {classifier.name} in the same order "
+                f"({', '.join(own or images.class_names)}), got {', '.join(theirs)} in {source.name}"
+            )
+
+
+def _class_names(classifier: Classifier) -> tuple[str, ...]:
+    """Those on the card of a classifier, where they are one a class."""
+    names = classifier.origin.class_names if classifier.origin else ()
+    return names if len(names) == classifier.num_classes else ()
+
+
 def check_fit(classifier: Classifier, images: Images) -> None:
-    """Raises UserError unless the classifier takes these images and knows these labels."""
+    """Raises UserError unless the classifier takes these images, knows these labels, and has as many classes as the data
+    where that says how many."""
     if classifier.input_shape != images.shape:
         wanted, got = ("x".join(map(str, shape)) for shape in (classifier.input_shape, images.shape))
         raise UserError(f"expected images of shape {wanted} for {classifier.name}, got {got} in {images.source}")
+    check_classes(classifier.name, classifier.num_classes, images)
     wrong = (images.labels < 0) | (images.labels >= classifier.num_classes)
     if wrong.any():
         i = int(wrong.nonzero()[0])
@@ -87,3 +118,15 @@ def check_fit(classifier: Classifier, images: Images) -> None:
             f"expected labels from 0 to {classifier.num_classes - 1} for {classifier.name}, "
             f"got {int(images.labels[i])} for image {images.ids[i]} of {images.source}"
         )
+
+
+def check_classes(name: str, count: int, images: Images) -> None:
+    """Raises UserError where the data has another number of classes than the `count` of the model `name`."""
+    if images.classes_known in (None, count):
+        return
+    named = f" ({', '.join(images.class_names[:20])})" if images.class_names else ""
+    raise UserError(
+        f"expected data of {count} classes for {name}, got {images.classes_known} in {images.source}{named}; say which "
+        f"class of the model each is: --classes FILE with the names of all {count}, one a line in the order of the "
+        f"model, or --classes {count} where the names of the data are their numbers, 0 to {count - 1}"
+    )
