@@ -25,7 +25,7 @@ DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list 
 ClassesOption = Annotated[
     str | None,
     typer.Option(
-        help="The model's classes: a FILE with one name a line, by which the classes of the data are looked up; or their "
+        help="The model's classes: a FILE with one name a line, by which those of the data are looked up; or their "
         "number N, where the names of the data are 0 to N - 1 themselves."
     ),
 ]

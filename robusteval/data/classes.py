@@ -21,9 +21,9 @@ MOST_CLASSES = 10**6
 def in_classes(images: Images, classes: Classes, option: str = "--classes") -> Images:
     """The images with the labels that a list of classes gives them.
 
-    A list: the place of a class in it is its label. Data with names of classes (a folder, parquet) is looked up by name;
-    data with mere numbers keeps them. A number N: the names are the labels 0 to N - 1 themselves, and data with mere
-    numbers keeps them. Raises UserError where a class of the images is not among them.
+    A list: the place of a class in it is its label. Data with names of classes (a folder, parquet) is looked up by
+    name; data with mere numbers keeps them. A number N: the names are the labels 0 to N - 1 themselves, and data with
+    mere numbers keeps them. Raises UserError where a class of the images is not among them.
     """
     count = _count(classes)
     if count is not None:
@@ -37,8 +37,8 @@ def in_classes(images: Images, classes: Classes, option: str = "--classes") -> I
 
 def by_name(images: Images, names: tuple[str, ...], where: str) -> Images:
     """The images with the labels that their classes have in `names`, which stand in `where`. Names are the same
-    however their accents are encoded. Images without names of classes get these, and keep their labels. Raises UserError
-    with the names of both sides where a class of the images is not there, or is there twice."""
+    however their accents are encoded. Images without names of classes get these, and keep their labels. Raises
+    UserError with the names of both sides where a class of the images is not there, or is there twice."""
     own = images.class_names
     if not own or own == names:
         return replace(images, class_names=names, class_count=len(names)).checked()

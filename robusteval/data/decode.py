@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from robusteval.core.errors import UserError
@@ -35,6 +35,8 @@ def decode(content: bytes, name: str) -> NDArray[Any]:
         return _numbers(ImageOps.exif_transpose(image))
     except UserError:
         raise
+    except UnidentifiedImageError as error:
+        raise UserError(f"expected an image in {name}, got {len(content):,} bytes of something else") from error
     except Exception as error:  # a broken image makes its decoder raise all kinds
         problem = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"expected an image in {name}, got: {problem}") from error

@@ -33,6 +33,8 @@ def as_images(pixels: Tensor, labels: Tensor, source: str = "the given tensors")
         raise UserError("expected tensors and a call outside torch.inference_mode(), where nothing has a gradient")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise UserError(f"expected labels of whole numbers, got {labels.dtype}")
+    if pixels.dim() != 4:
+        raise UserError(f"expected pixels of shape (N, C, H, W) in {source}, got {tuple(pixels.shape)}")
     ids = tuple(f"{i:06d}" for i in range(len(pixels)))
     return Images(ids, pixels.detach(), labels.detach().to(pixels.device, torch.int64), source=source).checked()
 
@@ -105,8 +107,8 @@ def _class_names(classifier: Classifier) -> tuple[str, ...]:
 
 
 def check_fit(classifier: Classifier, images: Images) -> None:
-    """Raises UserError unless the classifier takes these images, knows these labels, and has as many classes as the data
-    where that says how many."""
+    """Raises UserError unless the classifier takes these images, knows these labels, and has as many classes as the
+    data where that says how many."""
     if classifier.input_shape != images.shape:
         wanted, got = ("x".join(map(str, shape)) for shape in (classifier.input_shape, images.shape))
         raise UserError(f"expected images of shape {wanted} for {classifier.name}, got {got} in {images.source}")

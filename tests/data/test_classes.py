@@ -1,4 +1,4 @@
-"""Which class is which: the same images have the same accuracy, however their folders are named; a doubt is an error."""
+"""Which class is which: the same images have the same accuracy however their folders are named; doubt is an error."""
 
 from __future__ import annotations
 
