@@ -132,6 +132,7 @@ def _train(
     device: str,
     **settings: str | bool | None,
 ) -> None:
+    from robusteval.analysis.show import percent
     from robusteval.data import read_images
     from robusteval.training.make import make_model
     from robusteval.training.recipe import value_of
@@ -150,7 +151,7 @@ def _train(
             recipe, arch, images, to, test=tested, device=device, command=["robusteval", *sys.argv[1:]], tell=bar.tell
         )
     shares = {"training": card.accuracy.training, "held out": card.accuracy.validation, "test": card.accuracy.test}
-    found = ", ".join(f"{share:.1%} {name}" for name, share in shares.items() if share is not None)
+    found = ", ".join(f"{percent(share)} {name}" for name, share in shares.items() if share is not None)
     out.print(f"Accuracy: {found}", highlight=False)
     out.print(
         f"{'Trained already' if there else 'Model'}: {to}, its card {to.with_suffix('.md')}",
@@ -167,7 +168,7 @@ class TrainingBar:
         self.bars = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=12),
-            progress.TextColumn("loss {task.fields[loss]:.3f}, {task.fields[accuracy]:.1%} right"),
+            progress.TextColumn("loss {task.fields[loss]:.3f}, {task.fields[accuracy]:.1f} % right"),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
             console=err,
@@ -176,7 +177,7 @@ class TrainingBar:
 
     def tell(self, tick: Tick) -> None:
         done, total = tick.done, tick.total
-        self.bars.update(self.task, completed=done, total=total, loss=tick.loss, accuracy=tick.accuracy)
+        self.bars.update(self.task, completed=done, total=total, loss=tick.loss, accuracy=100 * tick.accuracy)
 
     def __enter__(self) -> TrainingBar:
         self.bars.start()
