@@ -32,7 +32,10 @@ def in_classes(images: Images, classes: Classes, option: str = "--classes") -> I
         return _numbered(images, count, option)
     if isinstance(classes, str | Path):
         return by_name(images, _read(Path(classes), option), str(classes))
-    return by_name(images, tuple(map(str, classes)), option)
+    names = () if isinstance(classes, int) else tuple(map(str, classes))
+    if len(names) < 2:
+        raise UserError(f"expected {option} of at least two names, got {len(names)}")
+    return by_name(images, names, option)
 
 
 def by_name(images: Images, names: tuple[str, ...], where: str) -> Images:

@@ -83,7 +83,7 @@ def test_every_setting_of_every_method_is_a_finite_number(method: type[Settings]
 def test_whole_numbers_fit_into_64_bits() -> None:
     for bad in (2**63, 10**30, True, 1.5, "1_0", "many"):
         with pytest.raises(ValidationError) as raised:
-            PGD(norm="linf", steps=bad)  # type: ignore[arg-type]
+            PGD(norm="linf", steps=bad)
         message = explain(raised.value)
         assert message.startswith("expected ")
         assert "'steps'" in message

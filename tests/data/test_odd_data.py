@@ -128,6 +128,11 @@ def nested_splits(root: Path) -> Path:
     return root
 
 
+def empty_folder(root: Path) -> Path:
+    (root / "odd.parquet").mkdir()
+    return root / "odd.parquet"
+
+
 def two_sizes(root: Path) -> Path:
     folder_of(image_of(RAMP))(root)
     (root / "data" / "0" / "wide.png").write_bytes(image_of(RAMP.T.copy()))
@@ -255,7 +260,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "missing bytes": (parquet_of([0], [{"bytes": None, "path": "x.png"}]), "row 0 of"),
     "numbers for images": (parquet_of([0, 1], [1, 2]), "row 0 of"),
     "no rows": (parquet_of(pa.array([], pa.int64()), None), "at least one image"),
-    "a folder": (lambda root: [(root / "odd.parquet").mkdir(), root / "odd.parquet"][1], "odd.parquet"),
+    "a folder": (empty_folder, "odd.parquet"),
     # IDX
     "empty IDX": (idx_of(GREY[:0], LABELS[:0]), "expected at least one image, got 0x4x6"),
     "IDX without pixels": (idx_of(np.zeros((3, 0, 6), np.uint8)), "expected at least one image, got 3x0x6"),

@@ -53,7 +53,7 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
 def standard_autoattack(results: Results) -> dict[str, float]:
     """The share of images that the standard AutoAttack did not break, by the key of the column of each budget that it
     was given; nothing where it did not run."""
-    found = {}
+    found: dict[str, float] = {}
     for record in results.attacks_ran:
         if record.ranks_on_robustbench and record.source is None:
             distances = results.distances(record.norm, record.name)
