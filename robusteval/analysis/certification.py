@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robusteval.analysis.fits import states_of_fits
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
@@ -16,12 +17,14 @@ from robusteval.results.manifest import CertificateRecord
 @dataclass(frozen=True)
 class Covered:
     """One certificate: the share of images with a radius above 0, the median of these radii (None where there is none),
-    and the share of images with at least each budget of the protocol in its norm."""
+    how many images it gives another class than their own, and the share of images with at least each budget of the
+    protocol in its norm."""
 
     record: CertificateRecord
     title: str
     above_zero: Proportion
     median: float | None
+    wrong: int
     at_budgets: tuple[tuple[float, Proportion], ...]
 
 
@@ -38,6 +41,7 @@ def covered(results: Results) -> tuple[Covered, ...]:
                 results.titles[record.name],
                 proportion(radii > 0),
                 float(np.median(above)) if len(above) else None,
+                int(_wrong(results, record).sum()),
                 tuple((budget, proportion(radii >= budget)) for budget in budgets),
             )
         )
@@ -71,6 +75,19 @@ def spreads(results: Results) -> tuple[Spread, ...]:
         for record, radii in found
         if len(radii)
     )
+
+
+def wrong_by_image(results: Results) -> pd.DataFrame:
+    """One row an image: whether each certificate speaks for another class than the image's own."""
+    columns = {results.titles[record.name]: _wrong(results, record) for record in results.certificates_ran}
+    return pd.DataFrame(columns, index=results.images.index)
+
+
+def _wrong(results: Results, record: CertificateRecord) -> NDArray[np.bool_]:
+    rows = results.rows("certificates", record.name).set_index("image_id")
+    predicted = rows["predicted"].reindex(results.images["image_id"]).to_numpy()
+    abstained = rows["abstained"].reindex(results.images["image_id"]).to_numpy(bool)
+    return np.asarray((predicted != results.images["label"].to_numpy()) & ~abstained, dtype=bool)
 
 
 def radii_by_image(results: Results) -> pd.DataFrame:

@@ -25,7 +25,9 @@ def fixed(value: float, decimals: int, rounding: Round = Round.NEAREST) -> str:
 
 
 def percent(share: float, rounding: Round = Round.NEAREST) -> str:
-    """0.9312 -> "93.1 %"."""
+    """0.9312 -> "93.1 %". What is "at most" so much is rounded up: accuracy under attack, errors of a certificate. What
+    is "at least" so much is rounded down: certified accuracy, and images that an attack fooled, so that these and the
+    accuracy that it left make 100 %. What is neither, such as clean accuracy, goes to the nearest."""
     return f"{percentage(share, 1, rounding)} %"
 
 

@@ -51,6 +51,11 @@ class Attack(NormedMethod):
     search_dtype: Literal["bfloat16"] | None = None
     """Search in a shorter floating-point type and channels-last; the judge stays in the audit's own."""
 
+    @property
+    def ranks_on_robustbench(self) -> bool:
+        """Whether RobustBench ranks models by what this finds: the standard AutoAttack, with nothing made shorter."""
+        return False
+
     @abstractmethod
     def run(self, classifier: Classifier, images: Images, budget: Tensor | None, streams: Streams) -> Candidates:
         """Candidates for N correctly classified images (N, C, H, W): within the radii `budget` (N,), or, for None,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robusteval.core.errors import UserError
-from robusteval.core.methods import number
+from robusteval.core.numbers import number
 
 Budget = float | str | Tensor | None
 """A radius for all images, a number or a fraction such as "8/255"; one an image, (N,); or none."""

@@ -6,7 +6,6 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,6 +20,7 @@ from robusteval.core import user_code
 from robusteval.core.errors import UserError, explain, nearest
 from robusteval.core.methods import Method
 from robusteval.core.norms import Norm
+from robusteval.core.numbers import finite
 from robusteval.core.registry import Origin, Registry
 from robusteval.metrics import METRICS
 from robusteval.metrics.base import Metric
@@ -103,7 +103,7 @@ def read_protocol(spec: str) -> Protocol:
         raise UserError(f"expected a protocol's name or a .toml file, got '{spec}' ({hint})")
     try:
         data = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"expected a TOML file in {path}, got: {error}") from error
     data, named = _placed(data, path.parent)
     return parse_protocol(data, path.name, named)
@@ -185,8 +185,8 @@ def parse_budgets(values: Any, where: str) -> tuple[float, ...]:
     """Radii in pixel units, ascending; each a number or a fraction such as "8/255"."""
     values = values if isinstance(values, list | tuple) else [values]
     try:
-        budgets = sorted({float(Fraction(str(value))) for value in values})
-    except (ValueError, ZeroDivisionError):
+        budgets = sorted({finite(str(value)) for value in values})
+    except ValueError:
         raise UserError(f"expected numbers or fractions such as '8/255' for {where}, got {values}") from None
     if not budgets or budgets[0] <= 0:
         raise UserError(f"expected budgets above zero for {where}, got {values}")

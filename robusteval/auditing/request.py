@@ -16,6 +16,7 @@ from robusteval.core import user_code
 from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier
+from robusteval.models.plain import check_batch_size
 from robusteval.results.manifest import NAME, DataRecord, Manifest, ModelRecord, ProtocolRecord
 from robusteval.results.run import Run
 
@@ -81,8 +82,8 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
 
     Raises UserError that names the first difference; what the directory holds stays as it is.
     """
-    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
-        raise UserError(f"expected --batch-size auto or a whole number above zero, got {batch_size}")
+    if batch_size != "auto":
+        check_batch_size(batch_size, "--batch-size auto or a whole number")
     if not (path / NAME).exists():
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(

@@ -22,10 +22,11 @@ from robusteval.core.errors import RefutedError, UnsupportedError, UserError, fi
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
 from robusteval.core.progress import Progress, Silent
+from robusteval.core.streams import check_seed
 from robusteval.models.averaged import averaged
 from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import check_fit
+from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
 from robusteval.results.manifest import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, atomically, checksum, read_cost, read_frame, write_arrays, write_frame
@@ -53,6 +54,7 @@ def run_audit(
 ) -> Run:
     """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`.
 
+    Where the model's card and the data both name their classes, labels are those of the model, by name.
     A directory that holds an unfinished run of the same model, data, protocol, seed and dtype is continued
     with the parts that are missing; anything else in it is refused with a UserError, and stays as it is.
     `strict` makes the sanity warnings errors, before the first method runs. `eot` averages a model with random outputs
@@ -63,11 +65,12 @@ def run_audit(
     """
     if dtype not in DTYPES:
         raise UserError(f"expected --dtype {' or '.join(DTYPES)}, got '{dtype}'")
+    check_seed(seed)
     on, precision = choose_device(device), DTYPES[dtype]
     protocol = read_protocol(protocol) if isinstance(protocol, str) else protocol
-    images.checked()
-    for model in (classifier, *sources):
-        check_fit(model, images)
+    images = labelled_for(classifier, images.checked())
+    check_fit(classifier, images)
+    check_sources(classifier, sources, images)
     if not isinstance(eot, int) or eot < 1:
         raise UserError(f"expected --eot of at least 1, got {eot}")
     placed = [averaged(model.to(on, precision), eot) for model in (classifier, *sources)]

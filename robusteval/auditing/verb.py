@@ -12,7 +12,8 @@ from robusteval.auditing.session import run_audit
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress
-from robusteval.data import read_images
+from robusteval.data import check_limit, read_images
+from robusteval.data.classes import Classes, in_classes
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
@@ -35,6 +36,7 @@ def audit(
     std: Sequence[float] | None = None,
     sources: Sequence[Model] = (),
     limit: int | None = None,
+    classes: Classes | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "float32",
@@ -46,9 +48,10 @@ def audit(
     model: a network, which is copied and stays as it is (`name` is what reports call it); a Classifier; or the path
     of a checkpoint, opened as the architecture `arch`. mean, std: the normalisation of a network or a checkpoint, one
     value a channel. data: pixels (N, C, H, W) in [0, 1] with labels (N,); Images; or a data set as for `--data`.
+    classes: which label each class of the data has, as for `--classes`, or a list of names in the order of the model.
     sources: models to transfer attacks from. The rest as in run_audit. Raises UserError in one line.
     """
-    images = _images(data, limit)
+    images = _images(data, limit, classes)
 
     def opened(given: Model, title: str) -> Classifier:
         if isinstance(given, Classifier):
@@ -75,9 +78,10 @@ def audit(
     )
 
 
-def _images(data: Data, limit: int | None) -> Images:
+def _images(data: Data, limit: int | None, classes: Classes | None) -> Images:
     if isinstance(data, str | Path):
-        return read_images(str(data), limit)
+        return read_images(str(data), limit, classes=classes)
+    check_limit(limit)
     if isinstance(data, tuple) and len(data) == 2:
         images = as_images(*data, source="arrays given in Python")
     elif isinstance(data, Images):
@@ -85,7 +89,8 @@ def _images(data: Data, limit: int | None) -> Images:
     else:
         found = f"{len(data)} of them" if isinstance(data, tuple) else type(data).__name__
         raise UserError(f"expected (pixels, labels), Images or a data set as for --data, got {found}")
-    return images if limit is None else images.first(limit)
+    images = images if limit is None else images.first(limit)
+    return images if classes is None else in_classes(images.checked(), classes, "classes=")
 
 
 def _values(numbers: Sequence[float] | None) -> tuple[float, ...] | None:

@@ -12,6 +12,7 @@ from robusteval.cli.options import (
     ArchOption,
     BatchSizeOption,
     CheckpointsArgument,
+    ClassesOption,
     DataOption,
     DeviceOption,
     DTypeOption,
@@ -53,6 +54,7 @@ def audit(
     arch: ArchOption = None,
     protocol: ProtocolOption = "quick",
     limit: LimitOption = None,
+    classes: ClassesOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -70,7 +72,7 @@ def audit(
     """
     from robusteval.data import read_images
 
-    images = read_images(data, limit)
+    images = read_images(data, limit, classes=classes)
     audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std),
         images,
@@ -94,6 +96,7 @@ def certify(
     arch: ArchOption = None,
     protocol: ProtocolOption = "certify",
     limit: LimitOption = None,
+    classes: ClassesOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -107,7 +110,7 @@ def certify(
     from robusteval.data import read_images
     from robusteval.reports.certification.page import write_certification
 
-    images = read_images(data, limit)
+    images = read_images(data, limit, classes=classes)
     runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std),
         images,

@@ -7,15 +7,35 @@ from typing import Annotated
 
 import typer
 
+from robusteval.core.numbers import MOST, is_whole
+
+
+def whole_number(given: str | int) -> int:
+    """What --limit and --seed take: digits 0 to 9, and a sign, with nothing between them; 64 bits hold it."""
+    text = str(given)
+    if not is_whole(text.removeprefix("-")) or len(text) > len(str(MOST)) or abs(int(text)) > MOST:
+        raise typer.BadParameter(f"expected a whole number of at most 64 bits, got '{text}'")
+    return int(text)
+
+
 CheckpointsArgument = Annotated[
     list[str], typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file; or several of them.")
 ]
 DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The model's classes: a FILE with one name a line, by which those of the data are looked up; or their "
+        "number N, where the names of the data are 0 to N - 1 themselves."
+    ),
+]
 OutOption = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
 ArchOption = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
 ProtocolOption = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
-LimitOption = Annotated[int | None, typer.Option(help="Use only the first N images.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of every random stream.")]
+LimitOption = Annotated[
+    int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Use only the first N images.")
+]
+SeedOption = Annotated[int, typer.Option(parser=whole_number, metavar="INTEGER", help="Seed of every random stream.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DTypeOption = Annotated[str, typer.Option(help="float32 or float64.")]
 BatchSizeOption = Annotated[str, typer.Option(help="auto measures which is fastest.")]

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from robusteval.core.errors import RefutedError, UserError
+from robusteval.core.numbers import finite, is_whole
 
 if TYPE_CHECKING:
     from robusteval.auditing.protocol import Protocol
@@ -97,13 +98,13 @@ def print_report(run: Run) -> None:
 
 def whole(text: str) -> int | str:
     """A number, or the word as it is."""
-    return int(text) if text.isdecimal() else text
+    return int(text) if is_whole(text) and len(text) < 20 else text
 
 
 def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(finite(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"expected {option} as numbers with commas between them, got '{text}'") from None
+        raise UserError(f"expected {option} as finite numbers with commas between them, got '{text}'") from None

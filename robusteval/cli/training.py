@@ -12,7 +12,7 @@ import typer
 from rich import progress
 from typer.core import TyperGroup
 
-from robusteval.cli.options import DataOption, DeviceOption, LimitOption
+from robusteval.cli.options import ClassesOption, DataOption, DeviceOption, LimitOption
 from robusteval.cli.running import err, explains_mistakes, out
 from robusteval.core.errors import UserError
 
@@ -28,6 +28,7 @@ SHARED: tuple[tuple[str, Any, Any], ...] = (
     ("arch", ArchitectureOption, inspect.Parameter.empty),
     ("to", WeightsOption, inspect.Parameter.empty),
     ("limit", LimitOption, None),
+    ("classes", ClassesOption, None),
     ("test", TestOption, None),
     ("device", DeviceOption, "auto"),
 )
@@ -126,10 +127,12 @@ def _train(
     arch: str,
     to: Path,
     limit: int | None,
+    classes: str | None,
     test: str | None,
     device: str,
     **settings: str | bool | None,
 ) -> None:
+    from robusteval.analysis.show import percent
     from robusteval.data import read_images
     from robusteval.training.make import make_model
     from robusteval.training.recipe import value_of
@@ -140,14 +143,15 @@ def _train(
         k: value_of(v, fields[k].annotation) if isinstance(v, str) else v for k, v in settings.items() if v is not None
     }
     recipe = draft.recipe(given)
-    images, tested = read_images(data, limit), None if test is None else read_images(test, option="--test")
+    images = read_images(data, limit, classes=classes)
+    tested = None if test is None else read_images(test, option="--test", classes=classes)
     there = to.exists()
     with TrainingBar(recipe.defense.title) as bar:
         card = make_model(
             recipe, arch, images, to, test=tested, device=device, command=["robusteval", *sys.argv[1:]], tell=bar.tell
         )
     shares = {"training": card.accuracy.training, "held out": card.accuracy.validation, "test": card.accuracy.test}
-    found = ", ".join(f"{share:.1%} {name}" for name, share in shares.items() if share is not None)
+    found = ", ".join(f"{percent(share)} {name}" for name, share in shares.items() if share is not None)
     out.print(f"Accuracy: {found}", highlight=False)
     out.print(
         f"{'Trained already' if there else 'Model'}: {to}, its card {to.with_suffix('.md')}",
@@ -164,7 +168,7 @@ class TrainingBar:
         self.bars = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=12),
-            progress.TextColumn("loss {task.fields[loss]:.3f}, {task.fields[accuracy]:.1%} right"),
+            progress.TextColumn("loss {task.fields[loss]:.3f}, {task.fields[accuracy]:.1f} % right"),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
             console=err,
@@ -173,7 +177,7 @@ class TrainingBar:
 
     def tell(self, tick: Tick) -> None:
         done, total = tick.done, tick.total
-        self.bars.update(self.task, completed=done, total=total, loss=tick.loss, accuracy=tick.accuracy)
+        self.bars.update(self.task, completed=done, total=total, loss=tick.loss, accuracy=100 * tick.accuracy)
 
     def __enter__(self) -> TrainingBar:
         self.bars.start()

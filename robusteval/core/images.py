@@ -1,8 +1,9 @@
-"""Images: ids, pixels, labels. The readers of data sets are in robusteval/datasets.py."""
+"""Images: ids, pixels, labels. The readers of data sets are in robusteval/data."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +17,8 @@ class Images:
     """N labelled images.
 
     ids: N distinct names that survive every join; pixels (N, C, H, W) floating point in [0, 1];
-    labels (N,) int64; class_names: one a class, or empty where the data has none.
+    labels (N,) int64; class_names: one a class, or empty where the data has none; class_count: how many classes the
+    labels count through, None where the data does not say.
     """
 
     ids: tuple[str, ...]
@@ -24,6 +26,7 @@ class Images:
     labels: Tensor
     class_names: tuple[str, ...] = ()
     source: str = ""
+    class_count: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,9 +74,33 @@ class Images:
                 f"expected floating-point pixels (N, C, H, W) for {len(self)} images in {self.source}, "
                 f"got {tuple(self.pixels.shape)} {self.pixels.dtype}"
             )
-        if self.labels.shape != (len(self),):
-            raise UserError(f"expected {len(self)} labels in {self.source}, got shape {tuple(self.labels.shape)}")
+        if not self.pixels.numel():
+            raise UserError(f"expected images with pixels in {self.source}, got shape {tuple(self.pixels.shape)}")
+        if self.labels.shape != (len(self),) or self.labels.dtype != torch.int64:
+            raise UserError(
+                f"expected {len(self)} labels of int64 in {self.source}, got shape {tuple(self.labels.shape)} "
+                f"{self.labels.dtype}"
+            )
         low, high = self.pixels.min().item(), self.pixels.max().item()
         if not (low >= 0 and high <= 1):
-            raise UserError(f"expected pixels in [0, 1] in {self.source}, got [{low:g}, {high:g}]")
+            hint = "; put a normalisation into --mean and --std" if low < 0 else "; divide by the largest value"
+            hint = hint if math.isfinite(low) and math.isfinite(high) else ""
+            raise UserError(f"expected pixels in [0, 1] in {self.source}, got [{low:g}, {high:g}]{hint}")
+        self._check_classes()
         return self
+
+    @property
+    def classes_known(self) -> int | None:
+        """How many classes the data speaks of: as it says, or one a name; None where it has neither."""
+        return self.class_count or len(self.class_names) or None
+
+    def _check_classes(self) -> None:
+        """Whether every label has a class, where the data says what its classes are."""
+        count = self.classes_known
+        wrong = (self.labels < 0) | (self.labels >= count) if count else self.labels < 0
+        if wrong.any():
+            i = int(wrong.nonzero()[0])
+            wanted = f"from 0 to {count - 1}, one of the classes of the data," if count else "from 0"
+            raise UserError(
+                f"expected labels {wanted} in {self.source}, got {int(self.labels[i])} for image {self.ids[i]}"
+            )

@@ -6,12 +6,20 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveFloat, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PositiveFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from robusteval.core.norms import BALLS, Norm
+from robusteval.core.numbers import MOST, number
 
 
 class Guarantee(StrEnum):
@@ -76,22 +84,37 @@ Step = Callable[[int, int], None]
 """Called with (done, total) to move a progress bar."""
 
 
-def number(value: object) -> object:
-    """A fraction such as "8/255", as everywhere in protocols."""
-    try:
-        return float(Fraction(value)) if isinstance(value, str) else value
-    except (ValueError, ArithmeticError):
-        raise ValueError("expected a number or a fraction such as '8/255'") from None
-
-
 Radius = Annotated[PositiveFloat, BeforeValidator(number)]
 """A radius in pixel units, a number or a fraction."""
 
 
-class Method(BaseModel):
-    """Settings are fields; a typo or a value out of range fails when the object is made."""
+class Settings(BaseModel):
+    """Settings are fields; a typo or a value out of range fails when the object is made. One rule for every number:
+    finite, no larger than 64 bits hold, in the digits 0 to 9, and no truth value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, bool) and kinds & {int, float} and bool not in kinds:
+                raise ValueError("expected a number")
+            if isinstance(part, int) and abs(part) > MOST:
+                raise ValueError("expected a whole number of at most 64 bits")
+            if isinstance(part, str) and str not in kinds and re.fullmatch(r"[\d.eE+-]+(_[\d.eE+-]+)+", part):
+                raise ValueError("expected digits with nothing between them")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of."""
+    return {annotation}.union(*map(_kinds, get_args(annotation))) if get_args(annotation) else {annotation}
+
+
+class Method(Settings):
+    """Something that an audit or a training can be told to do; its settings *are* it."""
 
     name: ClassVar[str]
     """The key in the registry and in protocols."""

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robusteval.core.errors import UserError
 from robusteval.core.norms import Norm
+from robusteval.core.numbers import MOST
+
+
+def check_seed(seed: object) -> None:
+    """Raises UserError unless a seed is a whole number from 0 that 64 bits hold, as random generators take it."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MOST:
+        raise UserError(f"expected --seed as a whole number from 0 to {MOST}, got {seed}")
 
 
 def derive_seed(*parts: object) -> int:
@@ -33,6 +41,7 @@ class Streams:
 
     @classmethod
     def for_images(cls, seed: int, method: str, ids: Sequence[str], like: Tensor) -> Streams:
+        check_seed(seed)
         seeds = tuple(derive_seed(seed, method, image_id) for image_id in ids)
         return cls(tuple(torch.Generator().manual_seed(s) for s in seeds), seeds, like.new_empty(0))
 

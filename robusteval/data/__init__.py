@@ -9,8 +9,11 @@ from pathlib import Path
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
 from robusteval.data.builtin import read_digits, read_foolbox
-from robusteval.data.files import read_idx, read_npz, read_parquet
+from robusteval.data.classes import Classes, in_classes
 from robusteval.data.folder import read_folder
+from robusteval.data.idx import read_idx
+from robusteval.data.npz import read_npz
+from robusteval.data.parquet import read_parquet
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,22 @@ DATASETS = {
 """Tried in this order."""
 
 
-def read_images(spec: str, limit: int | None = None, option: str = "--data") -> Images:
-    """The images that `spec` names (see DATASETS), the first `limit` of them. Raises UserError in one line, which
-    names the `option` that `spec` was given for."""
-    if limit is not None and limit < 1:
+def check_limit(limit: object) -> None:
+    """Raises UserError unless a limit on the number of images is a whole number from 1, or None."""
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UserError(f"expected --limit of at least 1, got {limit}")
+
+
+def read_images(
+    spec: str, limit: int | None = None, option: str = "--data", *, classes: Classes | None = None
+) -> Images:
+    """The images that `spec` names (see DATASETS), the first `limit` of them; `classes` says which label each class has
+    (see in_classes). Raises UserError in one line, which names the `option` that `spec` was given for."""
+    check_limit(limit)
     for dataset in DATASETS.values():
         if dataset.matches(str(spec)):
-            return dataset.read(str(spec), limit).checked()
+            images = dataset.read(str(spec), limit).checked()
+            return images if classes is None else in_classes(images, classes)
     hint = nearest(str(spec), ["digits", *(f"foolbox:{n}" for n in ("cifar10", "mnist"))])
     raise UserError(
         f"expected a data set, a file or a folder for {option}, got '{spec}', which does not exist ({hint})"

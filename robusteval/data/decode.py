@@ -1,4 +1,4 @@
-"""Bytes and arrays of images to pixels (N, C, H, W) in [0, 1]."""
+"""Encoded images and arrays of images to pixels (N, C, H, W) in [0, 1]: what has one meaning; the rest is refused."""
 
 from __future__ import annotations
 
@@ -9,22 +9,80 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from robusteval.core.errors import UserError
 
+_GREY = ("1", "L", "LA", "La")
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_WIDE = ("I", "F")
+"""Modes of numbers whose largest value no file says, but for a 16-bit image that is read as "I"."""
+_OF_16_BITS = ("PNG", "PPM")
+"""Formats without grey of more than 16 bits: there "I" has the scale 0 to 65535."""
+_LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
-def decode(content: bytes, name: str) -> NDArray[np.uint8]:
-    """An encoded image (H, W) or (H, W, 3); anything that is not grey becomes RGB."""
+
+def decode(content: bytes, name: str) -> NDArray[Any]:
+    """An encoded image as numbers of uint8 or, of 16-bit grey, uint16: (H, W) if it is grey, else RGB (H, W, 3).
+
+    Upright as its EXIF orientation says; palettes, CMYK and other colours as RGB. Raises UserError that names the image
+    where it has several frames, transparent pixels or numbers of no known scale, or cannot be read.
+    """
     try:
         image = Image.open(io.BytesIO(content))
-        return np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"expected an image in {name}, got: {str(error).splitlines()[0]}") from error
+        _check(image, name)
+        return _numbers(ImageOps.exif_transpose(image))
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UserError(f"expected an image in {name}, got {len(content):,} bytes of something else") from error
+    except Exception as error:  # a broken image makes its decoder raise all kinds
+        problem = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"expected an image in {name}, got: {problem}") from error
+
+
+def _check(image: Image.Image, name: str) -> None:
+    # Cameras put previews behind the image of an MPO file.
+    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+    if frames > 1:
+        raise UserError(f"expected one image in {name}, got {frames} frames; save the one that is meant")
+    if image.mode in _WIDE and not (image.mode == "I" and image.format in _OF_16_BITS):
+        kind = "floating-point numbers" if image.mode == "F" else "32-bit whole numbers"
+        raise UserError(
+            f"expected an image of 8 or 16 bits in {name}, got {kind} of no known scale; save it as 8 or 16 bits, or "
+            "all images as an .npz of floating point in [0, 1]"
+        )
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise UserError(
+            f"expected an opaque image in {name}, got transparent pixels, whose colour depends on what lies behind; "
+            "paint it on the background that is meant"
+        )
+
+
+def _numbers(image: Image.Image) -> NDArray[Any]:
+    if image.mode in _SIXTEEN_BITS or image.mode == "I":
+        return np.asarray(image).astype(np.uint16)
+    return np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
 
 
 def from_bytes(images: Sequence[NDArray[Any]]) -> Tensor:
-    """uint8 images (H, W) or (H, W, C), all of one size, to pixels (N, C, H, W) in [0, 1]."""
-    stacked = np.stack([p[..., None] if p.ndim == 2 else p for p in images])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous().float() / 255
+    """Images (H, W) or (H, W, C) of uint8 or uint16, all of one height and width, to pixels (N, C, H, W) in [0, 1].
+    Where some are of three channels and others grey, these get three equal ones."""
+    with_channels = [p[..., None] if p.ndim == 2 else p for p in images]
+    channels = max(p.shape[2] for p in with_channels)
+    pixels = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.float32)
+    for i, image in enumerate(with_channels):
+        pixels[i] = image.transpose(2, 0, 1).astype(np.float32) / np.float32(_LARGEST[image.dtype])
+    return torch.from_numpy(pixels)
+
+
+def of_one_size(images: Sequence[NDArray[Any]], names: Sequence[str], where: str) -> Tensor:
+    """The pixels (N, C, H, W) of decoded images. Raises UserError that names two of them where their sizes differ."""
+    for name, image in zip(names, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
+            sizes = [f"{p.shape[0]}x{p.shape[1]}" for p in (image, images[0])]
+            raise UserError(
+                f"expected images of one size in {where}, got {sizes[0]} in {name} and {sizes[1]} in {names[0]}"
+            )
+    return from_bytes(images)

@@ -49,7 +49,7 @@ class Defense(Method):
     gives the next one. Subclasses write `objective`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     @property
     def updates(self) -> int:

@@ -92,7 +92,8 @@ class ImageMetric(Metric):
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
-        """Measurements of N images. `witnesses` (N, C, H, W) is NaN where the attack found none."""
+        """Measurements of N images. `witnesses` (N, C, H, W) is NaN where the attack found none. A measurement that is
+        NaN for an image leaves no row in a run."""
 
     def result(self, classifier: Classifier, images: Images, witnesses: Tensor | None, seed: int) -> MetricResult:
         streams = Streams.for_images(seed, self.label, images.ids, images.pixels)

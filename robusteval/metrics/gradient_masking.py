@@ -20,8 +20,9 @@ from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
 from robusteval.core.images import Images
-from robusteval.core.methods import NormedMethod, Quantity, number
+from robusteval.core.methods import NormedMethod, Quantity
 from robusteval.core.norms import Norm, column
+from robusteval.core.numbers import number
 from robusteval.core.streams import Streams
 from robusteval.metrics import masking_constants as masking
 from robusteval.metrics.base import ImageMetric, Measurement

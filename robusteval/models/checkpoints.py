@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from robusteval.core.errors import UserError
+from robusteval.core.errors import UserError, first_line
 from robusteval.models.architectures import ARCHITECTURES, build_network
 from robusteval.models.card import read_card
+from robusteval.models.casting import check_cast
 from robusteval.models.classifier import CheckpointOrigin, Classifier
 from robusteval.models.making import own_network
 from robusteval.models.zoo import located
@@ -192,7 +193,12 @@ def _filled(path: Path, arch: str | None, state: Weights) -> nn.Module:
     found = [f"{what}: {_few(keys)}" for what, keys in problems.items() if keys]
     if found:
         raise UserError(f"expected the weights of {arch} in {path}, got keys {'; '.join(found)}")
-    network.load_state_dict(state)
+    for key, value in state.items():
+        check_cast(path, key, value, own[key].dtype)
+    try:
+        network.load_state_dict(state)
+    except Exception as error:  # a user's own module can load its weights as it likes
+        raise UserError(f"expected the weights of {arch} in {path}, got an error: {first_line(error)}") from error
     return network
 
 

@@ -79,11 +79,15 @@ def own_network(
     for setting, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise UserError(f"expected --{setting} with {channels} values, one a channel, got {len(values)}")
-    if min(std) <= 0:
-        raise UserError(f"expected --std above zero, got {min(std)}")
     state = list(network.state_dict().values())
     device = state[0].device if state else torch.device("cpu")
     dtype = next((value.dtype for value in state if value.is_floating_point()), torch.float32)
+    for setting, values in (("mean", mean), ("std", std)):
+        # In the type of the network a finite number may be infinite, and a small one zero.
+        held = torch.tensor(values, dtype=torch.float64).to(dtype).double()
+        if not held.isfinite().all() or (setting == "std" and held.min() <= 0):
+            wanted = "finite numbers above zero" if setting == "std" else "finite numbers"
+            raise UserError(f"expected --{setting} of {wanted} for {name}, got {', '.join(map(str, values))}")
     # The network is the user's code, which can raise anything.
     try:
         module = Preprocessed(network, mean, std, dtype).to(device).eval().requires_grad_(False)

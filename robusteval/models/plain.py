@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -9,12 +10,15 @@ from torch import Tensor, nn
 
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
+from robusteval.data.classes import by_name
 from robusteval.models.answers import answered
 from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
 
 BATCH = 100
 """Images a batch where the caller says nothing."""
+LARGEST_BATCH = 2**20
+"""No device holds more images at once."""
 
 
 def as_images(pixels: Tensor, labels: Tensor, source: str = "the given tensors") -> Images:
@@ -30,6 +34,8 @@ def as_images(pixels: Tensor, labels: Tensor, source: str = "the given tensors")
         raise UserError("expected tensors and a call outside torch.inference_mode(), where nothing has a gradient")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise UserError(f"expected labels of whole numbers, got {labels.dtype}")
+    if pixels.dim() != 4:
+        raise UserError(f"expected pixels of shape (N, C, H, W) in {source}, got {tuple(pixels.shape)}")
     ids = tuple(f"{i:06d}" for i in range(len(pixels)))
     return Images(ids, pixels.detach(), labels.detach().to(pixels.device, torch.int64), source=source).checked()
 
@@ -40,8 +46,7 @@ def as_classifier(network: nn.Module | Classifier, images: Images, batch_size: i
 
     Raises UserError where it does not fit the images or their labels.
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise UserError(f"expected a whole batch size of at least 1, got {batch_size}")
+    check_batch_size(batch_size, "a whole batch size")
     if images.pixels.dtype not in (torch.float32, torch.float64):
         raise UserError(
             f"expected pixels of float32 or float64, in which the judge can decide, got {images.pixels.dtype}"
@@ -50,6 +55,12 @@ def as_classifier(network: nn.Module | Classifier, images: Images, batch_size: i
     check_fit(classifier, images)
     placed = classifier.to(images.pixels.device, images.pixels.dtype)
     return replace(placed, batch_size=batch_size).metered(len(images))
+
+
+def check_batch_size(size: object, what: str) -> None:
+    """Raises UserError that expects `what` unless `size` is a whole number that a batch can have."""
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_BATCH:
+        raise UserError(f"expected {what} from 1 to {LARGEST_BATCH:,}, got {size}")
 
 
 def finite_logits(classifier: Classifier, images: Images) -> Tensor:
@@ -74,11 +85,40 @@ def clean_predictions(classifier: Classifier, images: Images) -> Tensor:
     return finite_logits(classifier.metered(len(images)), images).argmax(1)
 
 
+def labelled_for(classifier: Classifier, images: Images) -> Images:
+    """The images with the labels that their classes have in the classifier: by the names on its card, where both have
+    names. Raises UserError with both where a class of the images has no name there."""
+    names = _class_names(classifier)
+    if not names or not images.class_names:
+        return images
+    return by_name(images, names, f"the card of {classifier.name}")
+
+
+def check_sources(classifier: Classifier, sources: Sequence[Classifier], images: Images) -> None:
+    """Raises UserError where a source of transfer attacks takes other images, or has the classes in another order."""
+    for source in sources:
+        check_fit(source, images)
+        theirs, own = _class_names(source), _class_names(classifier)
+        if (theirs and own and theirs != own) or not labelled_for(source, images).labels.equal(images.labels):
+            raise UserError(
+                f"expected sources with the classes of {classifier.name} in the same order "
+                f"({', '.join(own or images.class_names)}), got {', '.join(theirs)} in {source.name}"
+            )
+
+
+def _class_names(classifier: Classifier) -> tuple[str, ...]:
+    """Those on the card of a classifier, where they are one a class."""
+    names = classifier.origin.class_names if classifier.origin else ()
+    return names if len(names) == classifier.num_classes else ()
+
+
 def check_fit(classifier: Classifier, images: Images) -> None:
-    """Raises UserError unless the classifier takes these images and knows these labels."""
+    """Raises UserError unless the classifier takes these images, knows these labels, and has as many classes as the
+    data where that says how many."""
     if classifier.input_shape != images.shape:
         wanted, got = ("x".join(map(str, shape)) for shape in (classifier.input_shape, images.shape))
         raise UserError(f"expected images of shape {wanted} for {classifier.name}, got {got} in {images.source}")
+    check_classes(classifier.name, classifier.num_classes, images)
     wrong = (images.labels < 0) | (images.labels >= classifier.num_classes)
     if wrong.any():
         i = int(wrong.nonzero()[0])
@@ -86,3 +126,15 @@ def check_fit(classifier: Classifier, images: Images) -> None:
             f"expected labels from 0 to {classifier.num_classes - 1} for {classifier.name}, "
             f"got {int(images.labels[i])} for image {images.ids[i]} of {images.source}"
         )
+
+
+def check_classes(name: str, count: int, images: Images) -> None:
+    """Raises UserError where the data has another number of classes than the `count` of the model `name`."""
+    if images.classes_known in (None, count):
+        return
+    named = f" ({', '.join(images.class_names[:20])})" if images.class_names else ""
+    raise UserError(
+        f"expected data of {count} classes for {name}, got {images.classes_known} in {images.source}{named}; say which "
+        f"class of the model each is: --classes FILE with the names of all {count}, one a line in the order of the "
+        f"model, or --classes {count} where the names of the data are their numbers, 0 to {count - 1}"
+    )

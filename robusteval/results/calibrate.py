@@ -19,17 +19,16 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from robusteval.core.methods import Settings
 from robusteval.results.tables import CALIBRATION_TABLE
 
 Floats = NDArray[np.float64]
 
 
-class Calibration(BaseModel):
+class Calibration(Settings):
     """How estimated lower bounds are calibrated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     delta: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of further images on which a calibrated bound may exceed the closest witness."""

@@ -55,8 +55,7 @@ class StageRecord(Frozen):
     """A stage, as every reader of a run sees it: one method over all images."""
 
     name: str
-    """Of its rows in the tables and of its folder: the method's label in the protocol, and its source where it has
-    one."""
+    """Of its rows in the tables and of its folder: the method's label in the protocol, with its source if any."""
     title: str
     """As a report shows it."""
     status: Literal["pending", "done", "unavailable", "failed"] = "pending"
@@ -121,6 +120,8 @@ class AttackRecord(MethodRecord):
     """The name of the model that it was made on, if not on the audited one."""
     ensemble: tuple[EnsembleStage, ...] = ()
     """Of an ensemble, its attacks in their order; its measurement `stage` says which of them broke an image."""
+    ranks_on_robustbench: bool = False
+    """Whether it is the standard AutoAttack, by which RobustBench ranks."""
 
     def tried(self, norm: str, limit: float) -> bool:
         """Whether it was tried at budgets up to a limit: without budgets, or with one of this norm as large."""

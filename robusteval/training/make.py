@@ -18,9 +18,11 @@ from robusteval.core.device import choose_device, describe
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.user_code import file_and_name, source_checksum
+from robusteval.data.classes import by_name
 from robusteval.models.architectures import build_network
 from robusteval.models.card import Accuracies, ModelCard, TrainedBy, card_path, is_card, read_card
 from robusteval.models.making import Preprocessed, make_classifier
+from robusteval.models.plain import check_classes
 from robusteval.results.run import atomically
 from robusteval.training.loop import Epoch, Tick, train
 from robusteval.training.markdown import card_markdown
@@ -58,6 +60,8 @@ def make_model(
         bare = build_network(arch)
     mean, std = _normalisation(images.pixels) if recipe.training.normalise else (None, None)
     classes = make_classifier(arch, bare, images.shape, mean, std).num_classes
+    if test is not None and test.class_names and images.class_names:
+        test = by_name(test, images.class_names, images.source)
     _check(bare, classes, arch, images, test)
     _check_folder(out)
     _check_beside(out)
@@ -78,7 +82,7 @@ def make_model(
         arch=arch,
         input_shape=images.shape,
         num_classes=classes,
-        class_names=images.class_names,
+        class_names=_class_names(images),
         mean=mean,
         std=std,
         parameters=sum(p.numel() for p in bare.parameters()),
@@ -154,7 +158,13 @@ def _check(network: nn.Module, classes: int, arch: str, images: Images, test: Im
         _check_labels(test, classes, arch)
 
 
+def _class_names(images: Images) -> tuple[str, ...]:
+    """Those of the data; numbers, where these are known to be the names of its classes."""
+    return images.class_names or tuple(map(str, range(images.class_count or 0)))
+
+
 def _check_labels(images: Images, classes: int, arch: str) -> None:
+    check_classes(f"{arch} (a FILE.py:FUNCTION can build a network for other classes)", classes, images)
     low, high = int(images.labels.min()), int(images.labels.max())
     if low < 0 or high >= classes:
         raise UserError(

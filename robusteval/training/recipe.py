@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import ValidationError
 
 from robusteval.core.errors import UserError, explain, nearest
-from robusteval.core.methods import number
+from robusteval.core.numbers import number
 from robusteval.core.registry import Origin
 from robusteval.core.user_code import file_and_name
 from robusteval.defenses import DEFENSES
@@ -77,7 +77,7 @@ def _from_toml(path: Path) -> Draft:
         data = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"expected a defense in {path}, which does not exist") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"expected a TOML file in {path}, got: {error}") from error
     return draft_of(data, path.name, path.parent)
 

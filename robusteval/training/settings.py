@@ -6,7 +6,6 @@ from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -16,13 +15,15 @@ from pydantic import (
 from torch import nn
 from torch.optim import lr_scheduler
 
+from robusteval.core.methods import Settings
+
 Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Settings):
     """Every setting of a training that is not the defense's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     epochs: PositiveInt = 30
     """Passes over the images."""

@@ -156,7 +156,7 @@ def test_what_cannot_be_attacked_is_one_line(change: object, words: str) -> None
 def test_a_batch_has_an_image() -> None:
     network = linear()
     for method in (PGD(norm=Norm.LINF), CROWN(norm=Norm.LINF), NoiseRobustness(sigmas=(0.1,), samples=2)):
-        with pytest.raises(UserError, match="whole batch size of at least 1, got 0"):
+        with pytest.raises(UserError, match="whole batch size from 1 to 1,048,576, got 0"):
             method(network, *data(network), batch_size=0)
 
 

@@ -182,7 +182,8 @@ def test_an_audit_runs_them(audited: Path) -> None:
     assert run.table("witnesses")["success"].any()
     assert (run.table("certificates")["radius"] == 1e-3).any()
     measured = run.table("measurements")
-    assert set(measured["quantity"][measured["method"] != "sanity"]) == {"from_grey"}
+    measured = measured[measured["method"] != "sanity"]
+    assert set(measured["quantity"]) == {"from_grey"}
     assert len(measured) == 20
 
 

@@ -149,7 +149,7 @@ def test_dtype_follows() -> None:
     [
         ({"mean": (0.5,)}, "expected --mean with 3 values, one a channel, got 1"),
         ({"std": (0.5, 0.5)}, "expected --std with 3 values, one a channel, got 2"),
-        ({"std": (0.5, 0.0, 1.0)}, "expected --std above zero, got 0.0"),
+        ({"std": (0.5, 0.0, 1.0)}, "expected --std of finite numbers above zero for .*, got 0.5, 0.0, 1.0"),
         ({"input_shape": (3, 9, 9)}, "expected a network that takes images of shape 3x9x9, got an error from net"),
         ({"network": nn.Identity()}, r"expected logits of shape \(1, classes >= 2\) from net, got \(1, 3, 4, 4\)"),
         ({"network": nn.Sequential(nn.Flatten(), nn.Linear(48, 1))}, r"classes >= 2\) from net, got \(1, 1\)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 from records import with_changes
-from robusteval.analysis.certification import covered, radii_by_image
+from robusteval.analysis.certification import covered, radii_by_image, wrong_by_image
 from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import certificates_only, parse_protocol, read_protocol
 from robusteval.core.errors import UserError
@@ -43,7 +44,10 @@ def test_each_kind_says_what_it_is(run: Run) -> None:
     assert "probability of at most 0.001" in confidence.says
     assert "smooth(f, 0.25)" in confidence.says
     assert "without that noise" in confidence.leaves_open
-    assert estimate.covers == "7 of 8 images have a radius above 0; their median radius is 0.3000."
+    assert (
+        estimate.covers
+        == "7 of 8 images have a radius above 0; their median radius is 0.3000; 1 is given a wrong class."
+    )
 
 
 def test_a_proof_is_said_to_be_one(tmp_path: Path) -> None:
@@ -64,6 +68,19 @@ def test_radii_image_by_image(run: Run, page: str) -> None:
     pd.testing.assert_frame_equal(stored, table, check_dtype=False)
     assert "0.2512" in page
     assert "0.2513" not in page
+
+
+def test_a_misclassified_image_has_no_radius_that_could_be_more(run: Run, tmp_path: Path) -> None:
+    """Radius 0 of a correct image is undecided; a misclassified one reads as that, whatever the certificate."""
+    wrong = wrong_by_image(Results(run)).to_numpy()
+    assert not wrong[:-1].any()
+    assert wrong[-1].all()
+    bound = FakeCertificate("l-bound-l2", [0.6, 0.0, 0.0])
+    own = build_paper_run(tmp_path, "mine", [True, True, False], [], budgets={"l2": [0.5]}, certificates=[bound])
+    text = write_certification(own).read_text()
+    shown = json.loads(re.search(r'id="image-data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
+    assert [row[-1][0] for row in shown["rows"]] == ["0.6000", "0.0000", "wrong class"]
+    assert "1 is given a wrong class." in text
 
 
 def test_certified_accuracy_rounds_down(run: Run, tmp_path: Path) -> None:
@@ -123,7 +140,8 @@ def test_it_opens_in_a_browser(run: Run, page: str, browser: Any) -> None:
     visit = Visit(browser, run.path / "certification.html")
     assert visit.column("Name") == IDS
     visit.sort("L-bound (estimate), L2")
-    ascending = visit.settles("L-bound (estimate), L2", "0.0000")
+    wrong, *ascending = visit.settles("L-bound (estimate), L2", "wrong class")
+    assert wrong == "wrong class"
     assert [float(x) for x in ascending] == sorted(map(float, ascending))
     assert visit.said == []
     assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import Frozen, ProtocolRecord
@@ -85,6 +85,9 @@ class BoardEntry(Frozen):
     run: str
     """The run directory that it was read from."""
     scores: dict[str, Score]
+    autoattack: dict[str, Number] = Field(default_factory=dict)
+    """Accuracy under the standard AutoAttack alone, at most, by the key of the column of its budget; empty where it did
+    not run."""
     flags: tuple[str, ...] = ()
     """Serious signs of gradient masking: its robust accuracy may be too high."""
     transfer: tuple[TransferScore, ...] = ()

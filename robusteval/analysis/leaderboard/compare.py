@@ -9,7 +9,7 @@ from importlib.metadata import version
 from robusteval.analysis import masking
 from robusteval.analysis.leaderboard.board import ROBUST, Board, BoardColumn, BoardEntry, Score, TransferScore
 from robusteval.analysis.leaderboard.ranks import rank
-from robusteval.analysis.leaderboard.scores import scores
+from robusteval.analysis.leaderboard.scores import scores, standard_autoattack
 from robusteval.analysis.results import Results
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.core.errors import UserError
@@ -30,6 +30,7 @@ def board_of(results: Results) -> Board:
         training=manifest.model.training,
         run=str(results.path),
         scores={column.key: score for column, score in found},
+        autoattack=standard_autoattack(results),
         flags=serious,
         transfer=_transfer(results),
     )

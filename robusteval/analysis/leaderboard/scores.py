@@ -34,9 +34,7 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
             title = f"Robust accuracy, {names.at(norm, budget)}"
             note = "at most: the share of images that no attack broke within the budget"
             yield (
-                BoardColumn(
-                    key=f"{ROBUST}{norm}_{show.budget(budget)}", title=title, kind="share", norm=norm, note=note
-                ),
+                BoardColumn(key=_key(norm, budget), title=title, kind="share", norm=norm, note=note),
                 _share(left, Round.UP),
             )
     if len(standing) > 1:
@@ -50,6 +48,21 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     yield from _radii(results)
     yield from _noise(results)
     yield _cost(results)
+
+
+def standard_autoattack(results: Results) -> dict[str, float]:
+    """The share of images that the standard AutoAttack did not break, by the key of the column of each budget that it
+    was given; nothing where it did not run."""
+    found: dict[str, float] = {}
+    for record in results.attacks_ran:
+        if record.ranks_on_robustbench and record.source is None:
+            distances = results.distances(record.norm, record.name)
+            found |= {_key(record.norm, b): proportion(~within(distances, b)).value for b in record.budgets}
+    return found
+
+
+def _key(norm: Norm, budget: float) -> str:
+    return f"{ROBUST}{norm}_{show.budget(budget)}"
 
 
 def _share(hits: NDArray[np.bool_], rounding: Round) -> Score:

@@ -46,6 +46,10 @@ class AutoAttack(FixedBudgetAttack):
     queries: PositiveInt = 5000
     """Queries of Square."""
 
+    @property
+    def ranks_on_robustbench(self) -> bool:
+        return self == type(self)(norm=self.norm)
+
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         needed = self.classes_needed[self.version]
         if classifier.num_classes < needed:

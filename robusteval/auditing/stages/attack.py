@@ -66,6 +66,7 @@ class AttackStage(Stage):
             follows=method.follows,
             source=self.source_name,
             ensemble=method.ensemble,
+            ranks_on_robustbench=method.ranks_on_robustbench,
         )
 
     @property

@@ -38,7 +38,8 @@ class ImageMetricStage(MetricStage):
         images = shard.images
         classifier = context.classifier.metered(len(images))
         found = self.method.measure(classifier, images, shard.witnesses, context.streams(self.name, images))
-        rows = measurement_rows(self.name, images, [(m.quantity, m.at, m.values) for m in found])
+        # No value, no row: whether a metric gives NaN or nothing for an image depends on the others in its shard.
+        rows = measurement_rows(self.name, images, [(m.quantity, m.at, m.values) for m in found], missing=False)
         return Part(rows, cost=cost_of(classifier))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from robusteval.analysis import names, show
-from robusteval.analysis.certification import Covered, covered, radii_by_image
+from robusteval.analysis.certification import Covered, covered, radii_by_image, wrong_by_image
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.core.errors import UserError
@@ -30,6 +30,8 @@ NOT_GUARANTEED = (
     "That the class is right: a radius around a wrong class is worth nothing, and counts as 0 here.",
 )
 """What no certificate of any run says."""
+WRONG = "wrong class"
+"""Instead of a radius: of an image that is given another class than its own nothing is open."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def state(found: Covered) -> Statement:
     covers = f"{share.count:,} of {share.n:,} images have a radius above 0"
     if found.median is not None:
         covers += f"; their median radius is {show.lower(found.median, record.norm)}"
+    if found.wrong:
+        covers += f"; {found.wrong:,} {'is' if found.wrong == 1 else 'are'} given a {WRONG}"
     says, leaves_open = _words(record, record.norm.symbol)
     return Statement(found.title, record.guarantee, says, leaves_open, f"{covers}.")
 
@@ -90,7 +94,8 @@ def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
                 f"No image with pixels in [0, 1] within {norm} distance r of the image gets another class from "
                 f"{subject}. This is a mathematical proof: it holds for every attack, known or not, and allows for the "
                 "rounding of the network's arithmetic.",
-                "Radius 0 says nothing: the image may be robust, the proof does not decide it.",
+                "Radius 0 says nothing: the image may be robust, the proof does not decide it. Images that are "
+                f"misclassified as they are read '{WRONG}'.",
             )
         case "confidence":
             return (
@@ -126,7 +131,7 @@ def _rows(results: Results, table: pd.DataFrame) -> dict[str, Any]:
     """What the script in the page shows, escaped."""
     norms = [entry.norm for entry in results.certificates_ran]
     rows = []
-    for row in table.itertuples(index=False):
+    for row, wrong in zip(table.itertuples(index=False), wrong_by_image(results).to_numpy(), strict=True):
         image_id, label, predicted, *radii = row
         named = escape(predicted) if predicted == label else Markup('<b class="wrong">{}</b>').format(predicted)
         cells: list[tuple[str, str | float]] = [
@@ -134,7 +139,10 @@ def _rows(results: Results, table: pd.DataFrame) -> dict[str, Any]:
             (escape(label), label),
             (named, predicted),
         ]
-        cells += [(show.lower(radius, norm), min(radius, FAR)) for radius, norm in zip(radii, norms, strict=True)]
+        cells += [
+            (WRONG, -1.0) if elsewhere else (show.lower(radius, norm), min(radius, FAR))
+            for radius, norm, elsewhere in zip(radii, norms, wrong, strict=True)
+        ]
         rows.append(cells)
     kinds = ["text"] * 3 + ["number"] * len(norms)
     return {"columns": [{"kind": kind, "edge": i == 3} for i, kind in enumerate(kinds)], "rows": rows}

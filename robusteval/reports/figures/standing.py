@@ -23,6 +23,8 @@ PARTS = {
     "wrong": ("misclassified as they are", FAINT),
 }
 """What can be said of an image at a budget: its name, and its colour."""
+AT_LEAST = ("proven", "broken")
+"""Those that better methods can only make larger."""
 LIGHT = "#fafafa"
 """Of numbers on a dark part. Pure white is the paper of a figure, which a page makes transparent."""
 ROOM = 0.085
@@ -47,7 +49,7 @@ def standing_plot(found: Sequence[Standing]) -> list[Plot]:
             for y, (x, width) in enumerate(zip(left, share, strict=True)):
                 if width >= ROOM:
                     ink = INK if part == "open" else LIGHT
-                    rounding = Round.DOWN if part == "proven" else Round.NEAREST
+                    rounding = Round.DOWN if part in AT_LEAST else Round.NEAREST
                     axes.text(x + width / 2, y, show.percent(width, rounding), ha="center", va="center", color=ink)
             left += share
         axes.set(xlim=(0, 1), yticks=at, yticklabels=labels)

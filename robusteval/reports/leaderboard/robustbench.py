@@ -19,15 +19,16 @@ UNKNOWN = {"link": None, "authors": None, "additional_data": None, "venue": None
 
 
 def submissions(board: Board, entry: BoardEntry) -> dict[str, dict[str, Any]]:
-    """One JSON a threat model and budget, by "<norm>-<budget>": robust accuracy under all attacks of the protocol,
-    rounded up. `footnote` says with which, and how it was trained; RobustBench itself runs AutoAttack on the whole test
-    set again."""
+    """One JSON a threat model and budget, by "<norm>-<budget>". `reported` is the accuracy under all attacks of the
+    protocol; `autoattack_acc` that under the standard AutoAttack alone, null where the audit did not run it at that
+    budget. Both are rounded up. `footnote` says which protocol on how many images, and how the model was trained;
+    RobustBench itself runs AutoAttack on the whole test set again."""
     found = {}
     for column in board.columns:
         eps, norm = column.budget, column.norm
         if eps is None or norm not in THREATS or column.key not in entry.scores:
             continue
-        robust = show.percentage(entry.scores[column.key].value, 2, Round.UP)
+        under_autoattack = entry.autoattack.get(column.key)
         found[f"{norm.symbol}-{eps.replace('/', '_')}"] = {
             **UNKNOWN,
             "name": entry.model,
@@ -36,8 +37,8 @@ def submissions(board: Board, entry: BoardEntry) -> dict[str, dict[str, Any]]:
             "architecture": entry.architecture,
             "eps": eps,
             "clean_acc": show.percentage(entry.scores["clean"].value, 2),
-            "reported": robust,
-            "autoattack_acc": robust,
+            "reported": show.percentage(entry.scores[column.key].value, 2, Round.UP),
+            "autoattack_acc": None if under_autoattack is None else show.percentage(under_autoattack, 2, Round.UP),
             "footnote": f"robusteval {board.robusteval}, protocol {board.protocol.name}, {len(board.images):,} images"
             + (f"; trained by: {entry.training}" if entry.training else ""),
             "unreliable": bool(entry.flags),

@@ -28,7 +28,7 @@ def attack_grids(summary: Summary) -> list[Grid]:
         if rows:
             grid = []
             for c in rows:
-                at = {s.budget: show.percent(s.share.value) for s in c.successes}
+                at = {s.budget: show.percent(s.share.value, Round.DOWN) for s in c.successes}
                 middle = show.upper(c.median.value, norm) if c.median else "-"
                 grid.append([names.bare(c.title, norm), *(at.get(b, "-") for b in budgets), middle])
             headings = ["Attack", *(f"fooled at {show.budget(b)}" for b in budgets), "median distance"]
