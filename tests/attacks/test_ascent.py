@@ -99,7 +99,8 @@ def test_presets_are_the_papers_and_give_way_to_what_is_said() -> None:
     assert (sgr.steps, sgr.step, sgr.labels) == (10, 0.2, "predicted")
     assert Transfer(norm=Norm.LINF, preset="sgr-transfer").steps == 40
     assert PGD(norm=Norm.LINF, preset="gradreg").steps == 7
-    assert PGD(norm=Norm.LINF, preset="smoothkernels").steps == 40
+    foolbox = PGD(norm=Norm.LINF, preset="smoothkernels")
+    assert (foolbox.steps, foolbox.step, foolbox.random_start) == (40, 1 / 30, False)
     assert PGD(norm=Norm.LINF, preset="sgr", steps=3).steps == 3
     with pytest.raises(ValueError, match="did you mean 'sgr'"):
         PGD(norm=Norm.LINF, preset="sgrr")

@@ -21,11 +21,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sgr": {"steps": 10, "step": 0.2, "labels": "predicted"},
     "sgr-transfer": {"steps": 40, "step": 0.2, "labels": "predicted"},
     "gradreg": {"steps": 7, "step": 0.25},
-    "smoothkernels": {"steps": 40, "step": 1 / 30},
+    "smoothkernels": {"steps": 40, "step": 1 / 30, "random_start": False},
 }
 """SGR, table 2: steps of budget/5, 10 white-box and 40 for transfer, away from the predicted label. GradReg: 7 steps as
-Madry et al. (2018) train, of 2/255 at 8/255. SmoothKernels gives the budget only: 40 steps of 0.01 at 0.3 are the
-defaults of Madry et al. and of the foolbox of its time."""
+Madry et al. (2018) train, of 2/255 at 8/255. SmoothKernels and Moments take foolbox's defaults: in its version 2, 40
+steps of 0.01 at 0.3 from the image itself; a random start is an attack of its own there."""
 
 
 class Ascent(FixedBudgetAttack):
