@@ -139,6 +139,8 @@ def test_opnorm_tables(tmp_path: Path) -> None:
     assert found["figure-2-right"].rows[2:] == [
         ["tiny", "Linf", "trained", "-", "0.375", *none[1:]],
         ["tiny", "Linf", "random weights", "0.125", *none],
+        ["tiny", "L2, of the logits' L2 distance", "trained", "-", *none],
+        ["tiny", "L2, of the logits' L2 distance", "random weights", "-", *none],
     ]
 
 

@@ -89,6 +89,14 @@ class Ascent(FixedBudgetAttack):
             return Goal(self.loss, labels, clean=clean if self.loss in LOGIT_ORDERS else None)
         return Goal(self.loss, labels, choose(self.target, labels, classifier.num_classes, clean, streams))
 
+    def end(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Tensor:
+        """Where one ascent ends, (N, C, H, W): of every image after all steps, whatever is misclassified on the way or
+        from the first. No attack's result: it may be classified correctly."""
+        ball, x, goal = self.begin(classifier, images, budget, streams)
+        for _ in range(self.steps):
+            x = self.ascend(ball, x, classifier.gradient(x, goal)[0])
+        return x
+
     def ascend(self, ball: Ball, x: Tensor, gradient: Tensor) -> Tensor:
         """One step: OpNorm Eq. 15."""
         return ball.climb(x, gradient, self.step)

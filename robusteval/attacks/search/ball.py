@@ -11,7 +11,6 @@ from torch import Tensor
 from robusteval.attacks.search.active import keep
 from robusteval.core.norms import Norm, column, flat
 
-
 DIAMETER = 2.0
 """Of a ball, in radii."""
 
