@@ -46,6 +46,7 @@ def new_manifest(
     device: str,
     command: Sequence[str],
     limit: int | None,
+    sample: int | None = None,
 ) -> Manifest:
     """The manifest of a run that has not begun; its batch size is not chosen yet."""
     return Manifest(
@@ -62,6 +63,7 @@ def new_manifest(
             source=images.source,
             count=len(images),
             limit=limit,
+            sample=sample,
             fingerprint=images.fingerprint(),
             class_names=images.class_names or _class_names(classifier),
         ),

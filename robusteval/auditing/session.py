@@ -42,6 +42,7 @@ def run_audit(
     engine: Engine = local,
     command: Sequence[str] = (),
     limit: int | None = None,
+    sample: int | None = None,
 ) -> Run:
     """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`.
 
@@ -70,6 +71,7 @@ def run_audit(
         device=describe(on),
         command=command,
         limit=limit,
+        sample=sample,
     )
     run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
     placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]

@@ -12,7 +12,7 @@ from robusteval.auditing.session import run_audit
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress
-from robusteval.data import read_images
+from robusteval.data.choice import check_choice, read_chosen
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
@@ -35,6 +35,7 @@ def audit(
     std: Sequence[float] | None = None,
     sources: Sequence[Model] = (),
     limit: int | None = None,
+    sample: int | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "float32",
@@ -46,9 +47,10 @@ def audit(
     model: a network, which is copied and stays as it is (`name` is what reports call it); a Classifier; or the path
     of a checkpoint, opened as the architecture `arch`. mean, std: the normalisation of a network or a checkpoint, one
     value a channel. data: pixels (N, C, H, W) in [0, 1] with labels (N,); Images; or a data set as for `--data`.
-    sources: models to transfer attacks from. The rest as in run_audit. Raises UserError in one line.
+    limit: the first so many images; sample: so many drawn without replacement by `seed`, instead. sources: models to
+    transfer attacks from. The rest as in run_audit. Raises UserError in one line.
     """
-    images = _images(data, limit)
+    images = _images(data, limit, sample, seed)
 
     def opened(given: Model, title: str) -> Classifier:
         if isinstance(given, Classifier):
@@ -72,12 +74,14 @@ def audit(
         batch_size=batch_size,
         progress=progress,
         limit=limit,
+        sample=sample,
     )
 
 
-def _images(data: Data, limit: int | None) -> Images:
+def _images(data: Data, limit: int | None, sample: int | None, seed: int) -> Images:
     if isinstance(data, str | Path):
-        return read_images(str(data), limit)
+        return read_chosen(str(data), limit, sample, seed)
+    check_choice(limit, sample)
     if isinstance(data, tuple) and len(data) == 2:
         images = as_images(*data, source="arrays given in Python")
     elif isinstance(data, Images):
@@ -85,6 +89,8 @@ def _images(data: Data, limit: int | None) -> Images:
     else:
         found = f"{len(data)} of them" if isinstance(data, tuple) else type(data).__name__
         raise UserError(f"expected (pixels, labels), Images or a data set as for --data, got {found}")
+    if sample is not None:
+        return images.sample(sample, seed)
     return images if limit is None else images.first(limit)
 
 

@@ -15,6 +15,7 @@ OutOption = Annotated[Path, typer.Option("--out", help="Directory to write, or t
 ArchOption = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
 ProtocolOption = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
 LimitOption = Annotated[int | None, typer.Option(help="Use only the first N images.")]
+SampleOption = Annotated[int | None, typer.Option(help="Use N images drawn at random by --seed.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of every random stream.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DTypeOption = Annotated[str, typer.Option(help="float32 or float64.")]

@@ -159,6 +159,7 @@ class DataRecord(Frozen):
     source: str
     count: int
     limit: int | None = None
+    sample: int | None = None
     fingerprint: str
     class_names: tuple[str, ...] = ()
 

@@ -49,7 +49,7 @@ def _check_images(runs: Sequence[Results]) -> None:
         if other.manifest.data.fingerprint != first.manifest.data.fingerprint:
             raise UserError(
                 f"expected runs of the same images for the tables of a paper, got {first.path} and {other.path} with "
-                "different ones; audit both with the same --data and --limit"
+                "different ones; audit both with the same --data, --limit and --sample"
             )
 
 
