@@ -97,7 +97,8 @@ def test_python_takes_a_sample_too(tmp_path: Path, demo_folder: Path) -> None:
     (tmp_path / "p.toml").write_text(SMALL)
     model, digits = demo_folder / "digits-standard.safetensors", rv.read_images("digits")
     expected = set(digits.sample(5, 2).ids)
-    for i, data in enumerate(("digits", digits)):
+    given: list[str | Images] = ["digits", digits]
+    for i, data in enumerate(given):
         run = rv.audit(model, data, str(tmp_path / "p.toml"), tmp_path / str(i), arch="digits-cnn", sample=5, seed=2)
         assert set(run.bounds()["image_id"]) == expected
         assert run.manifest.data.sample == 5

@@ -67,7 +67,8 @@ def _accuracy(models: Sequence[ByLabel], name: str, limit: float) -> Grid:
     note = (
         f"Share of images for which an attack found no witness {far}, a misclassified one counting as wrong; "
         "attacks search the closest witness in their own norm. Not found: images for which it found none at any "
-        "distance. Every image has a witness somewhere, so that this is a failure of the search and no robustness, "
+        "distance. A model that sees more than one class has a witness of every image somewhere, so that this is a "
+        "failure of the search and no robustness, "
         f"{'all that this table shows, ' if math.isinf(limit) else ''}though the paper counts it as a measure of it. "
         "The paper's rows are training losses, one model each."
     )
