@@ -51,8 +51,7 @@ class StageRecord(Frozen):
     """A stage, as every reader of a run sees it: one method over all images."""
 
     name: str
-    """Of its rows in the tables and of its folder: the method's label in the protocol, and its source where it has
-    one."""
+    """Of its rows in the tables and of its folder: the method's label in the protocol, and its source if any."""
     title: str
     """As a report shows it."""
     status: Literal["pending", "done", "unavailable"] = "pending"
@@ -174,6 +173,7 @@ class ProtocolRecord(Frozen):
     certificates: tuple[dict[str, Any], ...] = ()
     metrics: tuple[dict[str, Any], ...] = ()
     calibration: Calibration | None = None
+    top: int = 1
 
 
 class Manifest(Frozen):
