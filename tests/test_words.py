@@ -20,11 +20,13 @@ GENERAL = {
     "plots": ("reports/chapters/*", "reports/figures/distances.py", "reports/leaderboard/figures.py"),
     "grids": ("reports/chapters/*", "reports/leaderboard/grids.py"),
     "tables": ("reports/papers/*",),
+    "figures": ("reports/papers/*",),
     "table": ("reports/formats/latex.py", "reports/formats/markdown.py"),
     "escaped": ("reports/formats/latex.py", "reports/formats/markdown.py"),
 }
 """Names that mean the same wherever they stand, and the files that may define them: a command and what it runs; what a
-script runs; the figures and grids of a part of a report; a paper's tables; a grid and a text in a format of text."""
+script runs; the figures and grids of a part of a report; a paper's tables and figures; a grid and a text in a format
+of text."""
 
 
 def definitions() -> dict[str, set[str]]:

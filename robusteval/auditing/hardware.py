@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from robusteval.core.device import describe
+from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier
 from robusteval.results.run import atomically
 
@@ -51,7 +52,8 @@ def _measure(classifier: Classifier, device: torch.device, dtype: torch.dtype, s
             times = [_pass_seconds(classifier, x)]
             while sum(times) < seconds / len(_SIZES) and len(times) < 20:
                 times.append(_pass_seconds(classifier, x))
-        except torch.cuda.OutOfMemoryError:
+        except Exception:
+            # Out of memory, or a model that refuses these images: the audit meets it where it can be told.
             break
         rate = size / min(times)
         if rate > best_rate * _GAIN:
@@ -63,5 +65,8 @@ def _measure(classifier: Classifier, device: torch.device, dtype: torch.dtype, s
 
 def _pass_seconds(classifier: Classifier, x: torch.Tensor) -> float:
     start = time.perf_counter()
-    classifier.gradient(x, lambda logits: logits[:, 0])[0].sum().item()
+    try:
+        classifier.gradient(x, lambda logits: logits[:, 0])[0].sum().item()
+    except UnsupportedError:
+        classifier.predict(x).sum().item()
     return time.perf_counter() - start

@@ -13,6 +13,7 @@ from robusteval.auditing.stages.certificate import CertificateStage
 from robusteval.auditing.stages.clean import CleanStage
 from robusteval.auditing.stages.metric import ImageMetricStage, MetricStage, SetMetricStage
 from robusteval.auditing.stages.sanity import SanityStage
+from robusteval.auditing.stages.top_k import judged_by_top
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
 from robusteval.models.classifier import Classifier
 
@@ -23,6 +24,8 @@ def plan(protocol: Protocol, sources: Sequence[Classifier] = ()) -> tuple[Stage,
     stages: list[Stage] = [SanityStage(), CleanStage()]
     for entry in protocol.attacks:
         stages += _attacks(entry, [source.name for source in sources], {s.name for s in stages})
+    if protocol.top > 1:
+        stages = [judged_by_top(stage, protocol.top) for stage in stages]
     stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
     stages += [_metric(e) for e in protocol.metrics]
     return tuple(stages)

@@ -57,6 +57,8 @@ class Protocol:
     metrics: tuple[Entry[Metric], ...]
     calibration: Calibration | None = None
     """How estimated lower bounds are held against the witnesses; None for not at all."""
+    top: int = 1
+    """An image is right while its label is among so many of the model's best classes."""
 
     def as_json(self) -> dict[str, Any]:
         """Everything that decides the numbers, for the manifest and for comparing two protocols."""
@@ -69,14 +71,21 @@ class Protocol:
                 for e in items
             ]
 
-        return {
-            "name": self.name,
-            "description": self.description,
-            "budgets": {norm.value: list(values) for norm, values in self.budgets.items()},
-            "attacks": entries(self.attacks),
-            "certificates": entries(self.certificates),
-            "metrics": entries(self.metrics),
-        } | ({} if self.calibration is None else {"calibration": self.calibration.model_dump()})
+        return (
+            {
+                "name": self.name,
+                "description": self.description,
+                "budgets": {norm.value: list(values) for norm, values in self.budgets.items()},
+                "attacks": entries(self.attacks),
+                "certificates": entries(self.certificates),
+                "metrics": entries(self.metrics),
+            }
+            | ({} if self.calibration is None else {"calibration": self.calibration.model_dump()})
+            | self._judged()
+        )
+
+    def _judged(self) -> dict[str, int]:
+        return {} if self.top == 1 else {"top": self.top}
 
 
 def certificates_only(protocol: Protocol) -> Protocol:
@@ -129,7 +138,7 @@ def _placed(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], set[Pat
 def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path] = ()) -> Protocol:
     """A protocol from the tables of a TOML file named `where`. Of the files that it names only those that are `trusted`
     are run: what stands in a manifest is no permission."""
-    sections = {"name", "description", "budgets", "attacks", "certificates", "metrics", "calibration"}
+    sections = {"name", "description", "budgets", "attacks", "certificates", "metrics", "calibration", "top"}
     for key in data:
         if key not in sections:
             raise UserError(f"expected only known sections in {where}, got '{key}' ({nearest(key, sections)})")
@@ -150,9 +159,12 @@ def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path
                 f"expected witnesses of an attack in {where} for {metric.label}, got '{needed}' "
                 f"({nearest(needed, [a.label for a in attacks])})"
             )
+    top = data.get("top", 1)
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise UserError(f"expected top as a whole number of at least 1 in {where}, got {top!r}")
     name, description = data.get("name", Path(where).stem), data.get("description", "")
     calibration = _calibration(data["calibration"], where) if "calibration" in data else None
-    return Protocol(str(name), str(description), budgets, attacks, certificates, metrics, calibration)
+    return Protocol(str(name), str(description), budgets, attacks, certificates, metrics, calibration, top)
 
 
 def _calibration(data: Any, where: str) -> Calibration:

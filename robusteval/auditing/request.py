@@ -51,6 +51,7 @@ def new_manifest(
     command: Sequence[str],
     limit: int | None,
     averaged: int = 1,
+    sample: int | None = None,
 ) -> Manifest:
     """The manifest of a run that has not begun; its batch size is not chosen yet."""
     return Manifest(
@@ -68,6 +69,7 @@ def new_manifest(
             source=images.source,
             count=len(images),
             limit=limit,
+            sample=sample,
             fingerprint=images.fingerprint(),
             class_names=images.class_names or _class_names(classifier),
         ),

@@ -51,6 +51,7 @@ def run_audit(
     limit: int | None = None,
     strict: bool = False,
     eot: int = 1,
+    sample: int | None = None,
 ) -> Run:
     """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`.
 
@@ -87,6 +88,7 @@ def run_audit(
         command=command,
         limit=limit,
         averaged=eot,
+        sample=sample,
     )
     run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
     placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]

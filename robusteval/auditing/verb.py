@@ -12,7 +12,7 @@ from robusteval.auditing.session import run_audit
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress
-from robusteval.data import check_limit, read_images
+from robusteval.data.choice import check_choice, read_chosen
 from robusteval.data.classes import Classes, in_classes
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
@@ -37,6 +37,7 @@ def audit(
     sources: Sequence[Model] = (),
     limit: int | None = None,
     classes: Classes | None = None,
+    sample: int | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "float32",
@@ -49,9 +50,10 @@ def audit(
     of a checkpoint, opened as the architecture `arch`. mean, std: the normalisation of a network or a checkpoint, one
     value a channel. data: pixels (N, C, H, W) in [0, 1] with labels (N,); Images; or a data set as for `--data`.
     classes: which label each class of the data has, as for `--classes`, or a list of names in the order of the model.
-    sources: models to transfer attacks from. The rest as in run_audit. Raises UserError in one line.
+    limit: the first so many images; sample: so many drawn without replacement by `seed`, instead. sources: models to
+    transfer attacks from. The rest as in run_audit. Raises UserError in one line.
     """
-    images = _images(data, limit, classes)
+    images = _images(data, limit, sample, seed, classes)
 
     def opened(given: Model, title: str) -> Classifier:
         if isinstance(given, Classifier):
@@ -75,13 +77,14 @@ def audit(
         batch_size=batch_size,
         progress=progress,
         limit=limit,
+        sample=sample,
     )
 
 
-def _images(data: Data, limit: int | None, classes: Classes | None) -> Images:
+def _images(data: Data, limit: int | None, sample: int | None, seed: int, classes: Classes | None) -> Images:
     if isinstance(data, str | Path):
-        return read_images(str(data), limit, classes=classes)
-    check_limit(limit)
+        return read_chosen(str(data), limit, sample, seed, classes=classes)
+    check_choice(limit, sample)
     if isinstance(data, tuple) and len(data) == 2:
         images = as_images(*data, source="arrays given in Python")
     elif isinstance(data, Images):
@@ -89,8 +92,10 @@ def _images(data: Data, limit: int | None, classes: Classes | None) -> Images:
     else:
         found = f"{len(data)} of them" if isinstance(data, tuple) else type(data).__name__
         raise UserError(f"expected (pixels, labels), Images or a data set as for --data, got {found}")
-    images = images if limit is None else images.first(limit)
-    return images if classes is None else in_classes(images.checked(), classes, "classes=")
+    images = images if classes is None else in_classes(images.checked(), classes, "classes=")
+    if sample is not None:
+        return images.sample(sample, seed)
+    return images if limit is None else images.first(limit)
 
 
 def _values(numbers: Sequence[float] | None) -> tuple[float, ...] | None:

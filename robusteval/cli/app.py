@@ -20,6 +20,7 @@ from robusteval.cli.options import (
     MeanOption,
     OutOption,
     ProtocolOption,
+    SampleOption,
     SeedOption,
     StdOption,
 )
@@ -55,6 +56,7 @@ def audit(
     protocol: ProtocolOption = "quick",
     limit: LimitOption = None,
     classes: ClassesOption = None,
+    sample: SampleOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -70,9 +72,9 @@ def audit(
     its transfer attacks; the matrix of sources and targets is written beside them, and of a paper's protocol the
     paper's tables over all of them.
     """
-    from robusteval.data import read_images
+    from robusteval.data.choice import read_chosen
 
-    images = read_images(data, limit, classes=classes)
+    images = read_chosen(data, limit, sample, seed, classes=classes)
     audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std),
         images,
@@ -84,6 +86,7 @@ def audit(
         dtype=dtype,
         batch_size=whole(batch_size),
         limit=limit,
+        sample=sample,
     )
 
 
@@ -97,6 +100,7 @@ def certify(
     protocol: ProtocolOption = "certify",
     limit: LimitOption = None,
     classes: ClassesOption = None,
+    sample: SampleOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -107,10 +111,10 @@ def certify(
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
     from robusteval.auditing.protocol import certificates_only, read_protocol
-    from robusteval.data import read_images
+    from robusteval.data.choice import read_chosen
     from robusteval.reports.certification.page import write_certification
 
-    images = read_images(data, limit, classes=classes)
+    images = read_chosen(data, limit, sample, seed, classes=classes)
     runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std),
         images,
@@ -121,6 +125,7 @@ def certify(
         dtype=dtype,
         batch_size=whole(batch_size),
         limit=limit,
+        sample=sample,
     )
     for run in runs:
         out.print(f"Certification: {write_certification(run)}", soft_wrap=True, highlight=False)

@@ -35,6 +35,10 @@ ProtocolOption = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
 LimitOption = Annotated[
     int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Use only the first N images.")
 ]
+SampleOption = Annotated[
+    int | None,
+    typer.Option(parser=whole_number, metavar="INTEGER", help="Use N images drawn at random by --seed."),
+]
 SeedOption = Annotated[int, typer.Option(parser=whole_number, metavar="INTEGER", help="Seed of every random stream.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DTypeOption = Annotated[str, typer.Option(help="float32 or float64.")]

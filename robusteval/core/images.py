@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robusteval.core.errors import UserError
+from robusteval.core.streams import derive_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,16 @@ class Images:
     def first(self, count: int) -> Images:
         """The first of the images, `count` of them at most."""
         return self.select(torch.arange(min(count, len(self))))
+
+    def sample(self, count: int, seed: int) -> Images:
+        """`count` of the images, drawn without replacement and in their own order: the same for the same seed, in
+        whatever order they are. Raises UserError where there are not as many."""
+        if not 1 <= count <= len(self):
+            raise UserError(f"expected --sample from 1 to {len(self)}, the images of {self.source}, got {count}")
+        drawn = torch.Generator().manual_seed(derive_seed(seed, "sample of images"))
+        by_id = sorted(range(len(self)), key=self.ids.__getitem__)
+        rows = sorted(by_id[i] for i in torch.randperm(len(self), generator=drawn)[:count].tolist())
+        return replace(self.select(torch.tensor(rows)), source=f"{self.source} (drawn at random, seed {seed})")
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Images:
         return replace(self, pixels=self.pixels.to(device, dtype), labels=self.labels.to(device))

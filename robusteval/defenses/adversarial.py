@@ -1,4 +1,7 @@
-"""Adversarial training: cross-entropy on PGD examples (Madry et al. 2018; GradReg, section 4)."""
+"""Adversarial training: cross-entropy on PGD examples (Madry et al. 2018; GradReg, section 4).
+
+There is no clean term. OpNorm's Eq. 14 has both: ascent_training.py.
+"""
 
 from __future__ import annotations
 

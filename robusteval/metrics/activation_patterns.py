@@ -14,22 +14,24 @@ from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.activations import activation_pattern
-from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
+from robusteval.metrics.base import ImageMetric, Measurement
+from robusteval.metrics.climbed import AtPerturbed
 from robusteval.models.classifier import Classifier
 
 
-class ActivationPatterns(AtWitnesses, ImageMetric):
+class ActivationPatterns(AtPerturbed, ImageMetric):
     """`unchanged_at_data` at magnitude eps: the share of ReLUs that image x and x + z have on the same side.
 
     OpNorm section 5.5: z is uniform in [-eps, eps] in each pixel value, the mean of `samples` draws;
     `unchanged_at_noise` is the same around a point n drawn uniformly from the input domain [0, 1]^D.
-    `unchanged_adversarial` follows the direction from x to the closest witness of the attack `witnesses`, as far as
-    such noise reaches in L2: eps sqrt(D / 3), its root mean square. `witness_magnitude` is the eps that leads to the
-    witness itself. Both are NaN where the attack found none or the witness is the image.
+    `unchanged_adversarial` follows the direction from x to the perturbed image, the end of an `ascent` at one `budget`
+    or the closest witness of the attack `witnesses`, as far as such noise reaches in L2: eps sqrt(D / 3), its root mean
+    square. `witness_magnitude` is the eps that leads to the perturbed image itself. Both are NaN where the attack found
+    none or the witness is the image.
     Equal bits count, on or off: the paper writes m^-1 (phi_x n phi_{x+z}), which at eps = 0 would be the share of
     ReLUs that are on, but its curves begin at 1. Two patterns that have nothing to do with each other share half of
     their bits or more, not none. The same draws serve every eps, and x + z is not clipped to [0, 1]. Costs
-    2 (1 + `samples` M) forwards for M magnitudes, and 1 + M more towards the witness.
+    2 (1 + `samples` M) forwards for M magnitudes, and 1 + M more towards the perturbed image.
     """
 
     name: ClassVar[str] = "activation-patterns"
@@ -38,8 +40,8 @@ class ActivationPatterns(AtWitnesses, ImageMetric):
     quantities = (
         Quantity(name="unchanged_at_data", title="uniform noise around the images"),
         Quantity(name="unchanged_at_noise", title="uniform noise around noise"),
-        Quantity(name="unchanged_adversarial", title="towards the witness, as far"),
-        Quantity(name="witness_magnitude", title="magnitude of the witness"),
+        Quantity(name="unchanged_adversarial", title="towards the perturbed image, as far"),
+        Quantity(name="witness_magnitude", title="magnitude of the perturbed image"),
     )
 
     magnitudes: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 40 for i in range(21))
@@ -61,7 +63,8 @@ class ActivationPatterns(AtWitnesses, ImageMetric):
             for quantity, curve in curves.items()
             for eps, values in zip(self.magnitudes, curve, strict=True)
         ]
-        return found if witnesses is None else found + self._towards(classifier, images, witnesses - x)
+        perturbed = self.perturbed(classifier, images, witnesses, streams)
+        return found if perturbed is None else found + self._towards(classifier, images, perturbed - x)
 
     def _towards(self, classifier: Classifier, images: Images, perturbations: Tensor) -> list[Measurement]:
         reach = math.sqrt(images.pixels[0].numel() / 3)

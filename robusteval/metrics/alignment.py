@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -24,8 +25,9 @@ class Alignment(Twinned):
     weights, at the same image.
 
     OpNorm section 5.2, figure 2 (right); the paper does not say that it takes the magnitude, but a singular vector has
-    no sign. The perturbation is that of the closest witness of the attack `witnesses`. A direction at random in D
-    dimensions has Gamma(D / 2) / (sqrt(pi) Gamma((D + 1) / 2)), about sqrt(2 / (pi D)), on average.
+    no sign. The perturbation is that of an `ascent` at one `budget`, all of its steps on every image, as the paper's;
+    or that of the closest witness of the attack `witnesses`, which stopped early. A direction at random in D dimensions
+    has Gamma(D / 2) / (sqrt(pi) Gamma((D + 1) / 2)), about sqrt(2 / (pi D)), on average.
 
     Where singular values are equal, or nearer than 1e-5 of the largest (1e-3 where they come from
     `singular.leading`), their vectors are an arbitrary basis of the space that they span, and each gets the root mean
@@ -42,19 +44,23 @@ class Alignment(Twinned):
         Quantity(name="alignment_twin", title="of random weights"),
     )
 
-    witnesses: str
-    """The label of the attack in the protocol whose perturbations are measured."""
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if self.ascent is None and self.witnesses is None:
+            raise ValueError(f"expected witnesses or ascent for {self.name}, got neither")
+        return self
 
     @property
     def label(self) -> str:
-        label = f"{self.name}-{self.witnesses}"
+        label = f"{self.name}-{self.witnesses or 'ascent'}"
         return label if self.of == "features" else f"{label}-{self.of}"
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
-        assert witnesses is not None
-        perturbations = (witnesses - images.pixels).flatten(1).double()
+        perturbed = self.perturbed(classifier, images, witnesses, streams)
+        assert perturbed is not None
+        perturbations = (perturbed - images.pixels).flatten(1).double()
         rows = (perturbations.isfinite().all(1) & (perturbations != 0).any(1)).nonzero()[:, 0]
         if not len(rows):
             return []

@@ -12,19 +12,21 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
-from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
+from robusteval.metrics.base import ImageMetric, Measurement
+from robusteval.metrics.climbed import AtPerturbed
 from robusteval.models.classifier import Classifier
 from robusteval.numerics.jacobian import Linearised, Of, outputs
 from robusteval.numerics.singular import singular_values
 
 
-class Linearity(AtWitnesses, ImageMetric):
+class Linearity(AtPerturbed, ImageMetric):
     """`deviation_random` at distance |z|_2: |phi(x + z) - phi(x) - J z|_2, and `largest_singular_value_random` of J
     at x + z, the means over `samples` directions z uniform on the sphere.
 
     OpNorm section 5.4, figure 4; phi are the penultimate features (or the logits). `deviation_adversarial` and
-    `largest_singular_value_adversarial` are the same towards the closest witness of the attack `witnesses`, which
-    lies at `witness_distance` (L2); NaN where the attack found none or the witness is the image. x + z is not clipped
+    `largest_singular_value_adversarial` are the same towards the perturbed image: the end of an `ascent` at one
+    `budget`, or the closest witness of the attack `witnesses`. It lies at `witness_distance` (L2); NaN where the attack
+    found none or the witness is the image. x + z is not clipped
     (the paper does not say): far enough it leaves the box [0, 1], where no image is. A deviation below about 1e-6 of
     |phi| is rounding in float32. Singular values are those of robusteval/singular.py: exact but for rounding up to 100
     outputs, to 1e-3 for more. Costs a forward and a backward, one more pass for each direction, and at each distance on
@@ -36,11 +38,13 @@ class Linearity(AtWitnesses, ImageMetric):
     title: ClassVar[str] = "Linearity"
     summary: ClassVar[str] = "deviation from the linearisation, and singular value, by distance (OpNorm, section 5.4)"
     quantities = (
-        Quantity(name="witness_distance", title="L2 distance of the witness"),
+        Quantity(name="witness_distance", title="L2 distance of the perturbed image"),
         Quantity(name="deviation_random", title="deviation, random directions"),
-        Quantity(name="deviation_adversarial", title="deviation, towards the witness"),
+        Quantity(name="deviation_adversarial", title="deviation, towards the perturbed image"),
         Quantity(name="largest_singular_value_random", title="largest singular value, random directions"),
-        Quantity(name="largest_singular_value_adversarial", title="largest singular value, towards the witness"),
+        Quantity(
+            name="largest_singular_value_adversarial", title="largest singular value, towards the perturbed image"
+        ),
     )
 
     of: Of = "features"
@@ -58,13 +62,14 @@ class Linearity(AtWitnesses, ImageMetric):
         x = images.pixels
         curves = {"random": self._along(classifier, x, _unit(streams.normal(self.samples, *images.shape)), streams)}
         distances = []
-        if witnesses is not None:
-            size = Norm.L2.size(witnesses - x).double()
+        perturbed = self.perturbed(classifier, images, witnesses, streams)
+        if perturbed is not None:
+            size = Norm.L2.size(perturbed - x).double()
             rows = (size > 0).nonzero()[:, 0]
             distances = [Measurement("witness_distance", 0, torch.where(size > 0, size, torch.nan))]
             curves["adversarial"] = torch.full_like(curves["random"], torch.nan)
             if len(rows):
-                ways = _unit((witnesses - x)[rows, None])
+                ways = _unit((perturbed - x)[rows, None])
                 found = self._along(classifier.select(rows), x[rows], ways, streams.select(rows))
                 curves["adversarial"][..., rows] = found
         return distances + [

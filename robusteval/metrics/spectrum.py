@@ -22,7 +22,8 @@ class JacobianSpectrum(Twinned):
 
     OpNorm section 5.2: the spectrum of J, the Jacobian (outputs, pixels) of phi^{L-1}, what the last linear layer
     takes, or of the logits. The largest is the local (2, 2) operator norm. Units: output units per pixel unit.
-    `singular_value_adversarial` is the same at the closest witness of the attack `witnesses`, NaN where it found none;
+    `singular_value_adversarial` is the same where an `ascent` at one `budget` ends, as the paper measures it, or at the
+    closest witness of the attack `witnesses`, NaN where it found none;
     `singular_value_twin` that of the same network with random weights, at the image.
 
     One forward and as many backwards as there are outputs, an image; values are roots of the eigenvalues of the
@@ -36,7 +37,7 @@ class JacobianSpectrum(Twinned):
     summary: ClassVar[str] = "singular values of the Jacobian of features or logits (OpNorm, section 5.2)"
     quantities = (
         Quantity(name="singular_value", title="at the images"),
-        Quantity(name="singular_value_adversarial", title="at their witnesses"),
+        Quantity(name="singular_value_adversarial", title="at the perturbed images"),
         Quantity(name="singular_value_twin", title="of random weights"),
     )
 
@@ -51,11 +52,12 @@ class JacobianSpectrum(Twinned):
             quantity: self._values(network, images.pixels, streams)
             for quantity, network in self.networks(classifier, "singular_value").items()
         }
-        if witnesses is not None:
-            found = witnesses.flatten(1).isfinite().all(1).nonzero()[:, 0]
+        perturbed = self.perturbed(classifier, images, witnesses, streams)
+        if perturbed is not None:
+            found = perturbed.flatten(1).isfinite().all(1).nonzero()[:, 0]
             adversarial = torch.full_like(spectra["singular_value"], torch.nan)
             if len(found):
-                adversarial[found] = self._values(classifier.select(found), witnesses[found], streams.select(found))
+                adversarial[found] = self._values(classifier.select(found), perturbed[found], streams.select(found))
             spectra["singular_value_adversarial"] = adversarial
         return [
             Measurement(quantity, rank, values)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from robusteval.metrics.base import AtWitnesses, ImageMetric
+from robusteval.metrics.base import ImageMetric
+from robusteval.metrics.climbed import AtPerturbed
 from robusteval.metrics.random_twin import random_twin
 from robusteval.models.classifier import Classifier
 from robusteval.numerics.jacobian import Of
 
 
-class Twinned(AtWitnesses, ImageMetric):
+class Twinned(AtPerturbed, ImageMetric):
     """A metric by rank of the Jacobian's singular values, of a network and of the same one with random weights."""
 
     of: Of = "features"

@@ -179,6 +179,7 @@ class DataRecord(Frozen):
     source: str
     count: int
     limit: int | None = None
+    sample: int | None = None
     fingerprint: str
     class_names: tuple[str, ...] = ()
 
@@ -193,6 +194,7 @@ class ProtocolRecord(Frozen):
     certificates: tuple[dict[str, Any], ...] = ()
     metrics: tuple[dict[str, Any], ...] = ()
     calibration: Calibration | None = None
+    top: int = 1
 
 
 class Manifest(Frozen):

@@ -99,7 +99,8 @@ def test_presets_are_the_papers_and_give_way_to_what_is_said() -> None:
     assert (sgr.steps, sgr.step, sgr.labels) == (10, 0.2, "predicted")
     assert Transfer(norm=Norm.LINF, preset="sgr-transfer").steps == 40
     assert PGD(norm=Norm.LINF, preset="gradreg").steps == 7
-    assert PGD(norm=Norm.LINF, preset="smoothkernels").steps == 40
+    foolbox = PGD(norm=Norm.LINF, preset="smoothkernels")
+    assert (foolbox.steps, foolbox.step, foolbox.random_start) == (40, 1 / 30, False)
     assert PGD(norm=Norm.LINF, preset="sgr", steps=3).steps == 3
     with pytest.raises(ValueError, match="did you mean 'sgr'"):
         PGD(norm=Norm.LINF, preset="sgrr")
@@ -153,6 +154,20 @@ def test_logit_distances_need_a_random_start_and_no_target() -> None:
         PGD(norm=Norm.L2, loss="logits-l2", random_start=False)
     with pytest.raises(ValueError, match="no target"):
         PGD(norm=Norm.L2, loss="logits-l2", target="random")
+
+
+@given(st.integers(0, 1000), st.floats(0.05, 3.0), st.sampled_from([2.0, 7.0, 1e9]))
+def test_a_long_l1_step_ends_at_the_maximiser_of_the_ball_wherever_it_begins(
+    seed: int, radius: float, length: float
+) -> None:
+    """Eq. 17's limit, within the box: no point of the ball and the box gains more along the gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    x, drawn, gradient = torch.rand(3, 3, 1, 2, 4, generator=generator, dtype=torch.float64) - torch.tensor(
+        [0.0, 0.0, 0.5], dtype=torch.float64
+    ).view(3, 1, 1, 1, 1)
+    ball = Ball.around(x, Norm.L1, torch.full((3,), radius, dtype=torch.float64))
+    moved = ball.climb(ball.nearest(drawn), gradient, length)
+    torch.testing.assert_close(moved, ball.climb(x, gradient, 1.0))
 
 
 @given(st.integers(0, 1000), st.floats(0.05, 3.0))

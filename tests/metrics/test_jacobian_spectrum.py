@@ -116,7 +116,7 @@ def test_the_report_shows_figure_2(tmp_path: Path) -> None:
     report = write_report(run)
     page, text = report.read_text(), report.with_suffix(".md").read_text()
     assert "Jacobian spectrum of the features (OpNorm, figure 2 left)" in page
-    assert "Perturbations of PGD, L2, and the singular vectors of the features (OpNorm, figure 2 right)" in page
+    assert "Perturbations by PGD, L2, and the singular vectors of the features (OpNorm, figure 2 right)" in page
     # 1.5, 1 and 2: mean 1.5, standard error sqrt(1/4) / sqrt(3).
     assert "1.5 ± 0.29" in text
     assert f"{chance(16):.4g}" in page

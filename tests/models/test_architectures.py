@@ -10,7 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from robusteval.certify.base import Certificate
+from robusteval.certify.propagation.crown import CROWN
+from robusteval.certify.propagation.ibp import IBP
+from robusteval.certify.propagation.lipschitz import Lipschitz
+from robusteval.core.errors import UserError
 from robusteval.models.architectures import ARCHITECTURES
+from robusteval.models.architectures.standardisation import PerImageStandardisation
 from robusteval.models.checkpoints import open_checkpoint
 
 
@@ -44,11 +50,17 @@ NUMBERS = {
     "digits-cnn": conv(1, 16, 3) + conv(16, 32, 3) + dense(512, 64) + dense(64, 10),
     "lenet": LENET,
     "lenet-cifar10": conv(3, 32, 5) + conv(32, 64, 5) + dense(4096, 1024) + dense(1024, 10),
+    "moments-lenet-mnist": LENET,
+    "moments-lenet-cifar10": conv(3, 32, 5) + conv(32, 64, 5) + dense(4096, 1024) + dense(1024, 10),
+    "moments-lenet-cifar100": conv(3, 32, 5) + conv(32, 64, 5) + dense(4096, 1024) + dense(1024, 100),
     "lenet5": 61_706,
     "smoothkernels-cnn": LENET,
     "alexnet-cifar10": ALEXNET + dense(256, 4096) + dense(4096, 4096) + dense(4096, 10),
+    "alexnet-cifar100": ALEXNET + dense(256, 4096) + dense(4096, 4096) + dense(4096, 100),
     "cnn7-mnist": cnn7(1, 32, 64, 200, 1024),
     "cnn7-cifar10": cnn7(3, 64, 128, 256, 3200),
+    "cnn7-std-mnist": cnn7(1, 32, 64, 200, 1024),
+    "cnn7-std-cifar10": cnn7(3, 64, 128, 256, 3200),
     "cnn7-bn-mnist": cnn7(1, 32, 64, 200, 1024) + norms(32, 32, 64, 64),
     "cnn7-bn-cifar10": cnn7(3, 64, 128, 256, 3200) + norms(64, 64, 128, 128),
     "resnet18": 11_173_962,
@@ -106,10 +118,13 @@ def test_a_checkpoint_gives_the_same_logits(name: str, tmp_path: Path) -> None:
     [
         ("lenet", [32, 64, 1024, 10]),
         ("lenet-cifar10", [32, 64, 1024, 10]),
+        ("moments-lenet-mnist", [32, 64, 1024, 10]),
+        ("moments-lenet-cifar100", [32, 64, 1024, 100]),
         ("smoothkernels-cnn", [32, 64, 1024, 10]),
         ("alexnet-cifar10", [64, 192, 384, 256, 256, 4096, 4096, 10]),
         ("cnn7-mnist", [32, 32, 64, 64, 200, 200, 10]),
         ("cnn7-cifar10", [64, 64, 128, 128, 256, 256, 10]),
+        ("cnn7-std-cifar10", [64, 64, 128, 128, 256, 256, 10]),
         ("cnn7-bn-mnist", [32, 32, 64, 64, 200, 200, 10]),
         ("cnn7-bn-cifar10", [64, 64, 128, 128, 256, 256, 10]),
     ],
@@ -120,12 +135,62 @@ def test_a_sequential_network_has_the_papers_widths(name: str, widths: list[int]
     assert found == widths
 
 
-@pytest.mark.parametrize(("name", "values"), [("lenet", 3136), ("lenet-cifar10", 4096), ("alexnet-cifar10", 256)])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("moments-lenet-mnist", 3136), ("moments-lenet-cifar10", 4096), ("alexnet-cifar10", 256)],
+)
 def test_the_first_dense_layer_takes_what_moments_says(name: str, values: int) -> None:
     """Moments, section 4, which also has each network begin with a convolution followed by ReLU."""
     assert next(m for m in network(name).children() if isinstance(m, nn.Linear)).in_features == values
     assert layers(name)[:2] == ["Conv2d", "ReLU"]
     assert "Dropout" not in layers(name)
+
+
+@pytest.mark.parametrize("name", ["moments-lenet-mnist", "moments-lenet-cifar10", "alexnet-cifar10"])
+def test_every_pooling_of_moments_but_the_first_stands_before_its_relu(name: str) -> None:
+    found = layers(name)
+    first, *others = [k for k, layer in enumerate(found) if layer == "MaxPool2d"]
+    assert found[first - 1] == "ReLU"
+    assert [(found[k - 1], found[k + 1]) for k in others] == [("Conv2d", "ReLU")] * len(others)
+
+
+def test_moments_lenet_is_lenet_but_for_the_order_of_layers() -> None:
+    madry = ARCHITECTURES["lenet"].network().eval()
+    madry.load_state_dict(network("moments-lenet-mnist").state_dict())
+    with torch.no_grad():
+        assert torch.equal(madry(images("lenet")), network("moments-lenet-mnist")(images("lenet")))
+
+
+def test_standardisation_is_that_of_each_image_by_itself() -> None:
+    """Zero mean, unit variance, free of brightness and contrast, whatever shares the batch; no weights of its own."""
+    layer = PerImageStandardisation()
+    pixels = images("cnn7-std-cifar10", 4).double()
+    found = layer(pixels)
+    expected = (pixels.numpy() - pixels.mean((1, 2, 3), keepdim=True).numpy()) / pixels.numpy().std(
+        (1, 2, 3), keepdims=True
+    )
+    torch.testing.assert_close(found, torch.from_numpy(expected))
+    torch.testing.assert_close(layer(0.2 + 0.5 * pixels), found)
+    torch.testing.assert_close(layer(pixels[1:2]), found[1:2])
+    assert network("cnn7-std-mnist").state_dict().keys() == network("cnn7-mnist").state_dict().keys()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_an_image_of_one_value_is_standardised_to_zero_with_a_finite_gradient(value: float) -> None:
+    constant = torch.full((1, 3, 32, 32), value, requires_grad=True)
+    assert PerImageStandardisation()(constant).abs().max() < 1e-4
+    logits = network("cnn7-std-cifar10")(constant)
+    (gradient,) = torch.autograd.grad(logits[0, 0], constant)
+    assert logits.isfinite().all()
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("method", [IBP(norm="linf"), CROWN(norm="linf"), Lipschitz(norm="l2")])
+def test_no_proof_goes_through_a_standardisation(method: Certificate) -> None:
+    """It is no affine map: to pass it over would be a wrong proof."""
+    with pytest.raises(UserError, match=r"(?i)expected"):
+        method(network("cnn7-std-mnist"), images("cnn7-std-mnist"), torch.tensor([0, 1]))
 
 
 def test_batch_normalisation_stands_between_a_convolution_and_its_relu() -> None:

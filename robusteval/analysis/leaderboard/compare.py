@@ -73,7 +73,7 @@ def _mixed(first: Board, other: Board, what: str, detail: str = "") -> UserError
     runs = f"{first.entries[0].run} and {other.entries[0].run}"
     return UserError(
         f"expected runs of the same {what}, got {runs} with different ones{detail}; audit both with the same --data, "
-        "--limit and --protocol"
+        "--limit, --sample and --protocol"
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from robusteval.analysis.results import Results
+from robusteval.analysis.show import budget
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import MetricRecord
 from robusteval.results.run import Arrays
@@ -37,9 +38,18 @@ class MeasuredStage:
         return self.entry.norm
 
     @property
+    def perturbs(self) -> bool:
+        """Whether it measured perturbed images too: witnesses of an attack, or the ends of its own ascent."""
+        return any(self.settings.get(key) for key in ("witnesses", "ascent"))
+
+    @property
     def attack(self) -> str:
-        """The title of the attack whose witnesses it measured."""
-        return self.results.titles[self.settings["witnesses"]]
+        """The title of the attack whose witnesses it measured, or what its own ascent is."""
+        if self.settings.get("witnesses"):
+            return self.results.titles[self.settings["witnesses"]]
+        ascent = self.settings["ascent"]
+        norm, at = Norm(ascent["norm"]).symbol, budget(self.settings["budget"])
+        return f"{ascent['steps']:,} steps of ascent of {ascent['loss']}, {norm} {at}"
 
     @cached_property
     def measurements(self) -> pd.DataFrame:

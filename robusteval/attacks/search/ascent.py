@@ -21,11 +21,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sgr": {"steps": 10, "step": 0.2, "labels": "predicted"},
     "sgr-transfer": {"steps": 40, "step": 0.2, "labels": "predicted"},
     "gradreg": {"steps": 7, "step": 0.25},
-    "smoothkernels": {"steps": 40, "step": 1 / 30},
+    "smoothkernels": {"steps": 40, "step": 1 / 30, "random_start": False},
 }
 """SGR, table 2: steps of budget/5, 10 white-box and 40 for transfer, away from the predicted label. GradReg: 7 steps as
-Madry et al. (2018) train, of 2/255 at 8/255. SmoothKernels gives the budget only: 40 steps of 0.01 at 0.3 are the
-defaults of Madry et al. and of the foolbox of its time."""
+Madry et al. (2018) train, of 2/255 at 8/255. SmoothKernels and Moments take foolbox's defaults: in its version 2, 40
+steps of 0.01 at 0.3 from the image itself; a random start is an attack of its own there."""
 
 
 class Ascent(FixedBudgetAttack):
@@ -88,6 +88,14 @@ class Ascent(FixedBudgetAttack):
         if self.target is None:
             return Goal(self.loss, labels, clean=clean if self.loss in LOGIT_ORDERS else None)
         return Goal(self.loss, labels, choose(self.target, labels, classifier.num_classes, clean, streams))
+
+    def end(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Tensor:
+        """Where one ascent ends, (N, C, H, W): of every image after all steps, whatever is misclassified on the way or
+        from the first. No attack's result: it may be classified correctly."""
+        ball, x, goal = self.begin(classifier, images, budget, streams)
+        for _ in range(self.steps):
+            x = self.ascend(ball, x, classifier.gradient(x, goal)[0])
+        return x
 
     def ascend(self, ball: Ball, x: Tensor, gradient: Tensor) -> Tensor:
         """One step: OpNorm Eq. 15."""

@@ -11,6 +11,9 @@ from torch import Tensor
 from robusteval.attacks.search.active import keep
 from robusteval.core.norms import Norm, column, flat
 
+DIAMETER = 2.0
+"""Of a ball, in radii."""
+
 
 @dataclass(frozen=True)
 class Ball:
@@ -48,10 +51,13 @@ class Ball:
         Eq. 15) and brought back into the ball.
 
         In L1 that maximiser is a single pixel, of which the box leaves little: there the step is the maximiser
-        within the box, which fills the pixels with the largest gradient one after another.
+        within the box, which fills the pixels with the largest gradient one after another. As long as the diameter or
+        longer it ends at that of the whole ball, whatever `candidates`: so does Eq. 17, whose projection of
+        v + 2 e_i, |v|_1 <= 1, on the unit ball is e_i, and of nothing but e_i the longer the step is.
         """
         if self.norm is Norm.L1:
-            return self.nearest(candidates + self._fill(candidates, gradient, length * self.radius))
+            start, far = (self.centers, 1.0) if length >= DIAMETER else (candidates, length)
+            return self.nearest(start + self._fill(start, gradient, far * self.radius))
         return self.nearest(candidates + self.step(length, self.norm.steepest(gradient)))
 
     def _fill(self, candidates: Tensor, gradient: Tensor, length: Tensor) -> Tensor:

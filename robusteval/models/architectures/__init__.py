@@ -14,10 +14,11 @@ from robusteval.core.errors import UserError, nearest
 from robusteval.models.architectures.alexnet import alexnet
 from robusteval.models.architectures.cnn7 import cnn7, cnn7_bn
 from robusteval.models.architectures.digits import digits_cnn
-from robusteval.models.architectures.lenet import lenet, lenet5
+from robusteval.models.architectures.lenet import lenet, lenet5, moments_lenet
 from robusteval.models.architectures.resnet import resnet18
 from robusteval.models.architectures.resnet50 import resnet50
 from robusteval.models.architectures.resnext import resnext34
+from robusteval.models.architectures.standardisation import cnn7_standardised
 from robusteval.models.architectures.wide_resnet import wrn28
 
 
@@ -41,13 +42,23 @@ _MNIST = (32, 32, 64, 64, 200, 200)
 _CIFAR = (64, 64, 128, 128, 256, 256)
 _ALL = (
     Architecture("digits-cnn", digits_cnn, (1, 8, 8), "small CNN for scikit-learn's 8x8 digits"),
-    Architecture("lenet", lenet, _GREY, "LeNet for MNIST (Moments, section 4)"),
-    Architecture("lenet-cifar10", lenet, _SMALL, "LeNet for CIFAR-10 (Moments, section 4)"),
+    Architecture("lenet", lenet, _GREY, "wide LeNet for MNIST (Madry et al. 2018)"),
+    Architecture("lenet-cifar10", lenet, _SMALL, "the same for 32x32 colour images"),
+    Architecture("moments-lenet-mnist", moments_lenet, _GREY, "LeNet for MNIST (Moments, section 4)"),
+    Architecture("moments-lenet-cifar10", moments_lenet, _SMALL, "LeNet for CIFAR-10 (Moments, section 4)"),
+    Architecture("moments-lenet-cifar100", moments_lenet, _SMALL, "LeNet for CIFAR-100 (Moments, section 4)", 100),
     Architecture("lenet5", lenet5, _GREY, "LeNet-5 for MNIST"),
     Architecture("smoothkernels-cnn", lenet, _GREY, "CNN for MNIST (SmoothKernels, appendix A)"),
     Architecture("alexnet-cifar10", alexnet, _SMALL, "AlexNet for CIFAR-10 (Moments, section 4)"),
+    Architecture("alexnet-cifar100", alexnet, _SMALL, "AlexNet for CIFAR-100 (Moments, section 4)", 100),
     Architecture("cnn7-mnist", partial(cnn7, _MNIST), _GREY, "7-layer CNN for MNIST (SGR, appendix 7.4)"),
     Architecture("cnn7-cifar10", partial(cnn7, _CIFAR), _SMALL, "7-layer CNN for CIFAR-10 (SGR, appendix 7.4)"),
+    Architecture(
+        "cnn7-std-mnist", partial(cnn7_standardised, _MNIST), _GREY, "cnn7-mnist of standardised images (SGR, 4.1)"
+    ),
+    Architecture(
+        "cnn7-std-cifar10", partial(cnn7_standardised, _CIFAR), _SMALL, "cnn7-cifar10 of standardised images (SGR, 4.1)"
+    ),
     Architecture("cnn7-bn-mnist", partial(cnn7_bn, _MNIST), _GREY, "cnn7-mnist with batch normalisation"),
     Architecture("cnn7-bn-cifar10", partial(cnn7_bn, _CIFAR), _SMALL, "cnn7-cifar10 with batch normalisation (OpNorm)"),
     Architecture("resnet18", resnet18, _SMALL, "ResNet-18 for 32x32 images (SmoothKernels)"),

@@ -1,4 +1,4 @@
-"""LeNet in two sizes: the wide one of Moments and of Madry et al. (2018), and LeNet-5 (LeCun et al. 1998)."""
+"""LeNet in two sizes: the wide one of Madry et al. (2018), also as Moments orders it, and LeNet-5 (LeCun 1998)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from torch import nn
 
 
 def lenet(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Two padded 5x5 convolutions, each with ReLU and max-pooling, one hidden dense layer of 1,024 and the logits.
+    """Two padded 5x5 convolutions of 32 and 64 maps, each with ReLU and max-pooling, one hidden dense layer of 1,024
+    and the logits: the network of Madry et al. (2018, section 5) for MNIST.
 
-    Moments (section 4) says of it that the first layer is a convolution followed by ReLU and that the dense layers take
-    3,136 values of 28x28 images and 4,096 of 32x32: 64 maps of 7x7 and 8x8. The paper gives neither the 32 maps of the
-    first convolution nor the hidden width; these are those of Madry et al. (2018, section 5), whose network for MNIST
-    takes as many. SmoothKernels trains "two convolutional layers and two fully connected layers" (appendix A) by
-    their attack and gives no sizes, so that its network is this one too.
+    SmoothKernels trains "two convolutional layers and two fully connected layers" (appendix A) by their attack and
+    gives no sizes, so that its network is this one too. Moments' is `moments_lenet`.
     """
     channels, height, width = input_shape
     return nn.Sequential(
@@ -31,6 +29,22 @@ def lenet(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
             dense2=nn.Linear(1024, num_classes),
         )
     )
+
+
+def moments_lenet(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """What Moments (section 4) says of its LeNet: the first layer is a convolution followed by ReLU, the other pooling
+    stands before its ReLU, there is no dropout, and the first dense layer takes 3,136 values of 28x28 images and 4,096
+    of 32x32, which are 64 maps of 7x7 and 8x8.
+
+    What it does not say is that of `lenet`, which takes as many values: 32 maps of the first convolution, a hidden
+    layer of 1,024. Max-pooling and ReLU commute, so that the two compute the same function of the same weights; the
+    metrics of the first ReLU and bounds that go layer by layer see another network.
+    """
+    layers = dict(lenet(num_classes, input_shape).named_children())
+    names = list(layers)
+    relu, pool = names.index("relu2"), names.index("pool2")
+    names[relu], names[pool] = names[pool], names[relu]
+    return nn.Sequential(OrderedDict((name, layers[name]) for name in names))
 
 
 def lenet5(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:

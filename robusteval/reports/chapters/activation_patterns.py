@@ -21,9 +21,11 @@ def plots(results: Results) -> list[Plot]:
 def _at_data(stage: MeasuredStage) -> Plot:
     caption = "Share of the ReLUs on the same side of their kink at the image and with noise on it."
     mark = None
-    if stage.settings.get("witnesses"):
-        caption += " Towards the witness the step is as long in L2 as the noise is on average (root mean square)."
-        mark = ("witness_magnitude", f"median witness of {stage.attack}")
+    if stage.perturbs:
+        caption += (
+            " Towards the perturbed image the step is as long in L2 as the noise is on average (root mean square)."
+        )
+        mark = ("witness_magnitude", f"median distance, {stage.attack}")
     figure = "figure 5 left and figure 9" if mark else "figure 5 left"
     title = f"{stage.title} around the images (OpNorm, {figure})"
     return bands(stage, "patterns-data", title, caption, DATA, AXES, mark, shares=True)

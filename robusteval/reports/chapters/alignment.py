@@ -48,7 +48,7 @@ def _alignment(stage: MeasuredStage) -> Plot:
         legend(figure, axes)
 
     caption = (
-        f"Along which singular vectors of the Jacobian at an image does the perturbation of {stage.attack} point? Mean "
+        f"Along which singular vectors of the Jacobian at an image does the perturbation by {stage.attack} point? Mean "
         "magnitude of the cosine, with its standard error over the images as a band. A direction at random would have "
         f"{show.significant(expected)} on average. Ranks at which most images have no singular value above zero are in "
         "the data only."
@@ -66,7 +66,7 @@ def _table(stage: MeasuredStage) -> Grid:
 
 def _title(stage: MeasuredStage) -> str:
     vectors = "logits" if stage.settings.get("of") == "logits" else "features"
-    return f"Perturbations of {stage.attack}, and the singular vectors of the {vectors}"
+    return f"Perturbations by {stage.attack}, and the singular vectors of the {vectors}"
 
 
 def _data(stage: MeasuredStage) -> pd.DataFrame:

@@ -65,7 +65,7 @@ def _images(stage: MeasuredStage) -> Plot:
         grid = figure.subplots(len(shown), count, squeeze=False)
         for axes_row, (kind, title) in zip(grid, shown.items(), strict=True):
             for i, axes in enumerate(axes_row):
-                axes.imshow(_visible(arrays[f"{kind}/{i}"], kind), cmap="gray", interpolation="nearest")
+                axes.imshow(visible(arrays[f"{kind}/{i}"], kind), cmap="gray", interpolation="nearest")
                 axes.grid(False)
                 axes.spines[:].set_visible(False)
                 axes.set(xticks=[], yticks=[])
@@ -84,7 +84,7 @@ def _images(stage: MeasuredStage) -> Plot:
     return Plot(f"kernels-{stage.label}", title, caption, data, draw, 0.3 + 1.45 * len(shown), width)
 
 
-def _visible(array: NDArray[Any], kind: str) -> NDArray[Any]:
+def visible(array: NDArray[Any], kind: str) -> NDArray[Any]:
     """(H, W) or, for three channels, (H, W, 3), in [0, 1]."""
     colours = array.transpose(1, 2, 0) if len(array) == 3 else array.mean(0)
     high = np.abs(colours).max() if kind == "kernel" else colours.max()

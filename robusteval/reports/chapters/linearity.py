@@ -37,7 +37,7 @@ def _what(stage: MeasuredStage) -> str:
 
 
 def _mark(stage: MeasuredStage) -> tuple[str, str] | None:
-    return ("witness_distance", f"median witness of {stage.attack}") if stage.settings.get("witnesses") else None
+    return ("witness_distance", f"median distance, {stage.attack}") if stage.perturbs else None
 
 
 CHAPTER = Chapter("linearity", "Linearity", plots)

@@ -41,9 +41,11 @@ def _energies(models: Sequence[ByLabel], title: str, attacks: dict[str, str]) ->
         )
     note = (
         "Energy of the smallest perturbation that each attack found: the squared L2 distance over the number of pixel "
-        "values, mean over the images, a misclassified one counting as 0. GNR: predictions kept under Gaussian noise, "
-        "in %, averaged over its standard deviation, one sample each. ACC: clean accuracy in %. The paper's rows are "
-        "trainings with noise of variance sigma, one model each; its figures 2 and 3 plot GNR against ACC."
+        "values, mean over the images, a misclassified one counting as 0. Pixels lie in [0, 1], the paper's too by its "
+        "footnote, so that no energy is above 1: those of its table that are, up to 9.33, are of another scale. GNR: "
+        "predictions kept under Gaussian noise, in %, averaged over its standard deviation, one sample each. ACC: "
+        "clean accuracy in %. The paper's rows are trainings with noise of variance sigma, one model each; its figures "
+        "2 and 3 plot GNR against ACC."
     )
     name = title.lower().replace(" ", "-")
     return Grid(title, ["Model", *attacks, "GNR", "ACC"], rows, note=note, name=name)

@@ -25,8 +25,12 @@ SPECTRA = {
 MAPS = {"features": "jacobian-spectrum", "logits": "jacobian-spectrum-logits"}
 """Whose Jacobian -> label in the protocol; the paper's is that of the features."""
 ALIGNED = {"trained": "alignment", "random weights": "alignment_twin"}
-ALIGNMENTS = {"L2": "alignment-pga-l2", "Linf": "alignment-pga-linf"}
-"""Norm of the ascent -> label in the protocol."""
+ALIGNMENTS = {
+    "L2": "alignment-pga-l2",
+    "Linf": "alignment-pga-linf",
+    "L2, of the logits' L2 distance": "alignment-pga-logits-l2",
+}
+"""Norm of the ascent, and what it climbs where that is not the cross-entropy -> label in the protocol."""
 
 DEVIATIONS = {"random": "deviation_random", "adversarial": "deviation_adversarial"}
 LARGEST = {"random": "largest_singular_value_random", "adversarial": "largest_singular_value_adversarial"}
@@ -36,9 +40,9 @@ AT_NOISE = {"random": "unchanged_at_noise"}
 
 def tables(models: Sequence[ByLabel]) -> list[Grid]:
     features = "Mean {} of the penultimate features by the L2 distance from the image; adversarial is towards the "
-    features += "witness of the L2 attack."
+    features += "end of the L2 ascent."
     relus = "Mean share of unchanged ReLUs in % by the magnitude of uniform noise, {}."
-    images = "at the images; adversarial: towards the witness of the L2 attack, as far as that noise reaches"
+    images = "at the images; adversarial: towards the end of the L2 ascent, as far as that noise reaches"
     return [
         _norms(models),
         _accuracy(models),
@@ -80,7 +84,7 @@ def _spectrum(models: Sequence[ByLabel]) -> Grid:
         for at, quantity in SPECTRA.items()
     ]
     note = (
-        "Mean singular values of the Jacobian by rank: at the images, at their witnesses under ascent in L2, and at "
+        "Mean singular values of the Jacobian by rank: at the images, where the ascent in L2 from them ends, and at "
         "the images with random weights in place of the trained ones. The paper shows those of the features. "
         "Figure 7 is of networks trained with both objectives at once, which no defense here does."
     )
@@ -97,7 +101,9 @@ def _alignment(models: Sequence[ByLabel]) -> Grid:
     ]
     note = (
         "Mean magnitude of the cosine between the perturbation of projected gradient ascent and the right singular "
-        "vectors of the penultimate features' Jacobian, of the network and of one with random weights."
+        "vectors of the penultimate features' Jacobian, of the network and of one with random weights. All steps of "
+        "the ascent at one budget, from all images. That of the logits' distance takes so long steps that it is the "
+        "power method (theorem 1), for the logits' Jacobian."
     )
     headings = ["Training method", "ascent in", "vectors of", *(f"rank {r}" for r in RANKS)]
     return Grid("Figure 2 (right)", headings, rows, text=3, note=note, name="figure-2-right")

@@ -6,13 +6,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.metrics.kernels import layers
 from robusteval.analysis.metrics.measured import measured_stages
 from robusteval.analysis.show import Round, budget, fixed, significant
 from robusteval.core.norms import Norm
 from robusteval.reports.grid import Grid
-from robusteval.reports.papers.cells import NONE, fraction
+from robusteval.reports.papers.cells import NONE, counted, fraction
 
 ATTACKS = {
     "FGSM": "fgsm",
@@ -56,17 +58,27 @@ def _accuracy(models: Sequence[ByLabel], name: str, limit: float) -> Grid:
         [
             model.name,
             fixed(model.clean, 3, Round.NEAREST),
-            *(fraction(model.standing("linf", [limit], label)[0]) for label in ATTACKS.values()),
+            *(_standing(model, label, limit) for label in ATTACKS.values()),
         ]
         for model in models
     ]
     far = "at any distance" if math.isinf(limit) else f"within an Linf distance of {limit:g}"
-    title = "Table 1, no limit" if math.isinf(limit) else f"Table 1, Linf at most {limit:g}"
+    title = "Table 1, no limit: failures of the search" if math.isinf(limit) else f"Table 1, Linf at most {limit:g}"
     note = (
         f"Share of images for which an attack found no witness {far}, a misclassified one counting as wrong; "
-        "attacks search the closest witness in their own norm. The paper's rows are training losses, one model each."
+        "attacks search the closest witness in their own norm. Not found: images for which it found none at any "
+        "distance. A model that sees more than one class has a witness of every image somewhere, so that this is a "
+        "failure of the search and no robustness, "
+        f"{'all that this table shows, ' if math.isinf(limit) else ''}though the paper counts it as a measure of it. "
+        "The paper's rows are training losses, one model each."
     )
     return Grid(title, ["Model", "clean", *ATTACKS], rows, note=note, name=name)
+
+
+def _standing(model: ByLabel, label: str, limit: float) -> str:
+    """The share of images that stand, with the number of those of which no witness was found at all."""
+    (share,) = model.standing("linf", [limit], label)
+    return counted(fraction(share), 0 if math.isnan(share) else int(np.isinf(model.distances("linf", label)).sum()))
 
 
 def _curve(models: Sequence[ByLabel], name: str) -> Grid:

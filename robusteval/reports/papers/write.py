@@ -11,11 +11,13 @@ from robusteval.analysis import show
 from robusteval.analysis.methods import method_rows
 from robusteval.analysis.results import Results
 from robusteval.core.errors import UserError
+from robusteval.reports.figures.drawing import Plot, save
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.exports import csv_text
 from robusteval.reports.formats.page import render
 from robusteval.reports.grid import Grid
 from robusteval.reports.papers import PAPERS, paper_tables, title
+from robusteval.reports.papers.gallery import paper_figures
 from robusteval.results.run import Run, atomically
 
 TRAININGS = (
@@ -26,8 +28,9 @@ TRAININGS = (
 
 def write_paper_tables(runs: Sequence[Run | Results], folder: Path | str) -> dict[str, Path]:
     """Write the tables of each paper whose protocol is among those of the runs, over all runs of it, into `folder`:
-    paper-<protocol>.html, .md and .tex, and each table as tables/paper-<protocol>-<table>.csv and .tex. Return the
-    pages by what the paper is called.
+    paper-<protocol>.html, .md and .tex, each table as tables/paper-<protocol>-<table>.csv and .tex, and the figures
+    that overlay models as figures/paper-<protocol>-<figure>.svg, .png and .csv. Return the pages by what the paper is
+    called.
 
     Raises UserError where runs of one protocol are not of the same images.
     """
@@ -37,7 +40,8 @@ def write_paper_tables(runs: Sequence[Run | Results], folder: Path | str) -> dic
         if own:
             _check_images(own)
             name = f"paper-{protocol}"
-            for file, text in _forms(own, name).items():
+            drawn = [(plot, save(plot, folder / "figures")) for plot in paper_figures(own, protocol)]
+            for file, text in _forms(own, name, drawn).items():
                 atomically(folder / file, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
             pages[paper] = folder / f"{name}.html"
     return pages
@@ -49,18 +53,18 @@ def _check_images(runs: Sequence[Results]) -> None:
         if other.manifest.data.fingerprint != first.manifest.data.fingerprint:
             raise UserError(
                 f"expected runs of the same images for the tables of a paper, got {first.path} and {other.path} with "
-                "different ones; audit both with the same --data and --limit"
+                "different ones; audit both with the same --data, --limit and --sample"
             )
 
 
-def _forms(runs: Sequence[Results], name: str) -> dict[str, str]:
+def _forms(runs: Sequence[Results], name: str, drawn: Sequence[tuple[Plot, str]]) -> dict[str, str]:
     """The text of each file, by its path."""
     tables = paper_tables(runs)
     models = _models(runs)
     grids = [models, *tables]
     found = {
-        f"{name}.html": _page(runs, tables, models),
-        f"{name}.md": _markdown(runs, grids),
+        f"{name}.html": _page(runs, tables, models, drawn),
+        f"{name}.md": _markdown(runs, grids, [plot for plot, _ in drawn]),
         f"{name}.tex": "\n".join(map(latex.table, grids)),
     }
     for grid in grids:
@@ -87,12 +91,15 @@ def _subject(runs: Sequence[Results]) -> str:
     return f"{models} on {show.images(data.count)} of {data.source}, protocol {protocol}."
 
 
-def _markdown(runs: Sequence[Results], grids: Sequence[Grid]) -> str:
+def _markdown(runs: Sequence[Results], grids: Sequence[Grid], plots: Sequence[Plot]) -> str:
     parts = [f"# {title(runs[0])}", markdown.escaped(_subject(runs)), *markdown.titled_tables(grids)]
+    for plot in plots:
+        heading, caption = markdown.escaped(plot.title), markdown.escaped(plot.caption)
+        parts += [f"### {heading}", f"![{heading}](figures/{plot.name}.png)", caption]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _page(runs: Sequence[Results], tables: Sequence[Grid], models: Grid) -> str:
+def _page(runs: Sequence[Results], tables: Sequence[Grid], models: Grid, drawn: Sequence[tuple[Plot, str]]) -> str:
     commands = dict.fromkeys(shlex.join(results.manifest.command) for results in runs if results.manifest.command)
     return render(
         "papers.html",
@@ -101,6 +108,7 @@ def _page(runs: Sequence[Results], tables: Sequence[Grid], models: Grid) -> str:
         subject=_subject(runs),
         tables=[(table, _spans(table)) for table in tables],
         models=models,
+        drawn=drawn,
         manifest=runs[0].manifest,
         commands=list(commands),
         runs=[(results.manifest.model.name, str(results.path)) for results in runs],

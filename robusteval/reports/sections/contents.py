@@ -71,7 +71,7 @@ def contents(results: Results) -> Contents:
         summary,
         distances,
         verdict.verdict(summary),
-        verdict.notes(summary),
+        [*(f"Judged by {text}." for text in provenance.judged_by(results)), *verdict.notes(summary)],
         verdict.reading(summary),
         provenance.facts(results),
         [s for s in found if s.plots or s.grids or s.key == IMAGES],

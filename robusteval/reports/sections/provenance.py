@@ -27,6 +27,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Data", f"{data.source}, {show.images(data.count)}"),
         ("Data fingerprint", data.fingerprint),
         ("Protocol", f"{m.protocol.name}: {m.protocol.description}"),
+        *(("Judged by", text) for text in judged_by(results)),
         ("Budgets", _budgets(m.protocol.budgets)),
         ("Seed", str(m.seed)),
         ("Computed on", f"{m.device}, {m.dtype}, batches of {m.batch_size}"),
@@ -34,6 +35,12 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Finished", m.finished or "not yet"),
         ("Versions", ", ".join(f"{k} {v}" for k, v in ({"robusteval": m.robusteval} | m.versions).items())),
     ]
+
+
+def judged_by(results: Results) -> list[str]:
+    """What counts as right, where that is not the class that the model predicts."""
+    top = results.manifest.protocol.top
+    return [f"the top {top}: an image is right while its label is among the model's {top} best classes"] * (top > 1)
 
 
 def _budgets(budgets: Mapping[Norm, Sequence[float]]) -> str:

@@ -13,9 +13,17 @@ from robusteval.core.norms import Norm
 from robusteval.models.architectures import ARCHITECTURES
 from robusteval.models.making import make_classifier
 
+STANDARDISED = ("cnn7-std-mnist", "cnn7-std-cifar10")
+"""Of images standardised one by one, through which no bound passes (tests/models/test_architectures.py)."""
+
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name for name in ARCHITECTURES]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name
+        for name in ARCHITECTURES
+        if name not in STANDARDISED
+    ],
 )
 def test_the_graph_of_every_architecture_answers_as_the_network(name: str) -> None:
     torch.manual_seed(2)
