@@ -12,8 +12,9 @@ from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
 from robusteval.analysis.results import Results
 from robusteval.analysis.standing import NormBudgets, Standing, Width, standings, widths
-from robusteval.results.manifest import CertificateRecord
+from robusteval.results.manifest import SANITY, CertificateRecord
 from robusteval.results.run import Run
+from robusteval.sanity import SanityWarning, sanity_warnings
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,13 @@ class Summary:
     contradicted: tuple[tuple[str, int], ...]
     """Those lower bounds by title, each with its number of images."""
     flags: tuple[masking.Flag, ...]
-    """Signs of gradient masking."""
+    """Signs of gradient masking, and of what else makes distances doubtful."""
+    masking_checked: bool
+    """Whether signs of gradient masking were looked for."""
+    warnings: tuple[SanityWarning, ...]
+    """Whether the data, the labels and the settings fit the model."""
+    failed: tuple[tuple[str, str], ...]
+    """Stages that an error stopped, each with that error."""
 
     @property
     def unavailable(self) -> tuple[StageCost, ...]:
@@ -123,7 +130,15 @@ def summarise(run: Run | Results) -> Summary:
         contradictions=int((bounds["contradictions"] != "").sum()),
         contradicted=_contradicted(results),
         flags=tuple(masking.flags(results)),
+        masking_checked=masking.checked(results),
+        warnings=_warnings(results),
+        failed=tuple((results.titles[s.name], s.reason) for s in manifest.failed),
     )
+
+
+def _warnings(results: Results) -> tuple[SanityWarning, ...]:
+    statistics, manifest = results.rows("statistics", SANITY), results.manifest
+    return sanity_warnings(results.images, statistics, manifest.model.num_classes, manifest.data.class_names)
 
 
 def _contradicted(results: Results) -> tuple[tuple[str, int], ...]:

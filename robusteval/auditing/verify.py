@@ -23,9 +23,10 @@ from robusteval.core.device import choose_device
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress, Silent
+from robusteval.models.averaged import averaged
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
-from robusteval.results.manifest import CLEAN, NAME
+from robusteval.results.manifest import CLEAN, NAME, SANITY
 from robusteval.results.run import Run, checksum, read_arrays, read_frame
 from robusteval.results.tabulate import bounds_csv, build_tables
 
@@ -54,7 +55,7 @@ def verify(
     files of the user's own methods and networks that may be run; a run that needs another raises UserError, as does
     one whose methods come from a package that is not here in that version.
     """
-    if not run.manifest.complete:
+    if run.manifest.finished is None:
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; its audit continues it")
     yield from _check_files(run)
     try:
@@ -73,6 +74,16 @@ def verify(
     yield from _Recheck(run, classifier, images, progress or Silent(), trusted).findings(everything=recompute)
 
 
+def unchecked(run: Run) -> str:
+    """What a verification of a finished run cannot check; empty where it can check everything."""
+    if RunEvidence(run, ()).traits().repeatable:
+        return ""
+    return (
+        "Not checked: predictions, witnesses, certificates and metrics by running the model, whose outputs cannot be "
+        "computed again; files, tables and bounds were."
+    )
+
+
 class _Recheck:
     """The stages of a run, run again shard by shard and held against its parts."""
 
@@ -83,12 +94,17 @@ class _Recheck:
         on, dtype = choose_device("auto"), DTYPES[manifest.dtype]
         self.run, self.progress, self.tolerance = run, progress, _ROUNDING[manifest.dtype]
         self.images = images.to(on, dtype)
-        self.context = Context(classifier.to(on, dtype), (), manifest.seed)
         self.evidence = RunEvidence(run, cut(self.images, manifest.batch_size))
+        traits = self.evidence.traits()
+        placed = replace(averaged(classifier.to(on, dtype), manifest.averaged), batch_size=manifest.batch_size)
+        looked = Context(placed, (), manifest.seed)
+        self.context = replace(looked, classifier=traits.served(placed))
+        self.looked = {SANITY: looked}
         protocol = parse_protocol(manifest.protocol.model_dump(mode="json", exclude_none=True), NAME, trusted)
         # What was made on other models is judged on this one; their names are all that is needed.
         stages = plan(protocol, [replace(classifier, name=source.name) for source in manifest.sources])
-        self.stages = [s for s, record in zip(stages, manifest.stages, strict=True) if record.done]
+        done = [s for s, record in zip(stages, manifest.stages, strict=True) if record.done]
+        self.stages = done if traits.repeatable else []
 
     def findings(self, everything: bool) -> Iterator[str]:
         for stage in (s for s in self.stages if everything or s.always_verified):
@@ -106,7 +122,7 @@ class _Recheck:
         where = f"stage {stage.name}"
         for image_id in stage.missing_witnesses(shard, stored, kept):
             yield f"{where}, image {image_id}: the table claims a witness, no image of it is kept"
-        part = Work(stage, self.context).again(shard, stored, kept)
+        part = Work(stage, self.looked.get(stage.name, self.context)).again(shard, stored, kept)
         yield from differences(where, stored, part.rows, _DISTANCES if stage.exact else self.tolerance)
         for table, rows in part.others.items():
             again = read_frame(self.run.part(stage.name, shard.name, table))
@@ -178,4 +194,6 @@ def open_model(run: Run, checkpoint: str | None = None, trusted: Collection[Path
     if arch is not None and (parts := user_code.file_and_name(arch)):
         file, function = parts
         arch = f"{user_code.permitted(file, trusted, f'the network {function}')[0]}:{function}"
-    return open_checkpoint(path, arch, input_shape=model.input_shape, mean=model.mean, std=model.std)
+    return open_checkpoint(
+        path, arch, input_shape=model.input_shape, mean=model.mean, std=model.std, binary=model.binary
+    )

@@ -11,11 +11,13 @@ from robusteval.cli.listing import Listing, listed
 from robusteval.cli.options import (
     ArchOption,
     BatchSizeOption,
+    BinaryOption,
     CheckpointsArgument,
     ClassesOption,
     DataOption,
     DeviceOption,
     DTypeOption,
+    EotOption,
     LimitOption,
     MeanOption,
     OutOption,
@@ -23,6 +25,7 @@ from robusteval.cli.options import (
     SampleOption,
     SeedOption,
     StdOption,
+    StrictOption,
 )
 from robusteval.cli.running import (
     audit_and_report,
@@ -65,6 +68,9 @@ def audit(
     source_arch: Annotated[str | None, typer.Option(help="Architecture of the sources, if not --arch.")] = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    binary: BinaryOption = False,
+    eot: EotOption = 1,
+    strict: StrictOption = False,
 ) -> None:
     """Bracket the minimum adversarial distance of each image, from below and from above, and write a report.
 
@@ -76,17 +82,19 @@ def audit(
 
     images = read_chosen(data, limit, sample, seed, classes=classes)
     audit_and_report(
-        open_checkpoints(checkpoints, arch, images, mean, std),
+        open_checkpoints(checkpoints, arch, images, mean, std, binary),
         images,
         protocol,
         out_dir,
-        sources=open_checkpoints(source or [], source_arch or arch, images, mean, std),
+        sources=open_checkpoints(source or [], source_arch or arch, images, mean, std, binary),
         seed=seed,
         device=device,
         dtype=dtype,
         batch_size=whole(batch_size),
         limit=limit,
         sample=sample,
+        strict=strict,
+        eot=eot,
     )
 
 
@@ -107,6 +115,8 @@ def certify(
     batch_size: BatchSizeOption = "auto",
     mean: MeanOption = None,
     std: StdOption = None,
+    binary: BinaryOption = False,
+    strict: StrictOption = False,
 ) -> None:
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
@@ -116,7 +126,7 @@ def certify(
 
     images = read_chosen(data, limit, sample, seed, classes=classes)
     runs = audit_and_report(
-        open_checkpoints(checkpoints, arch, images, mean, std),
+        open_checkpoints(checkpoints, arch, images, mean, std, binary),
         images,
         certificates_only(read_protocol(protocol)),
         out_dir,
@@ -126,6 +136,7 @@ def certify(
         batch_size=whole(batch_size),
         limit=limit,
         sample=sample,
+        strict=strict,
     )
     for run in runs:
         out.print(f"Certification: {write_certification(run)}", soft_wrap=True, highlight=False)
@@ -177,7 +188,7 @@ def verify(
     ] = False,
 ) -> None:
     """Run the model on the kept witnesses again and check every claim in the tables. Exit code 1 if one fails."""
-    from robusteval.auditing.verify import open_model
+    from robusteval.auditing.verify import open_model, unchecked
     from robusteval.auditing.verify import verify as check
     from robusteval.cli.progress import Bars
     from robusteval.results.run import Run
@@ -191,7 +202,10 @@ def verify(
     if findings:
         err.print(f"{len(findings)} claims of {run} do not hold.")
         raise typer.Exit(1)
-    out.print(f"Every claim of {run} holds.")
+    missing = unchecked(opened)
+    out.print(f"Every claim of {run}{' that could be checked' if missing else ''} holds.")
+    if missing:
+        out.print(missing, soft_wrap=True)
 
 
 @app.command("list")

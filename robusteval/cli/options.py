@@ -45,3 +45,8 @@ DTypeOption = Annotated[str, typer.Option(help="float32 or float64.")]
 BatchSizeOption = Annotated[str, typer.Option(help="auto measures which is fastest.")]
 MeanOption = Annotated[str | None, typer.Option(help="Normalisation, one value a channel: 0.49,0.48,0.45")]
 StdOption = Annotated[str | None, typer.Option(help="Normalisation, one value a channel.")]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Make sanity warnings errors, before the first method runs.")
+]
+EotOption = Annotated[int, typer.Option(help="Average a random model over so many evaluations.")]
+BinaryOption = Annotated[bool, typer.Option("--binary", help="The network's one logit stands for two classes.")]

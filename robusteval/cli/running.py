@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from robusteval.results.run import Run
 
 P = ParamSpec("P")
+INCOMPLETE = "Incomplete: methods stopped with an error (RUN/failures). The same command tries them again."
 out, err = Console(), Console(stderr=True)
 
 
@@ -45,7 +46,7 @@ def explains_mistakes(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def open_checkpoints(
-    paths: list[str], arch: str | None, images: Images, mean: str | None, std: str | None
+    paths: list[str], arch: str | None, images: Images, mean: str | None, std: str | None, binary: bool = False
 ) -> list[Classifier]:
     """Checkpoint files as classifiers of images like these."""
     from robusteval.models.checkpoints import open_checkpoint
@@ -53,7 +54,7 @@ def open_checkpoints(
 
     normalisation = {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
     files = expanded_names(paths)
-    return [open_checkpoint(path, arch, input_shape=images.shape, **normalisation) for path in files]
+    return [open_checkpoint(path, arch, input_shape=images.shape, binary=binary, **normalisation) for path in files]
 
 
 def audit_and_report(
@@ -76,6 +77,9 @@ def audit_and_report(
         out.print(f"Transfer matrix: {written}", soft_wrap=True, highlight=False)
     if len(runs) > 1:
         print_paper_tables(write_paper_tables(runs, folder))
+    if any(run.manifest.failed for run in runs):
+        err.print(INCOMPLETE, soft_wrap=True, highlight=False)
+        raise typer.Exit(3)
     return runs
 
 
@@ -90,7 +94,13 @@ def print_report(run: Run) -> None:
     from robusteval.reports import summarise, write_report
     from robusteval.reports.formats.terminal import headline_table
 
-    out.print(headline_table(summarise(run)))
+    summary = summarise(run)
+    for found in summary.warnings:
+        text = f"warning: {found.title}. {found.text} {found.advice}"
+        out.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    out.print(headline_table(summary))
+    for title, reason in summary.failed:
+        out.print(f"failed: {title}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
     with Bars(err) as bars:
         path = write_report(run, bars)
     out.print(f"Report: {path}", soft_wrap=True, highlight=False)

@@ -39,6 +39,7 @@ def open_checkpoint(
     input_shape: tuple[int, int, int],
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    binary: bool = False,
 ) -> Classifier:
     """A classifier from a checkpoint.
 
@@ -64,8 +65,8 @@ def open_checkpoint(
     network = content if isinstance(content, nn.Module) else _filled(path, arch, content)
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
-    classifier = own_network(path.stem, network, input_shape, means, stds)
-    origin = CheckpointOrigin(str(path.resolve()), arch, means, stds)
+    classifier = own_network(path.stem, network, input_shape, means, stds, binary)
+    origin = CheckpointOrigin(str(path.resolve()), arch, means, stds, binary=binary)
     if card is not None:
         seconds, names = card.seconds, card.class_names
         origin = replace(origin, training=card.trained.title, training_seconds=seconds, class_names=names)

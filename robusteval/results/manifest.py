@@ -18,7 +18,7 @@ from robusteval.core.norms import BUDGET_TOLERANCE, Norm
 from robusteval.core.registry import Origin
 from robusteval.results.calibrate import Calibration
 
-FORMAT = 2
+FORMAT = 3
 """Of the manifest: another number wherever what a reader needs of it changes."""
 NAME = "manifest.json"
 CLEAN = "clean"
@@ -199,7 +199,7 @@ class ProtocolRecord(Frozen):
 
 class Manifest(Frozen):
     robusteval: str
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     command: tuple[str, ...] = ()
     status: Literal["incomplete", "complete"] = "incomplete"
     seed: int

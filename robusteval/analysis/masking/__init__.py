@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.attacked import Attacked
+from robusteval.analysis.masking.behaviour import Behaviour
 from robusteval.analysis.masking.flag import Flag
 from robusteval.analysis.masking.probe import Probe
 from robusteval.analysis.results import Results
 from robusteval.results.run import Run
 
-__all__ = ["Flag", "flags"]
+__all__ = ["Flag", "checked", "flags"]
 
 PROBED = "gradient_size"
 """What a metric measures that looks for the signs."""
@@ -22,14 +23,30 @@ def flags(run: Run | Results) -> list[Flag]:
     attack touches, count in none of them.
     """
     results = Results.of(run)
+    raised = [*Behaviour(results).flags()]
     right = results.images["image_id"][results.correct]
     if right.empty:
-        return []
+        return _in_order(raised)
     attacked = Attacked(results, right)
-    raised = [*attacked.contests(), *attacked.ensembles(), *attacked.stalls(), *attacked.unbounded()]
+    raised += [*attacked.contests(), *attacked.ensembles(), *attacked.stalls(), *attacked.unbounded()]
     for entry in results.metrics_ran:
         if entry.norm is not None and entry.declares(PROBED):
             rows = results.rows("measurements", entry.name)
             raised += [*Probe(entry.norm, rows[rows["image_id"].isin(right)]).flags()]
+    return _in_order(raised)
+
+
+def checked(run: Run | Results) -> bool:
+    """Whether the signs of gradient masking were looked for: by the metric `gradient-masking`, or by an attack that
+    uses no gradients of the model beside one that does, at an equal budget."""
+    results = Results.of(run)
+    right = results.images["image_id"][results.correct]
+    probed = any(e.norm is not None and e.declares(PROBED) for e in results.metrics_ran)
+    return probed or (not right.empty and Attacked(results, right).compared())
+
+
+def _in_order(raised: list[Flag]) -> list[Flag]:
+    """The serious ones first, and each sign once, by its first evidence."""
     known = list(masking.SIGNS)
-    return sorted(raised, key=lambda flag: (flag.severity != "serious", known.index(flag.name)))
+    once = {flag.name: flag for flag in reversed(raised)}
+    return sorted(once.values(), key=lambda flag: (flag.severity != "serious", known.index(flag.name)))

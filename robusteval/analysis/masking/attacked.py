@@ -38,6 +38,14 @@ class Attacked:
         stated = [(norm, b) for norm, values in self.results.manifest.protocol.budgets.items() for b in values]
         return sorted({*stated, *((e.norm, b) for e in self.done for b in e.budgets)})
 
+    def compared(self) -> bool:
+        """Whether attacks with the model's gradients and others ran at an equal norm and budget."""
+        blind = [*self.following("outputs"), *self.following("another model")]
+        return any(
+            _able(self.following("gradients"), norm, budget) and _able(blind, norm, budget)
+            for norm, budget in self.places()
+        )
+
     def contests(self) -> Iterator[Flag]:
         """Attacks that do not use the model's gradients against those that do, at equal norm and budget."""
         for name, guide in (("gradient-free-wins", "outputs"), ("transfer-wins", "another model")):

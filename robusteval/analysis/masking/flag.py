@@ -39,14 +39,14 @@ def rare(name: str, hits: Hits, what: str, share: float = masking.RARE) -> Itera
     """A flag if more than `share` of the images show it, with 95 % confidence."""
     found = proportion(hits)
     if found.low > share:
-        yield flag(name, f"{_count(found)} {what}.")
+        yield flag(name, f"{with_interval(found)} {what}.")
 
 
 def paired(one: Hits, first: str, other: Hits, second: str) -> tuple[float, str]:
     """The p-value of one fooling more images than the other, 1 where it does not, and the counts in words."""
     more, fewer = int((one & ~other).sum()), int((other & ~one).sum())
     p = float(mcnemar([[0, more], [fewer, 0]], exact=True).pvalue) if more > fewer else 1.0
-    counts = f"{_count(proportion(one & ~other))} fall to {first} only and {fewer:,} to {second} only"
+    counts = f"{with_interval(proportion(one & ~other))} fall to {first} only and {fewer:,} to {second} only"
     return p, f"{counts} (McNemar p = {p:.1g})"
 
 
@@ -57,8 +57,13 @@ def plateau(small: Hits, large: Hits) -> str:
     first, then = proportion(small), proportion(large[~small])
     if not (first.low > masking.PLATEAU and then.high < masking.PLATEAU):
         return ""
-    return f"{_count(first)} fall at the smaller budget, and of the others {_count(then)} at the larger."
+    return f"{with_interval(first)} fall at the smaller budget, and of the others {with_interval(then)} at the larger."
 
 
-def _count(p: Proportion) -> str:
+def counted(hits: Hits) -> str:
+    """How many images show something, with their interval."""
+    return with_interval(proportion(hits))
+
+
+def with_interval(p: Proportion) -> str:
     return f"{p.count:,} of {show.images(p.n)} ({show.percents(p.low, p.high)})"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from robusteval.metrics.masking_constants import LAST_STEPS, PROBABILITIES, UNSTABLE_RADIUS
-from robusteval.models.tolerances import RANDOM
+from robusteval.models.tolerances import ALONE, RANDOM
 
 RARE = 0.01
 """Ours. A sign that single images show makes a flag when its share of the images is above this with 95 % confidence
@@ -104,6 +104,33 @@ SIGNS = {
         f"Two evaluations differ by more than {RANDOM:g} of the largest logit; {_SHARE}.",
         "Average gradients over the randomness (EOT) and the judge's decision over many evaluations, or fix the "
         "model's seed. Distances of this run depend on the draws.",
+    ),
+    "batch-dependent-outputs": Sign(
+        "serious",
+        "An image's outputs depend on the other images of its batch",
+        f"A logit differs by more than {ALONE:g} of the largest one between an image by itself and in a batch.",
+        "Keep running statistics (track_running_stats, eval mode), or mind the batches of the deployment: a bound for "
+        "one image says nothing of a batch.",
+    ),
+    "non-finite-outputs": Sign(
+        "serious",
+        "The model gives no finite answer to perturbed images",
+        "An answer with NaN or infinite logits names no class: it neither fools nor is right.",
+        "Find where the network leaves its domain (roots, logarithms, powers of negative numbers, overflow) and clamp "
+        "there; until then images that count as robust may be images that the model cannot answer.",
+    ),
+    "non-finite-gradients": Sign(
+        "serious",
+        "Gradients are not finite",
+        f"A gradient had NaN or infinite entries, which the attacks took for zero; {_SHARE}.",
+        "Replace the operation by one with a finite derivative (sqrt(x + tiny), a clamp); believe the attacks without "
+        "gradients meanwhile.",
+    ),
+    "failed-methods": Sign(
+        "serious",
+        "Methods stopped with an error",
+        "An error in the model or the method ended a stage; the run is incomplete, and failures/ holds the tracebacks.",
+        "Mend what the traceback names and run the same command again: it tries these stages once more.",
     ),
     "probability-outputs": Sign(
         "warning",

@@ -17,6 +17,7 @@ def as_markdown(report: Contents) -> str:
     parts = [
         f"# Robustness of {escaped(summary.model)}",
         escaped(report.verdict),
+        *(f"> **{escaped(w.title)}.** {escaped(w.text)} {escaped(w.advice)}" for w in summary.warnings),
         *(
             f"> **{escaped(f.title)}.** {escaped(f.evidence)} {escaped(f.threshold)} {escaped(f.mitigation)}"
             for f in summary.flags

@@ -30,10 +30,16 @@ def verdict(summary: Summary) -> str:
     if widths := [w for w in summary.widths if math.isfinite(w.median.value)]:
         gaps = [f"{show.upper(w.median.value, w.norm)} in {Norm(w.norm).symbol}" for w in widths]
         said.append(f"The median gap between proof and closest witness is {_and(gaps)}.")
-    if attacked and summary.clean.count:
-        signs = len(summary.flags)
-        said.append(f"Signs of gradient masking: {signs}, below." if signs else "No sign of gradient masking was seen.")
+    if unanswered := next((f for f in summary.flags if f.name == "non-finite-outputs"), None):
+        said.append(unanswered.evidence)
+    if summary.flags:
+        said.append(f"Reasons to doubt these numbers: {len(summary.flags)}, below.")
+    elif attacked and summary.clean.count:
+        said.append("No sign of gradient masking was seen." if summary.masking_checked else UNCHECKED)
     return " ".join(said)
+
+
+UNCHECKED = "Gradient masking was not checked: add the metric gradient-masking, or an attack without gradients."
 
 
 def _at(found: Robust | Certified | Standing) -> str:
@@ -51,7 +57,10 @@ def _capital(text: str) -> str:
 def notes(summary: Summary) -> list[str]:
     """What qualifies the numbers: stages that are missing or could not run, and contradictions."""
     found = []
-    if not summary.complete:
+    if summary.failed:
+        listed = "; ".join(f"{title} ({reason})" for title, reason in summary.failed)
+        found.append(f"This run is incomplete. An error stopped {listed}; the same command tries them again.")
+    elif not summary.complete:
         found.append("This run is not finished: stages are missing.")
     if summary.contradictions:
         where = "; ".join(f"{title} on {count:,}" for title, count in summary.contradicted)
@@ -59,7 +68,10 @@ def notes(summary: Summary) -> list[str]:
             f"Contradictions: on {show.images(summary.contradictions)} a lower bound lies above a witness, so it is "
             f"wrong there: {where}."
         )
-    found += [f"{c.title} could not run: {c.reason}" for c in summary.unavailable]
+    reasons = dict.fromkeys(c.reason for c in summary.unavailable)
+    for reason in reasons:
+        titles = [c.title for c in summary.unavailable if c.reason == reason]
+        found.append(f"{'; '.join(titles)} could not run: {reason}")
     return found
 
 

@@ -1,0 +1,111 @@
+"""Flags that follow from what the audit stumbled over: outputs that are no function of the image, answers and gradients
+that are not finite, methods that an error stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robusteval.analysis import show
+from robusteval.analysis.masking import signs as masking
+from robusteval.analysis.masking.flag import Flag, Hits, counted, flag, rare
+from robusteval.analysis.results import Results
+from robusteval.models.tolerances import ALONE, RANDOM
+from robusteval.results.manifest import SANITY
+
+
+class Behaviour:
+    """What the sanity stage and the attacks of a run noted of the model."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.looked = results.rows("measurements", SANITY)
+        found = results.rows("statistics", SANITY)
+        self.decided = dict(zip(found["quantity"], found["value"], strict=True))
+
+    def flags(self) -> Iterator[Flag]:
+        if self.decided.get("random"):
+            yield flag("random-outputs", self._random())
+        if self.decided.get("batch_dependent"):
+            yield flag("batch-dependent-outputs", self._batch())
+        yield from self.answers()
+        yield from self.gradients()
+        if failed := self.results.manifest.failed:
+            listed = "; ".join(f"{self.results.titles[s.name]}: {s.reason}" for s in failed)
+            yield flag("failed-methods", f"{listed}.")
+
+    def answers(self) -> Iterator[Flag]:
+        """Evaluations without a finite answer, of the attacks and of the noise behind certificates and metrics."""
+        attacked = self.results.images["image_id"][self.results.correct]
+        hit = self._images_with("non_finite", [e.name for e in self.results.attacks_ran], attacked)
+        said = []
+        if hit.any():
+            said.append(
+                f"The model gives no finite answer to {int(hit.sum()):,} of {len(hit):,} attacked images, at some of "
+                "the points that the attacks tried."
+            )
+        rows = self.results.measurements
+        for entry in (*self.results.certificates_ran, *self.results.metrics_ran):
+            own = rows[(rows["method"] == entry.name) & (rows["quantity"] == "non_finite") & (rows["value"] > 0)]
+            if len(own):
+                n = own["image_id"].nunique()
+                said.append(
+                    f"{self.results.titles[entry.name]}: no finite answer to perturbed copies of {show.images(n)}."
+                )
+        if said:
+            yield flag("non-finite-outputs", " ".join(said))
+
+    def gradients(self) -> Iterator[Flag]:
+        size, other = self._looked("gradient_size"), self._looked("gradient_size_margin")
+        if len(size):
+            none = np.isnan(size) | ((size == 0) & (other == 0))
+            yield from rare(
+                "unavailable-gradients", none, "get no gradient from the model, or one that is zero everywhere"
+            )
+            lost = ~none & (size < masking.VANISHING)
+            yield from rare("vanishing-gradients", lost, "have a vanishing gradient of the cross-entropy")
+            broken = np.isinf(size) | np.isinf(other)
+            found = list(rare("non-finite-gradients", broken, "have a gradient with entries that are not finite"))
+            if found:
+                yield from found
+                return
+        attacked = self.results.images["image_id"][self.results.correct]
+        hit = self._images_with("non_finite_gradients", [e.name for e in self.results.attacks_ran], attacked)
+        what = "met gradients with entries that are not finite on the way of an attack"
+        yield from rare("non-finite-gradients", hit, what)
+
+    def _random(self) -> str:
+        n = self._looked("change_again") > RANDOM
+        rows = self.results.measurements
+        shares = rows.loc[rows["quantity"] == "fooled_share", "value"]
+        often = ""
+        if len(shares):
+            low, middle = float(shares.min()), float(shares.median())
+            often = (
+                f" An image counts as fooled where most of several evaluations are wrong: the median witness fools in "
+                f"{show.percent(middle)} of them, the weakest in {show.percent(low)}."
+            )
+        return f"{counted(n)} have other outputs when they are evaluated again.{often}"
+
+    def _batch(self) -> str:
+        n = self._looked("change_alone") > ALONE
+        if self.decided.get("single"):
+            then = (
+                "Each image was therefore evaluated by itself throughout, which is not what the model does in batches."
+            )
+        else:
+            then = "The model takes no single images, so that every result depends on how they were cut into batches."
+        return f"{counted(n)} have other outputs in a batch than by themselves. {then}"
+
+    def _looked(self, quantity: str) -> NDArray[np.float64]:
+        """The values of the images that the sanity stage looked at."""
+        return self.looked.loc[self.looked["quantity"] == quantity, "value"].to_numpy(np.float64)
+
+    def _images_with(self, quantity: str, stages: list[str], images: pd.Series[str]) -> Hits:
+        """Which images have a count of one or more in a quantity of these stages."""
+        rows = self.results.measurements
+        own = rows[rows["method"].isin(stages) & (rows["quantity"] == quantity) & (rows["value"] >= 1)]
+        return images.isin(own["image_id"]).to_numpy(np.bool_)
