@@ -9,6 +9,7 @@ import pandas as pd
 
 from robusteval.analysis.fits import states_of_fits
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
+from robusteval.analysis.non_finite import Unanswered, unanswered
 from robusteval.analysis.results import Results
 from robusteval.results.manifest import CertificateRecord
 
@@ -23,6 +24,8 @@ class Covered:
     above_zero: Proportion
     median: float | None
     at_budgets: tuple[tuple[float, Proportion], ...]
+    unanswered: Unanswered | None
+    """Answers of the model that were not finite, if there were any."""
 
 
 def covered(results: Results) -> tuple[Covered, ...]:
@@ -39,6 +42,7 @@ def covered(results: Results) -> tuple[Covered, ...]:
                 proportion(radii > 0),
                 float(np.median(above)) if len(above) else None,
                 tuple((budget, proportion(radii >= budget)) for budget in budgets),
+                unanswered(results, record.name),
             )
         )
     return tuple(found)

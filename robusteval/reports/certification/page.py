@@ -79,7 +79,8 @@ def state(found: Covered) -> Statement:
     if found.median is not None:
         covers += f"; their median radius is {show.lower(found.median, record.norm)}"
     says, leaves_open = _words(record, record.norm.symbol)
-    return Statement(found.title, record.guarantee, says, leaves_open, f"{covers}.")
+    covers += "." if found.unanswered is None else f". {found.unanswered}"
+    return Statement(found.title, record.guarantee, says, leaves_open, covers)
 
 
 def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:
