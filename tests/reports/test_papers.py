@@ -25,7 +25,10 @@ def test_sgr_table_1(tmp_path: Path) -> None:
             Fake("pgd", "pgd", "linf", pgd, grid),
             Fake(f"transfer-from-{source}", "transfer", "linf", pgd, grid),
             Fake("deepfool", "deepfool", "l2", {"l2": [1.0, 1.0, 2.0, 0.0]}),
-            Fake("lrc-8", "lrc", "l2", {"l2": [4 * 0.3, 4 * 0.05, INF, 0.0]}),
+            Fake("lrc-8", "lrc", "l2", {"l2": [0.9, INF, INF, 0.0]}),
+            Fake("lrc-8-0.1", "lrc", "l2", {"l2": [INF, INF, INF, 0.0]}),
+            # Drawn anew, a smaller strength may find what a larger one missed; and what was added is of any size.
+            Fake("lrc-8-0.2", "lrc", "l2", {"l2": [2.0, 1.5, INF, 0.0]}),
         ]
         return build_paper_run(tmp_path / name, "sgr-2019", CORRECT, attacks, name=name)
 
@@ -38,9 +41,9 @@ def test_sgr_table_1(tmp_path: Path) -> None:
         ["two", "75.0", "75.0", "62.5", "-", "62.5", "-", "0.500"],
     ]
     assert found["table-1-32"].rows[0][2:6] == ["-", "-", "-", "-"]
-    # Strength is the root mean square over the 16 values.
-    assert found["figure-3"].rows[0] == ["one", "-", "-", "-", "25.0", "-"]
-    assert found["figure-4"].rows[0][1:6] == ["75.0", "50.0", "50.0", "50.0", "25.0"]
+    # What was added counts for nothing: an image is fooled at a strength or it is not.
+    assert found["figure-3"].rows[0] == ["one", "-", "-", "-", "50.0", "-", "-"]
+    assert found["figure-4"].rows[0][1:7] == ["-", "-", "75.0", "25.0", "50.0", "-"]
     assert found["figure-1"].rows[0] == ["one", "within", "-", "-", "-", "-"]
     assert found["figure-6"].rows[0] == ["one", "-"]
 
@@ -227,6 +230,7 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
     folder = files("robusteval") / "protocols"
     wanted = {
         "sgr-2019": {*sgr.WHITE_BOX.values(), sgr.TRANSFER, sgr.FOOL, *(f"lrc-{z}" for z in sgr.ZETAS)}
+        | {f"lrc-8-{s:g}" for s in sgr.STRENGTHS if s != sgr.AT}
         | {*sgr.PERTURBATIONS.values(), sgr.LINE},
         "gradreg-2020": {*gradreg.SMOOTHING},
         "opnorm-2020": {*opnorm.ATTACKS, *opnorm.MAPS.values(), *opnorm.ALIGNMENTS.values()},

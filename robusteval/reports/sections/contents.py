@@ -64,7 +64,7 @@ def contents(results: Results) -> Contents:
         Section("distances", "Distances", (), attack_tables.distance_grids(distances)),
         Section("certificates", "Lower bounds", [*coverage(results), *fits(results)], lower, asked),
         *(Section(c.method, c.title, c.plots(results), c.grids(results)) for c in chapters_of(results)),
-        Section("paper", papers.title(results) if published else "", (), published),
+        Section("paper", papers.title(results) if published else "", papers.paper_plots(results), published),
         Section("cost", "Cost", (), [cost_grid(summary.costs)]),
     ]
     return Contents(
