@@ -280,13 +280,17 @@ def _fake_attack(fake: Fake) -> AttackRecord:
     return attack_record(fake.label, fake.method, fake.norm, fake.budgets, cost=SPENT, **made)
 
 
+OTHERWISE = {"fool": "prediction-distance"}
+"""Labels of protocols that do not begin with the name of their metric."""
+
+
 def _fake_certificate(fake: FakeCertificate) -> CertificateRecord:
     return certificate_record(fake.label, _named(fake.label, CERTIFICATES), fake.norm, cost=SPENT)
 
 
 def _fake_metric(label: str, settings: dict[str, Any]) -> MetricRecord:
     """A metric by the name of its label, as far as there is one of that name."""
-    method = _named(label, METRICS) or "noise"
+    method = OTHERWISE.get(label) or _named(label, METRICS) or "noise"
     titled = METRICS[method](**settings).heading() if settings else METRICS[method].title
     norm = settings.get("norm")
     return metric_record(

@@ -179,7 +179,7 @@ class Brighter(nn.Module):
 def fooled_by_a_draw(zeta: float, eps: float, room: float, side: int = 4, samples: int = 100) -> float:
     """P(some of the draws has a mean above `room` / eps): the mean of z is normal with the mean of its covariance."""
     spread = math.sqrt(float(exponential(side, side, zeta).mean()))
-    return 1 - norm_of.cdf(room / (eps * spread)) ** samples
+    return float(1 - norm_of.cdf(room / (eps * spread)) ** samples)
 
 
 @pytest.mark.parametrize(("zeta", "room"), [(1.0, 0.09), (8.0, 0.17), (16.0, 0.19)])

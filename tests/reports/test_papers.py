@@ -24,21 +24,22 @@ def test_sgr_table_1(tmp_path: Path) -> None:
             Fake("rand", "uniform-noise", "linf", {"linf": [INF, INF, INF, 0.0]}, grid),
             Fake("pgd", "pgd", "linf", pgd, grid),
             Fake(f"transfer-from-{source}", "transfer", "linf", pgd, grid),
-            Fake("deepfool", "deepfool", "l2", {"l2": [1.0, 1.0, 2.0, 0.0]}),
             Fake("lrc-8", "lrc", "l2", {"l2": [0.9, INF, INF, 0.0]}),
             Fake("lrc-8-0.1", "lrc", "l2", {"l2": [INF, INF, INF, 0.0]}),
             # Drawn anew, a smaller strength may find what a larger one missed; and what was added is of any size.
             Fake("lrc-8-0.2", "lrc", "l2", {"l2": [2.0, 1.5, INF, 0.0]}),
         ]
-        return build_paper_run(tmp_path / name, "sgr-2019", CORRECT, attacks, name=name)
+        # Of the misclassified image too; one was not found.
+        fool = [("fool", "relative_distance", 0.0, [0.25, 0.5, np.nan, 0.75])]
+        return build_paper_run(tmp_path / name, "sgr-2019", CORRECT, attacks, measurements=fool, name=name)
 
     found = tables(run("one", "two", 2 / 255), run("two", "one", 8 / 255))
     table = found["table-1-8"]
     assert table.headings == ["Train. M.", "TEST", "RAND", "PGD", "T-PGD", "from one", "from two", "FOOL"]
-    # Areas over 8/255: one's images hold out 1/4, 1/2, 1, 0 of it; two's 1, 1/2, 1, 0. rho_adv: (1/2 + 1/2 + 1) / 4.
+    # Areas over 8/255: one's images hold out 1/4, 1/2, 1, 0 of it; two's 1, 1/2, 1, 0. rho_adv: of three of four.
     assert table.rows == [
-        ["one", "75.0", "75.0", "43.8", "-", "-", "43.8", "0.500"],
-        ["two", "75.0", "75.0", "62.5", "-", "62.5", "-", "0.500"],
+        ["one", "75.0", "75.0", "43.8", "-", "-", "43.8", "0.500 (1 not found)"],
+        ["two", "75.0", "75.0", "62.5", "-", "62.5", "-", "0.500 (1 not found)"],
     ]
     assert found["table-1-32"].rows[0][2:6] == ["-", "-", "-", "-"]
     # What was added counts for nothing: an image is fooled at a strength or it is not.

@@ -21,8 +21,8 @@ KEPT = {"lrc-1", "lrc-8", "lrc-16", "lrc-8-0.01", "lrc-8-0.7"}
 
 
 def some_of(protocol: Protocol) -> Protocol:
-    kinds = {kind: [e for e in getattr(protocol, kind) if e.label in KEPT] for kind in ("attacks", "metrics")}
-    return replace(protocol, **{kind: tuple(entries) for kind, entries in kinds.items()})
+    attacks = tuple(e for e in protocol.attacks if e.label in KEPT)
+    return replace(protocol, attacks=attacks, metrics=tuple(e for e in protocol.metrics if e.label in KEPT))
 
 
 @pytest.fixture(scope="module")
