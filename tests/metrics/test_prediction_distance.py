@@ -60,7 +60,7 @@ def test_false_labels_change_nothing(digits: tuple[Classifier, Images], falsifie
     assert torch.equal(found, true)
     assert found.isfinite().all()
     attacked = DeepFool(norm=Norm.L2, refine=0)(classifier, images.pixels, labels)
-    assert int((attacked.distances[Norm.L2] == 0).sum()) == falsified
+    assert (attacked.distances[Norm.L2][:falsified] == 0).all()
 
 
 def test_no_other_class_is_no_distance() -> None:

@@ -140,7 +140,7 @@ def _variation(models: Sequence[ByLabel]) -> Grid:
     found = [(model.name, model.statistic(LINE, "variation", SPAN)) for model in models]
     rows = [[name, NONE if math.isnan(variation) else fixed(variation, 2)] for name, variation in found]
     note = (
-        f"Total variation of the softmax outputs from minus to plus {SPAN} times the perturbation by PGD, the mean "
-        "over the images drawn: 1 is one full change of the class."
+        f"Total variation of the softmax outputs from minus to plus {SPAN} times PGD's perturbation at 4/255, the "
+        "mean over all images, whether it fools the model or not: 1 is one full change of the class."
     )
     return Grid("Figure 6", ["Model", "total variation"], rows, note=note, name="figure-6")
