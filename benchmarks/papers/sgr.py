@@ -54,9 +54,8 @@ SEEN = "visible; no number"
 
 def area(runs: list[ByLabel], limit: float, label: str = "pgd") -> Numbers:
     """Accuracy under an attack, averaged over budgets up to a limit, image by image, (seeds, images)."""
-    far = np.stack([run.distances("linf", label) for run in runs])
-    kept: Numbers = (far[:, :, None] > np.linspace(0, limit, 33)).mean(2)
-    return kept
+    found = [run.areas(label, limit) for run in runs]
+    return np.stack([areas for areas in found if areas is not None])
 
 
 def standing(runs: list[ByLabel], label: str) -> Numbers:

@@ -36,10 +36,11 @@ def test_sgr_table_1(tmp_path: Path) -> None:
     found = tables(run("one", "two", 2 / 255), run("two", "one", 8 / 255))
     table = found["table-1-8"]
     assert table.headings == ["Train. M.", "TEST", "RAND", "PGD", "T-PGD", "from one", "from two", "FOOL"]
-    # Areas over 8/255: one's images hold out 1/4, 1/2, 1, 0 of it; two's 1, 1/2, 1, 0. rho_adv: of three of four.
+    # At 0, 4/255 and 8/255 3/4 of the images stand, then 1/4, 1/4 of one and 1/2, 1/4 of two.
+    # rho_adv: of three of four.
     assert table.rows == [
-        ["one", "75.0", "75.0", "43.8", "-", "-", "43.8", "0.500 (1 not found)"],
-        ["two", "75.0", "75.0", "62.5", "-", "62.5", "-", "0.500 (1 not found)"],
+        ["one", "75.0", "75.0", "37.5", "-", "-", "37.5", "0.500 (1 not found)"],
+        ["two", "75.0", "75.0", "50.0", "-", "50.0", "-", "0.500 (1 not found)"],
     ]
     assert found["table-1-32"].rows[0][2:6] == ["-", "-", "-", "-"]
     # What was added counts for nothing: an image is fooled at a strength or it is not.

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from robusteval.analysis.by_label import ByLabel
-from robusteval.analysis.curves import area
 from robusteval.analysis.show import Round, fixed
 from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import NONE, counted, percent_cell
-from robusteval.results.manifest import AttackRecord
 
 WHITE_BOX = {"RAND": "rand", "PGD": "pgd", "T-PGD": "t-pgd"}
 """Heading -> label in the protocol."""
@@ -43,7 +41,8 @@ def _white_box(models: Sequence[ByLabel], levels: int) -> Grid:
         rows.append([*row, _fool(model)])
     headings = ["Train. M.", "TEST", *WHITE_BOX, *(f"from {s}" for s in sources), "FOOL"]
     note = (
-        f"Accuracies in %, those under attack averaged over budgets in [0, {levels}]/255; FOOL: DeepFool's rho_adv "
+        f"Accuracies in %, those under attack averaged over budgets in [0, {levels}]/255, each of them "
+        f"attacked by itself; FOOL: DeepFool's rho_adv "
         "away from the predicted class, in pixels from 0 to 1 where the paper standardises each image. "
     )
     note += (
@@ -69,10 +68,8 @@ def _sources(models: Sequence[ByLabel]) -> list[str]:
 
 
 def _averaged(model: ByLabel, label: str, limit: float) -> str:
-    entry = model.stage(label)
-    if not (isinstance(entry, AttackRecord) and entry.tried("linf", limit)):
-        return NONE
-    return percent_cell(area(model.distances("linf", label), limit).value)
+    areas = model.areas(label, limit)
+    return NONE if areas is None else percent_cell(float(areas.mean()))
 
 
 def _fool(model: ByLabel) -> str:
