@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,7 @@ class FakeCertificate:
     label: str
     radii: list[float]
     norm: str = "l2"
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def build_paper_run(
@@ -173,7 +174,9 @@ def build_paper_run(
                     manifest.stages[0],
                     *(_fake_attack(fake) for fake in attacks),
                     *(
-                        certificate_record(c.label, _named(c.label, CERTIFICATES), c.norm, cost=SPENT)
+                        certificate_record(
+                            c.label, _named(c.label, CERTIFICATES), c.norm, cost=SPENT, settings=c.settings
+                        )
                         for c in certificates
                     ),
                     *(_fake_metric(label, (settings or {}).get(label, {})) for label in metrics),

@@ -88,6 +88,14 @@ class ByLabel(Results):
             return [math.nan] * len(budgets)
         return [float((self.radii(label) < budget).mean()) for budget in budgets]
 
+    def above_witnesses(self, label: str, norm: str) -> tuple[int, int]:
+        """On how many images the radius of a certificate lies above the closest witness of all attacks, and of how many
+        it might: those that are classified correctly and have a witness."""
+        far = self.distances(norm)
+        counts = self.correct & np.isfinite(far)
+        above = counts & (self.radii(label).to_numpy() > far)
+        return int(above.sum()), int(counts.sum())
+
     def statistic(self, label: str, quantity: str, at: float = 0.0) -> float:
         """A number over the whole set; NaN where there is none."""
         return float(_at(self._finite("statistics", label, quantity), at).mean())

@@ -108,26 +108,31 @@ def _withstood(model: ByLabel, label: str) -> str:
 
 
 def _decay_lengths(models: Sequence[ByLabel]) -> Grid:
-    rows = []
-    for model in models:
-        ran = [label for label in PERTURBATIONS.values() if model.stage(label)]
-        channels = range(model.manifest.model.input_shape[0])
-        sides = {"within": [(c, c) for c in channels], "across": list(combinations(channels, 2))}
-        for side, pairs in sides.items():
-            if pairs:
-                found = [_length(model, label, "", pairs) for label in PERTURBATIONS.values()]
-                rows.append([model.name, side, *found, _length(model, ran[0], "data_", pairs) if ran else NONE])
+    most = max((model.manifest.model.input_shape[0] for model in models), default=1)
+    sides = ("within", "across") if most > 1 else ("within",)
+    rows = [[model.name, *(cell for side in sides for cell in _lengths(model, side))] for model in models]
     note = (
         "Displacement in pixels at which the covariance function falls to 1/e of its value at 0, the mean over the "
-        "channels (or pairs of channels); a dash where one of them does not. The perturbations are the closest "
+        "channels (or pairs of channels: across); a dash where one of them does not. The perturbations are the closest "
         "witnesses of each attack, where the paper takes all of one budget. Its long-range noise (figure 5) has decay "
         "lengths 1, 2, 4 and 8."
     )
-    headings = ["Model", "channels", *PERTURBATIONS, "images"]
-    return Grid("Figures 1, 2 and 5, decay lengths", headings, rows, text=2, note=note, name="figure-1")
+    headings = ["Model", *(f"{what}, {side}" for side in sides for what in (*PERTURBATIONS, "images"))]
+    return Grid("Figures 1, 2 and 5, decay lengths", headings, rows, note=note, name="figure-1")
+
+
+def _lengths(model: ByLabel, side: str) -> list[str]:
+    """Of each perturbation and of the images, within the channels or across them."""
+    channels = range(model.manifest.model.input_shape[0])
+    pairs = [(c, c) for c in channels] if side == "within" else list(combinations(channels, 2))
+    ran = [label for label in PERTURBATIONS.values() if model.stage(label)]
+    found = [_length(model, label, "", pairs) for label in PERTURBATIONS.values()]
+    return [*found, _length(model, ran[0], "data_", pairs) if ran else NONE]
 
 
 def _length(model: ByLabel, label: str, prefix: str, pairs: Sequence[tuple[int, int]]) -> str:
+    if not pairs:
+        return NONE
     lengths = [model.statistic(label, f"{prefix}decay_length_{c}_{d}") for c, d in pairs]
     mean = sum(lengths) / len(lengths)
     return NONE if math.isnan(mean) else fixed(mean, 2)
