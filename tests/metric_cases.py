@@ -22,6 +22,7 @@ from robusteval.metrics.kernels import Kernels
 from robusteval.metrics.linearity import Linearity
 from robusteval.metrics.noise import NoiseRobustness
 from robusteval.metrics.operator_norm import OperatorNorm
+from robusteval.metrics.prediction_distance import PredictionDistance
 from robusteval.metrics.regularity import Regularity
 from robusteval.metrics.smoothed_prediction import SmoothedPrediction
 from robusteval.metrics.softmax_line import SoftmaxLine
@@ -44,6 +45,7 @@ SMALL: dict[str, Metric] = {
     "regularity": Regularity(norm=Norm.L2, radii=(0.3, 0.6), samples=3, steps=2),
     "smoothed-prediction": SmoothedPrediction(sigma=0.01, n=50, alpha=0.1),
     "gradient-masking": GradientMasking(steps=5, restarts=2, queries=10, samples=3, repeats=2),
+    "prediction-distance": PredictionDistance(norm=Norm.L2, steps=20),
     "covariance": Covariance(witnesses="some-attack"),
     "softmax-line": SoftmaxLine(witnesses="some-attack", shown=3, points=5),
     "kernels": Kernels(shown=2, side=16),

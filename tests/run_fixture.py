@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,7 @@ class FakeCertificate:
     label: str
     radii: list[float]
     norm: str = "l2"
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def build_paper_run(
@@ -173,7 +174,9 @@ def build_paper_run(
                     manifest.stages[0],
                     *(_fake_attack(fake) for fake in attacks),
                     *(
-                        certificate_record(c.label, _named(c.label, CERTIFICATES), c.norm, cost=SPENT)
+                        certificate_record(
+                            c.label, _named(c.label, CERTIFICATES), c.norm, cost=SPENT, settings=c.settings
+                        )
                         for c in certificates
                     ),
                     *(_fake_metric(label, (settings or {}).get(label, {})) for label in metrics),
@@ -280,13 +283,17 @@ def _fake_attack(fake: Fake) -> AttackRecord:
     return attack_record(fake.label, fake.method, fake.norm, fake.budgets, cost=SPENT, **made)
 
 
+OTHERWISE = {"fool": "prediction-distance"}
+"""Labels of protocols that do not begin with the name of their metric."""
+
+
 def _fake_certificate(fake: FakeCertificate) -> CertificateRecord:
     return certificate_record(fake.label, _named(fake.label, CERTIFICATES), fake.norm, cost=SPENT)
 
 
 def _fake_metric(label: str, settings: dict[str, Any]) -> MetricRecord:
     """A metric by the name of its label, as far as there is one of that name."""
-    method = _named(label, METRICS) or "noise"
+    method = OTHERWISE.get(label) or _named(label, METRICS) or "noise"
     titled = METRICS[method](**settings).heading() if settings else METRICS[method].title
     norm = settings.get("norm")
     return metric_record(

@@ -9,10 +9,13 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 
 from robusteval.analysis.curves import curve
 from robusteval.analysis.distances import Reach, reaches
 from robusteval.analysis.results import Results
+from robusteval.core.norms import BUDGET_TOLERANCE
 from robusteval.results.manifest import AttackRecord, MethodRecord
 
 
@@ -65,11 +68,33 @@ class ByLabel(Results):
         n = len(self.images)
         return [s if math.isnan(s) else (n - round(s * n)) / n for s in self.standing(norm, budgets, label)]
 
+    def areas(self, label: str, limit: float) -> NDArray[np.float64] | None:
+        """For each image, in their order, the part of the budgets in [0, limit] at which an attack did not break it,
+        by the trapezoid rule over those that it was tried at, each by itself. None if it was not tried as far."""
+        record = self.stage(label)
+        if not isinstance(record, AttackRecord) or not record.budgets or not record.tried(record.norm, limit):
+            return None
+        own = self.rows("witnesses", label).pivot_table(index="image_id", columns="budget", values="success")
+        stood = 1.0 - own.reindex(self.images["image_id"]).sort_index(axis="columns").astype(float)
+        at = np.array([0.0, *stood.columns])
+        values = np.column_stack([self.correct.astype(float), stood.to_numpy()])
+        kept = at <= limit * (1 + BUDGET_TOLERANCE)
+        found: NDArray[np.float64] = trapezoid(values[:, kept], at[kept], axis=1) / at[kept][-1]
+        return found
+
     def uncovered(self, label: str, budgets: Sequence[float]) -> list[float]:
         """Share of images without a radius of at least each budget; NaN if the certificate did not run."""
         if self.stage(label) is None:
             return [math.nan] * len(budgets)
         return [float((self.radii(label) < budget).mean()) for budget in budgets]
+
+    def above_witnesses(self, label: str, norm: str) -> tuple[int, int]:
+        """On how many images the radius of a certificate lies above the closest witness of all attacks, and of how many
+        it might: those that are classified correctly and have a witness."""
+        far = self.distances(norm)
+        counts = self.correct & np.isfinite(far)
+        above = counts & (self.radii(label).to_numpy() > far)
+        return int(above.sum()), int(counts.sum())
 
     def statistic(self, label: str, quantity: str, at: float = 0.0) -> float:
         """A number over the whole set; NaN where there is none."""

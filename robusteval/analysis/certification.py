@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from robusteval.analysis.fits import states_of_fits
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
+from robusteval.analysis.non_finite import Unanswered, unanswered
 from robusteval.analysis.results import Results
 from robusteval.results.manifest import CertificateRecord
 
@@ -26,6 +27,8 @@ class Covered:
     median: float | None
     wrong: int
     at_budgets: tuple[tuple[float, Proportion], ...]
+    unanswered: Unanswered | None
+    """Answers of the model that were not finite, if there were any."""
 
 
 def covered(results: Results) -> tuple[Covered, ...]:
@@ -43,6 +46,7 @@ def covered(results: Results) -> tuple[Covered, ...]:
                 float(np.median(above)) if len(above) else None,
                 int(_wrong(results, record).sum()),
                 tuple((budget, proportion(radii >= budget)) for budget in budgets),
+                unanswered(results, record.name),
             )
         )
     return tuple(found)

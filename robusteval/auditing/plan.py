@@ -11,6 +11,7 @@ from robusteval.auditing.stages.attack import AttackStage
 from robusteval.auditing.stages.base import Stage
 from robusteval.auditing.stages.certificate import CertificateStage
 from robusteval.auditing.stages.clean import CleanStage
+from robusteval.auditing.stages.every_budget import EveryBudgetStage
 from robusteval.auditing.stages.metric import ImageMetricStage, MetricStage, SetMetricStage
 from robusteval.auditing.stages.sanity import SanityStage
 from robusteval.auditing.stages.top_k import judged_by_top
@@ -34,18 +35,19 @@ def plan(protocol: Protocol, sources: Sequence[Classifier] = ()) -> tuple[Stage,
 def _attacks(entry: Entry[Attack], sources: Sequence[str], taken: set[str]) -> Iterator[AttackStage]:
     """One stage; of an attack on other models, one for each of them."""
     label, method, origin, budgets = entry.label, entry.method, entry.origin, entry.budgets or (None,)
+    kind = EveryBudgetStage if entry.every_budget else AttackStage
     if not method.on_sources:
-        yield AttackStage(label, method, origin, label, budgets)
+        yield kind(label, method, origin, label, budgets)
     elif not sources:
         reason = "expected at least one --source checkpoint to transfer from, got none"
-        yield AttackStage(label, method, origin, label, budgets, unavailable=reason)
+        yield kind(label, method, origin, label, budgets, unavailable=reason)
     else:
         names = set(taken)
         for i, source in enumerate(sources):
             name = f"{label}-from-{re.sub(r'[^A-Za-z0-9._-]', '_', source)}"
             name = f"{name}-{i + 1}" if name in names else name
             names.add(name)
-            yield AttackStage(name, method, origin, label, budgets, i, source)
+            yield kind(name, method, origin, label, budgets, i, source)
 
 
 def _metric(entry: Entry[Metric]) -> MetricStage:

@@ -38,6 +38,8 @@ class Entry(Generic[M]):
     method: M
     origin: Origin
     budgets: tuple[float, ...] = ()
+    every_budget: bool = False
+    """Whether each of them is tried by itself, rather than searched for the smallest that breaks an image."""
 
     @property
     def spec(self) -> dict[str, str]:
@@ -67,6 +69,7 @@ class Protocol:
             return [
                 e.spec
                 | ({"budgets": list(e.budgets)} if e.budgets else {})
+                | ({"every_budget": True} if e.every_budget else {})
                 | e.method.model_dump(mode="json", exclude_none=True)
                 for e in items
             ]
@@ -211,7 +214,9 @@ def _entry(
     settings = dict(settings)
     spec, pin = str(settings.pop("method", None)), settings.pop("origin", None)
     label = settings.pop("name", None)
-    own = settings.pop("budgets", None)
+    own, every = settings.pop("budgets", None), settings.pop("every_budget", False)
+    if not isinstance(every, bool):
+        raise UserError(f"expected true or false for every_budget in {where}, got {every!r}")
     try:
         found, origin = registry.find(spec, trusted, pin)
     except UserError as error:
@@ -224,10 +229,11 @@ def _entry(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
         raise UserError(f"expected a name of letters, digits, '.', '_' and '-' in {where}, got '{label}'")
     if not (isinstance(method, Attack) and method.fixed_budget):
-        if own is not None:
-            raise UserError(f"expected 'budgets' only for fixed-budget attacks in {where}, got them for '{label}'")
+        if own is not None or every:
+            key = "every_budget" if own is None else "budgets"
+            raise UserError(f"expected '{key}' only for fixed-budget attacks in {where}, got them for '{label}'")
         return Entry(label, method, origin)
     given = parse_budgets(own, f"'{label}' in {where}") if own is not None else budgets.get(method.norm, ())
     if not given:
         raise UserError(f"expected budgets.{method.norm.value} in {where} for '{label}', got none")
-    return Entry(label, method, origin, given)
+    return Entry(label, method, origin, given, every)

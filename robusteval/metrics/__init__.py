@@ -22,6 +22,7 @@ METRICS: Registry[Metric] = Registry(
         "linearity": "robusteval.metrics.linearity:Linearity",
         "activation-patterns": "robusteval.metrics.activation_patterns:ActivationPatterns",
         "regularity": "robusteval.metrics.regularity:Regularity",
+        "prediction-distance": "robusteval.metrics.prediction_distance:PredictionDistance",
         "covariance": "robusteval.metrics.covariance:Covariance",
         "softmax-line": "robusteval.metrics.softmax_line:SoftmaxLine",
         "kernels": "robusteval.metrics.kernels:Kernels",

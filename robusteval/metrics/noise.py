@@ -15,6 +15,7 @@ from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
+from robusteval.numerics.noise import named_classes
 
 Distribution = Literal["gaussian", "uniform"]
 
@@ -32,7 +33,8 @@ class NoiseRobustness(ImageMetric):
     sqrt(q (1 - q) / samples); `noise_area_probability` is its mean.
 
     The noise is not clipped to [0, 1], as in eq. 4. Sigma 0 keeps by definition and costs nothing; any other takes at
-    most 1 + samples forwards.
+    most 1 + samples forwards. An answer that is not finite names no class and keeps none; `non_finite`, at 0, is how
+    many there were of all that were asked for, the clean one among them.
     """
 
     name: ClassVar[str] = "noise"
@@ -45,6 +47,7 @@ class NoiseRobustness(ImageMetric):
         Quantity(name="noise_area", title="area where all noisy copies keep it"),
         Quantity(name="noise_area_single", title="area where one copy of that exact size keeps it"),
         Quantity(name="noise_area_probability", title="area under the mean share of copies that keep it"),
+        Quantity(name="non_finite", title="answers that are not finite"),
     )
 
     distribution: Distribution = "gaussian"
@@ -65,9 +68,10 @@ class NoiseRobustness(ImageMetric):
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
-        clean = classifier.predict(images.pixels).argmax(1)
-        single = torch.stack([self._single(classifier, images.pixels, clean, streams, s) for s in self.sigmas])
-        count = torch.stack([self._count(classifier, images.pixels, clean, streams, s) for s in self.sigmas])
+        clean = named_classes(classifier.predict(images.pixels))
+        lost = (clean < 0).long()
+        single = torch.stack([self._single(classifier, images.pixels, clean, lost, streams, s) for s in self.sigmas])
+        count = torch.stack([self._count(classifier, images.pixels, clean, lost, streams, s) for s in self.sigmas])
         curves = {"kept": (count == self.samples).double(), "kept_single": single.double()}
         if not self.early_stop:
             curves["kept_probability"] = count.double() / self.samples
@@ -81,32 +85,41 @@ class NoiseRobustness(ImageMetric):
                 Measurement(quantity.replace("kept", "noise_area"), 0, curve.mean(0))
                 for quantity, curve in curves.items()
             ),
+            Measurement("non_finite", 0, lost.double()),
         ]
 
-    def _single(self, classifier: Classifier, pixels: Tensor, clean: Tensor, streams: Streams, sigma: float) -> Tensor:
-        """Whether one noise of size sigma * sqrt(n) keeps the prediction, (N,) bool."""
+    def _single(
+        self, classifier: Classifier, pixels: Tensor, clean: Tensor, lost: Tensor, streams: Streams, sigma: float
+    ) -> Tensor:
+        """Whether one noise of size sigma * sqrt(n) keeps the prediction, (N,) bool; counts in `lost` what names no
+        class."""
         if sigma == 0:
-            return torch.ones_like(clean, dtype=torch.bool)
+            return clean >= 0
         size = sigma * math.sqrt(pixels[0].numel())
         noise = Norm.L2.scale_to(unit_noise(self.distribution, streams, *pixels.shape[1:]), size)
-        return classifier.predict(pixels + noise).argmax(1) == clean
+        named = named_classes(classifier.predict(pixels + noise))
+        lost += named < 0
+        return (named == clean) & (named >= 0)
 
-    def _count(self, classifier: Classifier, pixels: Tensor, clean: Tensor, streams: Streams, sigma: float) -> Tensor:
+    def _count(
+        self, classifier: Classifier, pixels: Tensor, clean: Tensor, lost: Tensor, streams: Streams, sigma: float
+    ) -> Tensor:
         """How many of `samples` noises keep the prediction, (N,) int64; with `early_stop` those before the first that
-        does not.
+        does not. Counts in `lost` what names no class.
 
         What an image draws depends on its own predictions only, so dropping the others changes nothing.
         """
         if sigma == 0:
-            return torch.full_like(clean, self.samples)
+            return self.samples * (clean >= 0)
         count = torch.zeros_like(clean)
         for drawn in range(self.samples):
             rows = ((count == drawn) | (not self.early_stop)).nonzero()[:, 0]
             if not len(rows):
                 break
             noise = sigma * unit_noise(self.distribution, streams.select(rows), *pixels.shape[1:])
-            predicted = classifier.select(rows).predict(pixels[rows] + noise).argmax(1)
-            count[rows] += predicted == clean[rows]
+            named = named_classes(classifier.select(rows).predict(pixels[rows] + noise))
+            lost[rows] += named < 0
+            count[rows] += (named == clean[rows]) & (named >= 0)
         return count
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from robusteval.certify.smoothing.votes import votes
@@ -14,7 +14,7 @@ from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
-from robusteval.numerics.binomial import majority
+from robusteval.numerics.binomial import fewest, majority
 
 
 class SmoothedPrediction(ImageMetric):
@@ -24,7 +24,8 @@ class SmoothedPrediction(ImageMetric):
     the two-sided binomial test of equal probability; above level alpha it abstains. With probability at least
     1 - alpha over the noise, an image's class is g(x) or it abstains (their proposition 1). At sigma: `smoothed_class`
     (NaN where it abstains), `smoothed_abstained` (1 or 0), `smoothed_count` and `smoothed_count_second` (the votes of
-    the two). It is a prediction without a radius: that is what `smoothing` is for. n forward evaluations an image.
+    the two), and `non_finite`, the answers that are no vote because they are not finite. It is a prediction without a
+    radius: that is what `smoothing` is for. n forward evaluations an image.
     """
 
     name: ClassVar[str] = "smoothed-prediction"
@@ -35,6 +36,7 @@ class SmoothedPrediction(ImageMetric):
         Quantity(name="smoothed_abstained", title="abstained"),
         Quantity(name="smoothed_count", title="votes for the first class"),
         Quantity(name="smoothed_count_second", title="votes for the second class"),
+        Quantity(name="non_finite", title="answers that are not finite"),
     )
 
     sigma: PositiveFloat = 0.25
@@ -44,6 +46,18 @@ class SmoothedPrediction(ImageMetric):
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
     """The probability, for each image, of a class that is not g's."""
 
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if not self._tells(self.n):
+            raise ValueError(
+                f"expected n of at least {fewest(self._tells)} at alpha = {self.alpha:g}, got {self.n}: not even votes "
+                "for one class alone would name it"
+            )
+        return self
+
+    def _tells(self, n: int) -> bool:
+        return bool(majority(n, 0, self.alpha))
+
     @property
     def says(self) -> str:
         return f", sigma {self.sigma:g}"
@@ -51,7 +65,8 @@ class SmoothedPrediction(ImageMetric):
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams
     ) -> list[Measurement]:
-        top = votes(classifier, images.pixels, streams, self.sigma, self.n).topk(2)
+        counts = votes(classifier, images.pixels, streams, self.sigma, self.n)
+        top = counts.topk(2)
         (first, second), named = top.values.double().T, top.indices[:, 0].double()
         clear = torch.from_numpy(majority(first.cpu(), second.cpu(), self.alpha)).to(named.device)
         measured = {
@@ -59,5 +74,6 @@ class SmoothedPrediction(ImageMetric):
             "smoothed_abstained": (~clear).double(),
             "smoothed_count": first,
             "smoothed_count_second": second,
+            "non_finite": (self.n - counts.sum(1)).double(),
         }
         return [Measurement(quantity, self.sigma, values) for quantity, values in measured.items()]

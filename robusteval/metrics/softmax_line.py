@@ -1,4 +1,4 @@
-"""Softmax outputs along the line through an image and its witness."""
+"""Softmax outputs along the line through an image and its perturbation."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from robusteval.attacks.pgd import PGD
+from robusteval.attacks.search.active import keep
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
-from robusteval.core.methods import Quantity, Statistic, Step
+from robusteval.core.methods import Quantity, Radius, Statistic, Step
+from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, Measurement, Observation, SetMetric
 from robusteval.models.classifier import Classifier
 
 
 class SoftmaxLine(AtWitnesses, SetMetric):
-    """Probabilities at x + t * xi for t in [-span, span], xi the perturbation of the closest witness of an attack.
+    """Probabilities at x + t * xi for t in [-span, span]: the image at t = 0, the image perturbed by xi at t = 1.
 
-    SGR appendix 7.3, figure 6: t = 0 is the image, t = 1 the witness. For the first `shown` images, by id, that have a
-    witness: `probability_<class>` at t, of the `classes` classes with the largest maximum along that image's line.
+    SGR appendix 7.3, figure 6: xi is PGD's in Linf at a fixed `budget`, on every image and away from the predicted
+    class, after all of its steps, so that the class changes at t = 1 or does not. With `witnesses` it is that of the
+    closest witness of an attack instead, for the images with one: there the class has just changed.
+
     `variation` at the span: the total variation of the softmax outputs along the line, sum over the points of half the
     L1 distance to the one before; 1 where the outputs go over from one class to another once, and a lower bound of
-    the continuous one. The statistic `variation` is its mean over the `lines` shown.
+    the continuous one. The statistic `variation` is its mean over the `lines`. For the first `shown` of them, by id,
+    `probability_<class>` at t, of the `classes` classes with the largest maximum along that image's line.
 
-    Deviation: SGR's perturbation is PGD's at budget 4/255; here it is the closest witness, where the class has just
-    changed. As it seems there, nothing is clipped: for large t pixels leave [0, 1], since a clipped line is bent.
-    `points` forwards an image shown.
+    As it seems in the paper, nothing is clipped on the line: for large t pixels leave [0, 1], since a clipped line is
+    bent. `points` forwards a line, and what the steps of PGD cost.
     """
 
     name = "softmax-line"
@@ -39,7 +44,8 @@ class SoftmaxLine(AtWitnesses, SetMetric):
         Quantity(name="lines", title="images"),
     )
 
-    witnesses: str
+    budget: Radius = 4 / 255
+    """Of PGD with the settings of SGR's table 2, where there are no `witnesses`."""
     shown: PositiveInt = 6
     span: PositiveFloat = 5.0
     points: Annotated[int, Field(ge=2)] = 41
@@ -49,31 +55,53 @@ class SoftmaxLine(AtWitnesses, SetMetric):
     def observe(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step
     ) -> Observation:
+        if self.witnesses is None:
+            witnesses = self._perturbed(classifier, images, streams)
         assert witnesses is not None
-        rows = witnesses.flatten(1).isfinite().all(1).nonzero()[: self.shown, 0]
+        rows = witnesses.flatten(1).isfinite().all(1).nonzero()[:, 0]
         if not len(rows):
             raise UnsupportedError(f"expected witnesses of '{self.witnesses}' to draw lines through, got none")
         t = torch.linspace(-self.span, self.span, self.points, dtype=torch.float64)
-        lines = softmax_lines(classifier.select(rows), images.pixels[rows], witnesses[rows], t)
-        variation = lines.diff(dim=1).abs().sum((1, 2)) / 2
-        kept = lines.amax(1).topk(min(self.classes, lines.shape[2])).indices
+        variation, first = list[Tensor](), list[Tensor]()
+        for some in rows.split(max(1, classifier.batch_size // self.points)):
+            lines = softmax_lines(classifier.select(some), images.pixels[some], witnesses[some], t)
+            variation.append(lines.diff(dim=1).abs().sum((1, 2)) / 2)
+            if sum(len(lines) for lines in first) < self.shown:
+                first.append(lines)
+            step(sum(len(v) for v in variation), len(rows))
+        drawn, varied = torch.cat(first)[: self.shown], torch.cat(variation)
+        kept = drawn.amax(1).topk(min(self.classes, drawn.shape[2])).indices
 
         def spread(values: Tensor, chosen: Tensor) -> Tensor:
             """Values of some images, NaN for the others."""
             out = values.new_full((len(images),), torch.nan)
-            out[rows[chosen]] = values[chosen]
+            out[chosen] = values
             return out
 
         probabilities = [
-            Measurement(f"probability_{k}", at, spread(lines[:, i, k], (kept == k).any(1)))
+            Measurement(f"probability_{k}", at, spread(drawn[has, i, k], rows[: len(drawn)][has]))
             for k in kept.unique().tolist()
+            for has in [(kept == k).any(1)]
             for i, at in enumerate(t.tolist())
         ]
-        every = torch.ones_like(rows, dtype=torch.bool)
         return Observation(
-            [Statistic("lines", 0, len(rows)), Statistic("variation", self.span, float(variation.mean()))],
-            [*probabilities, Measurement("variation", self.span, spread(variation, every))],
+            [Statistic("lines", 0, len(rows)), Statistic("variation", self.span, float(varied.mean()))],
+            [*probabilities, Measurement("variation", self.span, spread(varied, rows))],
         )
+
+    def _perturbed(self, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
+        """Every image after all steps of PGD (N, C, H, W)."""
+        attack = PGD(norm=Norm.LINF, preset="sgr")
+        each = Streams.for_images(streams.seed, self.label, images.ids, images.pixels)
+        ends = []
+        for rows in torch.arange(len(images)).split(classifier.batch_size):
+            view, some, own = keep(rows, classifier, images, each)
+            ball, x, goal = attack.begin(view, some, torch.full_like(some.pixels[:, 0, 0, 0], self.budget), own)
+            for _ in range(attack.steps):
+                gradient, _, _ = view.gradient(x, goal)
+                x = attack.ascend(ball, x, gradient)
+            ends.append(x)
+        return torch.cat(ends)
 
 
 def softmax_lines(classifier: Classifier, pixels: Tensor, witnesses: Tensor, t: Tensor) -> Tensor:

@@ -7,6 +7,9 @@ says how much it gives up to the rounding of float64.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincinv, betaln, ndtri, xlog1py, xlogy
@@ -19,6 +22,14 @@ Flags = NDArray[np.bool_]
 def certified_radius(count: ArrayLike, samples: ArrayLike, alpha: float, sigma: float) -> Floats:
     """The radius that `count` of a number of samples fixed beforehand certifies; 0 for none (Cohen et al. 2019)."""
     return gaussian_radius(fixed_lower(count, samples, alpha), sigma)
+
+
+def fewest(enough: Callable[[int], bool]) -> int:
+    """The smallest number of samples that is `enough`, for what stays true from some number on."""
+    high = 1
+    while not enough(high):
+        high *= 2
+    return bisect_left(range(high), True, lo=high // 2, key=enough)
 
 
 def anytime_radius(count: ArrayLike, samples: ArrayLike, alpha: float, sigma: float) -> Floats:

@@ -1,4 +1,4 @@
-"""Copies of images under Gaussian noise, no more than a batch of them at a time."""
+"""Copies of images under Gaussian noise, no more than a batch of them at a time, and the classes named on them."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def copies(pixels: Tensor, streams: Streams, sigma: float, draws: int, batch_siz
     for at in range(0, len(blocks), together):
         noise = torch.cat([streams.normal(block, *pixels.shape[1:]) for block in blocks[at : at + together]], dim=1)
         yield torch.add(pixels[:, None], noise, alpha=sigma, out=noise)
+
+
+def named_classes(logits: Tensor) -> Tensor:
+    """The class of the largest of each row (M, K), (M,) int64; -1 for nobody, where one is NaN or infinite."""
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)

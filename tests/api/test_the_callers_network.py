@@ -44,7 +44,7 @@ def state(net: nn.Module) -> list[object]:
 USES: dict[str, Callable[[nn.Module, Path], object]] = {
     "classifier": lambda net, _: make_classifier("net", net, SHAPE).to("cpu", torch.float64),
     "attack": lambda net, _: rv.PGD(norm="linf", steps=3)(net, *data(), budget=0.1),
-    "certificate": lambda net, _: rv.Smoothing(n0=4, n=8)(net, *data()),
+    "certificate": lambda net, _: rv.Smoothing(n0=4, n=10)(net, *data()),
     "metric": lambda net, _: rv.NoiseRobustness(sigmas=(0.1,), samples=2)(net, *data()),
     "audit": lambda net, out: rv.audit(net, data(), protocol=str(_protocol(out)), out=out / "run", batch_size=4),
 }

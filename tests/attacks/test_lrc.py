@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from scipy.stats import binom
+from scipy.stats import norm as norm_of
+from torch import Tensor, nn
 
 from oracles import affine, affine_distances, random_images
 from robusteval.attacks.long_range import Torus, clipped_energy, correlated, from_patterns, patterns_of
@@ -17,6 +19,7 @@ from robusteval.attacks.lrc import LRC
 from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
+from robusteval.models.making import make_classifier
 
 
 def streams(n: int = 1, seed: int = 0, dtype: torch.dtype = torch.float64) -> Streams:
@@ -159,3 +162,89 @@ def test_images_are_drawn_alike_however_many_there_are() -> None:
     many = correlated(streams(3), 8, (3, 224, 224), 8.0)
     alone = correlated(streams(3).select(torch.tensor([2])), 8, (3, 224, 224), 8.0)
     torch.testing.assert_close(many[2], alone[0], rtol=0, atol=1e-9)
+
+
+class Brighter(nn.Module):
+    """Class 1 where the mean of the pixels exceeds `at`."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at = at
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        over = pixels.flatten(1).mean(1) - self.at
+        return torch.stack([-over, over], dim=1)
+
+
+def fooled_by_a_draw(zeta: float, eps: float, room: float, side: int = 4, samples: int = 100) -> float:
+    """P(some of the draws has a mean above `room` / eps): the mean of z is normal with the mean of its covariance."""
+    spread = math.sqrt(float(exponential(side, side, zeta).mean()))
+    return float(1 - norm_of.cdf(room / (eps * spread)) ** samples)
+
+
+@pytest.mark.parametrize(("zeta", "room"), [(1.0, 0.09), (8.0, 0.17), (16.0, 0.19)])
+@pytest.mark.parametrize("unit", ["pixels", "standardised"])
+def test_as_drawn_the_worst_of_a_hundred_is_among_the_large_draws(zeta: float, room: float, unit: str) -> None:
+    """The mean brightness of x + eps z is normal, so that the share of fooled images is known. Scaled to the budget no
+    draw moves it farther than eps, and the long-range ones move it less often so far."""
+    n, eps = 400, 0.08
+    pixels = torch.full((n, 1, 4, 4), 0.5, dtype=torch.float64)
+    spread = 0.25
+    pixels[:, :, ::2] += spread
+    pixels[:, :, 1::2] -= spread
+    classifier = make_classifier("brighter", Brighter(0.5 + room), (1, 4, 4)).to("cpu", torch.float64)
+    labels = torch.zeros(n, dtype=torch.int64)
+    strength = eps if unit == "pixels" else eps / spread
+    attack = LRC.model_validate({"norm": "l2", "zeta": zeta, "scaling": "as drawn", "strength": strength, "unit": unit})
+    assert not attack.fixed_budget
+    found = attack(classifier, pixels, labels)
+    expected = fooled_by_a_draw(zeta, eps, room)
+    assert 0.1 < expected < 0.9
+    hits = int(found.success.sum())
+    assert binom.ppf(1e-6, n, expected) <= hits <= binom.isf(1e-6, n, expected)
+    # The judge measures what was added: not all the same, and some of it above eps as a root mean square.
+    sizes = found.distances[Norm.L2][found.success] / 4
+    assert len(sizes.unique()) == len(sizes)
+    assert (sizes > eps).any()
+    scaled = LRC(norm=Norm.L2, zeta=zeta)(classifier, pixels, labels, budget=4 * eps)
+    assert int(scaled.success.sum()) < hits
+
+
+def test_a_flat_image_has_a_unit_too() -> None:
+    pixels = torch.full((3, 1, 4, 4), 0.5, dtype=torch.float64)
+    classifier = make_classifier("brighter", Brighter(0.51), (1, 4, 4)).to("cpu", torch.float64)
+    attack = LRC(norm=Norm.L2, scaling="as drawn", strength=0.5)
+    found = attack(classifier, pixels, torch.zeros(3, dtype=torch.int64))
+    assert found.success.all()
+    assert (found.distances[Norm.L2] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"scaling": "as drawn"}, "expected a strength"),
+        ({"scaling": "as drawn", "strength": 0.3, "minimum_distance": True}, "no minimum_distance"),
+        ({"strength": 0.3}, "expected scaling 'as drawn' for a strength, got 'to the budget'"),
+    ],
+)
+def test_a_strength_belongs_to_draws_as_they_are(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        LRC.model_validate({"norm": "l2", **settings})
+
+
+class Hole(nn.Module):
+    """NaN for every image brighter than the middle on the left, class 1 where it is brighter on the right."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        left, right = pixels.flatten(1)[:, 0] - 0.5, pixels.flatten(1)[:, 1] - 0.5
+        right = torch.where(left > 0, torch.nan, right)
+        return torch.stack([-right, right], dim=1)
+
+
+def test_a_draw_without_a_finite_answer_hides_no_other() -> None:
+    """A quarter of the draws fool, half have no finite answer: one of ten of a block is NaN nearly always."""
+    classifier = make_classifier("hole", Hole(), (1, 1, 2)).to("cpu", torch.float64)
+    pixels = torch.full((20, 1, 1, 2), 0.5, dtype=torch.float64)
+    pixels[..., 1] -= 1e-3
+    found = LRC(norm=Norm.L2, zeta=0.1)(classifier, pixels, torch.zeros(20, dtype=torch.int64), budget=0.3)
+    assert found.success.all()

@@ -87,7 +87,7 @@ def test_an_audit_says_of_every_stage_how_long_its_models_took(tmp_path: Path) -
                 {"method": "pgd", "name": "short", "norm": "linf", "steps": 2, "search_dtype": "bfloat16"},
                 {"method": "transfer", "norm": "linf", "steps": 2},
             ],
-            "certificates": [{"method": "smoothing", "sigma": 0.1, "n0": 4, "n": 4}],
+            "certificates": [{"method": "smoothing", "sigma": 0.1, "n0": 4, "n": 10}],
             "metrics": [
                 {"method": "noise", "sigmas": [0.1], "samples": 2},
                 {"method": "jacobian-spectrum", "ranks": 1},

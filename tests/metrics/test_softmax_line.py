@@ -67,20 +67,58 @@ def test_variation_counts_changes_of_the_class() -> None:
     assert rows_of(seen, "variation")[5.0].tolist() == pytest.approx([2.0])
 
 
-def test_the_first_images_with_a_witness_are_shown() -> None:
+def test_the_first_images_with_a_witness_are_shown_and_all_of_them_are_measured() -> None:
     x, witnesses = random_pixels(6), random_pixels(6).flip(0)
     witnesses[0], witnesses[2, 1, 3, 3] = torch.nan, torch.nan
     classifier = small_net().metered(6)
     seen = observe(SoftmaxLine(witnesses="a", shown=3, points=11), classifier, images_of(x), witnesses)
+    has = torch.tensor([False, True, False, True, True, True])
     shown = torch.tensor([False, True, False, True, True, False])
     for m in seen.measurements:
-        assert torch.equal(m.values.isfinite(), shown)
-    assert {(s.quantity, s.at): s.value for s in seen.statistics}["lines", 0] == 3
-    assert classifier.meter.forwards.tolist() == pytest.approx([0, 11, 0, 11, 11, 0])
+        assert torch.equal(m.values.isfinite(), has if m.quantity == "variation" else shown)
+    statistics = {(s.quantity, s.at): s.value for s in seen.statistics}
+    assert statistics["lines", 0] == 4
+    assert statistics["variation", 5] == pytest.approx(float(rows_of(seen, "variation")[5.0][has].mean()))
+    assert classifier.meter.forwards.tolist() == pytest.approx([0, 11, 0, 11, 11, 11])
     assert classifier.meter.backwards.sum() == 0
     total = torch.stack([rows_of(seen, f"probability_{k}")[0.0] for k in range(3)]).sum(0)
     assert torch.allclose(total[shown], torch.ones(3, dtype=F64))
     assert torch.allclose(rows_of(seen, "probability_1")[1.0][3], small_net().predict(witnesses[3:4]).softmax(1)[0, 1])
+
+
+@pytest.mark.parametrize("budget", [0.005, 0.01])
+def test_without_witnesses_the_perturbation_is_pgds_at_a_budget_fooled_or_not(budget: float) -> None:
+    """Of two affine classes the gradient has one direction: after all steps PGD is in its corner of the ball, and the
+    logits' difference along the line is straight, budget times |w|_1 steep."""
+    w = torch.linspace(1.0, 4.0, 32, dtype=F64) * (-1) ** torch.arange(32)
+    x = 0.4 + 0.2 * random_pixels(12)
+    middle = float((x.flatten(1) @ w).mean())
+    classifier, images = linear_net(w, -middle), images_of(x)
+    metric = SoftmaxLine(budget=budget, span=2.0, points=21, shown=12)
+    seen = observe(metric, classifier, images)
+    margin = x.flatten(1) @ w - middle
+    # From the predicted class, whatever the label, which is 0 for all.
+    assert 0 < int((margin > 0).sum()) < 12
+    slope = -torch.where(margin > 0, 1.0, -1.0) * budget * w.abs().sum()
+    for t, found in rows_of(seen, "probability_1").items():
+        assert torch.allclose(found, torch.sigmoid(margin + t * slope), atol=1e-6)
+    fooled = (margin > 0) != (margin + slope > 0)
+    expected = (torch.sigmoid(margin + 2 * slope) - torch.sigmoid(margin - 2 * slope)).abs()
+    assert torch.allclose(rows_of(seen, "variation")[2.0], expected, atol=1e-6)
+    assert 0 < int(fooled.sum()) < 12
+    assert {(s.quantity, s.at): s.value for s in seen.statistics}["lines", 0] == 12
+
+
+def test_a_smoother_network_varies_less_at_the_same_budget() -> None:
+    """Closest witnesses cannot tell them apart: there the class changes at t = 1 in both."""
+    w, x = torch.ones(32, dtype=F64), 0.45 + 0.1 * random_pixels(8)
+    middle = float(x.flatten(1).sum(1).mean())
+    varied = []
+    for steepness in (1.0, 8.0):
+        net = linear_net(steepness * w, -steepness * middle)
+        seen = observe(SoftmaxLine(budget=0.01), net, images_of(x))
+        varied.append(next(s.value for s in seen.statistics if s.quantity == "variation"))
+    assert varied[0] < 0.9 * varied[1]
 
 
 def test_of_many_classes_those_with_the_largest_maxima_are_kept() -> None:
@@ -104,9 +142,7 @@ def test_no_witness_at_all_is_unsupported() -> None:
         observe(SoftmaxLine(witnesses="a"), small_net(), images_of(pixels), torch.full_like(pixels, torch.nan))
 
 
-@pytest.mark.parametrize("setting", [{"points": 1}, {"span": 0}, {"shown": 0}, {"classes": 0}, {"witnesses": None}])
+@pytest.mark.parametrize("setting", [{"points": 1}, {"span": 0}, {"shown": 0}, {"classes": 0}, {"budget": 0}])
 def test_settings_that_make_no_sense_are_refused(setting: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         SoftmaxLine.model_validate({"witnesses": "a"} | setting)
-    with pytest.raises(ValueError, match=r"witnesses"):
-        SoftmaxLine.model_validate({})

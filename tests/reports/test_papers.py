@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paper_tables import CORRECT, INF, tables
+from scipy.stats import norm as norm_of
 
 from robusteval.analysis.intervals import clopper_pearson
 from robusteval.reports import paper_tables, write_report
@@ -24,24 +25,29 @@ def test_sgr_table_1(tmp_path: Path) -> None:
             Fake("rand", "uniform-noise", "linf", {"linf": [INF, INF, INF, 0.0]}, grid),
             Fake("pgd", "pgd", "linf", pgd, grid),
             Fake(f"transfer-from-{source}", "transfer", "linf", pgd, grid),
-            Fake("deepfool", "deepfool", "l2", {"l2": [1.0, 1.0, 2.0, 0.0]}),
-            Fake("lrc-8", "lrc", "l2", {"l2": [4 * 0.3, 4 * 0.05, INF, 0.0]}),
+            Fake("lrc-8", "lrc", "l2", {"l2": [0.9, INF, INF, 0.0]}),
+            Fake("lrc-8-0.1", "lrc", "l2", {"l2": [INF, INF, INF, 0.0]}),
+            # Drawn anew, a smaller strength may find what a larger one missed; and what was added is of any size.
+            Fake("lrc-8-0.2", "lrc", "l2", {"l2": [2.0, 1.5, INF, 0.0]}),
         ]
-        return build_paper_run(tmp_path / name, "sgr-2019", CORRECT, attacks, name=name)
+        # Of the misclassified image too; one was not found.
+        fool = [("fool", "relative_distance", 0.0, [0.25, 0.5, np.nan, 0.75])]
+        return build_paper_run(tmp_path / name, "sgr-2019", CORRECT, attacks, measurements=fool, name=name)
 
     found = tables(run("one", "two", 2 / 255), run("two", "one", 8 / 255))
     table = found["table-1-8"]
     assert table.headings == ["Train. M.", "TEST", "RAND", "PGD", "T-PGD", "from one", "from two", "FOOL"]
-    # Areas over 8/255: one's images hold out 1/4, 1/2, 1, 0 of it; two's 1, 1/2, 1, 0. rho_adv: (1/2 + 1/2 + 1) / 4.
+    # At 0, 4/255 and 8/255 3/4 of the images stand, then 1/4, 1/4 of one and 1/2, 1/4 of two.
+    # rho_adv: of three of four.
     assert table.rows == [
-        ["one", "75.0", "75.0", "43.8", "-", "-", "43.8", "0.500"],
-        ["two", "75.0", "75.0", "62.5", "-", "62.5", "-", "0.500"],
+        ["one", "75.0", "75.0", "37.5", "-", "-", "37.5", "0.500 (1 not found)"],
+        ["two", "75.0", "75.0", "50.0", "-", "50.0", "-", "0.500 (1 not found)"],
     ]
     assert found["table-1-32"].rows[0][2:6] == ["-", "-", "-", "-"]
-    # Strength is the root mean square over the 16 values.
-    assert found["figure-3"].rows[0] == ["one", "-", "-", "-", "25.0", "-"]
-    assert found["figure-4"].rows[0][1:6] == ["75.0", "50.0", "50.0", "50.0", "25.0"]
-    assert found["figure-1"].rows[0] == ["one", "within", "-", "-", "-", "-"]
+    # What was added counts for nothing: an image is fooled at a strength or it is not.
+    assert found["figure-3"].rows[0] == ["one", "-", "-", "-", "50.0", "-", "-"]
+    assert found["figure-4"].rows[0][1:7] == ["-", "-", "75.0", "25.0", "50.0", "-"]
+    assert found["figure-1"].rows[0] == ["one", "-", "-", "-", "-"]
     assert found["figure-6"].rows[0] == ["one", "-"]
 
 
@@ -52,8 +58,8 @@ def test_sgr_decay_lengths_and_lines(tmp_path: Path) -> None:
     ]
     measured += [("covariance-fgsm", "covariance_0_0", 0.0, 1.0), ("softmax-line", "variation", 5.0, 1.5)]
     found = tables(build_paper_run(tmp_path, "sgr-2019", CORRECT, [], statistics=measured))
-    assert found["figure-1"].headings == ["Model", "channels", "PGD", "FGSM", "DeepFool", "images"]
-    assert found["figure-1"].rows == [["tiny", "within", "1.23", "-", "-", "5.00"]]
+    assert found["figure-1"].headings == ["Model", "PGD, within", "FGSM, within", "DeepFool, within", "images, within"]
+    assert found["figure-1"].rows == [["tiny", "1.23", "-", "-", "5.00"]]
     assert found["figure-6"].rows == [["tiny", "1.50"]]
 
 
@@ -64,16 +70,16 @@ def test_gradreg_tables(tmp_path: Path) -> None:
     ]
     certificates = [
         FakeCertificate("l-bound-l2", [0.1, 0.2, 0.3, 0.9]),
-        FakeCertificate("omega-bound-l2", [0.25, 0.5, 1.5, 0.0]),
+        FakeCertificate("omega-bound-l2", [0.25, 0.75, 1.5, 0.0]),
+        FakeCertificate("omega-bound-l2-ascent", [0.25, 0.25, 0.5, 0.0]),
         FakeCertificate("omega-bound-linf", [0.01, 0.001, 0.05, 0.0], "linf"),
-        FakeCertificate("smoothing-0.5", [0.25, 2.0, 0.0, 0.0]),
+        FakeCertificate("smoothing-0.25", [0.5, 0.25, 0.0, 0.0], settings={"sigma": 0.25, "n": 1000, "alpha": 0.001}),
+        FakeCertificate("smoothing-0.5", [0.25, 1.0, 0.0, 0.0], settings={"sigma": 0.5, "n": 1000, "alpha": 0.001}),
     ]
-    statistics = [
-        ("l-bound-l2", "observed_maximum", 0.0, 7.5),
-        ("omega-bound-l2", "omega_sampled", 0.5, 0.25),
-        ("omega-bound-l2", "omega_sampled", 1.0, 1.5),
-        ("omega-bound-l2", "omega_ascent", 0.5, 0.75),
-        ("omega-bound-l2", "omega_ascent", 1.0, 2.5),
+    statistics = [("l-bound-l2", "observed_maximum", 0.0, 7.5)]
+    omega = {"omega-bound-l2": (0.25, 1.5), "omega-bound-l2-ascent": (0.75, 2.5)}
+    statistics += [
+        (label, "omega", eps, v) for label, pair in omega.items() for eps, v in zip((0.5, 1.0), pair, strict=True)
     ]
     measurements = [("l-bound-l2", "gradient_norm", 0.0, [1.0, 2.0, 3.0, 8.0])]
     run = build_paper_run(
@@ -86,16 +92,21 @@ def test_gradreg_tables(tmp_path: Path) -> None:
         measurements=measurements,
     )
     found = tables(run)
-    assert found["table-1"].rows == [["tiny", "25.0", "50.0", "75.0", "50.0", "75.0", "-"]]
+    # Sampled first; by ascent did not run in Linf. 0.01 lies above the witness at 0.005.
+    assert found["table-1"].rows == [
+        ["tiny", "25.0", "50.0", "75.0", "-", "-", "50.0", "75.0", "-", "1 of 2", "-"],
+    ]
     assert found["table-4"].rows == [["tiny", "25.0", "50.0", "75.0"]]
     # Of 0.1, 0.2, 0.3 and 0 (the last image is wrong: its radius speaks for another class); of 0.3, 0.5 and 0.
-    assert found["table-2"].rows[0][2:4] == ["0.1500", "0.5625"]
-    assert found["table-2"].rows[0][4] == "0.2667 (1 not found)"
+    assert found["table-2"].rows[0][2:5] == ["0.1500", "0.6250", "0.2500"]
+    assert found["table-2"].rows[0][5:] == ["0.2667 (1 not found)", "-", "0 of 2", "1 of 2", "0 of 2"]
     assert found["table-3"].rows == [["tiny", "3.5", "7.5", "0.25", "1.5", "0.75", "2.5"]]
-    assert found["table-5"].rows == [
-        ["tiny, sigma 0.5", "50.0", "75.0", "75.0", "75.0", "75.0", "75.0", "75.0", "75.0"]
-    ]
-    assert found["table-6"].rows == [["tiny", "25.0", "50.0", "75.0", "75.0", "75.0", "75.0"]]
+    # One row; at each radius the better sigma that reaches it; nothing beyond 0.5 times 2.4632.
+    cells = ["50.0", "75.0", "75.0", "75.0", "-", "-", "-", "-", "1.2316"]
+    assert found["table-5"].rows == [["tiny", *cells]]
+    assert norm_of.ppf(0.001 ** (1 / 1000)) / 2 == pytest.approx(1.2316, abs=1e-4)
+    assert found["table-6"].rows == [["tiny", "25.0", "50.0", "50.0", "75.0", "75.0", "75.0", "1 of 2"]]
+    assert found["table-6-by-ascent"].rows == [["tiny", "25.0", "75.0", "100.0", "100.0", "100.0", "100.0", "0 of 2"]]
     assert found["figure-1a"].rows[0][4:6] == ["50.0", "75.0"]
 
 
@@ -235,8 +246,10 @@ def test_every_paper_has_its_protocol_and_every_label_exists() -> None:
     folder = files("robusteval") / "protocols"
     wanted = {
         "sgr-2019": {*sgr.WHITE_BOX.values(), sgr.TRANSFER, sgr.FOOL, *(f"lrc-{z}" for z in sgr.ZETAS)}
+        | {f"lrc-8-{s:g}" for s in sgr.STRENGTHS if s != sgr.AT}
         | {*sgr.PERTURBATIONS.values(), sgr.LINE},
-        "gradreg-2020": {*gradreg.SMOOTHING},
+        "gradreg-2020": {*gradreg.SMOOTHING}
+        | {label.format(norm=norm) for label in gradreg.OMEGA.values() for norm in ("l2", "linf")},
         "opnorm-2020": {*opnorm.ATTACKS, *opnorm.MAPS.values(), *opnorm.ALIGNMENTS.values()},
         "moments-2020": {*moments.ATTACKS.values()},
         "smoothkernel-2020": {*smoothkernels.ATTACKS.values(), smoothkernels.KERNELS},

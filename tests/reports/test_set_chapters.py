@@ -100,7 +100,7 @@ def test_lines_are_drawn_for_fooled_images(run: Run) -> None:
     assert (at_image == classes[at_image.index]).all()
     assert (at_witness != classes[at_image.index]).all()
     (grid,) = softmax_line.grids(Results(run))
-    assert grid.rows[0][:2] == ["FGSM, Linf", "4"]
+    assert grid.rows[0][:2] == ["FGSM, Linf, closest witnesses", "20"]
 
 
 def test_lines_of_one_figure_differ_in_colour_or_dashes() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from robusteval.analysis import show
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.flag import Flag, Hits, counted, flag, rare
+from robusteval.analysis.non_finite import unanswered
 from robusteval.analysis.results import Results
 from robusteval.models.tolerances import ALONE, RANDOM
 from robusteval.results.manifest import SANITY
@@ -47,14 +48,8 @@ class Behaviour:
                 f"The model gives no finite answer to {int(hit.sum()):,} of {len(hit):,} attacked images, at some of "
                 "the points that the attacks tried."
             )
-        rows = self.results.measurements
-        for entry in (*self.results.certificates_ran, *self.results.metrics_ran):
-            own = rows[(rows["method"] == entry.name) & (rows["quantity"] == "non_finite") & (rows["value"] > 0)]
-            if len(own):
-                n = own["image_id"].nunique()
-                said.append(
-                    f"{self.results.titles[entry.name]}: no finite answer to perturbed copies of {show.images(n)}."
-                )
+        others = (unanswered(self.results, e.name) for e in (*self.results.certificates_ran, *self.results.metrics_ran))
+        said += [str(found) for found in others if found]
         if said:
             yield flag("non-finite-outputs", " ".join(said))
 

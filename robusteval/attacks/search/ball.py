@@ -42,6 +42,11 @@ class Ball:
             candidates = self.centers + self.norm.project(candidates - self.centers, self._inward())
         return candidates.clamp(self.low, self.high)
 
+    def moved(self, direction: Tensor) -> Tensor:
+        """The centres moved by the radius along vectors (N, C, H, W) of the unit ball, brought into the ball and the
+        box."""
+        return self.nearest(self.centers + self.step(1.0, direction))
+
     def step(self, length: float | Tensor, direction: Tensor) -> Tensor:
         """A step of `length` times the radius (a number or (N,)) along unit directions (N, C, H, W)."""
         return column(length * self.radius, direction) * direction

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,12 @@ from torch import Tensor
 from robusteval.attacks.base import Attack
 from robusteval.attacks.judge import Verdict, judge
 from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, method_record, unheard
-from robusteval.auditing.stages.budget_search import search_budgets
+from robusteval.auditing.stages.budget_search import Measured, search_budgets
 from robusteval.auditing.stages.frames import array, measurement_rows
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Step
 from robusteval.core.registry import Origin
+from robusteval.models.classifier import Classifier
 from robusteval.models.meter import Meter
 from robusteval.results.manifest import AttackRecord, Cost
 from robusteval.results.run import Arrays, stored_witness, witness_key
@@ -40,6 +42,8 @@ class AttackStage(Stage):
     keeps_arrays = True
     always_verified = True
     exact = True
+    by_itself: ClassVar[bool] = False
+    """Whether what it finds at one budget is no answer for another."""
 
     name: str
     method: Attack
@@ -73,6 +77,11 @@ class AttackStage(Stage):
     def radii(self) -> tuple[float, ...]:
         return tuple(b for b in self.budgets if b is not None)
 
+    @property
+    def shared(self) -> tuple[float, ...]:
+        """The budgets of which a smaller one's witness serves a larger one."""
+        return () if self.by_itself else self.radii
+
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
         return replace(shard, correct=evidence.correct(shard))
 
@@ -80,48 +89,64 @@ class AttackStage(Stage):
         """A misclassified image is its own witness at distance 0. The image of a witness is kept once, under the
         smallest budget that it serves. The judge's evaluations are timed with the attack's, not counted."""
         images, method = shard.images, self.method
-        correct = _known(shard.correct)
-        target = context.classifier.metered(len(images))
-        source = context.classifier if self.source is None else context.sources[self.source]
-        if method.search_dtype is not None:
-            source = source.reduced(getattr(torch, method.search_dtype))
+        correct = known(shard.correct)
+        source, target = self.models(context, len(images))
         streams = context.streams(self.name, images)
         found = search_budgets(method, source, target, images, correct, self.budgets, streams)
         # Where outputs are random, an image may fool by itself: only what was found is a witness.
         own = ~correct | (found.served < len(self.budgets))
         verdict = judge(target, images, found.examples, method.norm, None).only(own, images.labels)
-        frames = [self._rows(images, verdict, b, found.costs[:, i]) for i, b in enumerate(self.budgets)]
+        frames = [self.rows(images, verdict, b, found.costs[:, i]) for i, b in enumerate(self.budgets)]
         arrays = {
             witness_key(images.ids[i], _at(self.budgets[int(found.served[i])])): array(found.examples[i])
             for i in (correct & verdict.success).nonzero()[:, 0].tolist()
         }
-        measured = [
+        seconds = found.seconds + target.meter.stopwatch.seconds
+        measured = [*found.measured, non_finite(correct, found.non_finite, target.meter)]
+        if target.votes > 1:
+            measured.append(fooled_share(correct & verdict.success, verdict))
+        return self.part(images, frames, arrays, measured, found.costs.sum((1, 2)), seconds)
+
+    def models(self, context: Context, n: int) -> tuple[Classifier, Classifier]:
+        """What is attacked, and what is judged, metered for n images."""
+        source = context.classifier if self.source is None else context.sources[self.source]
+        if self.method.search_dtype is not None:
+            source = source.reduced(getattr(torch, self.method.search_dtype))
+        return source, context.classifier.metered(n)
+
+    def part(
+        self,
+        images: Images,
+        frames: Sequence[pd.DataFrame],
+        arrays: Arrays,
+        measured: Sequence[Measured],
+        spent: Tensor,
+        seconds: float,
+    ) -> Part:
+        """What a shard leaves: its rows by budget, its witnesses, what the attack measured, and its cost: evaluations
+        forward and backward (2,), and seconds of the models."""
+        told = [
             measurement_rows(self.name, images.select(m.rows), [(q, 0.0, v) for q, v in m.values.items()]).assign(
                 at=np.tile(m.at, len(m.values))
             )
-            for m in found.measured
+            for m in measured
         ]
-        measured.append(self._non_finite(images, correct, found.non_finite, target.meter))
-        if target.votes > 1:
-            share = torch.where(own & verdict.success, verdict.fooled.double(), torch.nan)
-            measured.append(measurement_rows(self.name, images, [(FOOLED.name, 0.0, share)]))
-        others = pd.concat(measured, ignore_index=True).dropna()
-        forwards, backwards = found.costs.sum((1, 2)).tolist()
-        seconds = found.seconds + target.meter.stopwatch.seconds
+        others = pd.concat(told, ignore_index=True).dropna() if told else pd.DataFrame()
+        forwards, backwards = spent.tolist()
         cost = Cost(model_seconds=seconds, forwards=forwards, backwards=backwards)
         rows = pd.concat(frames, ignore_index=True)
         return Part(rows, {"measurements": others} if len(others) else {}, arrays, cost)
 
     def recompute(self, context: Context, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
         """The kept witnesses judged again; what the attack measured and cost is not."""
-        correct = _known(shard.correct).tolist()
+        correct = known(shard.correct).tolist()
         frames = []
         for budget in self.budgets:
             same = stored["budget"].isna() if budget is None else stored["budget"] == budget
             rows = stored[same].reset_index(drop=True)
             candidates = shard.images.pixels.clone()
             for i, image_id in enumerate(shard.images.ids):
-                kept = stored_witness(arrays, image_id, _at(budget), self.radii)
+                kept = stored_witness(arrays, image_id, _at(budget), self.shared)
                 if kept is not None and correct[i]:
                     candidates[i] = torch.tensor(kept).to(candidates)
             verdict = judge(context.classifier, shard.images, candidates, self.method.norm, budget)
@@ -131,21 +156,14 @@ class AttackStage(Stage):
 
     def missing_witnesses(self, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Iterator[str]:
         """The images of a shard of which the table claims a witness and none is kept."""
-        correct = dict(zip(shard.images.ids, _known(shard.correct).tolist(), strict=True))
+        correct = dict(zip(shard.images.ids, known(shard.correct).tolist(), strict=True))
         claimed = stored[stored["success"]]
         for image_id, budget in zip(claimed["image_id"], claimed["budget"], strict=True):
-            if correct.get(image_id) and stored_witness(arrays, image_id, budget, self.radii) is None:
+            if correct.get(image_id) and stored_witness(arrays, image_id, budget, self.shared) is None:
                 yield image_id
 
-    def _non_finite(self, images: Images, attacked: Tensor, found: Tensor, judged: Meter) -> pd.DataFrame:
-        """How many answers and gradients were not finite, of the attacked images that had any."""
-        counts = torch.stack([found[0] + judged.non_finite_answers, found[1]])
-        counts = torch.where(attacked.cpu() & (counts > 0), counts, torch.nan)
-        return measurement_rows(
-            self.name, images, [(q.name, 0.0, c) for q, c in zip(NON_FINITE, counts, strict=True)], missing=False
-        )
-
-    def _rows(self, images: Images, verdict: Verdict, budget: float | None, costs: Tensor) -> pd.DataFrame:
+    def rows(self, images: Images, verdict: Verdict, budget: float | None, costs: Tensor) -> pd.DataFrame:
+        """One row an image: what of a verdict lies within a budget, and the evaluations (2, N) booked to it."""
         own = verdict.within(self.method.norm, budget, images.labels)
         return WITNESSES_TABLE.frame(
             {
@@ -160,11 +178,28 @@ class AttackStage(Stage):
         )
 
 
+def non_finite(attacked: Tensor, counts: Tensor, judged: Meter) -> Measured:
+    """Of the attacked images (N,) bool that had any: how many answers, to the attack and to the judge, and how many
+    gradients, `counts` (2, N), were not finite."""
+    every = torch.stack([counts[0] + judged.non_finite_answers, counts[1]])
+    rows = (attacked.cpu() & (every > 0).any(0)).nonzero()[:, 0]
+    some = torch.where(every > 0, every, torch.nan)[:, rows]
+    values = {q.name: c for q, c in zip(NON_FINITE, some, strict=True)}
+    return Measured(rows, values, np.zeros(len(rows)))
+
+
+def fooled_share(won: Tensor, verdict: Verdict) -> Measured:
+    """How often the witnesses, of images (N,) bool, fool a model with random outputs."""
+    rows = won.nonzero()[:, 0]
+    return Measured(rows, {FOOLED.name: verdict.fooled[rows]}, np.zeros(len(rows)))
+
+
 def _at(budget: float | None) -> float:
     return np.nan if budget is None else budget
 
 
-def _known(correct: Tensor | None) -> Tensor:
+def known(correct: Tensor | None) -> Tensor:
+    """Which images of a shard are classified correctly. Raises ValueError for one that was not fed."""
     if correct is None:
         raise ValueError("expected a shard that was fed, got one without its clean predictions")
     return correct

@@ -78,6 +78,10 @@ class OmegaBound(FittedBound):
             raise ValueError(f"expected a grid of distinct ascending radii, got {list(grid)}")
         return grid
 
+    @property
+    def says(self) -> str:
+        return "" if self.climbs else ", omega sampled"
+
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         grid = self.grid or GRIDS[self.norm]
         largest: dict[str, list[Tensor]] = {"omega_sampled": []}

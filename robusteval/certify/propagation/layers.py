@@ -19,7 +19,7 @@ from robusteval.core.errors import UnsupportedError
 
 SUPPORTED = (
     "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Dropout, Identity, sums of two "
-    "values, concatenation of channels, arithmetic with constants"
+    "values, concatenation of channels, arithmetic with constants but c / x"
 )
 
 

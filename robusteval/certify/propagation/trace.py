@@ -138,16 +138,20 @@ class Reader:
         self._append(node, Add(), inputs)
 
     def _arithmetic(self, node: fx.Node) -> Scale:
-        """x + c, c + x, x - c, x * c, c * x and x / c for a constant c that broadcasts to x."""
+        """x + c, c + x, x - c, c - x, x * c, c * x and x / c for a constant c that broadcasts to x."""
         kind, (left, right) = _ARITHMETIC[node.target], node.args[:2]
         swapped = not self._known(left)
-        if len(node.args) != 2 or node.kwargs or (swapped and kind in "-/"):
+        if swapped and kind == "/":
+            raise unsupported(node, "a constant divided by a value")
+        if len(node.args) != 2 or node.kwargs or (swapped and node.target in (operator.isub, "sub_")):
             raise unsupported(node, "this arithmetic")
         shape = shape_of(node)
         constant = self._constant(node, left if swapped else right, shape)
         if self.nodes[self._inputs(node)[0]].shape != shape:
             raise unsupported(node, "a constant larger than the value")
         one, zero = torch.ones_like(constant), torch.zeros_like(constant)
+        if swapped and kind == "-":
+            return Scale(-one, constant, constant.abs(), 2)
         if kind in "+-":
             shift = constant if kind == "+" else -constant
             return Scale(one, shift, shift.abs(), 0 if bool((shift == 0).all()) else 2)

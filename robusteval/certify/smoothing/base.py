@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from robusteval.certify.base import Certificate
 from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
+from robusteval.numerics.binomial import fewest
 
 
 class Smoothed(Certificate):
@@ -20,8 +22,23 @@ class Smoothed(Certificate):
     norm: Norm = Norm.L2
     n0: PositiveInt = 100
     """Samples that choose the class, at each sigma."""
+    n: PositiveInt = 1000
+    """Samples that bound its probability, at each sigma."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
     """The probability, for each image, that its radius, or any where there are several, is wrong."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if not self.certifies(self.n):
+            raise ValueError(
+                f"expected n of at least {fewest(self.certifies)} at alpha = {self.alpha:g}, got {self.n}: not even "
+                "votes for one class alone would certify anything"
+            )
+        return self
+
+    @abstractmethod
+    def certifies(self, n: int) -> bool:
+        """Whether n votes, all for one class, give a radius above 0."""
 
     @property
     def error_probability(self) -> float:

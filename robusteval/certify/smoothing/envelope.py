@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from robusteval.certify.base import Radii, State
 from robusteval.certify.smoothing.base import Smoothed
@@ -14,6 +14,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.numerics.binomial import certified_radius
 
 
 class SmoothingEnvelope(Smoothed):
@@ -42,8 +43,6 @@ class SmoothingEnvelope(Smoothed):
 
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.12, 0.25, 0.5)
     """Standard deviations of the noise, ascending, pixel units."""
-    n: PositiveInt = 1000
-    """Samples that bound its probability, at each sigma."""
 
     @field_validator("sigmas")
     @classmethod
@@ -51,6 +50,9 @@ class SmoothingEnvelope(Smoothed):
         if list(sigmas) != sorted(set(sigmas)):
             raise ValueError(f"expected distinct ascending sigmas, got {list(sigmas)}")
         return sigmas
+
+    def certifies(self, n: int) -> bool:
+        return bool(certified_radius(n, n, self.alpha / len(self.sigmas), self.sigmas[0]) > 0)
 
     @property
     def subject(self) -> str:

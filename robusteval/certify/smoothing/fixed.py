@@ -26,7 +26,8 @@ class Smoothing(SmoothedOnce):
     radius of an image that is not abstained on is right. It is a bound of the smoothed classifier, not of f,
     around the class `predicted`, which need not be the label. The noise leaves the box [0, 1] unclipped, as the
     theorem needs. n0 + n forward evaluations an image. `smoothing_count` of `smoothing_samples` votes, at sigma, are
-    kept: binomial.certified_radius makes the radius of them.
+    kept: binomial.certified_radius makes the radius of them. An answer of f that is not finite is a vote for nobody,
+    which only lowers p; `non_finite` counts these among all n0 + n.
     """
 
     name: ClassVar[str] = "smoothing"
@@ -35,14 +36,20 @@ class Smoothing(SmoothedOnce):
     quantities = (
         Quantity(name="smoothing_count", title="votes for the class"),
         Quantity(name="smoothing_samples", title="votes"),
+        Quantity(name="non_finite", title="answers that are not finite"),
     )
 
     n: PositiveInt = 1000
     """Samples that bound its probability. The radius is at most sigma * Phi^-1(alpha^(1/n))."""
 
+    def certifies(self, n: int) -> bool:
+        return bool(certified_radius(n, n, self.alpha, self.sigma) > 0)
+
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
-        chosen = votes(classifier, images.pixels, streams, self.sigma, self.n0).argmax(1)
-        count = votes(classifier, images.pixels, streams, self.sigma, self.n).gather(1, chosen[:, None])[:, 0]
+        first = votes(classifier, images.pixels, streams, self.sigma, self.n0)
+        second = votes(classifier, images.pixels, streams, self.sigma, self.n)
+        chosen = first.argmax(1)
+        count = second.gather(1, chosen[:, None])[:, 0]
         radius = torch.from_numpy(certified_radius(count.cpu(), self.n, self.alpha, self.sigma)).to(chosen.device)
         return Radii(
             radius,
@@ -51,5 +58,6 @@ class Smoothing(SmoothedOnce):
             (
                 ("smoothing_count", self.sigma, count.double()),
                 ("smoothing_samples", self.sigma, torch.full_like(radius, self.n)),
+                ("non_finite", self.sigma, (self.n0 + self.n - (first + second).sum(1)).double()),
             ),
         )

@@ -40,7 +40,8 @@ class SmoothingSequential(SmoothedOnce):
     In reach is the radius that the upper sequence, at the same alpha, leaves possible, or that `n` samples could give
     if all samples to come were hits, whichever is smaller. An image still undecided after n samples keeps the radius
     that it has. Rounds grow by an eighth of what was drawn. `smoothing_count` of `smoothing_samples` votes, at sigma,
-    are kept: binomial.anytime_radius makes the radius of them. It speaks of the smoothed classifier, as `smoothing`.
+    are kept: binomial.anytime_radius makes the radius of them. It speaks of the smoothed classifier, as `smoothing`,
+    and like it counts answers that are not finite.
     """
 
     name: ClassVar[str] = "smoothing-sequential"
@@ -59,19 +60,24 @@ class SmoothingSequential(SmoothedOnce):
     def limit(self) -> float | None:
         return self.radius
 
+    def certifies(self, n: int) -> bool:
+        return bool(anytime_radius(n, n, self.alpha, self.sigma) > 0)
+
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
-        chosen = votes(classifier, images.pixels, streams, self.sigma, self.n0).argmax(1)
+        first = votes(classifier, images.pixels, streams, self.sigma, self.n0)
+        chosen, lost = first.argmax(1), (self.n0 - first.sum(1)).cpu().numpy()
 
         def poll(some: Counts, draws: int) -> Counts:
             rows = torch.from_numpy(some)
             own = images.select(rows)
             counted = votes(classifier.select(rows), own.pixels, streams.select(rows), self.sigma, draws)
+            lost[some] += draws - counted.sum(1).cpu().numpy()
             hits: Counts = counted.gather(1, chosen[rows.to(chosen.device)][:, None])[:, 0].cpu().numpy()
             return hits
 
         count, samples = self.sample(len(images), poll)
         radius = torch.from_numpy(anytime_radius(count, samples, self.alpha, self.sigma)).to(chosen.device)
-        kept = (("smoothing_count", count), ("smoothing_samples", samples))
+        kept = (("smoothing_count", count), ("smoothing_samples", samples), ("non_finite", lost))
         evidence = tuple((name, self.sigma, torch.from_numpy(values).to(radius)) for name, values in kept)
         return Radii(radius, chosen, radius <= 0, evidence)
 

@@ -83,7 +83,8 @@ def state(found: Covered) -> Statement:
     if found.wrong:
         covers += f"; {found.wrong:,} {'is' if found.wrong == 1 else 'are'} given a {WRONG}"
     says, leaves_open = _words(record, record.norm.symbol)
-    return Statement(found.title, record.guarantee, says, leaves_open, f"{covers}.")
+    covers += "." if found.unanswered is None else f". {found.unanswered}"
+    return Statement(found.title, record.guarantee, says, leaves_open, covers)
 
 
 def _words(entry: CertificateRecord, norm: str) -> tuple[str, str]:

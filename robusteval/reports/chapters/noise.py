@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from robusteval.analysis import show
 from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.metrics.noise import AREAS, areas, shares
+from robusteval.analysis.non_finite import unanswered
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import COLOURS, MARKERS, Plot, share_axis
@@ -34,6 +35,8 @@ def grids(results: Results) -> list[Grid]:
         "Area under the curve of each image, which is its mean over the noise levels: the paper's GNR. The interval is "
         "never too narrow for a mean over images drawn like these."
     )
+    lost = (unanswered(results, stage.label) for stage in measured_stages(results, "noise"))
+    note = " ".join([note, *(str(one) for one in lost if one)])
     return [Grid("Predictions kept under noise (Moments, figure 6)", headings, rows, 2, note)] if rows else []
 
 

@@ -52,19 +52,26 @@ def _lines(stage: MeasuredStage) -> Plot:
             axes.set_axis_off()
         for axes in grid[:, 0]:
             axes.set_ylabel("softmax")
-        figure.supxlabel("t: multiples of the perturbation (0 the image, 1 its witness)", fontsize=9)
+        figure.supxlabel("t: multiples of the perturbation (0 the image, 1 the perturbed one)", fontsize=9)
         handles = [_handle(i) for i in range(len(drawn))]
         titles = [_short(classes[k]) for k in drawn]
         figure.legend(handles, titles, loc="outside upper center", ncols=5, handlelength=2.4, title="class")
 
     caption = (
-        f"Softmax outputs at the image plus t times its perturbation by {stage.attack}, for the first images that it "
-        "fooled; over each panel the image and its label. Pixels are not clipped on the way. Drawn are the classes "
+        f"Softmax outputs at the image plus t times its perturbation by {_made_by(stage)}, for the first images that "
+        "have one; over each panel the image and its label. Pixels are not clipped on the way. Drawn are the classes "
         f"that reach {show.percent(SEEN)} anywhere, at most {DRAWN}; the data have more."
     )
-    title = f"{stage.title}: {stage.attack} (SGR, figure 6)"
+    title = f"{stage.title}: {_made_by(stage)} (SGR, figure 6)"
     height = 1.1 + 1.55 * down + legend_height([""] * len(drawn))
     return Plot(f"softmax-line-{stage.label}", title, caption, data, draw, height)
+
+
+def _made_by(stage: MeasuredStage) -> str:
+    """What the perturbations are."""
+    if stage.settings.get("witnesses"):
+        return f"{stage.attack}, closest witnesses"
+    return f"PGD at {show.budget(stage.settings['budget'])}"
 
 
 def _handle(i: int) -> Line2D:
@@ -84,12 +91,12 @@ def grids(results: Results) -> list[Grid]:
         values = stage.values("variation")
         if len(values):
             numbers = (values.mean(), values.min(), values.max())
-            rows.append([stage.attack, f"{len(values):,}", *map(show.significant, numbers)])
+            rows.append([_made_by(stage), f"{len(values):,}", *map(show.significant, numbers)])
     note = (
         "Total variation of the softmax outputs along the whole line: half the sum of the absolute changes of all "
         "classes. 1 is one full change from a class to another; a smooth classifier changes its mind less often."
     )
-    headings = ["Attack", "images", "mean variation", "smallest", "largest"]
+    headings = ["Perturbation", "images", "mean variation", "smallest", "largest"]
     return [Grid("Variation of the softmax outputs along the line", headings, rows, note=note)] if rows else []
 
 

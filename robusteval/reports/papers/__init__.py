@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from robusteval.analysis.methods import method_rows
 from robusteval.analysis.results import Results
+from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.grid import Grid
-from robusteval.reports.papers import gradreg, moments, opnorm, sgr, smoothkernels
+from robusteval.reports.papers import gradreg, moments, opnorm, samples, sgr, smoothkernels
 from robusteval.results.run import Run
 
 PAPERS = {
@@ -18,6 +19,7 @@ PAPERS = {
     "smoothkernel-2020": ("SmoothKernels (2020)", smoothkernels.tables),
 }
 """By the name of its protocol: what the paper is called here, and its tables from finished runs."""
+PLOTS = {"sgr-2019": samples.sample_plots}
 
 
 def paper_tables(runs: Sequence[Run | Results]) -> list[Grid]:
@@ -32,6 +34,12 @@ def paper_tables(runs: Sequence[Run | Results]) -> list[Grid]:
         own = [results for results in map(Results.of, runs) if results.manifest.protocol.name == name]
         found += tables(method_rows(own)) if own else []
     return found
+
+
+def paper_plots(results: Results) -> list[Plot]:
+    """The figures of a paper that show images, of a run of its protocol."""
+    draw = PLOTS.get(results.manifest.protocol.name)
+    return [] if draw is None else draw(results)
 
 
 def title(results: Results) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from robusteval.analysis import names, show
 from robusteval.analysis.certification import Spread
+from robusteval.analysis.non_finite import unanswered
+from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
 from robusteval.reports.grid import Grid
@@ -30,6 +32,12 @@ def radius_grids(certificates: Sequence[Spread]) -> list[Grid]:
         )
     headings = ["Lower bound", "speaks of", "guarantee", "fit", "median radius", "95 % interval", "radius above 0"]
     return [Grid("Radii of the lower bounds", headings, rows, text=4)] if rows else []
+
+
+def unanswered_note(results: Results) -> str:
+    """A sentence for each certificate that asked the model and got answers that are not finite."""
+    found = (unanswered(results, record.name) for record in results.certificates_ran)
+    return " ".join(str(one) for one in found if one)
 
 
 def calibration_grids(summary: Summary) -> list[Grid]:

@@ -55,15 +55,16 @@ def contents(results: Results) -> Contents:
     attacks = attack_tables.attack_grids(summary)
     fooled = "Fooled: the share of correctly classified images for which the attack found a witness within the budget."
     lower = [*bound_tables.radius_grids(spreads(results)), *bound_tables.calibration_grids(summary)]
+    asked = bound_tables.unanswered_note(results)
     found = [
         Section("verdict", "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
         Section("brackets", "Brackets", brackets(results)),
         Section("curves", "Attacks", accuracy_curves(results), attacks, fooled if attacks else ""),
         Section(IMAGES, "Images"),
         Section("distances", "Distances", (), attack_tables.distance_grids(distances)),
-        Section("certificates", "Lower bounds", [*coverage(results), *fits(results)], lower),
+        Section("certificates", "Lower bounds", [*coverage(results), *fits(results)], lower, asked),
         *(Section(c.method, c.title, c.plots(results), c.grids(results)) for c in chapters_of(results)),
-        Section("paper", papers.title(results) if published else "", (), published),
+        Section("paper", papers.title(results) if published else "", papers.paper_plots(results), published),
         Section("cost", "Cost", (), [cost_grid(summary.costs)]),
     ]
     return Contents(
