@@ -100,7 +100,8 @@ class _Negative(nn.Module):
 
 class _Own(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input).relu()
+        answer: Tensor = super().forward(input).relu()
+        return answer
 
 
 class _Called(nn.Sequential):
@@ -120,11 +121,23 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.second(self.relu(self.norm(self.first(x))))
         out += x
-        return self.relu(out)
+        answer: Tensor = self.relu(out)
+        return answer
 
 
 class RandomNetwork(nn.Module):
     """The network of a seed."""
+
+    convs: nn.ModuleList
+    point: nn.Module
+    norm: nn.Module
+    block: nn.Module
+    relu: nn.Module
+    relu_in_place: nn.Module
+    identity: nn.Module
+    dropout: nn.Module
+    average: nn.Module
+    joined: nn.Module
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -170,7 +183,7 @@ class RandomNetwork(nn.Module):
             case 4:
                 self.convs[0] = _Own(3, 3, 3, padding=1)
             case _:
-                self.point = _Called(nn.Conv2d(3, 3, 1))  # type: ignore[assignment]
+                self.point = _Called(nn.Conv2d(3, 3, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         values = [self.into(x)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from robusteval.analysis import show
 from robusteval.analysis.fits import states_of_fits
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.results import Results
@@ -23,6 +24,19 @@ class Covered:
     above_zero: Proportion
     median: float | None
     at_budgets: tuple[tuple[float, Proportion], ...]
+    rounding: str
+    """Where rounding alone leaves nothing to prove, in words; else empty."""
+
+
+def rounding_of(results: Results, stage: str) -> str:
+    """On how many images of a certificate the allowance for rounding exceeds the margin at the image itself, so that
+    the radius is 0 for that reason alone, and what to do about it; empty where on none."""
+    rows = results.rows("measurements", stage)
+    lost = int((rows.loc[rows["quantity"] == "proven_margin", "value"] <= 0).sum())
+    if not lost:
+        return ""
+    advice = "use --dtype float64" if results.manifest.dtype != "float64" else "in float64, too"
+    return f"the allowance for rounding exceeds the margin of {show.images(lost)}, whose radius is 0 for that: {advice}"
 
 
 def covered(results: Results) -> tuple[Covered, ...]:
@@ -39,6 +53,7 @@ def covered(results: Results) -> tuple[Covered, ...]:
                 proportion(radii > 0),
                 float(np.median(above)) if len(above) else None,
                 tuple((budget, proportion(radii >= budget)) for budget in budgets),
+                rounding_of(results, record.name),
             )
         )
     return tuple(found)
@@ -54,7 +69,7 @@ class Spread:
     median: Median
     above_zero: float
     fits: tuple[str, ...]
-    """What became of its fits, in words."""
+    """What became of its fits, in words, or where rounding left nothing to prove."""
 
 
 def spreads(results: Results) -> tuple[Spread, ...]:
@@ -66,7 +81,7 @@ def spreads(results: Results) -> tuple[Spread, ...]:
             results.titles[record.name],
             median(radii),
             float((radii > 0).mean()),
-            tuple(states_of_fits(results, record)),
+            (*states_of_fits(results, record), *filter(None, [rounding_of(results, record.name)])),
         )
         for record, radii in found
         if len(radii)

@@ -33,7 +33,7 @@ class Lipschitz(Certificate):
     For L1 and Linf it is the smaller of that product and what follows from the one in L2, by |v|_2 <= |v|_1 and
     |v|_2 <= sqrt(D) |v|_inf. The margin is that of the network as it is evaluated, less what rounding can add at the
     image and at any image within the radius. Everything is rounded up, the radius down. Misclassified images get 0.
-    One forward evaluation an image; the constants are computed once.
+    One forward evaluation an image, and those that attack the proof; the constants are computed once.
     """
 
     name: ClassVar[str] = "lipschitz"
@@ -74,14 +74,13 @@ class Lipschitz(Certificate):
         for rows in batches(graph, predicted == images.labels):
             x, labels = images.pixels[rows].double(), images.labels[rows]
             others = class_differences(labels, graph.classes)[..., 0, 0]
-            # An infinite logit is one that overflowed, and no margin: infinity less infinity is NaN, which stays.
-            finite = torch.where(logits[rows].isfinite().all(1, keepdim=True), logits[rows], torch.nan)
-            margins = (others @ finite[:, :, None])[..., 0]
+            margins = (others @ logits[rows][:, :, None])[..., 0]
             reach = self.norm.size(torch.maximum(x, 1 - x))
             first = (margins / pairs[labels]).amin(1).nan_to_num(0.0).minimum(reach).clamp_min(0)
             # What can happen within that radius, in any norm, happens within it in Linf.
             known = propagated(graph, InputBall(Norm.LINF, x, first))
             errors = (others.abs() @ rounding_errors(graph, known)[:, :, None])[..., 0]
+            # An infinite margin is one of logits that overflowed: nothing is sure of it.
             sure = (margins - 2 * errors).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
             left[rows] = sure.amin(1)
             radius[rows] = (sure / pairs[labels]).amin(1).nan_to_num(0.0).minimum(first)

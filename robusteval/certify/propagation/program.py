@@ -70,7 +70,7 @@ class _Value(fx.Proxy):
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
     setattr(_Value, f"__i{_name}__", _in_place(f"i{_name}"))
-_Value.__setitem__ = _in_place("setitem")  # type: ignore[attr-defined]
+setattr(_Value, "__setitem__", _in_place("setitem"))  # noqa: B010
 
 
 class _Tracer(fx.Tracer):

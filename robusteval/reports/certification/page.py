@@ -78,6 +78,8 @@ def state(found: Covered) -> Statement:
     covers = f"{share.count:,} of {share.n:,} images have a radius above 0"
     if found.median is not None:
         covers += f"; their median radius is {show.lower(found.median, record.norm)}"
+    if found.rounding:
+        covers += f"; {found.rounding}"
     says, leaves_open = _words(record, record.norm.symbol)
     return Statement(found.title, record.guarantee, says, leaves_open, f"{covers}.")
 

@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
-from propagating import F64, images_for, proven
+from propagating import F64, deep, proven
 from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.crown import CROWN
 from robusteval.certify.propagation.ibp import IBP
 from robusteval.certify.propagation.trace import trace
-from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
-from robusteval.models.classifier import Classifier
-from robusteval.models.making import make_classifier
-
-SHAPE = (1, 4, 4)
-
-
-def deep(layers: int, channels: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Classifier, Images]:
-    """So many convolutions of so many channels, with weights of which each layer keeps the size of what it takes."""
-    torch.manual_seed(seed)
-    body: list[nn.Module] = []
-    for k in range(layers):
-        layer = nn.Conv2d(channels if k else 1, channels, 3, padding=1)
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
-        body += [layer, nn.ReLU()]
-    network = nn.Sequential(*body, nn.Flatten(), nn.Linear(16 * channels, 4))
-    classifier = make_classifier("deep", network, SHAPE).to("cpu", dtype)
-    return classifier, images_for(classifier, 1)
-
 
 DEEP = [
     (8, 8, 0),

@@ -24,6 +24,8 @@ class Written(nn.Module):
     """Layers for what works in place: `forward` is given."""
 
     count: Tensor
+    quarter: Callable[[Tensor], Tensor]
+    o: Callable[[Tensor], Tensor]
 
     def __init__(self, answer: Callable[[Written, Tensor], Tensor]) -> None:
         super().__init__()
@@ -171,6 +173,9 @@ def test_what_is_overwritten_is_read_as_it_is_then(answer: Callable[[Written, Te
     assert torch.allclose(logits, classifier.predict(pixels.clone()), atol=1e-12)
 
 
+Answer = Callable[[Written, Tensor], Tensor]
+
+
 def _flattened(n: Written, x: Tensor) -> Tensor:
     h = n.a(x)
     f = h.flatten(1)
@@ -263,7 +268,7 @@ def _weighted_sum(n: Written, x: Tensor) -> Tensor:
     return n.out(torch.add(n.a(x), n.b(x), alpha=3))
 
 
-REFUSED = {
+REFUSED: dict[Answer, str] = {
     _flattened: "memory that 'flatten' shares",
     _flattened_by_module: "memory that 'network_flatten' shares",
     _viewed: "'relu_', which writes into memory that 'network_a' shares",

@@ -25,7 +25,7 @@ from robusteval.models.making import make_classifier
 SHAPE = (1, 4, 4)
 
 
-def plain() -> nn.Sequential:
+def plain() -> Any:
     torch.manual_seed(3)
     inner = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 1))
     return nn.Sequential(inner, nn.ReLU(), nn.Identity(), nn.Flatten(), nn.Linear(48, 3))
@@ -68,79 +68,79 @@ class Weird(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = super().__torch_function__(func, types, args, kwargs or {})
+        answer = super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
         return answer.as_subclass(Tensor) + 1 if func is functional.linear else answer
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Weird:
         return self
 
 
-def _hook(net: nn.Sequential) -> None:
+def _hook(net: Any) -> None:
     net[0][0].register_forward_hook(flip)
 
 
-def _hook_on_branch(net: nn.Sequential) -> None:
+def _hook_on_branch(net: Any) -> None:
     net[0].register_forward_hook(flip)
 
 
-def _hook_on_whole(net: nn.Sequential) -> None:
+def _hook_on_whole(net: Any) -> None:
     net.register_forward_hook(flip)
 
 
-def _hook_with_keywords(net: nn.Sequential) -> None:
+def _hook_with_keywords(net: Any) -> None:
     net[4].register_forward_hook(lambda m, i, k, o: o.abs(), with_kwargs=True)
 
 
-def _hook_that_only_looks(net: nn.Sequential) -> None:
+def _hook_that_only_looks(net: Any) -> None:
     net[1].register_forward_hook(lambda m, i, o: None)
 
 
-def _pre_hook(net: nn.Sequential) -> None:
+def _pre_hook(net: Any) -> None:
     net[0][2].register_forward_pre_hook(darken)
 
 
-def _pre_hook_on_branch(net: nn.Sequential) -> None:
+def _pre_hook_on_branch(net: Any) -> None:
     net[0].register_forward_pre_hook(darken)
 
 
-def _parametrised(net: nn.Sequential) -> None:
+def _parametrised(net: Any) -> None:
     parametrize.register_parametrization(net[4], "weight", Negative())
 
 
-def _spectral(net: nn.Sequential) -> None:
+def _spectral(net: Any) -> None:
     parametrizations.spectral_norm(net[0][0])
 
 
-def _old_weight_norm(net: nn.Sequential) -> None:
+def _old_weight_norm(net: Any) -> None:
     weight_norm(net[4])
     with torch.no_grad():
         # Without a gradient it can be copied.
         net(torch.zeros(1, *SHAPE))
 
 
-def _old_spectral_norm(net: nn.Sequential) -> None:
+def _old_spectral_norm(net: Any) -> None:
     spectral_norm(net[0][2])
 
 
-def _patched_layer(net: nn.Sequential) -> None:
+def _patched_layer(net: Any) -> None:
     net[1].forward = MethodType(lambda own, x: -x.relu(), net[1])
 
 
-def _patched_branch(net: nn.Sequential) -> None:
+def _patched_branch(net: Any) -> None:
     net[0].forward = lambda x: net[0][0](x)
 
 
-def _patched_below_forward(net: nn.Sequential) -> None:
+def _patched_below_forward(net: Any) -> None:
     own = net[0][0]._conv_forward
-    net[0][0]._conv_forward = lambda x, weight, bias: own(x, -weight, bias)  # type: ignore[union-attr]
+    net[0][0]._conv_forward = lambda x, weight, bias: own(x, -weight, bias)
 
 
-def _weird_weight(net: nn.Sequential) -> None:
+def _weird_weight(net: Any) -> None:
     del net[4].weight
     net[4].register_buffer("weight", torch.rand(3, 48).as_subclass(Weird))
 
 
-CHANGES: dict[Callable[[nn.Sequential], None], str] = {
+CHANGES: dict[Callable[[Any], None], str] = {
     _hook: r"a forward hook on 'network\.0\.0' \(Conv2d\)",
     _hook_on_branch: r"a forward hook on 'network\.0'",
     _hook_on_whole: "a forward hook on 'network'",
@@ -170,7 +170,7 @@ def refusal(network: nn.Module) -> str:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__[1:])
-def test_what_no_program_shows_is_refused_by_name(change: Callable[[nn.Sequential], None]) -> None:
+def test_what_no_program_shows_is_refused_by_name(change: Callable[[Any], None]) -> None:
     network = plain()
     change(network)
 
@@ -222,7 +222,8 @@ def test_parametrisations_that_were_removed_leave_a_plain_network() -> None:
 
 class Shifted(nn.ReLU):
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) * 0.5 - 0.25
+        answer: Tensor = super().forward(input) * 0.5 - 0.25
+        return answer
 
 
 class Twice(nn.Identity):
@@ -232,7 +233,8 @@ class Twice(nn.Identity):
 
 class Absolute(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.weight.abs(), self.bias)
+        answer: Tensor = self._conv_forward(input, self.weight.abs(), self.bias)
+        return answer
 
 
 class Dropping(nn.Dropout):
