@@ -128,23 +128,24 @@ def test_a_large_network_that_does_not_overflow_is_certified(dtype: torch.dtype)
 
 PADDED = [
     ((3, 3, 0, 1), (1, 3, 1, 5)),
-    ((1, 1, 0, 1), (1, 5, 1, 1)),
     ((1, 1, 0, 1), (1, 6, 1, 1)),
-    ((2, 1, 0, 1), (1, 4, 1, 1)),
-    ((2, 1, 0, 1), (2, 5, 2, 1)),
-    ((3, 1, 0, 1), (1, 3, 1, 1)),
-    ((2, 2, 0, 1), (1, 3, 1, 1)),
-    ((2, 2, 0, 1), (2, 4, 2, 1)),
-    ((4, 1, 0, 1), (1, 2, 1, 1)),
-    ((4, 4, 0, 1), (3, 4, 3, 1)),
-    ((2, 1, 0, 2), (2, 4, 2, 1)),
-    ((1, 1, 0, 1), (3, 7, 3, 1)),
+    ((1, 1, 0, 1), (1, 7, 1, 1)),
+    ((1, 1, 0, 1), (2, 7, 2, 1)),
+    ((1, 1, 0, 1), (3, 8, 3, 1)),
+    ((2, 1, 0, 1), (1, 5, 1, 1)),
+    ((2, 1, 0, 1), (2, 6, 2, 1)),
+    ((2, 1, 0, 1), (1, 11, 4, 1)),
+    ((2, 1, 0, 2), (1, 4, 1, 1)),
+    ((2, 2, 0, 1), (2, 5, 2, 1)),
+    ((3, 1, 0, 1), (1, 4, 1, 1)),
+    ((4, 1, 0, 1), (1, 3, 1, 1)),
+    ((1, 1, 0, 1), (1, 5, 1, 1)),
     ((1, 1, 1, 1), (1, 1, 1, 1)),
     ((3, 2, 6, 2), (3, 3, 4, 3)),
     ((2, 3, 4, 5), (2, 3, 2, 2)),
 ]
-"""Kernel, stride, padding and dilation of two convolutions. All windows of the second see padding alone, but for the
-last three pairs."""
+"""Kernel, stride, padding and dilation of two convolutions. The only window of the second sees padding alone, but for
+the last four pairs."""
 
 
 @pytest.mark.parametrize(("first", "second"), PADDED)
