@@ -98,8 +98,9 @@ class Propagated(Certificate):
         left = torch.full_like(radius, torch.nan)
         for rows in batches(graph, predicted == images.labels, self.per_value(graph)):
             x, labels = images.pixels[rows].double(), images.labels[rows]
-            left[rows] = self.at_zero(graph, x, labels).nan_to_num(nan=-torch.inf)
-            radius[rows] = self.certified(graph, x, labels, left[rows])
+            clean = self.at_zero(graph, x, labels)
+            left[rows] = torch.where(clean.isnan(), -torch.inf, clean)
+            radius[rows] = self.certified(graph, x, labels, clean)
         check_near(graph, classifier, images, self.norm, radius, streams)
         measured = ((LEFT.name, 0.0, left),)
         return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool), measured)

@@ -81,7 +81,7 @@ class Lipschitz(Certificate):
             known = propagated(graph, InputBall(Norm.LINF, x, first))
             errors = (others.abs() @ rounding_errors(graph, known)[:, :, None])[..., 0]
             # An infinite margin is one of logits that overflowed: nothing is sure of it.
-            sure = (margins - 2 * errors).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
+            sure = (margins - 2 * errors).nan_to_num(-torch.inf, -torch.inf, -torch.inf)
             left[rows] = sure.amin(1)
             radius[rows] = (sure / pairs[labels]).amin(1).nan_to_num(0.0).minimum(first)
         radius = rounded_down(radius * (1 - 1e-12))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from robusteval.certify.propagation.program import READ_OFF
 from robusteval.core.errors import UnsupportedError
 
 VIEWS = ("contiguous", "detach")
@@ -45,11 +46,16 @@ class Memory:
             raise _refused(node, "writes into the image or into a constant")
         order = {other: i for i, other in enumerate(node.graph.nodes)}
         touched = {*written, *(other for other, first in self.of.items() if first is self.of[target])} - {node}
-        later = [other for other in touched if any(order[user] > order[node] for user in other.users)]
+        later = [other for other in touched if any(order[user] > order[node] for user in _readers(other))]
         for other in later:
             if self.tensor.get(other) is not self.tensor[node]:
                 raise _refused(node, f"writes into memory that '{other.name}' shares, which is used again")
         return later
+
+
+def _readers(node: fx.Node) -> list[fx.Node]:
+    """The steps that take the numbers of a value, not its shape alone."""
+    return [user for user in node.users if user.meta["kind"] not in READ_OFF]
 
 
 def _refused(node: fx.Node, what: str) -> UnsupportedError:

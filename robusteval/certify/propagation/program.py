@@ -15,6 +15,9 @@ from robusteval.certify.propagation.unseen import refuse_unseen
 from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier
 
+READ_OFF = (int, float, bool, torch.Size, torch.device, torch.dtype)
+"""Types of what is read off a value without being one, such as its shape."""
+
 
 def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
     """The program of a classifier, run on images (2, C, H, W), which are given beside it. Each node knows of its value

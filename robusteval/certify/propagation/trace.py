@@ -14,7 +14,7 @@ from robusteval.certify.propagation.layers import from_module, functional_module
 from robusteval.certify.propagation.ops import Add, Concatenate, Max, Op, Reshape, Scale
 from robusteval.certify.propagation.overwriting import VIEWS, Memory
 from robusteval.certify.propagation.places import Shape
-from robusteval.certify.propagation.program import traced
+from robusteval.certify.propagation.program import READ_OFF, traced
 from robusteval.models.classifier import Classifier
 
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -27,8 +27,6 @@ _ARITHMETIC = {
 _RESHAPES: tuple[object, ...] = (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze)
 _RESHAPES += ("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten")
 _NOTHING = (*VIEWS, "clone")
-_NO_VALUES = (int, float, bool, torch.Size, torch.device, torch.dtype)
-"""What is read off a value without being one, such as its shape."""
 
 
 def trace(classifier: Classifier) -> Graph:
@@ -66,7 +64,7 @@ class Reader:
             if len(inputs) != 1:
                 raise unsupported(node, "an output that is not one value")
             (self.result,) = inputs
-        elif any(a in self.where for a in node.all_input_nodes) and node.meta["kind"] not in _NO_VALUES:
+        elif any(a in self.where for a in node.all_input_nodes) and node.meta["kind"] not in READ_OFF:
             self._layer(node)
         if "tensor_meta" in node.meta and node.op != "output":
             self.memory.note(node, view=self._is_view(node))

@@ -46,7 +46,7 @@ def _unseen(module: nn.Module) -> Iterator[str]:
         yield "a forward hook"
     if parametrize.is_parametrized(module):
         yield "a parametrisation (torch.nn.utils.parametrize.remove_parametrizations makes it a plain weight)"
-    if type(module).__call__ is not CALL:
+    if type(module).__call__ is not CALL and not type(module).__call__.__module__.startswith("torch.fx"):
         yield "a __call__ of its own"
     kind = type(module) if is_layer(module) else nn.Module
     for patched in (k for k, v in vars(module).items() if callable(v) and callable(getattr(kind, k, None))):

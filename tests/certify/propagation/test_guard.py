@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from propagating import F64, NETWORKS, candidates, images_for, proven, small
+from robusteval.auditing.protocol import parse_protocol
+from robusteval.auditing.session import run_audit
 from robusteval.certify.propagation import program
 from robusteval.certify.propagation.trace import trace
 from robusteval.core.errors import UnsupportedError
@@ -89,6 +92,19 @@ def test_the_images_and_those_in_their_balls_are_tried(what: str, name: str) -> 
     images = Images(("a", "b", "c"), pixels, classifier.predict(pixels).argmax(1))
     with pytest.raises(UnsupportedError, match="does what its layers say"):
         proven(name, Norm.LINF, classifier, images)
+
+
+def test_one_image_that_shows_it_makes_the_whole_stage_unavailable(tmp_path: Path) -> None:
+    pixels = torch.cat([torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(9)), IMAGE])
+    classifier = hooked(NEAR["the image itself"])
+    images = Images(tuple("abcdef"), pixels, classifier.predict(pixels).argmax(1))
+    protocol = parse_protocol({"certificates": [{"method": "ibp", "norm": "linf"}]}, "one")
+    run = run_audit(classifier, images, protocol, tmp_path / "run", batch_size=2)
+    record = run.manifest.stage("ibp-linf")
+    assert record.status == "unavailable"
+    assert "does what its layers say" in record.reason
+    assert run.table("certificates").empty
+    assert not run.bounds()["proof_linf"].any()
 
 
 def test_a_network_in_less_precision_than_it_says_is_caught() -> None:

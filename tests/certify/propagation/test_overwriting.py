@@ -146,6 +146,13 @@ def _normalised_image(n: Written, x: Tensor) -> Tensor:
     return n.out(n.a(x) + n.b(x))
 
 
+def _shape_read_later(n: Written, x: Tensor) -> Tensor:
+    h = n.a(x)
+    f = h.flatten(1)
+    f.relu_()
+    return n.o(f.view(h.size(0), h.shape[1], -1).flatten(1))
+
+
 EXACT = [
     _sum_with_input,
     _module_whose_result_is_dropped,
@@ -162,6 +169,7 @@ EXACT = [
     _used_before,
     _twice_the_same_layer,
     _normalised_image,
+    _shape_read_later,
 ]
 
 

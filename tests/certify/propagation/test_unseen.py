@@ -220,6 +220,11 @@ def test_parametrisations_that_were_removed_leave_a_plain_network() -> None:
     assert torch.allclose(evaluated(trace(classifier), pixels)[-1].flatten(1), classifier.predict(pixels), atol=1e-12)
 
 
+def test_a_program_of_torch_fx_is_a_network_like_others() -> None:
+    classifier = make_classifier("fx", torch.fx.symbolic_trace(plain()), SHAPE)
+    assert trace(classifier).classes == 3
+
+
 class Shifted(nn.ReLU):
     def forward(self, input: Tensor) -> Tensor:
         answer: Tensor = super().forward(input) * 0.5 - 0.25
