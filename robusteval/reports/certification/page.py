@@ -51,7 +51,8 @@ def write_certification(run: Run | Results) -> Path:
     results = Results.of(run)
     found = covered(results)
     if not found:
-        raise UserError(f"expected a run with a certificate in {results.path}, got none that ran")
+        reasons = dict.fromkeys(f": {entry.reason}" for entry in results.manifest.of(CertificateRecord) if entry.reason)
+        raise UserError(f"expected a run with a certificate in {results.path}, got none that ran{''.join(reasons)}")
     table = radii_by_image(results)
     atomically(results.path / "tables" / "certification.csv", lambda path: table.to_csv(path, index=False))
     page = render(

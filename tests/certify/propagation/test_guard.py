@@ -14,12 +14,13 @@ from robusteval.auditing.protocol import parse_protocol
 from robusteval.auditing.session import run_audit
 from robusteval.certify.propagation import program
 from robusteval.certify.propagation.trace import trace
-from robusteval.core.errors import UnsupportedError
+from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.architectures import ARCHITECTURES
 from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
+from robusteval.reports.certification.page import write_certification
 
 SHAPE = (1, 5, 5)
 IMAGE = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(8))
@@ -105,6 +106,8 @@ def test_one_image_that_shows_it_makes_the_whole_stage_unavailable(tmp_path: Pat
     assert "does what its layers say" in record.reason
     assert run.table("certificates").empty
     assert not run.bounds()["proof_linf"].any()
+    with pytest.raises(UserError, match=r"got none that ran: .* does what its layers say"):
+        write_certification(run)
 
 
 def test_a_network_in_less_precision_than_it_says_is_caught() -> None:
