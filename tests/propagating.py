@@ -113,6 +113,19 @@ def small(name: str, dtype: torch.dtype = torch.float32) -> Classifier:
     return make_classifier(name, network, SHAPE, (0.4, 0.5), (0.2, 0.3)).to("cpu", dtype)
 
 
+def deep(layers: int, channels: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Classifier, Images]:
+    """So many convolutions of so many channels, with weights of which each layer keeps the size of what it takes."""
+    torch.manual_seed(seed)
+    body: list[nn.Module] = []
+    for k in range(layers):
+        layer = nn.Conv2d(channels if k else 1, channels, 3, padding=1)
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+        body += [layer, nn.ReLU()]
+    network = nn.Sequential(*body, nn.Flatten(), nn.Linear(16 * channels, 4))
+    classifier = make_classifier("deep", network, (1, 4, 4)).to("cpu", dtype)
+    return classifier, images_for(classifier, 1)
+
+
 def candidates(n: int, shape: tuple[int, int, int]) -> Tensor:
     """Random ones, a third of whose pixels lie on a wall of the box."""
     generator = torch.Generator().manual_seed(1)

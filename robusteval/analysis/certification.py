@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robusteval.analysis import show
 from robusteval.analysis.fits import states_of_fits
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.non_finite import Unanswered, unanswered
@@ -29,6 +30,19 @@ class Covered:
     at_budgets: tuple[tuple[float, Proportion], ...]
     unanswered: Unanswered | None
     """Answers of the model that were not finite, if there were any."""
+    rounding: str
+    """Where rounding alone leaves nothing to prove, in words; else empty."""
+
+
+def rounding_of(results: Results, stage: str) -> str:
+    """On how many images of a certificate the allowance for rounding exceeds the margin at the image itself, so that
+    the radius is 0 for that reason alone, and what to do about it; empty where on none."""
+    rows = results.rows("measurements", stage)
+    lost = int((rows.loc[rows["quantity"] == "proven_margin", "value"] <= 0).sum())
+    if not lost:
+        return ""
+    advice = "use --dtype float64" if results.manifest.dtype != "float64" else "in float64, too"
+    return f"the allowance for rounding exceeds the margin of {show.images(lost)}, whose radius is 0 for that: {advice}"
 
 
 def covered(results: Results) -> tuple[Covered, ...]:
@@ -47,6 +61,7 @@ def covered(results: Results) -> tuple[Covered, ...]:
                 int(_wrong(results, record).sum()),
                 tuple((budget, proportion(radii >= budget)) for budget in budgets),
                 unanswered(results, record.name),
+                rounding_of(results, record.name),
             )
         )
     return tuple(found)
@@ -62,7 +77,7 @@ class Spread:
     median: Median
     above_zero: float
     fits: tuple[str, ...]
-    """What became of its fits, in words."""
+    """What became of its fits, in words, or where rounding left nothing to prove."""
 
 
 def spreads(results: Results) -> tuple[Spread, ...]:
@@ -74,7 +89,7 @@ def spreads(results: Results) -> tuple[Spread, ...]:
             results.titles[record.name],
             median(radii),
             float((radii > 0).mean()),
-            tuple(states_of_fits(results, record)),
+            (*states_of_fits(results, record), *filter(None, [rounding_of(results, record.name)])),
         )
         for record, radii in found
         if len(radii)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robusteval.analysis import masking
+from robusteval.analysis.certification import rounding_of
 from robusteval.analysis.costs import StageCost, stage_costs
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
@@ -86,6 +87,8 @@ class Summary:
     """How many images have a lower bound above a witness."""
     contradicted: tuple[tuple[str, int], ...]
     """Those lower bounds by title, each with its number of images."""
+    rounding: tuple[tuple[str, str], ...]
+    """The certificates by title whose radii are 0 for rounding alone on some images: on how many, and what to do."""
     flags: tuple[masking.Flag, ...]
     """Signs of gradient masking, and of what else makes distances doubtful."""
     masking_checked: bool
@@ -129,6 +132,11 @@ def summarise(run: Run | Results) -> Summary:
         costs=stage_costs(results),
         contradictions=int((bounds["contradictions"] != "").sum()),
         contradicted=_contradicted(results),
+        rounding=tuple(
+            (results.titles[entry.name], said)
+            for entry in results.certificates_ran
+            if (said := rounding_of(results, entry.name))
+        ),
         flags=tuple(masking.flags(results)),
         masking_checked=masking.checked(results),
         warnings=_warnings(results),

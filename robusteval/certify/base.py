@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from robusteval.certify.refuting import stop_if_refuted
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, NormedMethod, Statistic, Step
 from robusteval.core.norms import Norm
@@ -98,6 +99,16 @@ class Certificate(NormedMethod):
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         """Radii of N images; 0 where nothing is certified."""
 
+    def tried(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
+        """`radii`, of which those that are a PROOF have been attacked (refuting.py): an audit takes them from here.
+        Raises RefutedError where an attack breaks one."""
+        found = self.radii(classifier, images, state, streams)
+        if self.kind is Guarantee.PROOF:
+            spoken = replace(images, labels=found.predicted.to(images.labels))
+            radius = torch.where(found.abstained, 0.0, found.radius.double())
+            stop_if_refuted(self.title, self.norm, classifier, spoken, radius, streams)
+        return found
+
     def __call__(
         self,
         network: nn.Module | Classifier,
@@ -111,7 +122,7 @@ class Certificate(NormedMethod):
 
         Bounds speak of functions of the image: a model with random outputs, or with outputs that depend on the batch,
         is refused. What the certificate learns from a whole set it learns from these images. Raises UserError in one
-        line for a network that it cannot certify.
+        line for a network that it cannot certify, RefutedError where an attack breaks a proof.
         """
         images = as_images(pixels, labels)
         classifier = as_classifier(network, images, batch_size)
@@ -121,7 +132,7 @@ class Certificate(NormedMethod):
         state = self.prepare(classifier.metered(len(images)), images, of_set, lambda done, total: None)
         streams = Streams.for_images(seed, self.label, images.ids, images.pixels)
         parts = [
-            self.radii(classifier.select(rows), images.select(rows), state, streams.select(rows))
+            self.tried(classifier.select(rows), images.select(rows), state, streams.select(rows))
             for rows in torch.arange(len(images)).split(batch_size)
         ]
         columns = {

@@ -23,7 +23,8 @@ class UnsupportedError(UserError):
 
 
 class RefutedError(Exception):
-    """A witness lies inside a proven radius: the proof or the judge is wrong, and the audit stops; exit code 1."""
+    """A witness lies inside a proven radius: the proof or the judge is wrong, and the audit stops; one line, exit code
+    1. Not a UserError: a stage that raises it is not unavailable."""
 
 
 def first_line(error: BaseException) -> str:

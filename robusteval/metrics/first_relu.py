@@ -9,7 +9,8 @@ from torch import Tensor, fx, nn
 
 from robusteval.certify.propagation.graph import Node
 from robusteval.certify.propagation.ops import Affine, Max, Reshape, Scale
-from robusteval.certify.propagation.trace import Reader, traced
+from robusteval.certify.propagation.program import traced
+from robusteval.certify.propagation.trace import Reader
 from robusteval.certify.propagation.weighted import Conv2d, Linear
 from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier

@@ -259,6 +259,11 @@ class Lie(Certificate):
         predicted = classifier.predict(images.pixels).argmax(1)
         return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool))
 """
+UNTRIED = """
+    def tried(self, classifier, images, state, streams):
+        return self.radii(classifier, images, state, streams)
+"""
+"""So that only the witnesses of the run speak against it."""
 REFUTED = """
 [budgets]
 linf = [0.1]
@@ -275,7 +280,7 @@ norm = "linf"
 
 
 def test_a_refuted_proof_stops_the_audit_and_leaves_the_evidence(demo_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "lie.py").write_text(LIE)
+    (tmp_path / "lie.py").write_text(LIE + UNTRIED)
     (tmp_path / "protocol.toml").write_text(REFUTED)
     model, out = demo_folder / "digits-standard.safetensors", tmp_path / "run"
     asked = ("--data", "digits", "--arch", "digits-cnn", "--limit", 10, "--protocol", tmp_path / "protocol.toml")
@@ -290,3 +295,18 @@ def test_a_refuted_proof_stops_the_audit_and_leaves_the_evidence(demo_folder: Pa
     assert refuted.any()
     assert (bounds["contradictions"][refuted] == "lie-linf").all()
     assert not Run.open(out).manifest.complete
+
+
+def test_a_proof_that_does_not_hold_is_attacked_and_stops_the_audit(demo_folder: Path, tmp_path: Path) -> None:
+    """Without any attack in the protocol, as in `robusteval certify`."""
+    (tmp_path / "lie.py").write_text(LIE)
+    (tmp_path / "protocol.toml").write_text("[[certificates]]\nmethod = 'lie.py:Lie'\nnorm = 'linf'\n")
+    model = demo_folder / "digits-standard.safetensors"
+    asked = ("--data", "digits", "--arch", "digits-cnn", "--limit", 10, "--protocol", tmp_path / "protocol.toml")
+    for verb in ("audit", "certify"):
+        done = here(verb, model, *asked, "--out", tmp_path / verb)
+        assert done.returncode == 1, done.stderr
+        (line,) = [text for text in done.stderr.splitlines() if text.startswith("refuted:")]
+        assert re.search(r"within Linf 0.09 of image \S+, which Lie proves, got one at 0\.0[0-9]+ \(class", line)
+        assert "Traceback" not in done.stderr
+        assert not Run.open(tmp_path / verb).manifest.complete

@@ -23,8 +23,14 @@ class Probe:
         self.norm = Norm(norm).symbol
         self.table = rows.pivot(index="image_id", columns=["quantity", "at"], values="value").sort_index(axis=1)
 
+    def measured(self, quantity: str) -> bool:
+        """Whether any image has a value of it."""
+        return quantity in self.table.columns.get_level_values("quantity")
+
     def values(self, quantity: str, i: int = 0) -> NDArray[np.float64]:
-        """Of the images, at the i-th place where the quantity was measured."""
+        """Of the images, at the i-th place where the quantity was measured; NaN where it was not."""
+        if not self.measured(quantity):
+            return np.full(len(self.table), np.nan)
         return self.block(quantity).iloc[:, i].to_numpy(np.float64)
 
     def block(self, quantity: str) -> pd.DataFrame:
@@ -34,7 +40,7 @@ class Probe:
         if len(self.table):
             yield from self.outputs()
             yield from self.gradients()
-            if "fooled" in self.table:
+            if self.measured("fooled"):
                 self.table = self.table[self.block("fooled").notna().all(axis=1)]
                 if len(self.table):
                     yield from self.attacks()

@@ -55,7 +55,7 @@ class CertificateStage(Stage):
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images, method = shard.images, self.method
         classifier = context.classifier.metered(len(images))
-        radii = method.radii(classifier, images, shard.state, context.streams(self.name, images))
+        radii = method.tried(classifier, images, shard.state, context.streams(self.name, images))
         rows = CERTIFICATES_TABLE.frame(
             {
                 "image_id": images.ids,

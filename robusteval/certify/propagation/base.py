@@ -14,13 +14,16 @@ from torch import Tensor
 from robusteval.certify.base import Certificate, Radii, State
 from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph
+from robusteval.certify.propagation.guard import check_answers, moved
 from robusteval.certify.propagation.interval_bounds import propagated
 from robusteval.certify.propagation.margins import interval_margins
+from robusteval.certify.propagation.program import traced
 from robusteval.certify.propagation.radius_search import largest_radius
 from robusteval.certify.propagation.trace import trace
 from robusteval.core import memory
 from robusteval.core.images import Images
-from robusteval.core.methods import Guarantee
+from robusteval.core.methods import Guarantee, Quantity
+from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -43,10 +46,14 @@ def batches(graph: Graph, chosen: Tensor, per_value: int = PER_VALUE) -> Sequenc
     return rows.split(min(LARGEST, memory.rows(AT_ONCE, numbers))) if len(rows) else ()
 
 
+LEFT = Quantity(name="proven_margin", title="margin proven at the image itself, rounding included")
+
+
 class Propagated(Certificate):
     """The largest radius at which a lower bound of every margin f_c - f_i over the ball is positive."""
 
     kind: ClassVar[Guarantee] = Guarantee.PROOF
+    quantities = (LEFT,)
 
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """The search stops when the next larger radius that failed is this close, relative."""
@@ -63,11 +70,20 @@ class Propagated(Certificate):
         """How many numbers are held for each of the network's, an image."""
         return PER_VALUE
 
-    def certified(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
-        """Radii (M,) of images x (M, C, H, W) of the classes `labels` (M,); all numbers float64."""
+    def at_zero(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
+        """The least margin (M,) that it proves at radius 0: by intervals where those suffice, which costs least."""
+        point = InputBall(self.norm, x, x.new_zeros(len(x)))
+        clean = interval_margins(graph, propagated(graph, point), point, labels).amin(1)
+        rows = (~(clean > 0)).nonzero()[:, 0]
+        if len(rows):
+            point = InputBall(self.norm, x[rows], point.eps[rows])
+            clean[rows] = torch.fmax(clean[rows], self.margins(graph, point, labels[rows]).amin(1))
+        return clean
+
+    def certified(self, graph: Graph, x: Tensor, labels: Tensor, clean: Tensor | None = None) -> Tensor:
+        """Radii (M,) of images x (M, C, H, W) of the classes `labels` (M,); all numbers float64. `clean`: `at_zero`."""
         reach = self.norm.size(torch.maximum(x, 1 - x))
-        at_zero = InputBall(self.norm, x, torch.zeros_like(reach))
-        clean = interval_margins(graph, propagated(graph, at_zero), at_zero, labels).amin(1)
+        clean = self.at_zero(graph, x, labels) if clean is None else clean
         start = self.start(graph, x, labels)
 
         def margin(rows: Tensor, radius: Tensor) -> Tensor:
@@ -76,9 +92,26 @@ class Propagated(Certificate):
         return largest_radius(margin, clean, torch.where(start > 0, start, FIRST * reach), reach, self.tolerance)
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
+        """The measurement `proven_margin`: the least margin f_c - f_i proven at radius 0; where it is not positive,
+        rounding exceeds it and the radius is 0; NaN for misclassified images."""
         graph = trace(classifier)
         predicted = classifier.predict(images.pixels).argmax(1)
         radius = torch.zeros(len(images), dtype=torch.float64, device=predicted.device)
+        left = torch.full_like(radius, torch.nan)
         for rows in batches(graph, predicted == images.labels, self.per_value(graph)):
-            radius[rows] = self.certified(graph, images.pixels[rows].double(), images.labels[rows])
-        return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool))
+            x, labels = images.pixels[rows].double(), images.labels[rows]
+            clean = self.at_zero(graph, x, labels)
+            left[rows] = torch.where(clean.isnan(), -torch.inf, clean)
+            radius[rows] = self.certified(graph, x, labels, clean)
+        check_near(graph, classifier, images, self.norm, radius, streams)
+        measured = ((LEFT.name, 0.0, left),)
+        return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool), measured)
+
+
+def check_near(
+    graph: Graph, classifier: Classifier, images: Images, norm: Norm, radius: Tensor, streams: Streams
+) -> None:
+    """Raise UnsupportedError where the network answers otherwise than its graph at the N images that were certified or
+    near them, within their radii (N,)."""
+    pixels = torch.cat([images.pixels, moved(images.pixels, norm, radius, streams)])
+    check_answers(graph, traced(classifier)[0], classifier, pixels)

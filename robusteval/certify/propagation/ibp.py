@@ -19,8 +19,9 @@ class IBP(Propagated):
     A PROOF: within the radius no image of [0, 1] gets another class from the network as it is evaluated, rounding
     included (propagation/rounding.py). It departs from the paper in two ways: the first layer is bounded exactly over
     the ball and the box, whichever the norm; ReLU and a max-pooling behind it are one maximum. The radius of a network
-    that was not trained for it is tiny. Misclassified images get 0. One forward evaluation an image is counted; the
-    search costs about ten propagations of the cost of two forward passes in float64.
+    that was not trained for it is tiny. Misclassified images get 0. One forward evaluation an image, and those
+    that attack the proof, are counted; the search costs about ten propagations of the cost of two forward passes in
+    float64.
     """
 
     name: ClassVar[str] = "ibp"

@@ -10,7 +10,6 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import TensorMetadata
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from robusteval.certify.propagation.ops import Max, Op, Reshape, Scale
 from robusteval.certify.propagation.places import Shape, Windows
@@ -34,13 +33,16 @@ def shape_of(node: fx.Node) -> Shape:
     if not isinstance(meta, TensorMetadata) or not 2 <= len(meta.shape) <= 4 or meta.shape[0] != 2:
         found = tuple(meta.shape) if isinstance(meta, TensorMetadata) else "something else"
         raise unsupported(node, f"not one value (N, F) or (N, C, H, W) but {found}")
+    image = next(other.meta["tensor_meta"] for other in node.graph.nodes if other.op == "placeholder")
+    if meta.dtype != image.dtype:
+        raise unsupported(node, f"a value of type {meta.dtype} from images of type {image.dtype}")
     channels, height, width = (*meta.shape[1:], 1, 1)[:3]
     return channels, height, width
 
 
 def is_nothing(module: nn.Module) -> bool:
     """Whether the layer does nothing in eval mode."""
-    return isinstance(module, nn.Identity) or (isinstance(module, _DropoutNd) and not module.training)
+    return type(module) is nn.Identity or (type(module) in _DROPOUTS and not module.training)
 
 
 def functional_module(node: fx.Node) -> nn.Module:
@@ -158,6 +160,7 @@ def _dropout(p: float = 0.5, training: bool = True) -> nn.Module:
     return nn.Dropout(p).train(training)
 
 
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _MODULES: dict[type[nn.Module], Callable[[Any, Shape, Shape], Op | None]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
@@ -171,7 +174,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any, Shape, Shape], Op | None]] = {
     nn.Unflatten: lambda module, before, after: Reshape(before, after),
 }
 _FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
-    **dict.fromkeys((torch.relu, functional.relu, "relu", "relu_"), nn.ReLU),
+    **dict.fromkeys((torch.relu, torch.relu_, functional.relu, functional.relu_, "relu", "relu_"), nn.ReLU),
     **dict.fromkeys((functional.max_pool2d, torch.max_pool2d), nn.MaxPool2d),
     functional.avg_pool2d: nn.AvgPool2d,
     functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,

@@ -11,7 +11,7 @@ from torch import Tensor
 from robusteval.certify.base import Certificate, Radii, State
 from robusteval.certify.extreme_value.loss import rounded_down
 from robusteval.certify.propagation.ball import InputBall
-from robusteval.certify.propagation.base import batches
+from robusteval.certify.propagation.base import LEFT, batches, check_near
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.interval_bounds import propagated, rounding_errors
 from robusteval.certify.propagation.lipschitz_constants import layer_constants, pair_constants, value_constants
@@ -28,12 +28,12 @@ class Lipschitz(Certificate):
     """|v| >= (f_c(x) - f_i(x)) / L_ci for the least i, if L_ci is a Lipschitz constant of f_c - f_i everywhere.
 
     A PROOF (Tsuzuku et al. 2018, Proposition 1, with a constant for each pair of classes): L_ci is the product of upper
-    bounds of the operator norms of the layers, in L2 by Gram iteration (propagation/spectral.py; never a power
+    bounds of the operator norms of the layers, in L2 by Gram iteration (propagation/spectral_norms.py; never a power
     iteration, which estimates from below), in L1 and Linf exactly, and of the dual norm of w_c - w_i in the last layer.
     For L1 and Linf it is the smaller of that product and what follows from the one in L2, by |v|_2 <= |v|_1 and
     |v|_2 <= sqrt(D) |v|_inf. The margin is that of the network as it is evaluated, less what rounding can add at the
     image and at any image within the radius. Everything is rounded up, the radius down. Misclassified images get 0.
-    One forward evaluation an image; the constants are computed once.
+    One forward evaluation an image, and those that attack the proof; the constants are computed once.
     """
 
     name: ClassVar[str] = "lipschitz"
@@ -43,6 +43,7 @@ class Lipschitz(Certificate):
         Quantity(name="lipschitz", title="largest constant of a pair of classes"),
         Quantity(name="lipschitz_layer", title="constant of a layer"),
         Quantity(name="lipschitz_features", title="constant of what the last affine layers take"),
+        LEFT,
     )
     kind: ClassVar[Guarantee] = Guarantee.PROOF
 
@@ -62,11 +63,14 @@ class Lipschitz(Certificate):
         return (*state, Statistic("lipschitz", 0, largest))
 
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
+        """The measurement `proven_margin`: the least margin f_c - f_i less what rounding can add to it within the ball
+        that it would have without; NaN for misclassified images."""
         graph = trace(classifier)
         logits = classifier.predict(images.pixels).double()
         predicted = logits.argmax(1)
         pairs = self._pairs(graph, state).to(logits.device)
         radius = torch.zeros(len(images), dtype=torch.float64, device=logits.device)
+        left = torch.full_like(radius, torch.nan)
         for rows in batches(graph, predicted == images.labels):
             x, labels = images.pixels[rows].double(), images.labels[rows]
             others = class_differences(labels, graph.classes)[..., 0, 0]
@@ -76,8 +80,13 @@ class Lipschitz(Certificate):
             # What can happen within that radius, in any norm, happens within it in Linf.
             known = propagated(graph, InputBall(Norm.LINF, x, first))
             errors = (others.abs() @ rounding_errors(graph, known)[:, :, None])[..., 0]
-            radius[rows] = ((margins - 2 * errors) / pairs[labels]).amin(1).nan_to_num(0.0).minimum(first)
-        return Radii(rounded_down(radius * (1 - 1e-12)), predicted, torch.zeros_like(predicted, dtype=torch.bool))
+            # An infinite margin is one of logits that overflowed: nothing is sure of it.
+            sure = (margins - 2 * errors).nan_to_num(-torch.inf, -torch.inf, -torch.inf)
+            left[rows] = sure.amin(1)
+            radius[rows] = (sure / pairs[labels]).amin(1).nan_to_num(0.0).minimum(first)
+        radius = rounded_down(radius * (1 - 1e-12))
+        check_near(graph, classifier, images, self.norm, radius, streams)
+        return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool), ((LEFT.name, 0.0, left),))
 
     def _pairs(self, graph: Graph, state: State) -> Tensor:
         """L_ci in `norm`, (K, K - 1)."""

@@ -87,7 +87,8 @@ def _pulled_back(ops: list[Affine], a: Tensor) -> Tensor:
     box = Box(0, 0, 1, 1)
     for op in ops:
         ((a, box),) = op.adjoint(a, box)
-    return a
+    # Windows that see nothing but padding leave no entries.
+    return a if a.numel() else a.new_zeros(len(a), 1, 1, 1)
 
 
 def _device(ops: list[Affine]) -> torch.device:
@@ -117,6 +118,9 @@ def _linear(op: Linear | Conv2d, taken: Shape, norm: Norm) -> float:
     answer = absolute.apply(ones)
     if norm is Norm.L1:
         ((answer, _),) = absolute.adjoint(torch.ones_like(answer), Box.whole(shape(answer)))
+    if not answer.numel():
+        # Windows that see nothing but padding.
+        return 0.0
     return float(answer.max()) * (1 + gamma(op.rounded + op.fan_out + 4))
 
 

@@ -31,7 +31,8 @@ allowance of a layer is
     s = (gamma_r(u) + gamma_F(w) + 5 gamma_N(v)) m + 2 r tiny                                                 (2)
 
 (with room for the rounding of m and of s). In interval arithmetic s widens the output of the layer; in a backward pass
-|a| s is taken off. Both then hold for every number that the network can have computed.
+|a| s is taken off. Both then hold for every number that the network can have computed. The model knows no overflow:
+where m may reach a quarter of the largest number of the type, s is infinite, and nothing is certified.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class Precision:
         info = torch.finfo(self.network)
         steps = op.rounded + op.fan_out + size[0].numel() + self.layers + 16
         relative = gamma(op.rounded, info.eps / 2) + self.backward(op.fan_out) + 5 * gamma(steps)
-        return relative * size + 2 * op.rounded * info.smallest_normal
+        slack = relative * size + 2 * op.rounded * info.smallest_normal
+        # Nothing bounds a sum that may overflow.
+        return torch.where(size < info.max / 4, slack, torch.inf)
 
     def underflow(self, terms: int, taken: Sequence[Tensor]) -> Tensor:
         """What underflow of coefficients that are sums of `terms` can change in a row, (M,), for values of the sizes

@@ -6,17 +6,15 @@ import operator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, fx
-from torch.fx.passes.shape_prop import ShapeProp
+from torch import Tensor, fx, nn
 
-from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph, Node
-from robusteval.certify.propagation.interval_bounds import propagated
+from robusteval.certify.propagation.guard import check_answers, odd_images
 from robusteval.certify.propagation.layers import from_module, functional_module, is_nothing, shape_of, unsupported
 from robusteval.certify.propagation.ops import Add, Concatenate, Max, Op, Reshape, Scale
+from robusteval.certify.propagation.overwriting import VIEWS, Memory
 from robusteval.certify.propagation.places import Shape
-from robusteval.core.errors import UnsupportedError
-from robusteval.core.norms import Norm
+from robusteval.certify.propagation.program import READ_OFF, traced
 from robusteval.models.classifier import Classifier
 
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -28,7 +26,7 @@ _ARITHMETIC = {
 }
 _RESHAPES: tuple[object, ...] = (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze)
 _RESHAPES += ("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten")
-_NOTHING = ("contiguous", "clone", "detach")
+_NOTHING = (*VIEWS, "clone")
 
 
 def trace(classifier: Classifier) -> Graph:
@@ -44,42 +42,8 @@ def trace(classifier: Classifier) -> Graph:
     # A backward pass in float32 is up to nine times as fast on a CPU; on a GPU it might take Winograd's algorithm.
     fast = classifier.dtype != torch.float64 and example.device.type == "cpu"
     graph = Graph(reader.used(), classifier.dtype, torch.float32 if fast else torch.float64)
-    _check(graph, classifier, example)
+    check_answers(graph, program, classifier, odd_images(example))
     return graph
-
-
-def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
-    """The program of a classifier, with the shapes that its values have for the images (2, C, H, W) beside it.
-
-    Raises UnsupportedError where torch.fx cannot trace it.
-    """
-    try:
-        program = fx.symbolic_trace(classifier.module)
-        like = next((b for b in classifier.module.buffers()), torch.zeros(()))
-        example = torch.full((2, *classifier.input_shape), 0.5, dtype=classifier.dtype, device=like.device)
-        with torch.no_grad():
-            ShapeProp(program).propagate(example)
-    except UnsupportedError:
-        raise
-    except Exception as error:
-        raise UnsupportedError(
-            f"expected a network that torch.fx can trace, got {classifier.name}: "
-            f"{(str(error) or type(error).__name__).splitlines()[0]}"
-        ) from error
-    return program, example
-
-
-def _check(graph: Graph, classifier: Classifier, like: Tensor) -> None:
-    """What hooks do, no graph says: the network has to answer as its layers do, to the last allowed rounding."""
-    images = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
-    point = InputBall(Norm.LINF, images.double(), images.new_zeros(len(images), dtype=torch.float64))
-    interval = propagated(graph, point)[-1].interval
-    with torch.no_grad():
-        answer = classifier.module(images).double()[..., None, None]
-    if ((answer < interval.lower) | (answer > interval.upper)).any():
-        raise UnsupportedError(
-            f"expected a network that does what its layers say, got {classifier.name}, which answers otherwise (hooks?)"
-        )
 
 
 class Reader:
@@ -89,6 +53,7 @@ class Reader:
         self.program = program
         self.nodes: list[Node] = []
         self.where: dict[fx.Node, int] = {}
+        self.memory = Memory()
         self.result = 0
 
     def read(self, node: fx.Node) -> None:
@@ -99,13 +64,18 @@ class Reader:
             if len(inputs) != 1:
                 raise unsupported(node, "an output that is not one value")
             (self.result,) = inputs
-        elif any(argument in self.where for argument in node.all_input_nodes) and "tensor_meta" in node.meta:
+        elif any(a in self.where for a in node.all_input_nodes) and node.meta["kind"] not in READ_OFF:
             self._layer(node)
+        if "tensor_meta" in node.meta and node.op != "output":
+            self.memory.note(node, view=self._is_view(node))
+            later = self.memory.overwritten(node)
+            if node in self.where:
+                self.where.update(dict.fromkeys(later, self.where[node]))
 
     def _layer(self, node: fx.Node) -> None:
         if node.op == "call_module":
             self._module(node, self.program.get_submodule(str(node.target)))
-        elif node.target in _SUMS and len(self._inputs(node)) == 2 and not node.kwargs:
+        elif node.target in _SUMS and len(self._inputs(node)) == len(node.args) == 2 and not node.kwargs:
             self._sum(node)
         elif node.target in _ARITHMETIC:
             self._append(node, self._arithmetic(node), self._inputs(node))
@@ -117,6 +87,12 @@ class Reader:
             self.where[node] = self._inputs(node)[0]
         else:
             self._module(node, functional_module(node))
+
+    def _is_view(self, node: fx.Node) -> bool:
+        """Whether it may give a tensor over the memory of its argument."""
+        if node.op == "call_module":
+            return isinstance(self.program.get_submodule(str(node.target)), nn.Flatten | nn.Unflatten)
+        return node.target in (*_RESHAPES, *VIEWS)
 
     def _module(self, node: fx.Node, module: torch.nn.Module) -> None:
         inputs = self._inputs(node)
@@ -180,6 +156,8 @@ class Reader:
         if dim not in (1, 1 - rank):
             raise unsupported(node, f"a concatenation along dimension {dim}")
         parts = node.args[0] if node.args else node.kwargs.get("tensors")
+        if node.kwargs.keys() - {"dim", "tensors"}:
+            raise unsupported(node, "a concatenation into another value")
         if not isinstance(parts, list | tuple) or not all(self._known(p) for p in parts):
             raise unsupported(node, "a concatenation with constants")
         inputs = tuple(self.where[p] for p in parts if isinstance(p, fx.Node))

@@ -53,7 +53,8 @@ def write_certification(run: Run | Results) -> Path:
     results = Results.of(run)
     found = covered(results)
     if not found:
-        raise UserError(f"expected a run with a certificate in {results.path}, got none that ran")
+        reasons = dict.fromkeys(f": {entry.reason}" for entry in results.manifest.of(CertificateRecord) if entry.reason)
+        raise UserError(f"expected a run with a certificate in {results.path}, got none that ran{''.join(reasons)}")
     table = radii_by_image(results)
     atomically(results.path / "tables" / "certification.csv", lambda path: table.to_csv(path, index=False))
     page = render(
@@ -82,6 +83,8 @@ def state(found: Covered) -> Statement:
         covers += f"; their median radius is {show.lower(found.median, record.norm)}"
     if found.wrong:
         covers += f"; {found.wrong:,} {'is' if found.wrong == 1 else 'are'} given a {WRONG}"
+    if found.rounding:
+        covers += f"; {found.rounding}"
     says, leaves_open = _words(record, record.norm.symbol)
     covers += "." if found.unanswered is None else f". {found.unanswered}"
     return Statement(found.title, record.guarantee, says, leaves_open, covers)

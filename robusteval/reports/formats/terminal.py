@@ -26,6 +26,8 @@ def headline_table(summary: Summary) -> Table:
     if summary.contradictions:
         said.append(f"A lower bound lies above a witness on {show.images(summary.contradictions)}")
     said += [escape(flag.title) for flag in summary.flags if flag.severity == "serious"]
-    if said:
-        table.caption = f"{'; '.join(said)}: see the report"
+    captions = [f"{'; '.join(said)}: see the report"] if said else []
+    captions += [escape(f"{title}: {words}") for title, words in summary.rounding]
+    if captions:
+        table.caption = "\n".join(captions)
     return table

@@ -1,0 +1,66 @@
+"""What a module does besides what its class says: hooks, patches, parametrisations. No traced program shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from inspect import isfunction
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as every
+from torch.nn.utils import parametrize
+
+from robusteval.core.errors import UnsupportedError
+
+CALL = nn.Module.__call__
+ADVICE = "remove it, or certify a network that has it as a layer of its own"
+
+
+def refuse_unseen(module: nn.Module, name: str) -> None:
+    """Raise UnsupportedError that names the first module of a network that does more than its class says.
+
+    A caller's hook that only looks is refused as well: nothing tells it from one that answers something else.
+    """
+    if every._global_forward_hooks or every._global_forward_pre_hooks:
+        raise _refused("a forward hook on all modules", "every layer", name)
+    for place, part in module.named_modules():
+        for what in _unseen(part):
+            raise _refused(what, f"'{place}' ({type(part).__name__})", name)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether torch.fx takes it as one layer, without a look inside."""
+    return type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential)
+
+
+def _refused(what: str, where: str, name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"expected a network whose layers do what their classes say, got {what} on {where} of {name}; {ADVICE}"
+    )
+
+
+def _unseen(module: nn.Module) -> Iterator[str]:
+    if module._forward_pre_hooks:
+        yield "a forward pre-hook (as weight_norm and spectral_norm add)"
+    if module._forward_hooks:
+        yield "a forward hook"
+    if parametrize.is_parametrized(module):
+        yield "a parametrisation (torch.nn.utils.parametrize.remove_parametrizations makes it a plain weight)"
+    if type(module).__call__ is not CALL and not type(module).__call__.__module__.startswith("torch.fx"):
+        yield "a __call__ of its own"
+    kind = type(module) if is_layer(module) else nn.Module
+    for patched in (k for k, v in vars(module).items() if callable(v) and callable(getattr(kind, k, None))):
+        yield f"a {patched} of its own instance"
+    if is_layer(module):
+        yield from _foreign(module)
+
+
+def _foreign(module: nn.Module) -> Iterator[str]:
+    """Methods of a layer of torch that were put into its class, and tensors that are none of torch's."""
+    methods = {k: v for kind in reversed(type(module).__mro__) for k, v in vars(kind).items() if isfunction(v)}
+    for name, method in methods.items():
+        if name != "__init__" and not str(method.__module__).startswith("torch."):
+            yield f"a {name} that torch did not write"
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        if type(tensor) not in (Tensor, nn.Parameter, torch.nn.parameter.Buffer):
+            yield f"a tensor of type {type(tensor).__name__}"
