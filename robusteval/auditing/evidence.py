@@ -34,6 +34,11 @@ class RunEvidence:
         rows = read_frame(self.run.part(CLEAN, shard.name))
         return torch.tensor(rows["correct"].to_numpy(), device=shard.images.pixels.device)
 
+    def margins(self, shard: Shard) -> Tensor:
+        rows = pd.concat([read_frame(self.run.part(CLEAN, s.name)) for s in self.batches]).set_index("image_id")
+        found = rows.loc[list(shard.images.ids), "logit_margin"].to_numpy()
+        return torch.tensor(found, device=shard.images.pixels.device)
+
     def state(self, stage: str) -> State:
         return read_statistics(read_frame(self.run.part(stage, "set", "statistics")))
 

@@ -13,6 +13,7 @@ from robusteval.auditing.stages.certificate import CertificateStage
 from robusteval.auditing.stages.clean import CleanStage
 from robusteval.auditing.stages.every_budget import EveryBudgetStage
 from robusteval.auditing.stages.metric import ImageMetricStage, MetricStage, SetMetricStage
+from robusteval.auditing.stages.repeat import RepeatStage
 from robusteval.auditing.stages.sanity import SanityStage
 from robusteval.auditing.stages.top_k import judged_by_top
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
@@ -21,7 +22,7 @@ from robusteval.models.classifier import Classifier
 
 def plan(protocol: Protocol, sources: Sequence[Classifier] = ()) -> tuple[Stage, ...]:
     """The sanity checks and the clean predictions first, then attacks, certificates and metrics as the protocol lists
-    them."""
+    them, the images once more last."""
     stages: list[Stage] = [SanityStage(), CleanStage()]
     for entry in protocol.attacks:
         stages += _attacks(entry, [source.name for source in sources], {s.name for s in stages})
@@ -29,6 +30,9 @@ def plan(protocol: Protocol, sources: Sequence[Classifier] = ()) -> tuple[Stage,
         stages = [judged_by_top(stage, protocol.top) for stage in stages]
     stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
     stages += [_metric(e) for e in protocol.metrics]
+    # Margins over the top k are another thing at each label.
+    if protocol.top == 1:
+        stages.append(RepeatStage())
     return tuple(stages)
 
 

@@ -143,7 +143,8 @@ def _steepest(norm: Norm, z: Tensor) -> Tensor:
 def _good_starts(j: Tensor, p: Norm, count: int) -> Tensor:
     """Directions (N, R, D) in which J is known to stretch: leading right singular vectors, and its largest rows."""
     # J^T u is the right singular vector of the left one u, times its singular value.
-    left = torch.linalg.eigh(j @ j.mT).eigenvectors.flip(2)[:, :, :count]
+    # A Jacobian that is not finite has none: what it stretches comes out as NaN below.
+    left = torch.linalg.eigh((j @ j.mT).nan_to_num(0, 0, 0)).eigenvectors.flip(2)[:, :, :count]
     sizes: Tensor = torch.linalg.vector_norm(j, ord=p.dual.p, dim=2)
     rows = sizes.topk(min(count, j.shape[1]), dim=1).indices
     return torch.cat([left.mT @ j, j.gather(1, rows[:, :, None].expand(-1, -1, j.shape[2]))], dim=1)

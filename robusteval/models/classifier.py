@@ -13,14 +13,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from robusteval.core.errors import UnsupportedError
+from robusteval.core.errors import UnsupportedError, first_line
 from robusteval.models.answers import misclassified
 from robusteval.models.evaluation import evaluated
 from robusteval.models.feature_layer import FeatureLayer, feature_layer
 from robusteval.models.meter import Meter
-
-_NOT_RECORDED = ("call numpy() on Tensor", "does not require grad", "Inference tensors cannot be saved")
-"""What torch says of a network that cannot be recorded for a pass back."""
+from robusteval.models.recording import check_recorded, no_gradient, recorded
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,9 @@ class Classifier:
         """Gradient (N, C, H, W) of objective(logits) (N,) at each image, the values, the logits."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
-            logits = self._differentiable(x)
+            logits = self.differentiable(x)
             values = objective(logits)
-            gradient = self._pulled(values.sum(), x)
+            gradient = self.pulled(values.sum(), x)
         return gradient, values.detach(), logits.detach()
 
     def jacobian(
@@ -102,13 +100,13 @@ class Classifier:
         numbers an image within memory."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
-            logits = self._differentiable(x)
+            logits = self.differentiable(x)
             every = torch.arange(logits.shape[1], device=x.device).expand_as(logits)
             chosen = classes(logits.detach()) if callable(classes) else every if classes is None else classes
             jacobian = x.new_empty(len(x), chosen.shape[1], *x.shape[1:])
             for i, own in enumerate(chosen.unbind(1)):
                 unit = torch.zeros_like(logits).scatter_(1, own[:, None], 1)
-                jacobian[:, i] = self._pulled(logits, x, unit, again=i + 1 < chosen.shape[1])
+                jacobian[:, i] = self.pulled(logits, x, unit, again=i + 1 < chosen.shape[1])
         return logits.detach(), jacobian
 
     def feature_layer(self) -> FeatureLayer:
@@ -134,7 +132,8 @@ class Classifier:
         module = self.module.get_submodule(layer.name)
         hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            return self._booked(taken, pixels)
+            with recorded(self.name):
+                return self._booked(taken, pixels)
         finally:
             hook.remove()
 
@@ -187,32 +186,23 @@ class Classifier:
         Meter.mark(self.meter.non_finite_gradients, self.rows, ~finite.flatten(1).all(1))
         return torch.where(finite, gradient, 0.0)
 
-    def _differentiable(self, pixels: Tensor) -> Tensor:
+    def differentiable(self, pixels: Tensor) -> Tensor:
         """The logits of pixels that ask for a gradient. Raises UnsupportedError where they have none."""
-        try:
+        with recorded(self.name):
             logits = self(pixels)
-        except RuntimeError as error:
-            if any(sign in str(error) for sign in _NOT_RECORDED):
-                raise self._no_gradient(str(error).splitlines()[0]) from error
-            raise
-        if not logits.requires_grad:
-            raise self._no_gradient("outputs without a graph, as under no_grad or behind detach")
-        return logits
+        return check_recorded(self.name, logits)
 
-    def _pulled(self, value: Tensor, pixels: Tensor, unit: Tensor | None = None, again: bool = False) -> Tensor:
+    def pulled(self, value: Tensor, pixels: Tensor, unit: Tensor | None = None, again: bool = False) -> Tensor:
         """The gradient of a value, times `unit`, with respect to the pixels, `again` if the graph is still needed."""
         try:
             (gradient,) = torch.autograd.grad(value, pixels, unit, retain_graph=again, allow_unused=True)
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise self._no_gradient(str(error).splitlines()[0]) from error
+            raise no_gradient(self.name, first_line(error)) from error
         if gradient is None:
-            raise self._no_gradient("outputs that do not depend on the pixels")
+            raise no_gradient(self.name, "outputs that do not depend on the pixels")
         return self.sound(gradient)
-
-    def _no_gradient(self, found: str) -> UnsupportedError:
-        return UnsupportedError(f"expected a model that lets gradients through, got from {self.name}: {found}")
 
     def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
         return evaluated(self.name, network, pixels, self.meter, self.rows, self.averaged)
@@ -245,4 +235,4 @@ class _Counted(nn.Module):
         # An alias of its own: what comes back through it is this model's gradient, and nothing else's.
         own = own[...]
         own.register_hook(self.classifier.sound)
-        return self.classifier._differentiable(own).to(pixels.dtype)
+        return self.classifier.differentiable(own).to(pixels.dtype)

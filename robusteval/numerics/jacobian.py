@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.autograd import grad
 
 from robusteval.core import memory
-from robusteval.core.errors import UnsupportedError
+from robusteval.core.errors import UnsupportedError, first_line
 from robusteval.models.classifier import Classifier
+from robusteval.models.recording import check_recorded, no_gradient, recorded
 
 Map = Callable[[Tensor], Tensor]
 """Images (M, C, H, W) -> outputs (M, F), differentiable."""
@@ -25,8 +26,17 @@ ENTRIES = 2**25
 
 
 def outputs(classifier: Classifier, of: Of) -> Map:
-    """The map of which the Jacobian is taken; its evaluations are counted."""
-    return classifier.features if of == "features" else classifier.__call__
+    """The map of which the Jacobian is taken; its evaluations are counted. Raises UnsupportedError where a gradient is
+    asked for and the model lets none through."""
+    f = classifier.features if of == "features" else classifier.__call__
+
+    def output(pixels: Tensor) -> Tensor:
+        with recorded(classifier.name):
+            value = f(pixels)
+        asked = torch.is_grad_enabled() and pixels.requires_grad
+        return check_recorded(classifier.name, value) if asked else value
+
+    return output
 
 
 def width(f: Map, pixels: Tensor) -> int:
@@ -44,7 +54,10 @@ def jacobian(f: Map, pixels: Tensor) -> Tensor:
     for i in range(value.shape[1]):
         unit = torch.zeros_like(value)
         unit[:, i] = 1
-        (row,) = grad(value, x, unit, retain_graph=True)
+        try:
+            (row,) = grad(value, x, unit, retain_graph=True)
+        except RuntimeError as error:
+            raise no_gradient("the network", first_line(error)) from error
         found[:, i] = row.flatten(1)
     return found
 

@@ -25,6 +25,8 @@ CLEAN = "clean"
 """The stage of the predictions on the images themselves, and the method that an image broken as it is was broken by."""
 SANITY = "sanity"
 """The stage that looks at the model and the images before all others."""
+REPEAT = "repeat"
+"""The stage that looks at them again, after all others."""
 
 
 class Frozen(BaseModel):

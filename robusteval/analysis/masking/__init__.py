@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.attacked import Attacked
 from robusteval.analysis.masking.behaviour import Behaviour
@@ -46,7 +48,10 @@ def checked(run: Run | Results) -> bool:
 
 
 def _in_order(raised: list[Flag]) -> list[Flag]:
-    """The serious ones first, and each sign once, by its first evidence."""
-    known = list(masking.SIGNS)
-    once = {flag.name: flag for flag in reversed(raised)}
+    """The serious ones first, and each sign once, with all its evidence."""
+    known, once = list(masking.SIGNS), dict[str, Flag]()
+    for found in raised:
+        earlier = once.get(found.name)
+        evidence = found.evidence if earlier is None else f"{earlier.evidence} {found.evidence}"
+        once[found.name] = found if earlier is None else replace(earlier, evidence=evidence)
     return sorted(once.values(), key=lambda flag: (flag.severity != "serious", known.index(flag.name)))

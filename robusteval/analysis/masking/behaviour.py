@@ -15,7 +15,7 @@ from robusteval.analysis.masking.flag import Flag, Hits, counted, flag, rare
 from robusteval.analysis.non_finite import unanswered
 from robusteval.analysis.results import Results
 from robusteval.models.tolerances import ALONE, RANDOM
-from robusteval.results.manifest import SANITY
+from robusteval.results.manifest import REPEAT, SANITY
 
 
 class Behaviour:
@@ -30,6 +30,10 @@ class Behaviour:
     def flags(self) -> Iterator[Flag]:
         if self.decided.get("random"):
             yield flag("random-outputs", self._random())
+        drift = self.results.rows("measurements", REPEAT)["value"].to_numpy(np.float64) > RANDOM
+        if drift.any():
+            then = "have other outputs at the end of the audit than at its beginning."
+            yield flag("random-outputs", f"{counted(drift)} {then}")
         if self.decided.get("batch_dependent"):
             yield flag("batch-dependent-outputs", self._batch())
         yield from self.answers()

@@ -42,13 +42,15 @@ class Context:
 class Shard:
     """A block of images that is computed, written and resumed as one, and what earlier stages found about them, as far
     as its stage asks for it: which are classified correctly (N,) bool, their closest witnesses by one attack
-    (N, C, H, W) with NaN where it found none, and what a certificate learnt from the whole set."""
+    (N, C, H, W) with NaN where it found none, what a certificate learnt from the whole set, and the margins of the
+    images themselves (N,) float64."""
 
     name: str
     images: Images
     correct: Tensor | None = None
     witnesses: Tensor | None = None
     state: State = ()
+    margins: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ class Evidence(Protocol):
     def witnesses(self, attack: str, shards: Sequence[Shard]) -> Tensor:
         """The closest witnesses of the images of some shards by the stage of an attack, in its own norm, (N, C, H, W);
         NaN where it found none. Raises UnsupportedError if that stage did not run."""
+
+    def margins(self, shard: Shard) -> Tensor:
+        """The logit margins of the images of a shard, (N,) float64, as the clean stage found them."""
 
     def state(self, stage: str) -> State:
         """What a certificate learnt from the whole set."""

@@ -124,10 +124,8 @@ def _slopes(classifier: Classifier, x: Tensor, classes: Tensor, norm: Norm) -> T
     """The dual norm of grad(f_c - f_j) at points x (M, C, H, W), c the first of `classes` (M, 1 + k), (M, k)."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        own, *others = classifier(x).gather(1, classes).unbind(1)
-        gradients = (
-            torch.autograd.grad((own - other).sum(), x, retain_graph=other is not others[-1])[0] for other in others
-        )
+        own, *others = classifier.differentiable(x).gather(1, classes).unbind(1)
+        gradients = (classifier.pulled((own - other).sum(), x, again=other is not others[-1]) for other in others)
         return torch.stack([norm.dual.size(g) for g in gradients], dim=1)
 
 

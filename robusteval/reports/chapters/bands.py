@@ -46,8 +46,10 @@ def bands(
             share_axis(axes)
         else:
             axes.set_ylim(0, None)
-        margin = 0.015 * (last - first or 1)
-        axes.set_xlim(first - margin, last + margin)
-        figure.legend(loc="outside lower center", ncols=3)
+        # Where no image has a value there is nothing to show but the axes.
+        if len(data):
+            margin = 0.015 * (last - first or 1)
+            axes.set_xlim(first - margin, last + margin)
+            figure.legend(loc="outside lower center", ncols=3)
 
     return Plot(f"{name}-{stage.label}", title, f"{caption} {SHADES}", data, draw)

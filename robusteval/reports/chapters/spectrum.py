@@ -38,10 +38,12 @@ def _spectrum(stage: MeasuredStage) -> Plot:
         curves(left, data, stage.titles(TRAINED))
         left.set(ylim=(0, None), ylabel=f"singular value ({_of(stage)} per pixel unit)")
         curves(right, data, stage.titles(SPECTRA))
-        top = float(data["mean"].max()) or 1.0
-        right.set(yscale="log", ylim=(FLOOR * top, 2 * top), ylabel="the same, logarithmic")
-        right.yaxis.set_major_locator(LogLocator(numticks=8))
-        right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        top = float(data["mean"].max())
+        # A network that lets no gradient through has zeros alone, which have no logarithm.
+        if top > 0:
+            right.set(yscale="log", ylim=(FLOOR * top, 2 * top), ylabel="the same, logarithmic")
+            right.yaxis.set_major_locator(LogLocator(numticks=8))
+            right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         legend(figure, right)
 
     caption = (
