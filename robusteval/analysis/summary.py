@@ -12,10 +12,11 @@ from robusteval.analysis.costs import StageCost, stage_costs
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
 from robusteval.analysis.results import Results
+from robusteval.analysis.sanity import warnings_of
 from robusteval.analysis.standing import NormBudgets, Standing, Width, standings, widths
-from robusteval.results.manifest import SANITY, CertificateRecord
+from robusteval.results.manifest import CertificateRecord
 from robusteval.results.run import Run
-from robusteval.sanity import SanityWarning, sanity_warnings
+from robusteval.sanity import SanityWarning
 
 
 @dataclass(frozen=True)
@@ -139,14 +140,9 @@ def summarise(run: Run | Results) -> Summary:
         ),
         flags=tuple(masking.flags(results)),
         masking_checked=masking.checked(results),
-        warnings=_warnings(results),
+        warnings=warnings_of(results),
         failed=tuple((results.titles[s.name], s.reason) for s in manifest.failed),
     )
-
-
-def _warnings(results: Results) -> tuple[SanityWarning, ...]:
-    statistics, manifest = results.rows("statistics", SANITY), results.manifest
-    return sanity_warnings(results.images, statistics, manifest.model.num_classes, manifest.data.class_names)
 
 
 def _contradicted(results: Results) -> tuple[tuple[str, int], ...]:

@@ -89,3 +89,10 @@ def test_quick_covers_every_registered_method() -> None:
     data = tomllib.loads(available_protocols()["quick"].read_text())
     used = {entry["method"] for kind in ("attacks", "certificates", "metrics") for entry in data[kind]}
     assert used == {*ATTACKS, *CERTIFICATES, *METRICS} - {"brendel-bethge"}
+
+
+@pytest.mark.parametrize("name", available_protocols())
+def test_a_protocol_with_attacks_looks_for_gradient_masking(name: str) -> None:
+    protocol = read_protocol(name)
+    if protocol.attacks:
+        assert any(entry.method.name == "gradient-masking" for entry in protocol.metrics)

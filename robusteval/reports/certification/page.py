@@ -12,7 +12,9 @@ from markupsafe import Markup, escape
 
 from robusteval.analysis import names, show
 from robusteval.analysis.certification import Covered, covered, radii_by_image, wrong_by_image
+from robusteval.analysis.masking import flags
 from robusteval.analysis.results import Results
+from robusteval.analysis.sanity import warnings_of
 from robusteval.analysis.show import Round
 from robusteval.core.errors import UserError
 from robusteval.reports.figures.distances import coverage
@@ -61,6 +63,8 @@ def write_certification(run: Run | Results) -> Path:
         "certification.html",
         "certification.js",
         manifest=results.manifest,
+        warnings=warnings_of(results),
+        flags=[flag for flag in flags(results) if flag.severity == "serious"],
         statements=[state(certificate) for certificate in found],
         not_guaranteed=NOT_GUARANTEED,
         shares=share_grid(found),
