@@ -14,8 +14,9 @@ from robusteval.attacks.base import Candidates
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ascent import Ascent
 from robusteval.core.images import Images
+from robusteval.core.norms import column
 from robusteval.core.streams import Streams
-from robusteval.models.answers import misclassified
+from robusteval.models.answers import answered, misclassified
 from robusteval.models.classifier import Classifier
 
 
@@ -53,12 +54,14 @@ class PGD(Ascent):
             wrong = misclassified(logits, labels)
             if wrong.any():
                 final[rows[wrong]], fooled[rows[wrong]] = x[wrong], True
-                classifier, ball, goal, x, gradient, rows, labels = keep(
-                    ~wrong, classifier, ball, goal, x, gradient, rows, labels
+                classifier, ball, goal, x, gradient, logits, rows, labels = keep(
+                    ~wrong, classifier, ball, goal, x, gradient, logits, rows, labels
                 )
                 if not len(rows):
                     return final, fooled
-            x = self.ascend(ball, x, gradient)
+            # Where the model gives no finite answer there is no way on: half of the way back.
+            ahead, back = self.ascend(ball, x, gradient), (x + ball.centers) / 2
+            x = torch.where(column(answered(logits), x), ahead, back)
         final[rows] = x
         fooled[rows] = classifier.misclassifies(x, labels)
         return final, fooled

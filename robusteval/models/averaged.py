@@ -7,6 +7,7 @@ the mean, not the mean of the gradients of a loss.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -24,7 +25,7 @@ class Averaged(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         rows = torch.stack([self.network(pixels).log_softmax(1) for _ in range(self.draws)])
-        return rows.logsumexp(0)
+        return rows.logsumexp(0) - math.log(self.draws)
 
     def extra_repr(self) -> str:
         return f"draws={self.draws}"

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from robusteval.core.errors import UnsupportedError, first_line
 
-_SIGNS = ("call numpy() on Tensor", "does not require grad", "Inference tensors cannot be saved")
+_SIGNS = (
+    *("call numpy() on Tensor", "does not require grad", "Inference tensors cannot be saved"),
+    *("derivative for ", "You must implement either the backward"),
+)
 
 
 @contextmanager
 def recorded(name: str) -> Iterator[None]:
-    """Raises UnsupportedError where a forward pass inside cannot be recorded."""
+    """Raises UnsupportedError where a pass inside cannot be recorded, or not go back."""
     try:
         yield
     except RuntimeError as error:

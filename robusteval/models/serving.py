@@ -77,8 +77,9 @@ class FixedBatch(nn.Module):
         self.network, self.size = network, size
 
     def forward(self, pixels: Tensor) -> Tensor:
-        answers = [self._answer(part) for part in pixels.split(self.size)]
-        return torch.cat(answers) if answers else self._answer(pixels.new_zeros(1, *pixels.shape[1:]))[:0]
+        if not len(pixels):
+            return self._answer(pixels.new_zeros(1, *pixels.shape[1:]))[:0]
+        return torch.cat([self._answer(part) for part in pixels.split(self.size)])
 
     def _answer(self, part: Tensor) -> Tensor:
         missing = self.size - len(part)
