@@ -97,11 +97,12 @@ class Summary:
     warnings: tuple[SanityWarning, ...]
     """Whether the data, the labels and the settings fit the model."""
     failed: tuple[tuple[str, str], ...]
-    """Stages that an error stopped, each with that error."""
+    """Titles of stages that an error stopped, each with that error."""
 
     @property
     def unavailable(self) -> tuple[StageCost, ...]:
-        return tuple(c for c in self.costs if not c.available)
+        stopped = {title for title, _ in self.failed}
+        return tuple(c for c in self.costs if not c.available and c.title not in stopped)
 
 
 def summarise(run: Run | Results) -> Summary:

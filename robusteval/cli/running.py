@@ -99,8 +99,10 @@ def print_report(run: Run) -> None:
         text = f"warning: {found.title}. {found.text} {found.advice}"
         out.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     out.print(headline_table(summary))
-    for title, reason in summary.failed:
-        out.print(f"failed: {title}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+    for reason in dict.fromkeys(reason for _, reason in summary.failed):
+        titles = [title for title, own in summary.failed if own == reason]
+        text = f"failed: {reason}: {'; '.join(titles)}"
+        out.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     with Bars(err) as bars:
         path = write_report(run, bars)
     out.print(f"Report: {path}", soft_wrap=True, highlight=False)

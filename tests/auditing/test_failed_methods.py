@@ -67,7 +67,7 @@ def test_the_others_finish_and_it_is_tried_again(command: list[object], demo_fol
     kept = (run.path / "failures" / "gaussian-noise.txt").read_text()
     assert kept.startswith("Traceback")
     assert "a pixel below zero" in kept
-    assert "An error stopped" in (run.path / "report.md").read_text()
+    assert "an error stopped 1 method" in (run.path / "report.md").read_text()
     model = open_checkpoint(
         demo_folder / "digits-standard.safetensors", f"{tmp_path / 'network.py'}:build", input_shape=(1, 8, 8)
     )

@@ -142,8 +142,11 @@ def test_the_verdict_says_what_is_proven_and_how_wide_the_brackets_are(run: Run)
     assert "falls to at most 66.7 % under" in verdict(
         dataclasses.replace(summary, robust=(Robust("l2", 1.0, share(2, 3)),))
     )
-    assert "Signs of gradient masking: 1, below." in verdict(summary)
-    assert "No sign of gradient masking was seen." in verdict(dataclasses.replace(summary, flags=()))
+    assert "Reasons to doubt these numbers: 1, below." in verdict(summary)
+    unflagged = dataclasses.replace(summary, flags=())
+    looked, blind = (dataclasses.replace(unflagged, masking_checked=known) for known in (True, False))
+    assert "No sign of gradient masking was seen." in verdict(looked)
+    assert "Gradient masking was not checked" in verdict(blind)
     # Attacks on no image show no sign of anything.
     assert "masking" not in verdict(dataclasses.replace(summary, clean=share(0, N)))
     nothing = dataclasses.replace(proofs, standings=proven[2:], widths=())

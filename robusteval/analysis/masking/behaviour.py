@@ -3,7 +3,7 @@ that are not finite, methods that an error stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,10 @@ from robusteval.analysis.masking.flag import Flag, Hits, counted, flag, rare
 from robusteval.analysis.non_finite import unanswered
 from robusteval.analysis.results import Results
 from robusteval.models.tolerances import ALONE, RANDOM
-from robusteval.results.manifest import REPEAT, SANITY
+from robusteval.results.manifest import REPEAT, SANITY, StageRecord
+
+NAMED = 4
+"""Of the methods that an error stopped, how many are named."""
 
 
 class Behaviour:
@@ -39,8 +42,14 @@ class Behaviour:
         yield from self.answers()
         yield from self.gradients()
         if failed := self.results.manifest.failed:
-            listed = "; ".join(f"{self.results.titles[s.name]}: {s.reason}" for s in failed)
-            yield flag("failed-methods", f"{listed}.")
+            yield flag("failed-methods", " ".join(self._failed(failed)))
+
+    def _failed(self, failed: Sequence[StageRecord]) -> Iterator[str]:
+        """A sentence for each error, with the methods that it stopped."""
+        for reason in dict.fromkeys(s.reason for s in failed):
+            stopped = [self.results.titles[s.name] for s in failed if s.reason == reason]
+            more = f" and {len(stopped) - NAMED} more" if len(stopped) > NAMED else ""
+            yield f"{reason.rstrip('.')}, in {'; '.join(stopped[:NAMED])}{more}."
 
     def answers(self) -> Iterator[Flag]:
         """Evaluations without a finite answer, of the attacks and of the noise behind certificates and metrics."""
@@ -53,7 +62,8 @@ class Behaviour:
                 "the points that the attacks tried."
             )
         others = (unanswered(self.results, e.name) for e in (*self.results.certificates_ran, *self.results.metrics_ran))
-        said += [str(found) for found in others if found]
+        if found := [other.title for other in others if other]:
+            said.append(f"Noisy copies of images got none either: {'; '.join(found)}.")
         if said:
             yield flag("non-finite-outputs", " ".join(said))
 

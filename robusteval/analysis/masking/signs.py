@@ -102,8 +102,7 @@ SIGNS = {
         "serious",
         "The same image gets different outputs",
         f"Two evaluations differ by more than {RANDOM:g} of the largest logit; {_SHARE}.",
-        "Average gradients over the randomness (EOT) and the judge's decision over many evaluations, or fix the "
-        "model's seed. Distances of this run depend on the draws.",
+        "Average over the randomness (--eot 20), or fix the model's seed. Distances of this run depend on the draws.",
     ),
     "batch-dependent-outputs": Sign(
         "serious",

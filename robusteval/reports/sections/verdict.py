@@ -31,7 +31,7 @@ def verdict(summary: Summary) -> str:
         gaps = [f"{show.upper(w.median.value, w.norm)} in {Norm(w.norm).symbol}" for w in widths]
         said.append(f"The median gap between proof and closest witness is {_and(gaps)}.")
     if unanswered := next((f for f in summary.flags if f.name == "non-finite-outputs"), None):
-        said.append(unanswered.evidence)
+        said.append(f"{unanswered.evidence.split('. ')[0].rstrip('.')}.")
     if summary.flags:
         said.append(f"Reasons to doubt these numbers: {len(summary.flags)}, below.")
     elif attacked and summary.clean.count:
@@ -58,8 +58,10 @@ def notes(summary: Summary) -> list[str]:
     """What qualifies the numbers: stages that are missing or could not run, and contradictions."""
     found = []
     if summary.failed:
-        listed = "; ".join(f"{title} ({reason})" for title, reason in summary.failed)
-        found.append(f"This run is incomplete. An error stopped {listed}; the same command tries them again.")
+        what = "method" if len(summary.failed) == 1 else "methods"
+        found.append(
+            f"This run is incomplete: an error stopped {len(summary.failed):,} {what}; the same command tries again."
+        )
     elif not summary.complete:
         found.append("This run is not finished: stages are missing.")
     if summary.contradictions:
