@@ -16,7 +16,7 @@ from robusteval.core.norms import BUDGET_TOLERANCE, Norm
 from robusteval.models.answers import answered
 from robusteval.models.behaviour import seeded
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import check_answers
+from robusteval.models.plain import check_answered
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def decide(classifier: Classifier, pixels: Tensor) -> Decision:
 def finite_decision(classifier: Classifier, images: Images) -> Decision:
     """The decision on the images themselves. Raises UserError where the model has no finite answer to one of them."""
     decision = decide(classifier, images.pixels)
-    check_answers(classifier, images, decision.logits)
+    check_answered(classifier, images, decision.logits)
     return decision
 
 

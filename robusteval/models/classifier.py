@@ -85,6 +85,12 @@ class Classifier:
 
     def gradient(self, pixels: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient (N, C, H, W) of objective(logits) (N,) at each image, the values, the logits."""
+        gradient, values, logits = self.slope(pixels, objective)
+        return self.sound(gradient), values, logits
+
+    def slope(self, pixels: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The same with entries that are not finite as they are: what a bound rests on must not be smaller than it
+        is."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
             logits = self.differentiable(x)
@@ -106,7 +112,7 @@ class Classifier:
             jacobian = x.new_empty(len(x), chosen.shape[1], *x.shape[1:])
             for i, own in enumerate(chosen.unbind(1)):
                 unit = torch.zeros_like(logits).scatter_(1, own[:, None], 1)
-                jacobian[:, i] = self.pulled(logits, x, unit, again=i + 1 < chosen.shape[1])
+                jacobian[:, i] = self.sound(self.pulled(logits, x, unit, again=i + 1 < chosen.shape[1]))
         return logits.detach(), jacobian
 
     def feature_layer(self) -> FeatureLayer:
@@ -193,7 +199,8 @@ class Classifier:
         return check_recorded(self.name, logits)
 
     def pulled(self, value: Tensor, pixels: Tensor, unit: Tensor | None = None, again: bool = False) -> Tensor:
-        """The gradient of a value, times `unit`, with respect to the pixels, `again` if the graph is still needed."""
+        """The gradient of a value, times `unit`, with respect to the pixels, as it is; `again` if the graph is still
+        needed. Raises UnsupportedError where there is none."""
         try:
             (gradient,) = torch.autograd.grad(value, pixels, unit, retain_graph=again, allow_unused=True)
         except torch.cuda.OutOfMemoryError:
@@ -202,7 +209,7 @@ class Classifier:
             raise no_gradient(self.name, first_line(error)) from error
         if gradient is None:
             raise no_gradient(self.name, "outputs that do not depend on the pixels")
-        return self.sound(gradient)
+        return gradient
 
     def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
         return evaluated(self.name, network, pixels, self.meter, self.rows, self.averaged)

@@ -69,11 +69,11 @@ def finite_logits(classifier: Classifier, images: Images) -> Tensor:
     Raises UserError for logits that are not finite: no attack can be judged there, and none may seem to fail.
     """
     logits = classifier.predict(images.pixels)
-    check_answers(classifier, images, logits)
+    check_answered(classifier, images, logits)
     return logits
 
 
-def check_answers(classifier: Classifier, images: Images, logits: Tensor) -> None:
+def check_answered(classifier: Classifier, images: Images, logits: Tensor) -> None:
     """Raises UserError unless the logits (N, K) of the images are finite, every one."""
     if not answered(logits).all():
         bad = images.ids[int((~answered(logits)).nonzero()[0])]

@@ -102,7 +102,7 @@ def test_the_average_counts_each_budget_by_itself(images: Images, file: Path, tm
 def test_a_protocol_says_so() -> None:
     data = {"attacks": [{"method": "fgsm", "norm": "linf", "budgets": [0.1, 0.2], "every_budget": True}]}
     protocol = parse_protocol(data, "p.toml")
-    assert isinstance(plan(protocol)[1], EveryBudgetStage)
+    assert isinstance(plan(protocol)[2], EveryBudgetStage)
     written = protocol.as_json()["attacks"][0]
     assert written["every_budget"] is True
     assert parse_protocol({"attacks": [written]}, "p.toml").attacks == protocol.attacks

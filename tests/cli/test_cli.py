@@ -21,14 +21,14 @@ from robusteval.results.run import Run
 
 
 def mistake(*arguments: object) -> str:
-    """The one line that a mistake gives, under the progress bar if one was begun; fails on anything else.
+    """The one line that a mistake gives, under the progress bars if they were begun; fails on anything else.
 
     In this process. One test below holds it against a process of its own.
     """
     done = here(*arguments)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("clean ")]
+    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith(("sanity ", "clean "))]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: "), done.stderr
     return lines[0]

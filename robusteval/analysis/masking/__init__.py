@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.attacked import Attacked
-from robusteval.analysis.masking.behaviour import Behaviour
+from robusteval.analysis.masking.behaviour import Observed
 from robusteval.analysis.masking.flag import Flag
 from robusteval.analysis.masking.probe import Probe
 from robusteval.analysis.results import Results
@@ -25,7 +25,7 @@ def flags(run: Run | Results) -> list[Flag]:
     attack touches, count in none of them.
     """
     results = Results.of(run)
-    raised = [*Behaviour(results).flags()]
+    raised = [*Observed(results).flags()]
     right = results.images["image_id"][results.correct]
     if right.empty:
         return _in_order(raised)

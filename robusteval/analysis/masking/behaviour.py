@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robusteval.analysis import show
 from robusteval.analysis.masking import signs as masking
-from robusteval.analysis.masking.flag import Flag, Hits, counted, flag, rare
+from robusteval.analysis.masking.flag import Flag, Hits, counted_images, flag, rare
 from robusteval.analysis.non_finite import unanswered
 from robusteval.analysis.results import Results
 from robusteval.models.tolerances import ALONE, RANDOM
@@ -21,7 +21,7 @@ NAMED = 4
 """Of the methods that an error stopped, how many are named."""
 
 
-class Behaviour:
+class Observed:
     """What the sanity stage and the attacks of a run noted of the model."""
 
     def __init__(self, results: Results) -> None:
@@ -36,7 +36,7 @@ class Behaviour:
         drift = self.results.rows("measurements", REPEAT)["value"].to_numpy(np.float64) > RANDOM
         if drift.any():
             then = "have other outputs at the end of the audit than at its beginning."
-            yield flag("random-outputs", f"{counted(drift)} {then}")
+            yield flag("random-outputs", f"{counted_images(drift)} {then}")
         if self.decided.get("batch_dependent"):
             yield flag("batch-dependent-outputs", self._batch())
         yield from self.answers()
@@ -97,7 +97,7 @@ class Behaviour:
                 f" An image counts as fooled where most of several evaluations are wrong: the median witness fools in "
                 f"{show.percent(middle)} of them, the weakest in {show.percent(low)}."
             )
-        return f"{counted(n)} have other outputs when they are evaluated again.{often}"
+        return f"{counted_images(n)} have other outputs when they are evaluated again.{often}"
 
     def _batch(self) -> str:
         n = self._looked("change_alone") > ALONE
@@ -107,7 +107,7 @@ class Behaviour:
             )
         else:
             then = "The model takes no single images, so that every result depends on how they were cut into batches."
-        return f"{counted(n)} have other outputs in a batch than by themselves. {then}"
+        return f"{counted_images(n)} have other outputs in a batch than by themselves. {then}"
 
     def _looked(self, quantity: str) -> NDArray[np.float64]:
         """The values of the images that the sanity stage looked at."""

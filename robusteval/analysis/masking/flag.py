@@ -60,7 +60,7 @@ def plateau(small: Hits, large: Hits) -> str:
     return f"{with_interval(first)} fall at the smaller budget, and of the others {with_interval(then)} at the larger."
 
 
-def counted(hits: Hits) -> str:
+def counted_images(hits: Hits) -> str:
     """How many images show something, with their interval."""
     return with_interval(proportion(hits))
 

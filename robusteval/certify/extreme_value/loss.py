@@ -44,7 +44,7 @@ def loss_gradient(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Gradients of l (M, C, H, W), l (M,) and logits (M, K), in chunks of the classifier's batch size."""
     for x, c in zip(pixels.split(classifier.batch_size), labels.split(classifier.batch_size), strict=True):
-        yield classifier.gradient(x, lambda logits, c=c: loss(logits, c))  # type: ignore[misc]
+        yield classifier.slope(x, lambda logits, c=c: loss(logits, c))  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
