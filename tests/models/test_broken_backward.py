@@ -41,7 +41,7 @@ class _Front(nn.Module):
         self.function, self.layer = function, nn.Linear(16, 3)
 
     def forward(self, x: Tensor) -> Any:
-        return self.layer(self.function.apply(x).flatten(1))
+        return self.layer(self.function.apply(x).flatten(1))  # type: ignore[no-untyped-call]
 
 
 def classifier(function: type[_Raising]) -> Classifier:

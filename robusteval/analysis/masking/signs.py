@@ -101,14 +101,14 @@ SIGNS = {
     "random-outputs": Sign(
         "serious",
         "The same image gets different outputs",
-        f"Two evaluations differ by more than {RANDOM:g} of the largest logit; {_SHARE}.",
+        f"Two evaluations differ by more than {RANDOM:g} of the logits that decide; {_SHARE}.",
         "Average gradients over the randomness (EOT) and the judge's decision over many evaluations, or fix the "
         "model's seed. Distances of this run depend on the draws.",
     ),
     "batch-dependent-outputs": Sign(
         "serious",
         "An image's outputs depend on the other images of its batch",
-        f"A logit differs by more than {ALONE:g} of the largest one between an image by itself and in a batch.",
+        f"A logit differs by more than {ALONE:g} of the logits that decide between an image by itself and in a batch.",
         "Keep running statistics (track_running_stats, eval mode), or mind the batches of the deployment: a bound for "
         "one image says nothing of a batch.",
     ),

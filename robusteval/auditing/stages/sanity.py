@@ -18,7 +18,7 @@ from robusteval.auditing.stages.frames import cost_of, measurement_rows, statist
 from robusteval.core.images import Images
 from robusteval.core.methods import Statistic, Step
 from robusteval.metrics.gradient_size import gradient_rows, largest_entries
-from robusteval.models.behaviour import Traits, observe
+from robusteval.models.behaviour import Traits, observe, sizes
 from robusteval.models.classifier import Classifier
 from robusteval.results.manifest import SANITY, SanityRecord
 
@@ -47,7 +47,7 @@ class SanityStage(Stage):
         found = [("change_again", behaviour.again), ("change_seeded", behaviour.seeded)]
         found += [("change_alone", behaviour.alone), *_gradients(classifier, images)]
         statistics = [*_decisions(behaviour.traits), *_inputs(classifier, shard.images.pixels)]
-        statistics.append(Statistic("output_range", 0, _range(classifier.predict(images.pixels))))
+        statistics.append(Statistic("output_range", 0, output_range(classifier.predict(images.pixels))))
         rows = measurement_rows(self.name, images, [(quantity, 0.0, values) for quantity, values in found])
         return Part(rows, {"statistics": statistic_rows(self.name, statistics)}, cost=cost_of(classifier))
 
@@ -85,9 +85,9 @@ def _inputs(classifier: Classifier, pixels: Tensor) -> list[Statistic]:
     return found
 
 
-def _range(logits: Tensor) -> float:
-    """The largest change of a logit between images, relative to the largest; infinite for fewer than two of them."""
+def output_range(logits: Tensor) -> float:
+    """The largest change of a logit between images, relative to its size; infinite for fewer than two of them."""
     if len(logits) < 2:
         return float("inf")
-    scale = logits.abs().max().clamp_min(1e-12)
-    return float(((logits.amax(0) - logits.amin(0)).max() / scale).nan_to_num(torch.inf))
+    scale = sizes(logits).amax(0)
+    return float(((logits.amax(0) - logits.amin(0)) / scale).max().nan_to_num(torch.inf))
