@@ -80,6 +80,18 @@ class OneWay(torch.autograd.Function):
         return x.clone()
 
 
+class NoisyBackward(torch.autograd.Function):
+    """The identity, its derivative drawn at random."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.randn_like(gradient)
+
+
 class Clock:
     """Counts its calls."""
 
@@ -162,6 +174,8 @@ without_grad = around(_without_grad)
 inference = around(_in_inference_mode)
 rounded = odd(lambda x: (x * 4).round() / 4)
 hard = odd(after=lambda z: functional.one_hot(z.argmax(1), 10).float())
+random_off = around(lambda net, x: torch.where(on_grid(x)[:, None], net(x), net(x + 0.3 * torch.randn_like(x))))
+random_backward = odd(lambda x: NoisyBackward.apply(x))
 no_backward = odd(after=OneWay.apply)
 saturated = odd(after=lambda z: 60 * z.softmax(1))
 temperature = odd(after=lambda z: 1e4 * z)

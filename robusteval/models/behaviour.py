@@ -17,6 +17,8 @@ from robusteval.models.tolerances import ALONE, RANDOM
 VOTES = 21
 """Evaluations of an image by which the judge decides where outputs are random: odd, so that two classes never tie."""
 _REPEATS = 4
+_ROUNDINGS = 16
+"""Ours. Units in the last place by which a sum may differ that is done again, on an accelerator in another order."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """Of N images, the largest change of a logit, relative to the largest logit, each (N,): when the same batch is
+    """Of N images, the largest change of a logit, relative to its size (`sizes`), each (N,): when the same batch is
     evaluated again; again from the same random seed; and when the image is evaluated by itself, NaN where the model
     takes no single images."""
 
@@ -72,6 +74,11 @@ class Behaviour:
             single=not bool(self.alone.isnan().any()),
         )
 
+    def with_those(self, other: Behaviour) -> Behaviour:
+        """The larger changes of the same images seen twice."""
+        pairs = ((self.again, other.again), (self.seeded, other.seeded), (self.alone, other.alone))
+        return Behaviour(*(torch.maximum(one, two) for one, two in pairs))
+
 
 def observe(classifier: Classifier, pixels: Tensor) -> Behaviour:
     """The behaviour on images (N, C, H, W). Evaluations that are not finite differ from nothing."""
@@ -81,9 +88,9 @@ def observe(classifier: Classifier, pixels: Tensor) -> Behaviour:
         return Behaviour(both.again[:1], both.seeded[:1], both.alone[:1])
     with seeded(0, pixels):
         first = classifier.predict(pixels)
-        again = torch.stack([_change(first, classifier.predict(pixels)) for _ in range(_REPEATS)]).amax(0)
+        again = torch.stack([_repeated(first, classifier.predict(pixels)) for _ in range(_REPEATS)]).amax(0)
     with seeded(0, pixels):
-        same = _change(first, classifier.predict(pixels))
+        same = _repeated(first, classifier.predict(pixels))
     return Behaviour(again, same, _alone(classifier, pixels, first))
 
 
@@ -121,7 +128,24 @@ def seeded(seed: int, like: Tensor) -> Iterator[None]:
         yield
 
 
+def sizes(logits: Tensor) -> Tensor:
+    """What changes of logits (N, K) are relative to, (N, K) float64: each one's own size or that of the two highest,
+    which decide; a huge negative one, which masks a class, makes no change of the others small."""
+    own = logits.double()
+    decisive = own.topk(2, dim=1).values.abs().amax(1, keepdim=True)
+    return torch.maximum(own.abs(), decisive).clamp_min(1e-12)
+
+
 def _change(first: Tensor, then: Tensor) -> Tensor:
-    """The largest change of a logit of each image relative to the largest logit, (N,) float64."""
-    scale = first.double().abs().amax(1).clamp_min(1e-12)
-    return ((then.double() - first.double()).abs().amax(1) / scale).nan_to_num(0.0)
+    """The largest change of a logit of each image, relative to its size, (N,) float64."""
+    return ((then.double() - first.double()).abs() / sizes(first)).amax(1).nan_to_num(0.0)
+
+
+def _repeated(first: Tensor, then: Tensor) -> Tensor:
+    """The same of the same batch, or, where that is more, relative to the median lead of the highest logit, which an
+    offset of all logits leaves as it is; that beyond a few roundings, as only those are in the same sum done again."""
+    size = sizes(first)
+    rounding = _ROUNDINGS * torch.finfo(first.dtype).eps * size
+    lead = first.double().topk(2, dim=1).values.diff(dim=1).abs().median().clamp_min(1e-12)
+    beyond = ((then.double() - first.double()).abs() - rounding).clamp_min(0).amax(1) / lead
+    return torch.maximum(_change(first, then), beyond.nan_to_num(0.0))

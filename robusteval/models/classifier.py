@@ -13,12 +13,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from robusteval.core.errors import UnsupportedError, first_line
+from robusteval.core.errors import UnsupportedError
 from robusteval.models.answers import misclassified
 from robusteval.models.evaluation import evaluated
 from robusteval.models.feature_layer import FeatureLayer, feature_layer
 from robusteval.models.meter import Meter
-from robusteval.models.recording import check_recorded, no_gradient, recorded
+from robusteval.models.recording import check_recorded, no_gradient, passed_back, recorded
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,11 @@ class Classifier:
         gradients and logits stay in the type of the images."""
         return replace(self, module=_Reduced(self.module, dtype))
 
-    def sound(self, gradient: Tensor) -> Tensor:
-        """A gradient (M, C, H, W), its non-finite entries zero; images that had any are counted."""
+    def sound(self, gradient: Tensor | None) -> Tensor:
+        """A gradient (M, C, H, W), its non-finite entries zero; images that had any are counted. Raises
+        UnsupportedError where none came back."""
+        if gradient is None:
+            raise no_gradient(self.name, "outputs that do not depend on the pixels")
         finite = gradient.isfinite()
         if finite.all():
             return gradient
@@ -201,15 +204,12 @@ class Classifier:
     def pulled(self, value: Tensor, pixels: Tensor, unit: Tensor | None = None, again: bool = False) -> Tensor:
         """The gradient of a value, times `unit`, with respect to the pixels, as it is; `again` if the graph is still
         needed. Raises UnsupportedError where there is none."""
-        try:
+        with passed_back(self.name):
             (gradient,) = torch.autograd.grad(value, pixels, unit, retain_graph=again, allow_unused=True)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise no_gradient(self.name, first_line(error)) from error
         if gradient is None:
             raise no_gradient(self.name, "outputs that do not depend on the pixels")
-        return gradient
+        found: Tensor = gradient
+        return found
 
     def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
         return evaluated(self.name, network, pixels, self.meter, self.rows, self.averaged)

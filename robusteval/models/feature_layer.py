@@ -60,7 +60,7 @@ def feature_layer(network: nn.Module, pixels: Tensor, called: str) -> FeatureLay
     try:
         with torch.enable_grad():
             logits = network(pixels)
-    except Exception as error:  # the user's code
+    except (Exception, SystemExit) as error:  # the user's code
         raise _unsupported(called, f"an error from {called}: {(str(error) or repr(error)).splitlines()[0]}") from error
     finally:
         for hook in hooks:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from robusteval.sanity.warning import SanityWarning
 
 CONSTANT = 1e-6
-"""Ours. Outputs that differ by less of the largest logit, between images, are the same."""
+"""Ours. Outputs that differ by less of their size, between images, are the same."""
 FAR = 3.0
 """Ours. Standardised images of a data set have means near 0; further away than this, they are other images."""
 SPREADS = (0.1, 5.0)
@@ -28,7 +28,7 @@ def constant_outputs(statistics: pd.DataFrame) -> Iterator[SanityWarning]:
         yield SanityWarning(
             "constant-outputs",
             "The outputs do not depend on the image",
-            f"Between images no logit changes by more than {found[0]:.1g} of the largest one.",
+            f"Between images no logit changes by more than {found[0]:.1g} of its size.",
             "Check that the weights are trained ones, and that nothing in front of the network removes the image.",
         )
 

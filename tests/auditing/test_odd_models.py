@@ -58,6 +58,8 @@ AUDITED = {
     "dropout": flagged("random-outputs"),
     "jitter": flagged("random-outputs"),
     "drift": flagged("random-outputs"),
+    "random_off": flagged("random-outputs"),
+    "random_backward": flagged("random-gradients"),
     "slow_drift": flagged("random-outputs"),
     "clocked": flagged("random-outputs"),
     "batch_statistics": flagged("batch-dependent-outputs"),

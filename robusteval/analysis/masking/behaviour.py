@@ -77,6 +77,9 @@ class Observed:
             lost = ~none & (size < masking.VANISHING)
             yield from rare("vanishing-gradients", lost, "have a vanishing gradient of the cross-entropy")
             broken = np.isinf(size) | np.isinf(other)
+            if not self.decided.get("random"):
+                changed = self._looked("gradient_change") > masking.CHANGED
+                yield from rare("random-gradients", changed, "have another gradient when it is computed again")
             found = list(rare("non-finite-gradients", broken, "have a gradient with entries that are not finite"))
             if found:
                 yield from found

@@ -28,6 +28,8 @@ UNBOUNDED = 0.5
 """Carlini et al. (2019): at Linf 0.5 every image can be turned into the same grey one. In L2 and L1 the radius that
 holds the grey image is 0.5 sqrt(D) and 0.5 D."""
 
+CHANGED = 1e-2
+"""Ours. Change of an entry of the gradient, relative to the largest: ten thousand times what reordered sums do."""
 VANISHING = 1e-30
 """Ours. Of the largest entry of the gradient of the cross-entropy: below it float32, whose smallest normal number is
 1.2e-38, begins to lose the entries that are 1e7 times smaller, its relative precision."""
@@ -101,13 +103,13 @@ SIGNS = {
     "random-outputs": Sign(
         "serious",
         "The same image gets different outputs",
-        f"Two evaluations differ by more than {RANDOM:g} of the largest logit; {_SHARE}.",
+        f"Two evaluations differ by more than {RANDOM:g} of the logits that decide; {_SHARE}.",
         "Average over the randomness (--eot 20), or fix the model's seed. Distances of this run depend on the draws.",
     ),
     "batch-dependent-outputs": Sign(
         "serious",
         "An image's outputs depend on the other images of its batch",
-        f"A logit differs by more than {ALONE:g} of the largest one between an image by itself and in a batch.",
+        f"A logit differs by more than {ALONE:g} of the logits that decide between an image by itself and in a batch.",
         "Keep running statistics (track_running_stats, eval mode), or mind the batches of the deployment: a bound for "
         "one image says nothing of a batch.",
     ),
@@ -124,6 +126,13 @@ SIGNS = {
         f"A gradient had NaN or infinite entries, which the attacks took for zero; {_SHARE}.",
         "Replace the operation by one with a finite derivative (sqrt(x + tiny), a clamp); believe the attacks without "
         "gradients meanwhile.",
+    ),
+    "random-gradients": Sign(
+        "serious",
+        "The same image gets different gradients",
+        f"An entry of the margin's gradient differs by more than {CHANGED:g} of the largest one when it is computed "
+        f"again, though the outputs do not; {_SHARE}.",
+        "Look for a backward pass that was replaced or made noisy; attack with the true derivative, or without one.",
     ),
     "failed-methods": Sign(
         "serious",

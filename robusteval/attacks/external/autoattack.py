@@ -23,6 +23,7 @@ from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.models.recording import passed_back
 
 
 class AutoAttack(FixedBudgetAttack):
@@ -67,7 +68,7 @@ class AutoAttack(FixedBudgetAttack):
 
     def _found(self, radius: float, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
         """The library's images for images that share a budget, (M, C, H, W)."""
-        with guarded(streams.seed, images.pixels):
+        with guarded(streams.seed, images.pixels), passed_back(classifier.name):
             from pyautoattack import autoattack
 
             attack = autoattack.AutoAttack(

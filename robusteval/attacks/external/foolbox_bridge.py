@@ -28,6 +28,7 @@ from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.models.recording import passed_back
 
 BREAKDOWNS = (AssertionError, IndexError, ValueError, ZeroDivisionError)
 """What foolbox raises where it cannot go on with an image; anything else, and these from elsewhere, is a bug."""
@@ -70,7 +71,7 @@ class FoolboxAttack(MinimumDistanceAttack, ABC):
         """What foolbox finds, from `starts` (N, C, H, W) if it wants any; in halves where it breaks down."""
         attack = self.of_foolbox(len(images))
         try:
-            with guarded(streams.seed, images.pixels):
+            with guarded(streams.seed, images.pixels), passed_back(classifier.name):
                 model = library().PyTorchModel(classifier.as_module(), bounds=(0, 1), device=images.pixels.device)
                 more = {} if starts is None else {"starting_points": _eager(starts)}
                 found: Tensor = attack.run(model, images.pixels, images.labels, **more)

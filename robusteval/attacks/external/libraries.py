@@ -12,16 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robusteval.models.recording import recorded
-
 
 @contextmanager
 def guarded(seed: int, like: Tensor) -> Iterator[None]:
     """Seed the global generators of torch and numpy, silence logs and warnings; afterwards all is as it was.
 
-    A model that lets no gradient through raises UnsupportedError. The state that comes back includes the root logger,
-    which gets a handler from a bare `logging.info`, and the trace function, which pyautoattack takes from coverage
-    tools and debuggers.
+    That includes the root logger, which gets a handler from a bare `logging.info`, and the trace function, which
+    pyautoattack takes from coverage tools and debuggers.
     """
     devices = [like.device] if like.device.type == "cuda" else []
     numpy_state, trace, silenced = np.random.get_state(), sys.gettrace(), logging.root.manager.disable
@@ -29,7 +26,7 @@ def guarded(seed: int, like: Tensor) -> Iterator[None]:
     logging.root.addHandler(handler)
     logging.disable(logging.CRITICAL)
     try:
-        with torch.random.fork_rng(devices), warnings.catch_warnings(), recorded("the network"):
+        with torch.random.fork_rng(devices), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)

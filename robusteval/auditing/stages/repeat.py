@@ -11,6 +11,7 @@ from robusteval.auditing.stages.frames import cost_of, measurement_rows, statist
 from robusteval.auditing.stages.sanity import LOOKED_AT
 from robusteval.core.images import Images
 from robusteval.core.methods import Statistic, Step
+from robusteval.models.behaviour import sizes
 from robusteval.models.tolerances import RANDOM
 from robusteval.results.manifest import REPEAT, SanityRecord
 
@@ -18,7 +19,7 @@ from robusteval.results.manifest import REPEAT, SanityRecord
 @dataclass(frozen=True)
 class RepeatStage(Stage):
     """Of the images that the sanity stage looked at, the change of their margins since the clean stage, relative to
-    the largest logit; and whether any changed by more than RANDOM."""
+    the two logits that decide; and whether any changed by more than RANDOM."""
 
     name: str = REPEAT
     unavailable: str = ""
@@ -37,7 +38,7 @@ class RepeatStage(Stage):
         assert before is not None
         classifier = context.classifier.metered(len(images))
         logits = decide(classifier, images.pixels).logits.double()
-        change = (-margin(logits, images.labels) - before).abs() / logits.abs().amax(1).clamp_min(1e-12)
+        change = (-margin(logits, images.labels) - before).abs() / sizes(logits).amin(1)
         change = change.nan_to_num(0.0)
         drifted = Statistic("drifted", 0, float((change > RANDOM).any()))
         rows = measurement_rows(self.name, images, [("change_since", 0.0, change)])

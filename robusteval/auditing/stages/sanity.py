@@ -7,6 +7,7 @@ warnings of robusteval/sanity.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 import torch
@@ -18,12 +19,14 @@ from robusteval.auditing.stages.frames import cost_of, measurement_rows, statist
 from robusteval.core.images import Images
 from robusteval.core.methods import Statistic, Step
 from robusteval.metrics.gradient_size import gradient_rows, largest_entries
-from robusteval.models.behaviour import Traits, observe
+from robusteval.models.behaviour import Traits, observe, sizes
 from robusteval.models.classifier import Classifier
 from robusteval.results.manifest import SANITY, SanityRecord
 
 LOOKED_AT = 100
 """Images at most that are evaluated, the first ones by id."""
+MOVED = 0.1
+"""By how much their pixels are changed at most, to see whether the model is the same beside them."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,18 @@ class SanityStage(Stage):
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images = shard.images.first(LOOKED_AT)
         classifier = context.classifier.metered(len(images))
+        draws = 2 * context.streams(self.name, images).uniform(*images.shape) - 1
         behaviour = observe(classifier, images.pixels)
+        # A model may be another one off the data, where the attacks are; an error there is the methods' to meet.
+        with suppress(Exception):
+            moved = (images.pixels + MOVED * draws).clamp(0, 1)
+            behaviour = behaviour.with_those(observe(classifier, moved))
         found = [("change_again", behaviour.again), ("change_seeded", behaviour.seeded)]
         found += [("change_alone", behaviour.alone), *_gradients(classifier, images)]
         statistics = [*_decisions(behaviour.traits), *_inputs(classifier, shard.images.pixels)]
-        statistics.append(Statistic("output_range", 0, _range(classifier.predict(images.pixels))))
+        differ = bool((images.pixels != images.pixels[:1]).any())
+        spread = output_range(classifier.predict(images.pixels)) if differ else float("inf")
+        statistics.append(Statistic("output_range", 0, spread))
         rows = measurement_rows(self.name, images, [(quantity, 0.0, values) for quantity, values in found])
         return Part(rows, {"statistics": statistic_rows(self.name, statistics)}, cost=cost_of(classifier))
 
@@ -60,7 +70,22 @@ def _gradients(classifier: Classifier, images: Images) -> list[tuple[str, Tensor
             some = images.select(rows)
             parts.append(largest_entries(*gradient_rows(classifier.select(rows), some.pixels, Goal(loss, some.labels))))
         found.append((quantity, torch.cat(parts)))
-    return found
+    return [*found, ("gradient_change", _again(classifier, images))]
+
+
+def _again(classifier: Classifier, images: Images) -> Tensor:
+    """The largest change of an entry of the margin's gradient when it is computed again, relative to the largest one,
+    (N,); NaN where there is none."""
+    parts = []
+    for rows in torch.arange(len(images)).split(classifier.batch_size):
+        some, view = images.select(rows), classifier.select(rows)
+        goal = Goal(Loss.MARGIN, some.labels)
+        (first, _), (then, _) = (gradient_rows(view, some.pixels, goal) for _ in range(2))
+        if first is None or then is None:
+            parts.append(torch.full((len(rows),), torch.nan, device=some.pixels.device))
+        else:
+            parts.append((then - first).abs().amax(1) / first.abs().amax(1).clamp_min(torch.finfo(first.dtype).tiny))
+    return torch.cat(parts)
 
 
 def _decisions(traits: Traits) -> list[Statistic]:
@@ -85,9 +110,9 @@ def _inputs(classifier: Classifier, pixels: Tensor) -> list[Statistic]:
     return found
 
 
-def _range(logits: Tensor) -> float:
-    """The largest change of a logit between images, relative to the largest; infinite for fewer than two of them."""
+def output_range(logits: Tensor) -> float:
+    """The largest change of a logit between images, relative to its size; infinite for fewer than two of them."""
     if len(logits) < 2:
         return float("inf")
-    scale = logits.abs().max().clamp_min(1e-12)
-    return float(((logits.amax(0) - logits.amin(0)).max() / scale).nan_to_num(torch.inf))
+    scale = sizes(logits).amax(0)
+    return float(((logits.amax(0) - logits.amin(0)) / scale).max().nan_to_num(torch.inf))

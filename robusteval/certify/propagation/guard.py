@@ -65,7 +65,7 @@ def check_answers(graph: Graph, program: fx.GraphModule, classifier: Classifier,
             with torch.no_grad():
                 again: Tensor = replay.run(some.clone())
                 logits: Tensor = classifier.module(some.clone())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UnsupportedError(
                 f"expected a network that answers any images, got an error from {classifier.name}: "
                 f"{(str(error) or type(error).__name__).splitlines()[0]}"

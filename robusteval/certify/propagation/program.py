@@ -44,7 +44,7 @@ def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
             _Noted(program).run(example.clone())
     except UnsupportedError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnsupportedError(
             f"expected a network that torch.fx can trace, got {classifier.name}: "
             f"{(str(error) or type(error).__name__).splitlines()[0]}"

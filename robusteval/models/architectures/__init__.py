@@ -83,7 +83,7 @@ def build_network(spec: str) -> nn.Module:
     build = user_code.load_named(Path(parts[0]), parts[1], "function")
     try:
         network = build()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"expected {spec} to build a network, got {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"expected {spec} to return a torch.nn.Module, got {type(network).__name__}")

@@ -33,6 +33,15 @@ BEHAVED: dict[str, tuple[str | None, Values, dict[str, float]]] = {
         {},
     ),
     "few gradients": (None, {("pgd-linf", "non_finite_gradients"): [3.0] * 3 + [0.0] * 97}, {}),
+    "random gradients": (
+        "random-gradients",
+        {
+            (SANITY, "gradient_size"): [1.0] * N,
+            (SANITY, "gradient_size_margin"): [1.0] * N,
+            (SANITY, "gradient_change"): [0.5] * 5 + [0.0] * 95,
+        },
+        {},
+    ),
     "no gradients": (
         "unavailable-gradients",
         {(SANITY, "gradient_size"): [NAN] * N, (SANITY, "gradient_size_margin"): [NAN] * N},
