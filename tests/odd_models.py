@@ -88,7 +88,7 @@ class NoisyBackward(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         return torch.randn_like(gradient)
 
 
@@ -175,7 +175,7 @@ inference = around(_in_inference_mode)
 rounded = odd(lambda x: (x * 4).round() / 4)
 hard = odd(after=lambda z: functional.one_hot(z.argmax(1), 10).float())
 random_off = around(lambda net, x: torch.where(on_grid(x)[:, None], net(x), net(x + 0.3 * torch.randn_like(x))))
-random_backward = odd(lambda x: NoisyBackward.apply(x))
+random_backward = odd(NoisyBackward.apply)
 no_backward = odd(after=OneWay.apply)
 saturated = odd(after=lambda z: 60 * z.softmax(1))
 temperature = odd(after=lambda z: 1e4 * z)
