@@ -11,7 +11,8 @@ from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
 from robusteval.core.registry import Origin
 from robusteval.metrics import METRICS
-from robusteval.results.manifest import AttackRecord, CertificateRecord, Manifest, MetricRecord, Stages
+from robusteval.results.manifest import Manifest
+from robusteval.results.records import AttackRecord, CertificateRecord, MetricRecord, Stages
 from robusteval.results.run import Run
 
 

@@ -16,7 +16,7 @@ from robusteval.analysis.curves import curve
 from robusteval.analysis.distances import Reach, reaches
 from robusteval.analysis.results import Results
 from robusteval.core.norms import BUDGET_TOLERANCE
-from robusteval.results.manifest import AttackRecord, MethodRecord
+from robusteval.results.records import AttackRecord, MethodRecord
 
 
 @dataclass(frozen=True, eq=False)

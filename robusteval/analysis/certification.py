@@ -13,7 +13,7 @@ from robusteval.analysis.fits import states_of_fits
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.non_finite import Unanswered, unanswered
 from robusteval.analysis.results import Results
-from robusteval.results.manifest import CertificateRecord
+from robusteval.results.records import CertificateRecord
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import AttackRecord, MethodRecord
+from robusteval.results.records import AttackRecord, MethodRecord
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from robusteval.analysis.curves import area
 from robusteval.analysis.intervals import Mean, Median, mean, median
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import CLEAN
+from robusteval.results.records import CLEAN
 
 AREAS = {"linf": (8 / 255, 32 / 255)}
 """Accuracy is averaged over budgets from 0 to these (SGR table 1: CIFAR10, MNIST), and to the largest of the

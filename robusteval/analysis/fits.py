@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis.results import Results
-from robusteval.results.manifest import CertificateRecord
+from robusteval.results.records import CertificateRecord
 
 P = 0.001
 """What an estimate is exceeded with where the run does not say it."""

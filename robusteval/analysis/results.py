@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from robusteval.core.norms import Norm
 from robusteval.results.bracket import usable_radii
-from robusteval.results.manifest import AttackRecord, CertificateRecord, Manifest, MetricRecord
+from robusteval.results.manifest import Manifest
+from robusteval.results.records import AttackRecord, CertificateRecord, MetricRecord
 from robusteval.results.run import Arrays, Run
 
 

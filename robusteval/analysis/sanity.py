@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robusteval.analysis.results import Results
-from robusteval.results.manifest import SANITY
+from robusteval.results.records import SANITY
 from robusteval.sanity import SanityWarning, sanity_warnings
 
 

@@ -14,7 +14,7 @@ from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.results import Results
 from robusteval.analysis.sanity import warnings_of
 from robusteval.analysis.standing import NormBudgets, Standing, Width, standings, widths
-from robusteval.results.manifest import CertificateRecord
+from robusteval.results.records import CertificateRecord
 from robusteval.results.run import Run
 from robusteval.sanity import SanityWarning
 

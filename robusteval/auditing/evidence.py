@@ -16,7 +16,7 @@ from robusteval.certify.base import State
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.models.behaviour import Traits
-from robusteval.results.manifest import CLEAN, SANITY
+from robusteval.results.records import CLEAN, SANITY
 from robusteval.results.run import Arrays, Run, read_arrays, read_frame, stored_witness
 
 

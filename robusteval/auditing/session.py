@@ -28,7 +28,7 @@ from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
-from robusteval.results.manifest import CLEAN, SANITY, Cost, MethodRecord
+from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, atomically, checksum, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.tabulate import write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings

@@ -26,7 +26,8 @@ from robusteval.core.progress import Progress, Silent
 from robusteval.models.averaged import averaged
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
-from robusteval.results.manifest import CLEAN, NAME, SANITY
+from robusteval.results.manifest import NAME
+from robusteval.results.records import CLEAN, SANITY
 from robusteval.results.run import Run, checksum, read_arrays, read_frame
 from robusteval.results.tabulate import bounds_csv, build_tables
 

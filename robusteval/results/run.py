@@ -26,7 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from robusteval.core.errors import UserError
-from robusteval.results.manifest import NAME, Cost, Manifest, StageRecord, read_manifest
+from robusteval.results.manifest import NAME, Manifest, read_manifest
+from robusteval.results.records import Cost, StageRecord
 from robusteval.results.tables import TABLES
 
 Arrays = dict[str, np.ndarray[Any, Any]]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from robusteval.results.bracket import bracket
 from robusteval.results.calibrate import calibrate
-from robusteval.results.manifest import (
+from robusteval.results.records import (
     AttackRecord,
     CertificateRecord,
     CleanRecord,

@@ -17,7 +17,7 @@ import torch
 from commands import here
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
 from robusteval.core.images import Images
-from robusteval.results.manifest import CLEAN, StageRecord
+from robusteval.results.records import CLEAN, StageRecord
 from robusteval.results.run import read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.tables import TABLES
 

@@ -25,7 +25,7 @@ from robusteval.core.norms import Norm
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.results.manifest import Cost, StageRecord
+from robusteval.results.records import Cost, StageRecord
 from robusteval.results.run import read_cost, write_frame
 from sleeping import FORWARD, INSIDE, OUTSIDE, classifier, nap, pixels
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from commands import here, in_a_process
-from robusteval.results.manifest import CLEAN
+from robusteval.results.records import CLEAN
 from robusteval.results.run import Run
 
 

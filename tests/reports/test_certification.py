@@ -20,7 +20,7 @@ from robusteval.auditing.protocol import certificates_only, parse_protocol, read
 from robusteval.core.errors import UserError
 from robusteval.core.methods import Guarantee
 from robusteval.reports.certification.page import share_grid, state, write_certification
-from robusteval.results.manifest import AttackRecord
+from robusteval.results.records import AttackRecord
 from robusteval.results.run import Run
 from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run
 from visiting import Visit

@@ -18,7 +18,7 @@ from robusteval.analysis.headline import headline_of
 from robusteval.reports import summarise, write_report
 from robusteval.reports.formats.markdown import escaped
 from robusteval.reports.formats.terminal import headline_table
-from robusteval.results.manifest import CLEAN
+from robusteval.results.records import CLEAN
 from robusteval.results.run import Run
 from run_fixture import EVIL, IDS, build_run
 

@@ -11,7 +11,7 @@ import pytest
 from forms import decoded
 
 from robusteval.reports import write_report
-from robusteval.results.manifest import CLEAN
+from robusteval.results.records import CLEAN
 from robusteval.results.run import Run
 from run_fixture import IDS, build_run
 from visiting import Visit

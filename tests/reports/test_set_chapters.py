@@ -19,7 +19,7 @@ from robusteval.models import checkpoints
 from robusteval.reports import write_report
 from robusteval.reports.chapters import covariance, kernels, softmax_line
 from robusteval.reports.figures.drawing import style
-from robusteval.results.manifest import MetricRecord
+from robusteval.results.records import MetricRecord
 from robusteval.results.run import Run
 
 METRICS = [

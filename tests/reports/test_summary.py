@@ -23,7 +23,7 @@ from robusteval.core.norms import Norm
 from robusteval.reports import summarise
 from robusteval.reports.sections.costs import cost_grid
 from robusteval.reports.sections.verdict import verdict
-from robusteval.results.manifest import Cost
+from robusteval.results.records import Cost
 from robusteval.results.run import Run
 from run_fixture import N, build_run
 

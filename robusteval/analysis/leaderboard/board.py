@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import Frozen, ProtocolRecord
+from robusteval.results.manifest import ProtocolRecord
+from robusteval.results.records import Frozen
 
 ROBUST = "robust_"
 """Begins the key of a column of robust accuracy at one budget: robust_<norm>_<budget as shown>."""

@@ -13,7 +13,7 @@ from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.flag import Flag, Hits, flag, paired, plateau, rare
 from robusteval.analysis.results import Results
 from robusteval.core.norms import BALLS
-from robusteval.results.manifest import AttackRecord
+from robusteval.results.records import AttackRecord
 
 
 class Attacked:

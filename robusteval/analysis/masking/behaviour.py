@@ -15,7 +15,7 @@ from robusteval.analysis.masking.flag import Flag, Hits, counted_images, flag, r
 from robusteval.analysis.non_finite import unanswered
 from robusteval.analysis.results import Results
 from robusteval.models.tolerances import ALONE, RANDOM
-from robusteval.results.manifest import REPEAT, SANITY, StageRecord
+from robusteval.results.records import REPEAT, SANITY, StageRecord
 
 NAMED = 4
 """Of the methods that an error stopped, how many are named."""

@@ -13,7 +13,7 @@ import pandas as pd
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import budget
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import MetricRecord
+from robusteval.results.records import MetricRecord
 from robusteval.results.run import Arrays
 
 

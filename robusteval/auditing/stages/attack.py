@@ -21,7 +21,7 @@ from robusteval.core.methods import Quantity, Step
 from robusteval.core.registry import Origin
 from robusteval.models.classifier import Classifier
 from robusteval.models.meter import Meter
-from robusteval.results.manifest import AttackRecord, Cost
+from robusteval.results.records import AttackRecord, Cost
 from robusteval.results.run import Arrays, stored_witness, witness_key
 from robusteval.results.tables import WITNESSES_TABLE
 

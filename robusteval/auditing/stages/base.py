@@ -17,7 +17,7 @@ from robusteval.core.methods import Method, Step
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.results.manifest import Cost, MethodRecord, StageRecord
+from robusteval.results.records import Cost, MethodRecord, StageRecord
 from robusteval.results.run import Arrays
 
 

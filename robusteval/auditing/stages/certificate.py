@@ -12,7 +12,7 @@ from robusteval.certify.base import Certificate
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, Step
 from robusteval.core.registry import Origin
-from robusteval.results.manifest import CertificateRecord
+from robusteval.results.records import CertificateRecord
 from robusteval.results.tables import CERTIFICATES_TABLE
 
 

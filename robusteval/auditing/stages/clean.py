@@ -9,7 +9,7 @@ from robusteval.attacks.search.losses import margin
 from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import array, cost_of
 from robusteval.core.methods import Step
-from robusteval.results.manifest import CLEAN, CleanRecord
+from robusteval.results.records import CLEAN, CleanRecord
 from robusteval.results.tables import IMAGES_TABLE
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from robusteval.core.images import Images
 from robusteval.core.methods import Statistic
 from robusteval.models.classifier import Classifier
-from robusteval.results.manifest import Cost
+from robusteval.results.records import Cost
 from robusteval.results.tables import MEASUREMENTS_TABLE, STATISTICS_TABLE
 
 Found = tuple[str, float, Tensor]

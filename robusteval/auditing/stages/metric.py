@@ -10,7 +10,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Step
 from robusteval.core.registry import Origin
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
-from robusteval.results.manifest import MetricRecord
+from robusteval.results.records import MetricRecord
 
 
 @dataclass(frozen=True)

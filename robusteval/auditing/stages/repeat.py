@@ -13,7 +13,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Statistic, Step
 from robusteval.models.behaviour import sizes
 from robusteval.models.tolerances import RANDOM
-from robusteval.results.manifest import REPEAT, SanityRecord
+from robusteval.results.records import REPEAT, SanityRecord
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from robusteval.core.methods import Statistic, Step
 from robusteval.metrics.gradient_size import gradient_rows, largest_entries
 from robusteval.models.behaviour import Traits, observe, sizes
 from robusteval.models.classifier import Classifier
-from robusteval.results.manifest import SANITY, SanityRecord
+from robusteval.results.records import SANITY, SanityRecord
 
 LOOKED_AT = 100
 """Images at most that are evaluated, the first ones by id."""

@@ -18,7 +18,7 @@ from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
 from robusteval.auditing.stages.clean import CleanStage
 from robusteval.core.methods import Step
 from robusteval.models.top_k import top_k
-from robusteval.results.manifest import Cost
+from robusteval.results.records import Cost
 from robusteval.results.run import Arrays
 
 

@@ -22,7 +22,7 @@ from robusteval.reports.figures.drawing import save
 from robusteval.reports.formats.page import render
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections.image_table import FAR
-from robusteval.results.manifest import CertificateRecord
+from robusteval.results.records import CertificateRecord
 from robusteval.results.run import Run, atomically
 
 NOT_GUARANTEED = (

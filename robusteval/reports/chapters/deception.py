@@ -16,7 +16,7 @@ from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import read_closest
 from robusteval.reports.grid import Grid
-from robusteval.results.manifest import CLEAN
+from robusteval.results.records import CLEAN
 from robusteval.results.run import Arrays
 
 CLASSES = 20

@@ -15,7 +15,7 @@ from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.grid import Grid
-from robusteval.results.manifest import MetricRecord
+from robusteval.results.records import MetricRecord
 
 ROWS = 60
 """Of more numbers the table shows the first of each quantity; the tables of the run have them all."""

@@ -15,7 +15,7 @@ from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import FAINT, Plot, legend, legend_height, style
 from robusteval.reports.grid import Grid
-from robusteval.results.manifest import CLEAN
+from robusteval.results.records import CLEAN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -25,7 +25,7 @@ from robusteval.reports.figures.drawing import (
     share_axis,
     style,
 )
-from robusteval.results.manifest import AttackRecord, CertificateRecord
+from robusteval.results.records import AttackRecord, CertificateRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from scipy.stats import genextreme
 from robusteval.analysis.fits import MODULUS, SLOPE, Fitted, fitted, fitted_by, statistic
 from robusteval.analysis.results import Results
 from robusteval.reports.figures.drawing import COLOURS, FAINT, INK, Plot
-from robusteval.results.manifest import CertificateRecord
+from robusteval.results.records import CertificateRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from PIL import Image
 
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
-from robusteval.results.manifest import CLEAN, AttackRecord
+from robusteval.results.records import CLEAN, AttackRecord
 from robusteval.results.run import Arrays, read_arrays, stored_witness
 
 Array = NDArray[np.float32]

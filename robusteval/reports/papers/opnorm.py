@@ -12,7 +12,7 @@ from robusteval.core.norms import Norm
 from robusteval.reports.chapters.operator_norm import BALLS, quantities
 from robusteval.reports.grid import Grid
 from robusteval.reports.papers.cells import percent_cell
-from robusteval.results.manifest import AttackRecord
+from robusteval.results.records import AttackRecord
 
 ATTACKS = {"pga-l2": "l2", "pga-linf": "linf"}
 """Label in the protocol -> norm."""

@@ -13,7 +13,7 @@ from robusteval.core.norms import Norm
 from robusteval.reports.figures.drawing import Plot, legend_height, share_axis
 from robusteval.reports.papers.opnorm import ALIGNMENTS, AT_DATA, AT_NOISE, ATTACKS, DEVIATIONS, LARGEST, MAPS
 from robusteval.reports.papers.overlays import Panel, colour_and_marker, models_legend, overlay
-from robusteval.results.manifest import AttackRecord
+from robusteval.results.records import AttackRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ import pandas as pd
 from robusteval.analysis.by_label import ByLabel
 from robusteval.analysis.metrics.measured import MeasuredStage
 from robusteval.reports.figures.drawing import COLOURS, FAINT, Plot, legend_height, share_axis
-from robusteval.results.manifest import MetricRecord
+from robusteval.results.records import MetricRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

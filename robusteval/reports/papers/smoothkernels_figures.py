@@ -24,7 +24,7 @@ from robusteval.reports.figures.drawing import Plot, legend_height, share_axis
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.papers.overlays import colour_and_marker, measured, models_legend
 from robusteval.reports.papers.smoothkernels import ATTACKS, CURVES, DECEPTIONS, KERNELS
-from robusteval.results.manifest import CLEAN
+from robusteval.results.records import CLEAN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ from robusteval.analysis.results import Results
 from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.thumbnails import Thumbnails, main_norm, thumbnails
-from robusteval.results.manifest import CLEAN
+from robusteval.results.records import CLEAN
 
 Cell = tuple[str, str | float]
 """What is shown (safe HTML), and what is sorted and searched by."""

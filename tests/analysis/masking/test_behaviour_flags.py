@@ -10,7 +10,7 @@ from masking_cases import IDS, NAN, N, a_run, attack
 
 from records import with_changes
 from robusteval.analysis.masking import Flag, checked, flags
-from robusteval.results.manifest import REPEAT, SANITY, SanityRecord
+from robusteval.results.records import REPEAT, SANITY, SanityRecord
 from robusteval.results.run import Run, write_frame
 from robusteval.results.tables import MEASUREMENTS_TABLE, STATISTICS_TABLE
 
