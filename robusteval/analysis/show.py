@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from enum import Enum
 
@@ -87,3 +88,9 @@ def seconds(value: float) -> str:
 
 def images(n: int) -> str:
     return f"{n:,} image" if n == 1 else f"{n:,} images"
+
+
+def first_of(titles: Sequence[str], most: int = 4) -> str:
+    """Some titles in a row, and how many more there are."""
+    more = f" and {len(titles) - most} more" if len(titles) > most else ""
+    return f"{'; '.join(titles[:most])}{more}"

@@ -100,6 +100,21 @@ class Summary:
     """Titles of stages that an error stopped, each with that error."""
 
     @property
+    def leading_flags(self) -> tuple[masking.Flag, ...]:
+        """The causes among the flags; all of them where none is one."""
+        return tuple(f for f in self.flags if f.cause) or self.flags
+
+    @property
+    def other_flags(self) -> tuple[masking.Flag, ...]:
+        """The others, which may follow from these."""
+        return tuple(f for f in self.flags if f not in self.leading_flags)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """The titles of the leading flags that are serious: why not to rely on the numbers."""
+        return tuple(f.title for f in self.leading_flags if f.severity == "serious")
+
+    @property
     def unavailable(self) -> tuple[StageCost, ...]:
         stopped = {title for title, _ in self.failed}
         return tuple(c for c in self.costs if not c.available and c.title not in stopped)

@@ -20,8 +20,7 @@ from robusteval.auditing.stages.base import Context, Part, Stage, cut
 from robusteval.core.device import choose_device, describe
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
 from robusteval.core.images import Images
-from robusteval.core.methods import Step
-from robusteval.core.progress import Progress, Silent
+from robusteval.core.progress import Progress, Silent, preparing, share_of_work
 from robusteval.core.streams import check_seed
 from robusteval.models.averaged import averaged
 from robusteval.models.behaviour import Traits, not_a_function
@@ -92,11 +91,12 @@ def run_audit(
     )
     run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
     placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
-    context = Context(placed[0], tuple(placed[1:]), seed)
+    context = Context(placed[0], tuple(placed[1:]), seed, opened=placed[0])
     session = Session(run, context, images.to(on, precision), progress or Silent(), engine)
-    session.look(stages[:2], strict)
-    for stage in stages[2:]:
-        session.run_stage(stage)
+    session.look([stage for stage in stages if stage.essential], strict)
+    for stage in stages:
+        if not stage.essential:
+            session.run_stage(stage)
     return session.finish()
 
 
@@ -110,8 +110,8 @@ class Session:
         self.traits = Traits(random=False, seedable=True, batch_dependent=False, single=True)
 
     def look(self, stages: Sequence[Stage], strict: bool = False) -> None:
-        """The first stages, whose answers the others rest on; then the warnings of robusteval/sanity, which are errors
-        if `strict`, and the model as these found that it must be served."""
+        """The stages that the others rest on, the model served from then on as the sanity stage found that it must be;
+        then the warnings of robusteval/sanity, which are errors if `strict`."""
         for stage in stages:
             self.run_stage(stage)
             record = self.run.manifest.stage(stage.name)
@@ -125,10 +125,8 @@ class Session:
                 self.run = self.run.with_stage(record.model_copy(update={"batch_independent": False}))
         for found in self._warnings():
             if strict:
-                raise UserError(
-                    f"expected no sanity warning with --strict, got: {found.title}. {found.text} {found.advice}"
-                )
-            self.progress.warn(f"{found.title}. {found.text} {found.advice}")
+                raise UserError(f"expected no sanity warning with --strict, got: {found}")
+            self.progress.warn(str(found))
 
     def run_stage(self, stage: Stage) -> None:
         """Compute the shards that are missing. A method that cannot run here is noted, and so is one that an error
@@ -150,8 +148,12 @@ class Session:
         except Exception as error:
             text = "".join(traceback.format_exception(error))
             atomically(kept, lambda temporary: temporary.write_text(text))
-            ended = {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__}: {first_line(error)} ({Path(place.filename).name}, line {place.lineno})"
+            ended = {"status": "failed", "reason": said}
         self.run = self.run.with_stage(record.model_copy(update=ended))
+        if ended["status"] != "done":
+            self.progress.stopped(stage.name, ended["status"])
         if stage.proves:
             self._stop_if_refuted()
 
@@ -193,7 +195,7 @@ class Session:
         fed = (stage.feed(shard, self.evidence) for shard in missing)
         done = len(self.images) - sum(len(s.images) for s in missing)
         self.progress.stage(stage.name, done, len(self.images))
-        for result in self.engine(Work(stage, self.context), fed, self._within(len(self.images))):
+        for result in self.engine(Work(stage, self.context), fed, share_of_work(self.progress, len(self.images))):
             self._write(stage, result.shard.name, result.part, result.seconds)
             self.progress.advance(len(result.shard.images))
 
@@ -201,7 +203,7 @@ class Session:
         path = self.run.part(stage.name, "set", "statistics")
         if not path.exists():
             start = time.perf_counter()
-            part = stage.prepare(self.context, self.images, self._preparing(stage))
+            part = stage.prepare(self.context, self.images, preparing(self.progress, stage.name))
             write_frame(path, part.rows, _timed(part, time.perf_counter() - start))
 
     def _write(self, stage: Stage, shard: str, part: Part, seconds: float) -> None:
@@ -219,30 +221,6 @@ class Session:
                 f"expected no witness inside a proven radius, got {len(lines)} in {self.run.path}: {lines[0]}; one of "
                 f"the two is wrong, please report it with that directory (tables/bounds.csv lists all)"
             )
-
-    def _within(self, images: int) -> Step:
-        """Moves the bar of a stage that is one shard, which counts images, by the share of its work."""
-        shown = 0
-
-        def step(done: int, total: int) -> None:
-            nonlocal shown
-            self.progress.advance(images * done // total - shown)
-            shown = images * done // total
-
-        return step
-
-    def _preparing(self, stage: Stage) -> Step:
-        """A progress bar of its own for what a stage learns from the whole set."""
-        shown = 0
-
-        def step(done: int, total: int) -> None:
-            nonlocal shown
-            if shown == 0:
-                self.progress.stage(f"{stage.name}, preparing", 0, total)
-            self.progress.advance(done - shown)
-            shown = done
-
-        return step
 
 
 def _timed(part: Part, seconds: float) -> Cost:

@@ -27,7 +27,7 @@ from robusteval.models.averaged import averaged
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
 from robusteval.results.manifest import NAME
-from robusteval.results.records import CLEAN, SANITY
+from robusteval.results.records import CLEAN
 from robusteval.results.run import Run, checksum, read_arrays, read_frame
 from robusteval.results.tabulate import bounds_csv, build_tables
 
@@ -98,9 +98,7 @@ class _Recheck:
         self.evidence = RunEvidence(run, cut(self.images, manifest.batch_size))
         traits = self.evidence.traits()
         placed = replace(averaged(classifier.to(on, dtype), manifest.averaged), batch_size=manifest.batch_size)
-        looked = Context(placed, (), manifest.seed)
-        self.context = replace(looked, classifier=traits.served(placed))
-        self.looked = {SANITY: looked}
+        self.context = Context(traits.served(placed), (), manifest.seed, opened=placed)
         protocol = parse_protocol(manifest.protocol.model_dump(mode="json", exclude_none=True), NAME, trusted)
         # What was made on other models is judged on this one; their names are all that is needed.
         stages = plan(protocol, [replace(classifier, name=source.name) for source in manifest.sources])
@@ -123,7 +121,7 @@ class _Recheck:
         where = f"stage {stage.name}"
         for image_id in stage.missing_witnesses(shard, stored, kept):
             yield f"{where}, image {image_id}: the table claims a witness, no image of it is kept"
-        part = Work(stage, self.looked.get(stage.name, self.context)).again(shard, stored, kept)
+        part = Work(stage, self.context).again(shard, stored, kept)
         yield from differences(where, stored, part.rows, _DISTANCES if stage.exact else self.tolerance)
         for table, rows in part.others.items():
             again = read_frame(self.run.part(stage.name, shard.name, table))

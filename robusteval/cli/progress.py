@@ -32,6 +32,13 @@ class Bars:
             bar = self._bars.tasks[self._task]
             self._bars.update(self._task, completed=min(bar.completed + done, bar.total or 0))
 
+    def stopped(self, name: str, status: str) -> None:
+        """Its bar, empty if it never began, stands still and says why."""
+        own = next((b.id for b in reversed(self._bars.tasks) if b.description == name), None)
+        task = self._bars.add_task(name, total=None) if own is None else own
+        self._bars.update(task, description=f"{name}: {status}")
+        self._bars.stop_task(task)
+
     def warn(self, text: str) -> None:
         self._bars.console.print("warning:", text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 

@@ -90,18 +90,21 @@ def print_paper_tables(pages: dict[str, Path]) -> None:
 
 
 def print_report(run: Run) -> None:
+    from robusteval.analysis import show
     from robusteval.cli.progress import Bars
     from robusteval.reports import summarise, write_report
     from robusteval.reports.formats.terminal import headline_table
 
     summary = summarise(run)
     for found in summary.warnings:
-        text = f"warning: {found.title}. {found.text} {found.advice}"
-        out.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        out.print("warning:", str(found), style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if summary.doubts:
+        text = f"Do not rely on these numbers: {'; '.join(summary.doubts)} (the report says what to do)."
+        out.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     out.print(headline_table(summary))
     for reason in dict.fromkeys(reason for _, reason in summary.failed):
         titles = [title for title, own in summary.failed if own == reason]
-        text = f"failed: {reason}: {'; '.join(titles)}"
+        text = f"failed: {reason}, in {show.first_of(titles)}"
         out.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     with Bars(err) as bars:
         path = write_report(run, bars)

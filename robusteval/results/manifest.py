@@ -1,6 +1,6 @@
 """The manifest of a run: what was asked, with what, and how each stage ended; typed, frozen, with a JSON schema.
-Only this file and records.py, the stages in it, know how manifest.json is laid out; docs/manifest.schema.json is made of
-it. Imports no torch."""
+Only this file and records.py, the stages in it, know how manifest.json is laid out; docs/manifest.schema.json is made
+of it. Imports no torch."""
 
 from __future__ import annotations
 

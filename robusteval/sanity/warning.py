@@ -14,6 +14,9 @@ class SanityWarning:
     text: str
     advice: str
 
+    def __str__(self) -> str:
+        return f"{self.title}. {self.text} {self.advice}"
+
 
 def in_percent(share: float) -> str:
     """A share, to a tenth of a percent."""

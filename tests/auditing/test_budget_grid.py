@@ -174,7 +174,7 @@ def test_a_witness_at_a_large_budget_serves_every_smaller_one_that_it_fits(image
     classifier = affine(1)[0]
     stage = AttackStage("shy", Shy(norm=Norm.LINF), Origin("here:Shy", "tests", "0"), "shy", tuple(GRID))
     correct = torch.ones(len(images), dtype=torch.bool)
-    part = stage.compute(Context(classifier, (), 0), Shard("00000", images, correct=correct))
+    part = stage.compute(Context(classifier, (), 0, opened=classifier), Shard("00000", images, correct=correct))
     deepfool = DeepFool(norm=Norm.LINF).closest(classifier.metered(24), images, streams(images)).examples
     distance = Norm.LINF.size(deepfool.double() - images.pixels.double()).numpy()
     assert ((distance > GRID[0]) & (distance < GRID[3])).any(), "some images are at stake"

@@ -60,7 +60,7 @@ def test_the_judge_is_timed_with_the_attack_though_it_is_not_counted() -> None:
     some = images(model, 3)
     begun = time.perf_counter()
     stage = AttackStage("still", Still(norm=Norm.LINF), Origin("here:Still", "tests", "0"), "still", (0.1,))
-    part = stage.compute(Context(model, (), 0), Shard("00000", some, correct=torch.tensor([True] * 3)))
+    part = stage.compute(Context(model, (), 0, opened=model), Shard("00000", some, correct=torch.tensor([True] * 3)))
     wall = time.perf_counter() - begun
     assert (part.cost.forwards, len(INSIDE), len(OUTSIDE)) == (0, 2, 1)
     assert sum(INSIDE) <= part.cost.model_seconds <= wall - sum(OUTSIDE)

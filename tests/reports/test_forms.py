@@ -104,7 +104,7 @@ def test_nothing_is_fetched(page: str) -> None:
 def test_the_page_says_what_to_know(page: str) -> None:
     text = html.unescape(page)
     assert "robusteval audit 'models/a b.safetensors' --out runs/tiny" in text
-    assert f"Transfer, Linf could not run: no source {EVIL}" in text
+    assert f"Could not run: Transfer, Linf. No source {EVIL}" in text
     assert "on 1 image a lower bound lies above a witness" in text
     assert "guarantee nothing" in text
 
@@ -144,6 +144,9 @@ class Told:
 
     def advance(self, done: int) -> None:
         self.said.append(done)
+
+    def stopped(self, name: str, status: str) -> None:
+        self.said += [name, status]
 
     def warn(self, text: str) -> None:
         self.said.append(text)

@@ -48,10 +48,11 @@ def checked(run: Run | Results) -> bool:
 
 
 def _in_order(raised: list[Flag]) -> list[Flag]:
-    """The serious ones first, and each sign once, with all its evidence."""
+    """The serious ones first, and each sign once: of a cause what was seen first, which says it all, of others all that
+    was seen."""
     known, once = list(masking.SIGNS), dict[str, Flag]()
     for found in raised:
-        earlier = once.get(found.name)
-        evidence = found.evidence if earlier is None else f"{earlier.evidence} {found.evidence}"
-        once[found.name] = found if earlier is None else replace(earlier, evidence=evidence)
+        earlier = once.setdefault(found.name, found)
+        if earlier is not found and not found.cause:
+            once[found.name] = replace(earlier, evidence=f"{earlier.evidence} {found.evidence}")
     return sorted(once.values(), key=lambda flag: (flag.severity != "serious", known.index(flag.name)))

@@ -17,15 +17,13 @@ from robusteval.analysis.results import Results
 from robusteval.models.tolerances import ALONE, RANDOM
 from robusteval.results.records import REPEAT, SANITY, StageRecord
 
-NAMED = 4
-"""Of the methods that an error stopped, how many are named."""
-
 
 class Observed:
     """What the sanity stage and the attacks of a run noted of the model."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
+        self.attacked = results.images["image_id"][results.correct]
         self.looked = results.rows("measurements", SANITY)
         found = results.rows("statistics", SANITY)
         self.decided = dict(zip(found["quantity"], found["value"], strict=True))
@@ -48,13 +46,11 @@ class Observed:
         """A sentence for each error, with the methods that it stopped."""
         for reason in dict.fromkeys(s.reason for s in failed):
             stopped = [self.results.titles[s.name] for s in failed if s.reason == reason]
-            more = f" and {len(stopped) - NAMED} more" if len(stopped) > NAMED else ""
-            yield f"{reason.rstrip('.')}, in {'; '.join(stopped[:NAMED])}{more}."
+            yield f"{reason.rstrip('.')}, in {show.first_of(stopped)}."
 
     def answers(self) -> Iterator[Flag]:
         """Evaluations without a finite answer, of the attacks and of the noise behind certificates and metrics."""
-        attacked = self.results.images["image_id"][self.results.correct]
-        hit = self._images_with("non_finite", [e.name for e in self.results.attacks_ran], attacked)
+        hit = self._images_with("non_finite", [e.name for e in self.results.attacks_ran], self.attacked)
         said = []
         if hit.any():
             said.append(
@@ -68,24 +64,19 @@ class Observed:
             yield flag("non-finite-outputs", " ".join(said))
 
     def gradients(self) -> Iterator[Flag]:
+        """Gradients at the images as they are, and those that attacks met on their way."""
         size, other = self._looked("gradient_size"), self._looked("gradient_size_margin")
-        if len(size):
-            none = np.isnan(size) | ((size == 0) & (other == 0))
-            yield from rare(
-                "unavailable-gradients", none, "get no gradient from the model, or one that is zero everywhere"
-            )
-            lost = ~none & (size < masking.VANISHING)
-            yield from rare("vanishing-gradients", lost, "have a vanishing gradient of the cross-entropy")
-            broken = np.isinf(size) | np.isinf(other)
-            if not self.decided.get("random"):
-                changed = self._looked("gradient_change") > masking.CHANGED
-                yield from rare("random-gradients", changed, "have another gradient when it is computed again")
-            found = list(rare("non-finite-gradients", broken, "have a gradient with entries that are not finite"))
-            if found:
-                yield from found
-                return
-        attacked = self.results.images["image_id"][self.results.correct]
-        hit = self._images_with("non_finite_gradients", [e.name for e in self.results.attacks_ran], attacked)
+        none = np.isnan(size) | ((size == 0) & (other == 0))
+        what = "get no gradient from the model, or one that is zero everywhere"
+        yield from rare("unavailable-gradients", none, what)
+        vanishing = ~none & (size < masking.VANISHING)
+        yield from rare("vanishing-gradients", vanishing, "have a vanishing gradient of the cross-entropy")
+        if not self.decided.get("random"):
+            changed = self._looked("gradient_change") > masking.CHANGED
+            yield from rare("random-gradients", changed, "have another gradient when it is computed again")
+        broken = np.isinf(size) | np.isinf(other)
+        yield from rare("non-finite-gradients", broken, "have a gradient with entries that are not finite")
+        hit = self._images_with("non_finite_gradients", [e.name for e in self.results.attacks_ran], self.attacked)
         what = "met gradients with entries that are not finite on the way of an attack"
         yield from rare("non-finite-gradients", hit, what)
 

@@ -28,15 +28,19 @@ class Flag:
     threshold: str
     mitigation: str
     severity: Literal["serious", "warning"]
+    cause: bool = False
+    """Whether it is a property of the model that may raise other flags by itself."""
 
 
 def flag(name: str, evidence: str) -> Flag:
     sign = masking.SIGNS[name]
-    return Flag(name, sign.title, evidence, sign.threshold, sign.mitigation, sign.severity)
+    return Flag(name, sign.title, evidence, sign.threshold, sign.mitigation, sign.severity, sign.cause)
 
 
 def rare(name: str, hits: Hits, what: str, share: float = masking.RARE) -> Iterator[Flag]:
-    """A flag if more than `share` of the images show it, with 95 % confidence."""
+    """A flag if more than `share` of the images show it, with 95 % confidence; of no images none."""
+    if not len(hits):
+        return
     found = proportion(hits)
     if found.low > share:
         yield flag(name, f"{with_interval(found)} {what}.")

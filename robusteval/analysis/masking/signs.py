@@ -52,11 +52,67 @@ class Sign:
     title: str
     threshold: str
     mitigation: str
+    cause: bool = False
+    """Whether it is a property of the model that may raise others of these signs by itself."""
 
 
 _SHARE = f"its share is above {RARE:.0%} with 95 % confidence"
 
 SIGNS = {
+    "failed-methods": Sign(
+        "serious",
+        "Methods stopped with an error",
+        "An error in the model or the method ended a stage; the run is incomplete, and failures/ holds the tracebacks.",
+        "Mend what the traceback names and run the same command again: it tries these stages once more.",
+        cause=True,
+    ),
+    "random-outputs": Sign(
+        "serious",
+        "The same image gets different outputs",
+        f"Two evaluations differ by more than {RANDOM:g} of the logits that decide; {_SHARE}.",
+        "Average over the randomness (--eot 20), or fix the model's seed. Distances of this run depend on the draws.",
+        cause=True,
+    ),
+    "batch-dependent-outputs": Sign(
+        "serious",
+        "An image's outputs depend on the other images of its batch",
+        f"A logit differs by more than {ALONE:g} of the logits that decide between an image by itself and in a batch.",
+        "Keep running statistics (track_running_stats, eval mode), or mind the batches of the deployment: a bound for "
+        "one image says nothing of a batch.",
+        cause=True,
+    ),
+    "non-finite-outputs": Sign(
+        "serious",
+        "The model gives no finite answer to perturbed images",
+        "An answer with NaN or infinite logits names no class: it neither fools nor is right.",
+        "Find what makes them: a check of the input, or an operation that leaves its domain (roots, logarithms, powers "
+        "of negative numbers, overflow). Until then robust images may be ones that the model cannot answer.",
+        cause=True,
+    ),
+    "unavailable-gradients": Sign(
+        "serious",
+        "Unavailable gradients (indicator 1)",
+        f"The model does not let gradients through, or the gradient at an image is zero everywhere, of the "
+        f"cross-entropy and of the margin; {_SHARE}.",
+        "Replace what has no derivative by a smooth stand-in on the way back (BPDA); add attacks without gradients.",
+        cause=True,
+    ),
+    "non-finite-gradients": Sign(
+        "serious",
+        "Gradients are not finite",
+        f"A gradient had NaN or infinite entries, which the attacks took for zero; {_SHARE}.",
+        "Replace the operation by one with a finite derivative (sqrt(x + tiny), a clamp); believe the attacks without "
+        "gradients meanwhile.",
+        cause=True,
+    ),
+    "random-gradients": Sign(
+        "serious",
+        "The same image gets different gradients",
+        f"An entry of the margin's gradient differs by more than {CHANGED:g} of the largest one when it is computed "
+        f"again, though the outputs do not; {_SHARE}.",
+        "Look for a backward pass that was replaced or made noisy; attack with the true derivative, or without one.",
+        cause=True,
+    ),
     "gradient-free-wins": Sign(
         "serious",
         "An attack without gradients beats those with gradients",
@@ -100,58 +156,11 @@ SIGNS = {
         f"{_SHARE}.",
         "Attack with the margin or DLR loss, on logits, before any softmax or temperature; audit in float64.",
     ),
-    "random-outputs": Sign(
-        "serious",
-        "The same image gets different outputs",
-        f"Two evaluations differ by more than {RANDOM:g} of the logits that decide; {_SHARE}.",
-        "Average over the randomness (--eot 20), or fix the model's seed. Distances of this run depend on the draws.",
-    ),
-    "batch-dependent-outputs": Sign(
-        "serious",
-        "An image's outputs depend on the other images of its batch",
-        f"A logit differs by more than {ALONE:g} of the logits that decide between an image by itself and in a batch.",
-        "Keep running statistics (track_running_stats, eval mode), or mind the batches of the deployment: a bound for "
-        "one image says nothing of a batch.",
-    ),
-    "non-finite-outputs": Sign(
-        "serious",
-        "The model gives no finite answer to perturbed images",
-        "An answer with NaN or infinite logits names no class: it neither fools nor is right.",
-        "Find where the network leaves its domain (roots, logarithms, powers of negative numbers, overflow) and clamp "
-        "there; until then images that count as robust may be images that the model cannot answer.",
-    ),
-    "non-finite-gradients": Sign(
-        "serious",
-        "Gradients are not finite",
-        f"A gradient had NaN or infinite entries, which the attacks took for zero; {_SHARE}.",
-        "Replace the operation by one with a finite derivative (sqrt(x + tiny), a clamp); believe the attacks without "
-        "gradients meanwhile.",
-    ),
-    "random-gradients": Sign(
-        "serious",
-        "The same image gets different gradients",
-        f"An entry of the margin's gradient differs by more than {CHANGED:g} of the largest one when it is computed "
-        f"again, though the outputs do not; {_SHARE}.",
-        "Look for a backward pass that was replaced or made noisy; attack with the true derivative, or without one.",
-    ),
-    "failed-methods": Sign(
-        "serious",
-        "Methods stopped with an error",
-        "An error in the model or the method ended a stage; the run is incomplete, and failures/ holds the tracebacks.",
-        "Mend what the traceback names and run the same command again: it tries these stages once more.",
-    ),
     "probability-outputs": Sign(
         "warning",
         "The outputs are already probabilities",
         f"The outputs for every image are non-negative and sum to 1 within {PROBABILITIES:g}.",
         "Audit the network without its last softmax: a second softmax inside the cross-entropy flattens the loss.",
-    ),
-    "unavailable-gradients": Sign(
-        "serious",
-        "Unavailable gradients (indicator 1)",
-        f"The model does not let gradients through, or the gradient at an image is zero everywhere, of the "
-        f"cross-entropy and of the margin; {_SHARE}.",
-        "Replace what has no derivative by a smooth stand-in on the way back (BPDA); add attacks without gradients.",
     ),
     "unstable-predictions": Sign(
         "serious",

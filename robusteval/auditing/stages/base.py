@@ -26,8 +26,11 @@ class Context:
     """What every stage of an audit shares."""
 
     classifier: Classifier
+    """As it is served: what the sanity stage found of it decides how."""
     sources: Sequence[Classifier]
     seed: int
+    opened: Classifier
+    """The same as it was opened, for the stage that finds that."""
 
     def streams(self, stage: str, images: Images) -> Streams:
         """The random streams of a stage, one an image."""
@@ -98,6 +101,8 @@ class Stage(ABC):
     always_verified: ClassVar[bool] = False
     """Whether a verification checks it even where nothing is computed again."""
 
+    essential: ClassVar[bool] = False
+    """Whether the others rest on it: what stops it ends the audit."""
     of_functions: ClassVar[bool] = False
     """Whether what it says holds only of a model whose outputs are a function of the image alone."""
     exact: ClassVar[bool] = False

@@ -17,6 +17,7 @@ from robusteval.results.tables import IMAGES_TABLE
 class CleanStage(Stage):
     """Its images are kept as the evidence of the run."""
 
+    essential = True
     keeps_arrays = True
     always_verified = True
 

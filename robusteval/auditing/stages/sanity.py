@@ -34,6 +34,8 @@ class SanityStage(Stage):
     """Of at most LOOKED_AT images the changes of their outputs and the size of their gradients; of the whole set what
     the statistics say."""
 
+    essential = True
+
     name: str = SANITY
     unavailable: str = ""
 
@@ -45,7 +47,7 @@ class SanityStage(Stage):
 
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images = shard.images.first(LOOKED_AT)
-        classifier = context.classifier.metered(len(images))
+        classifier = context.opened.metered(len(images))
         draws = 2 * context.streams(self.name, images).uniform(*images.shape) - 1
         behaviour = observe(classifier, images.pixels)
         # A model may be another one off the data, where the attacks are; an error there is the methods' to meet.

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from robusteval.analysis.masking import Flag
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections.contents import Contents
 
@@ -17,11 +18,10 @@ def as_markdown(report: Contents) -> str:
     parts = [
         f"# Robustness of {escaped(summary.model)}",
         escaped(report.verdict),
-        *(f"> **{escaped(w.title)}.** {escaped(w.text)} {escaped(w.advice)}" for w in summary.warnings),
-        *(
-            f"> **{escaped(f.title)}.** {escaped(f.evidence)} {escaped(f.threshold)} {escaped(f.mitigation)}"
-            for f in summary.flags
-        ),
+        *(f"> **{escaped(w.title)}.** {escaped(w.text)} **Do next:** {escaped(w.advice)}" for w in summary.warnings),
+        *map(_flagged, summary.leading_flags),
+        *(["What may follow from that:"] if summary.other_flags else []),
+        *map(_flagged, summary.other_flags),
         *(f"> {escaped(note)}" for note in report.notes),
         *titled_tables(top.grids),
         "\n".join(f"- {escaped(text)}" for text in report.reading),
@@ -36,6 +36,11 @@ def as_markdown(report: Contents) -> str:
         fenced(shlex.join(command)) if command else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _flagged(flag: Flag) -> str:
+    said = f"{escaped(flag.evidence)} {escaped(flag.threshold)} **Do next:** {escaped(flag.mitigation)}"
+    return f"> **{escaped(flag.title)}.** {said}"
 
 
 def titled_tables(grids: Sequence[Grid]) -> Iterator[str]:

@@ -22,11 +22,9 @@ def headline_table(summary: Summary) -> Table:
     table.add_column("95 % interval", justify="right", no_wrap=True)
     for line in headline_of(summary):
         table.add_row(escape(line.quantity), line.at, line.shown, line.interval)
-    said = []
+    captions = []
     if summary.contradictions:
-        said.append(f"A lower bound lies above a witness on {show.images(summary.contradictions)}")
-    said += [escape(flag.title) for flag in summary.flags if flag.severity == "serious"]
-    captions = [f"{'; '.join(said)}: see the report"] if said else []
+        captions.append(f"A lower bound lies above a witness on {show.images(summary.contradictions)}: see the report")
     captions += [escape(f"{title}: {words}") for title, words in summary.rounding]
     if captions:
         table.caption = "\n".join(captions)

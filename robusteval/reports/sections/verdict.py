@@ -15,7 +15,8 @@ from robusteval.core.norms import Norm
 def verdict(summary: Summary) -> str:
     """The run in a few sentences: accuracy, under attack, proven, how wide the brackets are, signs of masking."""
     n, data, clean = show.images(summary.n), summary.data, show.percent(summary.clean.value)
-    said = [f"{summary.model} classifies {clean} of {n} of {data} correctly."]
+    said = [f"Do not rely on these numbers: {_and([_small(t) for t in summary.doubts])}."] if summary.doubts else []
+    said += [f"{summary.model} classifies {clean} of {n} of {data} correctly."]
     if attacked := {r.norm: r for r in summary.robust}.values():
         shares = [f"at most {show.percent(r.share.value, Round.UP)} under {_at(r)}" for r in attacked]
         said.append(f"Under attack that falls to {_and(shares)}.")
@@ -32,9 +33,10 @@ def verdict(summary: Summary) -> str:
         said.append(f"The median gap between proof and closest witness is {_and(gaps)}.")
     if unanswered := next((f for f in summary.flags if f.name == "non-finite-outputs"), None):
         said.append(f"{unanswered.evidence.split('. ')[0].rstrip('.')}.")
-    if summary.flags:
-        said.append(f"Reasons to doubt these numbers: {len(summary.flags)}, below.")
-    elif attacked and summary.clean.count:
+    if summary.flags and not summary.doubts:
+        signs = "sign" if len(summary.flags) == 1 else "signs"
+        said.append(f"{len(summary.flags)} weak {signs} of gradient masking, below.")
+    elif not summary.flags and attacked and summary.clean.count:
         said.append("No sign of gradient masking was seen." if summary.masking_checked else UNCHECKED)
     return " ".join(said)
 
@@ -50,6 +52,10 @@ def _and(parts: Sequence[str]) -> str:
     return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def _small(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -60,7 +66,8 @@ def notes(summary: Summary) -> list[str]:
     if summary.failed:
         what = "method" if len(summary.failed) == 1 else "methods"
         found.append(
-            f"This run is incomplete: an error stopped {len(summary.failed):,} {what}; the same command tries again."
+            f"This run is incomplete: an error stopped {len(summary.failed):,} {what}. Once that is mended, the same "
+            "command tries them again."
         )
     elif not summary.complete:
         found.append("This run is not finished: stages are missing.")
@@ -73,7 +80,7 @@ def notes(summary: Summary) -> list[str]:
     reasons = dict.fromkeys(c.reason for c in summary.unavailable)
     for reason in reasons:
         titles = [c.title for c in summary.unavailable if c.reason == reason]
-        found.append(f"{'; '.join(titles)} could not run: {reason}")
+        found.append(f"Could not run: {show.first_of(titles)}. {_capital(reason)}.")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -105,3 +106,10 @@ def test_masking_was_looked_for_only_where_something_could_tell(tmp_path: Path) 
         assert checked(run.updated(stages=(*run.manifest.stages, more))) is looked, other
     elsewhere, _ = attack("square", {0.2: 5}, name="other")
     assert not checked(run.updated(stages=(*run.manifest.stages, elsewhere))), "at another budget"
+
+
+def test_a_model_that_is_always_wrong_raises_nothing_for_attacks_that_had_no_image(tmp_path: Path) -> None:
+    run = a_run(tmp_path, tuple(IDS), False, MEASUREMENTS_TABLE.frame(), [attack("pgd", {0.1: 0})[0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert flags(run) == []
