@@ -117,10 +117,10 @@ class Classifier:
 
     def feature_layer(self) -> FeatureLayer:
         """The layer whose input the features are: the last torch.nn.Linear that the logits follow from, found by
-        running the network on one grey image, which is not booked. Raises UnsupportedError where there is none."""
+        running the network on one grey image. Raises UnsupportedError where there is none."""
         weight = next(iter(self.module.state_dict().values()))
         grey = torch.full((1, *self.input_shape), 0.5, device=weight.device, dtype=self.dtype)
-        return feature_layer(self.module, grey, self.name)
+        return feature_layer(self.module, self, grey, self.name)
 
     def features(self, pixels: Tensor) -> Tensor:
         """What that layer takes, (M, D), differentiable: phi^{L-1} of OpNorm. Raises UnsupportedError."""

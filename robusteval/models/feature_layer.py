@@ -7,7 +7,7 @@ there, in whatever order they were registered or called.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +38,10 @@ class FeatureLayer:
     call: int
 
 
-def feature_layer(network: nn.Module, pixels: Tensor, called: str) -> FeatureLayer:
-    """The last Linear that the logits of images (M, C, H, W) follow from.
+def feature_layer(
+    network: nn.Module, evaluate: Callable[[Tensor], Tensor], pixels: Tensor, called: str
+) -> FeatureLayer:
+    """The last Linear of a network that its logits for images (M, C, H, W), by `evaluate`, follow from.
 
     `called` names the network in errors. Raises UnsupportedError where no Linear is executed as a Python module (in
     TorchScript and exported programs none is), where the logits follow from none, and where a convolution or a product
@@ -59,8 +61,8 @@ def feature_layer(network: nn.Module, pixels: Tensor, called: str) -> FeatureLay
     hooks = [m.register_forward_hook(cut(name)) for name, m in network.named_modules() if isinstance(m, nn.Linear)]
     try:
         with torch.enable_grad():
-            logits = network(pixels)
-    except (Exception, SystemExit) as error:  # the user's code
+            logits = evaluate(pixels)
+    except Exception as error:  # the user's code
         raise _unsupported(called, f"an error from {called}: {(str(error) or repr(error)).splitlines()[0]}") from error
     finally:
         for hook in hooks:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robusteval.core.errors import UserError, first_line
 from robusteval.models.classifier import Classifier
 from robusteval.models.fingerprint import fingerprint, network_facts, weights_digest
-from robusteval.models.serving import served, ways
+from robusteval.models.serving import served
 
 
 class Preprocessed(nn.Module):
@@ -97,12 +97,12 @@ def own_network(
     like = torch.full((1, *input_shape), 0.5, device=device, dtype=dtype)
     with torch.no_grad(), redirect_stdout(sys.stderr):
         fitting = served(name, module.network, (like - module.mean) / module.std, binary)
-        after = network_facts(module) | {"served": ways(fitting)}
+        after = network_facts(module)
         module.network = fitting
         classes = module(like).shape[1]
     _lay_out(module, input_shape)
     weights = weights_digest(module)
-    known = fingerprint(weights, after, before | {"served": ways(fitting)})
+    known = fingerprint(weights, after, before)
     return Classifier(name, module, classes, input_shape, known, dtype=dtype, weights=weights, mean=mean, std=std)
 
 

@@ -112,15 +112,6 @@ def served(name: str, network: nn.Module, pixels: Tensor, binary: bool = False) 
     return _in_type(network, pixels)
 
 
-def ways(network: nn.Module) -> str:
-    """How a network is served, from outside in, in words."""
-    found = []
-    while isinstance(network, Logits | Single | TwoClasses | InTypeOfPixels | FixedBatch):
-        found.append(f"{type(network).__name__}({network.extra_repr()})")
-        network = network.network
-    return " of ".join(found)
-
-
 def _several(pixels: Tensor, count: int) -> Tensor:
     """So many different images."""
     shades = torch.linspace(1, 0.5, count, device=pixels.device, dtype=pixels.dtype)

@@ -36,7 +36,7 @@ def constant_outputs(statistics: pd.DataFrame) -> Iterator[SanityWarning]:
 def units(statistics: pd.DataFrame) -> Iterator[SanityWarning]:
     """A mean or a standard deviation that pixels in [0, 1] cannot have."""
     mean, std = _values(statistics, "mean"), _values(statistics, "std")
-    if not _identity(mean, std) and ((mean > 1).any() or (mean < -1).any() or (std > 1).any()):
+    if (np.abs(mean) > 1).any() or (std > 1).any():
         yield SanityWarning(
             "normalisation-units",
             "The normalisation looks like one for pixels from 0 to 255",

@@ -53,8 +53,8 @@ def test_spectrum_keeps_the_ranks_asked_for_and_counts_its_cost() -> None:
     classifier = small_net(8).metered(5)
     found = measure(JacobianSpectrum(ranks=3, twin=False), classifier, images_of(random_pixels(5)))
     assert [(m.quantity, m.at) for m in found] == [("singular_value", r) for r in (1, 2, 3)]
-    # And one forward of one image, which tells how many features there are; twice for each network.
-    assert torch.allclose(classifier.meter.forwards, torch.full((5,), 1 + 2 / 5, dtype=F64))
+    # And forwards of one image: one that finds the layer, two that tell how many features there are.
+    assert torch.allclose(classifier.meter.forwards, torch.full((5,), 1 + 3 / 5, dtype=F64))
     assert torch.allclose(classifier.meter.backwards, torch.full((5,), 8.0, dtype=F64))
     classifier = small_net(8).metered(5)
     found = measure(JacobianSpectrum(ranks=3), classifier, images_of(random_pixels(5)))

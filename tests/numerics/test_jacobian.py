@@ -51,10 +51,10 @@ def test_every_pass_is_booked() -> None:
     classifier = small_net(8).metered(4)
     f = outputs(classifier, "features")
     jacobian(f, pixels)
-    assert classifier.meter.forwards.tolist() == [1.0] * 4
+    assert classifier.meter.forwards.tolist() == [1.0 + 1 / 4] * 4  # one forward of one image finds the layer
     assert classifier.meter.backwards.tolist() == [8.0] * 4
     line = Linearised(f, pixels)
     line.push(torch.randn(4, 3, D, dtype=F64))
     line.pull(torch.randn(4, 5, 8, dtype=F64))
-    assert classifier.meter.forwards.tolist() == [1.0 + 1 + 3] * 4
+    assert classifier.meter.forwards.tolist() == [1.0 + 1 / 4 + 1 + 3] * 4
     assert classifier.meter.backwards.tolist() == [8.0 + 1 + 5] * 4

@@ -71,3 +71,20 @@ def test_a_single_class() -> None:
     label, _ = predictions(30, 10, 1.0)
     found = sanity_warnings(table(label, np.full(30, 4)), NOTHING, 10)
     assert "one-class" in [w.name for w in found]
+
+
+def test_a_class_that_stays_as_well_as_it_moves_is_not_named() -> None:
+    """Of label 2 half are predicted as 2, half as 5, which is no label here."""
+    label, predicted = predictions(200, 2, 1.0)
+    label, predicted = np.where(label == 0, 3, 7), np.where(predicted == 0, 7, 3)
+    both = np.concatenate([label, np.full(20, 2)]), np.concatenate([predicted, np.tile([5, 2], 10)])
+    (found,) = permuted(table(*both), [str(k) for k in range(10)])
+    assert "3 is predicted as 7, 7 is predicted as 3." in found.text
+
+
+def test_most_of_a_few_images_right_is_no_guessing() -> None:
+    """8 of 10 among two classes: p = 0.055, which few images cannot help."""
+    right = np.array([True] * 8 + [False] * 2)
+    label = np.arange(10) % 2
+    assert list(guessing(table(label, np.where(right, label, 1 - label)), 2)) == []
+    assert len(list(guessing(table(label, np.where(right[::-1], 1 - label, label)), 2))) == 1

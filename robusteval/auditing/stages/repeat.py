@@ -7,19 +7,18 @@ from dataclasses import dataclass, replace
 from robusteval.attacks.judge import decide
 from robusteval.attacks.search.losses import margin
 from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, cut, unheard
-from robusteval.auditing.stages.frames import cost_of, measurement_rows, statistic_rows
+from robusteval.auditing.stages.frames import cost_of, measurement_rows
 from robusteval.auditing.stages.sanity import LOOKED_AT
 from robusteval.core.images import Images
-from robusteval.core.methods import Statistic, Step
+from robusteval.core.methods import Step
 from robusteval.models.behaviour import sizes
-from robusteval.models.tolerances import RANDOM
 from robusteval.results.records import REPEAT, SanityRecord
 
 
 @dataclass(frozen=True)
 class RepeatStage(Stage):
     """Of the images that the sanity stage looked at, the change of their margins since the clean stage, relative to
-    the two logits that decide; and whether any changed by more than RANDOM."""
+    the two logits that decide."""
 
     name: str = REPEAT
     unavailable: str = ""
@@ -39,7 +38,5 @@ class RepeatStage(Stage):
         classifier = context.classifier.metered(len(images))
         logits = decide(classifier, images.pixels).logits.double()
         change = (-margin(logits, images.labels) - before).abs() / sizes(logits).amin(1)
-        change = change.nan_to_num(0.0)
-        drifted = Statistic("drifted", 0, float((change > RANDOM).any()))
-        rows = measurement_rows(self.name, images, [("change_since", 0.0, change)])
-        return Part(rows, {"statistics": statistic_rows(self.name, [drifted])}, cost=cost_of(classifier))
+        rows = measurement_rows(self.name, images, [("change_since", 0.0, change.nan_to_num(0.0))])
+        return Part(rows, cost=cost_of(classifier))

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from certifying import F64, linear_two_class, random_images, with_batch_size
 from robusteval.certify.extreme_value.loss import margin_loss, slopes
 from robusteval.core.errors import UnsupportedError
+from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
+from robusteval.models.making import make_classifier
 
 
 def test_margin_loss_is_the_difference_of_probabilities() -> None:
@@ -60,3 +63,17 @@ def test_slopes_match_the_closed_form(norm: Norm) -> None:
     assert torch.allclose(found.margin, torch.tanh(z / 2), atol=1e-12)
     expected = norm.dual.size(w[None]) / (2 * torch.cosh(z / 2) ** 2)
     assert torch.allclose(found.slope, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_slope_that_is_not_finite_stays_so() -> None:
+    """A bound that rests on it must not take it for zero, as an attack does."""
+
+    class Root(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            score = (pixels.flatten(1) - 0.5).abs().sqrt().sum(1)
+            return torch.stack([5 - score, score], dim=1)
+
+    classifier = make_classifier("root", nn.Sequential(Root()), (1, 2, 2))
+    pixels = torch.tensor([[0.0, 0.0, 0.0, 0.5], [0.0, 0.0, 0.0, 0.25]]).view(2, 1, 2, 2)
+    found = slopes(classifier, Images(("a", "b"), pixels, torch.tensor([0, 0])), Norm.L2)
+    assert found.slope.isfinite().tolist() == [False, True]
