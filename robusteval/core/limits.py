@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from robusteval.core.errors import UserError
@@ -18,8 +20,12 @@ TEXT_BYTES = 16 * 2**20
 """Of a file of text: a protocol, names of classes, a manifest."""
 IMAGE_PIXELS = 50_000_000
 """Height times width of an image."""
+IMAGE_SCANS = 100
+"""Passes of a JPEG over its pixels; a progressive one has about 10."""
 ARRAY_NUMBERS = 2**30
 """Of an array, and of all the images of a data set together."""
+CHUNK_BYTES = 2**30
+"""Of a column of a parquet row group, unpacked."""
 FOLDER_ENTRIES = 2_000_000
 """Files and folders in an image folder, at any depth."""
 FOLDER_DEPTH = 32
@@ -41,15 +47,22 @@ def check_limit_of(where: object, found: int, most: int, unit: str) -> None:
         )
 
 
+def check_all_numbers(where: object, found: int) -> None:
+    """Raises UserError where the images of a data set are more numbers than the limit on arrays."""
+    check_limit_of(where, found, ARRAY_NUMBERS, "numbers in the images (fewer of them with --limit)")
+
+
 def check_file(path: str | Path, most: int, what: str = "a file") -> int:
     """The bytes of a regular file, at most so many. Raises UserError for what is none (a folder, a FIFO, a device, a
     socket, a circle of links), before it is opened."""
     try:
         facts = os.stat(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"expected {what} in {path}, got: {getattr(error, 'strerror', None) or error}") from error
+        problem = getattr(error, "strerror", None) or error
+        raise UserError(f"expected {what}, got {path}: {problem}") from error
     if not stat.S_ISREG(facts.st_mode):
-        raise UserError(f"expected {what} in {path}, got {_KINDS.get(stat.S_IFMT(facts.st_mode), 'something else')}")
+        kind = _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
+        raise UserError(f"expected {what}, got {path}, which is {kind}")
     check_limit_of(path, facts.st_size, most, "bytes")
     return facts.st_size
 
@@ -61,9 +74,21 @@ def read_limited(path: str | Path, most: int, what: str = "a file") -> bytes:
         with open(path, "rb") as file:
             content = file.read() if lifted() else file.read(most + 1)
     except OSError as error:
-        raise UserError(f"expected {what} in {path}, got: {error.strerror}") from error
+        raise UserError(f"expected {what}, got {path}: {error.strerror}") from error
     check_limit_of(path, len(content), most, "bytes")
     return content
+
+
+@contextmanager
+def in_memory(where: object) -> Iterator[None]:
+    """Raises UserError where what is read does not fit into the memory that there is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch's allocator has no error of its own.
+        if isinstance(error, RuntimeError) and "not enough memory" not in str(error) and "alloc" not in str(error):
+            raise
+        raise UserError(f"expected {where} to fit into memory, got none left; read fewer with --limit") from error
 
 
 _KINDS = {
