@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
+from robusteval.core.limits import in_memory
 from robusteval.data.builtin import read_digits, read_foolbox
 from robusteval.data.classes import Classes, in_classes
 from robusteval.data.folder import read_folder
@@ -27,7 +29,7 @@ class DataSet:
 
 def _holds_idx(spec: str) -> bool:
     folder = Path(spec.removesuffix(":train"))
-    return folder.is_dir() and any(folder.glob("*idx3-ubyte*"))
+    return os.path.isdir(folder) and any(folder.glob("*idx3-ubyte*"))
 
 
 DATASETS = {
@@ -46,7 +48,7 @@ DATASETS = {
     ),
     "FILE.npz": DataSet("arrays x (images) and y (labels)", lambda spec: spec.endswith(".npz"), read_npz),
     "IDX_FOLDER": DataSet("MNIST-style IDX files, gz or not; FOLDER:train", _holds_idx, read_idx),
-    "IMAGE_FOLDER": DataSet("a subfolder per class", lambda spec: Path(spec).is_dir(), read_folder),
+    "IMAGE_FOLDER": DataSet("a subfolder per class", os.path.isdir, read_folder),
 }
 """Tried in this order."""
 
@@ -65,7 +67,8 @@ def read_images(
     check_limit(limit)
     for dataset in DATASETS.values():
         if dataset.matches(str(spec)):
-            images = dataset.read(str(spec), limit).checked()
+            with in_memory(str(spec)):
+                images = dataset.read(str(spec), limit).checked()
             return images if classes is None else in_classes(images, classes)
     hint = nearest(str(spec), ["digits", *(f"foolbox:{n}" for n in ("cifar10", "mnist"))])
     raise UserError(

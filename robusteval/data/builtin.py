@@ -11,7 +11,7 @@ from PIL import Image
 
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
-from robusteval.data.decode import from_bytes
+from robusteval.data.decode import FORMATS, from_bytes
 
 _TRAIN = 1297
 _SPLIT_SEED = 20181
@@ -55,5 +55,5 @@ def read_foolbox(spec: str, limit: int | None) -> Images:
 
 
 def _opened(path: Path, size: tuple[int, int] | None) -> Image.Image:
-    image = Image.open(path)
+    image = Image.open(path, formats=FORMATS)
     return image.resize(size) if size else image

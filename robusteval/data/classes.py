@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from robusteval.core import limits
 from robusteval.core.errors import LONGEST, UserError, nearest
 from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
@@ -90,11 +91,12 @@ def _count(classes: Classes) -> int | None:
 
 def _read(path: Path, option: str) -> tuple[str, ...]:
     """The names in a file, one a line."""
+    wanted = f"{option} as a number or a file with a name a line"
+    content = limits.read_limited(path, limits.TEXT_BYTES, wanted)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"expected {option} as a number or a file with a name a line, got {path}: {problem}") from error
+        text = content.decode("utf-8-sig")
+    except ValueError as error:
+        raise UserError(f"expected {wanted}, got {path}: {error}") from error
     names = tuple(line.strip() for line in text.rstrip().splitlines())
     if len(names) < 2 or not all(names) or max(map(len, names)) > 10 * LONGEST:
         got = f"line {names.index('') + 1} empty" if "" in names else f"{len(names)} of them"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from robusteval.core import limits
 from robusteval.core.errors import UserError
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What is read, whatever a file's name says: decoders that only compute. Others of Pillow start programs."""
 _GREY = ("1", "L", "LA", "La")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _WIDE = ("I", "F")
 """Modes of numbers whose largest value no file says, but for a 16-bit image that is read as "I"."""
 _OF_16_BITS = ("PNG", "PPM")
 """Formats without grey of more than 16 bits: there "I" has the scale 0 to 65535."""
+_SCAN = b"\xff\xda"
+"""JPEG's marker before each pass over the pixels; it cannot stand within the data of one."""
 _LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -27,16 +33,25 @@ def decode(content: bytes, name: str) -> NDArray[Any]:
     """An encoded image as numbers of uint8 or, of 16-bit grey, uint16: (H, W) if it is grey, else RGB (H, W, 3).
 
     Upright as its EXIF orientation says; palettes, CMYK and other colours as RGB. Raises UserError that names the image
-    where it has several frames, transparent pixels or numbers of no known scale, or cannot be read.
+    where it has several frames, transparent pixels or numbers of no known scale, is larger than the limits, is of a
+    format beyond FORMATS, or cannot be read.
     """
+    limits.check_limit_of(name, len(content), limits.IMAGE_BYTES, "bytes")
     try:
-        image = Image.open(io.BytesIO(content))
+        with _without_limit_of_pillow():
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            limits.check_limit_of(name, image.width * image.height, limits.IMAGE_PIXELS, "pixels")
+            if image.format in ("JPEG", "MPO"):
+                limits.check_limit_of(name, content.count(_SCAN), limits.IMAGE_SCANS, "passes over the pixels")
         _check(image, name)
         return _numbers(ImageOps.exif_transpose(image))
     except UserError:
         raise
     except UnidentifiedImageError as error:
-        raise UserError(f"expected an image in {name}, got {len(content):,} bytes of something else") from error
+        known = ", ".join(FORMATS)
+        raise UserError(
+            f"expected an image in {name} ({known}), got {len(content):,} bytes of something else"
+        ) from error
     except Exception as error:  # a broken image makes its decoder raise all kinds
         problem = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"expected an image in {name}, got: {problem}") from error
@@ -44,9 +59,8 @@ def decode(content: bytes, name: str) -> NDArray[Any]:
 
 def _check(image: Image.Image, name: str) -> None:
     # Cameras put previews behind the image of an MPO file.
-    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
-    if frames > 1:
-        raise UserError(f"expected one image in {name}, got {frames} frames; save the one that is meant")
+    if image.format != "MPO" and _has_second_frame(image):
+        raise UserError(f"expected one image in {name}, got several frames; save the one that is meant")
     if image.mode in _WIDE and not (image.mode == "I" and image.format in _OF_16_BITS):
         kind = "floating-point numbers" if image.mode == "F" else "32-bit whole numbers"
         raise UserError(
@@ -58,6 +72,28 @@ def _check(image: Image.Image, name: str) -> None:
             f"expected an opaque image in {name}, got transparent pixels, whose colour depends on what lies behind; "
             "paint it on the background that is meant"
         )
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    """Without counting them, for which a file may have to be read to its end."""
+    if image.format not in ("GIF", "TIFF"):
+        return getattr(image, "n_frames", 1) > 1
+    try:
+        image.seek(1)
+    except EOFError:
+        image.seek(0)
+        return False
+    return True
+
+
+@contextmanager
+def _without_limit_of_pillow() -> Iterator[None]:
+    """Its limit on pixels has no opt-out that names itself; ours is checked before anything is decoded."""
+    usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
 
 
 def _numbers(image: Image.Image) -> NDArray[Any]:
@@ -77,12 +113,18 @@ def from_bytes(images: Sequence[NDArray[Any]]) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def of_one_size(images: Sequence[NDArray[Any]], names: Sequence[str], where: str) -> Tensor:
-    """The pixels (N, C, H, W) of decoded images. Raises UserError that names two of them where their sizes differ."""
+def of_one_size(images: Iterable[NDArray[Any]], names: Sequence[str], where: str) -> Tensor:
+    """The pixels (N, C, H, W) of images that are decoded one after another. Raises UserError that names two of them
+    where their sizes differ, and at the first that would be beyond the limit on all of them."""
+    found: list[NDArray[Any]] = []
+    channels = 1
     for name, image in zip(names, images, strict=True):
-        if image.shape[:2] != images[0].shape[:2]:
-            sizes = [f"{p.shape[0]}x{p.shape[1]}" for p in (image, images[0])]
+        found.append(image)
+        channels = max(channels, image.size // (image.shape[0] * image.shape[1]))
+        if image.shape[:2] != found[0].shape[:2]:
+            sizes = [f"{p.shape[0]}x{p.shape[1]}" for p in (image, found[0])]
             raise UserError(
                 f"expected images of one size in {where}, got {sizes[0]} in {name} and {sizes[1]} in {names[0]}"
             )
-    return from_bytes(images)
+        limits.check_all_numbers(where, len(found) * channels * image.shape[0] * image.shape[1])
+    return from_bytes(found)

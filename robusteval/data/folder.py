@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
@@ -30,11 +33,11 @@ def read_folder(spec: str, limit: int | None) -> Images:
         raise UserError(f"expected a subfolder per class in {root}, got {', '.join(sorted(classes))}: name one of them")
     classes = sorted(classes, key=_in_order)
     label_of = {name: i for i, name in enumerate(classes)}
-    files = [p for name in classes for p in _images(root / name)]
+    files = _images(root, classes)
     if not files:
         raise UserError(f"expected a subfolder per class with images in {root}, got none")
     files = sorted(files, key=lambda p: hashlib.sha256(p.relative_to(root).as_posix().encode()).digest())[:limit]
-    decoded = [decode(_content(p), str(p)) for p in files]
+    decoded = (decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p)) for p in files)
     labels = torch.tensor([label_of[p.relative_to(root).parts[0]] for p in files])
     ids = tuple(p.relative_to(root).as_posix() for p in files)
     return Images(ids, of_one_size(decoded, [str(p) for p in files], str(root)), labels, tuple(classes), spec)
@@ -46,25 +49,31 @@ def _in_order(name: str) -> tuple[bool, int, str]:
 
 
 def _visible(folder: Path) -> list[Path]:
+    found: list[Path] = []
     try:
-        return [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _NO_CLASSES]
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.name.lower() not in _NO_CLASSES:
+                    found.append(Path(entry.path))
+                    limits.check_limit_of(folder, len(found), limits.FOLDER_ENTRIES, "files and folders")
     except OSError as error:
         raise UserError(f"expected a folder that can be read, got {folder}: {error.strerror}") from error
-
-
-def _images(folder: Path) -> list[Path]:
-    """The images in a folder and the folders below it."""
-    found: list[Path] = []
-    for path in _visible(folder):
-        if path.is_dir() and not path.is_symlink():
-            found += _images(path)
-        elif path.suffix.lower() in _SUFFIXES:
-            found.append(path)
     return found
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"expected an image that can be read, got {path}: {error.strerror}") from error
+def _images(root: Path, classes: Sequence[str]) -> list[Path]:
+    """The images in the folders of the classes and the folders below these."""
+    found: list[Path] = []
+    todo, seen = [root / name for name in reversed(classes)], 0
+    while todo:
+        folder = todo.pop()
+        depth = len(folder.relative_to(root).parts)
+        limits.check_limit_of(root, depth, limits.FOLDER_DEPTH, "folders in one another")
+        for path in _visible(folder):
+            seen += 1
+            if path.is_dir() and not path.is_symlink():
+                todo.append(path)
+            elif path.suffix.lower() in _SUFFIXES:
+                found.append(path)
+        limits.check_limit_of(root, seen, limits.FOLDER_ENTRIES, "files and folders")
+    return found

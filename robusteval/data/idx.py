@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.data.decode import from_bytes
@@ -17,6 +20,8 @@ from robusteval.data.labels import labels_of_array
 
 _TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 """What the third byte of an IDX file says of its numbers; those of images and labels are 8."""
+_PIECE = 2**24
+"""Bytes that are unpacked at a time: a header that promises more than there is costs no memory."""
 
 
 def read_idx(spec: str, limit: int | None) -> Images:
@@ -50,19 +55,32 @@ def _chosen(folder: Path, train: bool) -> Path:
 
 
 def _numbers(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    limits.check_file(path, limits.FILE_BYTES, "an IDX file")
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _read(file, path, dimensions)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"expected an IDX file in {path}, got: {error}") from error
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:2] != bytes(2):
+
+
+def _read(file: IO[bytes], path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """The numbers, and of the file no more than its header promises."""
+    length = 4 + 4 * dimensions
+    header = file.read(length)
+    if len(header) < length or header[:2] != bytes(2):
         raise UserError(f"expected an IDX file of bytes in {dimensions} dimensions in {path}, got another header")
-    if (content[2], content[3]) != (8, dimensions):
-        kind = _TYPES.get(content[2], f"type {content[2]}")
+    if (header[2], header[3]) != (8, dimensions):
+        kind = _TYPES.get(header[2], f"type {header[2]}")
         raise UserError(
-            f"expected an IDX file of uint8 in {dimensions} dimensions in {path}, got {kind} in {content[3]}"
+            f"expected an IDX file of uint8 in {dimensions} dimensions in {path}, got {kind} in {header[3]}"
         )
-    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
-    if len(content) - header != math.prod(shape):
-        raise UserError(f"expected {math.prod(shape)} bytes after the header of {path}, got {len(content) - header}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    shape = [int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
+    promised = math.prod(shape)
+    limits.check_limit_of(path, promised, limits.ARRAY_NUMBERS, "numbers")
+    content = io.BytesIO()
+    while promised >= content.tell() and (piece := file.read(min(_PIECE, promised + 1 - content.tell()))):
+        content.write(piece)
+    if content.tell() != promised:
+        got = "more" if content.tell() > promised else content.tell()
+        raise UserError(f"expected {promised} bytes after the header of {path}, got {got}")
+    return np.frombuffer(content.getbuffer(), np.uint8).reshape(shape)

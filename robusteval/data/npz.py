@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.data.labels import labels_of_array
 
 _COLOURS = (1, 3)
+_HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+"""The later format is for names of fields."""
 
 
 def read_npz(spec: str, limit: int | None) -> Images:
@@ -34,6 +42,7 @@ def read_npz(spec: str, limit: int | None) -> Images:
 
 
 def _arrays(spec: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    limits.check_file(spec, limits.FILE_BYTES, "an .npz file")
     try:
         archive = np.load(spec, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -41,12 +50,25 @@ def _arrays(spec: str) -> tuple[NDArray[Any], NDArray[Any]]:
         with archive:
             if {"x", "y"} - set(archive.files):
                 raise UserError(f"expected arrays x and y in {spec}, got {', '.join(archive.files) or 'none'}")
-            return np.asarray(archive["x"]), np.asarray(archive["y"])
-    except UserError:
+            return _array(archive, "x", spec), _array(archive, "y", spec)
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # numpy raises all kinds for a file that is not its own
         problem = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"expected an .npz file of plain arrays in {spec}, got: {problem}") from error
+
+
+def _array(archive: np.lib.npyio.NpzFile, key: str, spec: str) -> NDArray[Any]:
+    """One array, unpacked only if its header keeps to the limits."""
+    member = key if key in archive.zip.namelist() else f"{key}.npy"
+    limits.check_limit_of(f"{key} of {spec}", archive.zip.getinfo(member).file_size, limits.FILE_BYTES, "bytes")
+    with archive.zip.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise UserError(f"expected plain numbers in {key} of {spec}, got an array of format {version}")
+        shape = _HEADERS[version](file)[0]
+    limits.check_limit_of(f"{key} of {spec}", math.prod(shape), limits.ARRAY_NUMBERS, "numbers")
+    return np.asarray(archive[key])
 
 
 def _channels_first(x: NDArray[Any], spec: str) -> NDArray[Any]:
