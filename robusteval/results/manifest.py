@@ -13,12 +13,15 @@ from pydantic import Field, ValidationError
 
 from robusteval.core.errors import UserError, explain
 from robusteval.core.norms import Norm
+from robusteval.core.plain_names import PlainName, PlainPath
+from robusteval.core.small_files import read_small
 from robusteval.results.calibrate import Calibration
 from robusteval.results.records import Frozen, StageRecord, Stages
 
 FORMAT = 3
 """Of the manifest: another number wherever what a reader needs of it changes."""
 NAME = "manifest.json"
+LARGEST = 2**28  # bytes of a manifest that is read
 
 R = TypeVar("R", bound=StageRecord)
 
@@ -57,7 +60,7 @@ class DataRecord(Frozen):
 class ProtocolRecord(Frozen):
     """Everything that decides the numbers, as it could stand in a TOML file."""
 
-    name: str
+    name: PlainName
     description: str = ""
     budgets: dict[Norm, tuple[float, ...]] = Field(default={})
     attacks: tuple[dict[str, Any], ...] = ()
@@ -86,7 +89,7 @@ class Manifest(Frozen):
     started: str
     finished: str | None = None
     stages: tuple[Stages, ...]
-    evidence: dict[str, str] = Field(default={})
+    evidence: dict[PlainPath, str] = Field(default={})
     """The checksum of each file that the tables rest on, by its path in the run."""
 
     @property
@@ -126,10 +129,12 @@ class Manifest(Frozen):
 def read_manifest(path: Path) -> Manifest:
     """A run's manifest.json. Raises UserError in one line: none there, another format, or a field that is wrong."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_small(path, "a manifest", LARGEST))
     except FileNotFoundError:
         raise UserError(f"expected a run directory with {path.name} in it, got {path.parent}") from None
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise UserError(f"expected a readable {path}, got: {error}") from error
     written = found if isinstance(found, dict) else {}
     if written.get("format") != FORMAT:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +72,7 @@ def read_draft(spec: str) -> Draft:
 
 
 def _from_toml(path: Path) -> Draft:
-    try:
-        data = tomllib.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"expected a defense in {path}, which does not exist") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"expected a TOML file in {path}, got: {error}") from error
-    return draft_of(data, path.name, path.parent)
+    return draft_of(read_toml(path, "a defense in a .toml file"), path.name, path.parent)
 
 
 def draft_of(data: Mapping[str, Any], where: str, folder: Path) -> Draft:
@@ -105,7 +98,7 @@ def _find(spec: str, folder: Path) -> tuple[type[Defense], Origin]:
     parts = file_and_name(spec)
     if parts is None:
         return DEFENSES.find(spec)
-    path = (folder / parts[0]).resolve()
+    path = beside(parts[0], folder) if folder != Path() else Path(parts[0]).resolve()
     return DEFENSES.find(f"{path}:{parts[1]}", trusted=[path])
 
 
