@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -33,3 +34,12 @@ def here(*arguments: object) -> subprocess.CompletedProcess[str]:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
+def main(arguments: Sequence[object]) -> int:
+    """In this process, with its own stdout and stderr, as the console script does; the exit code."""
+    try:
+        app([str(argument) for argument in arguments], prog_name="robusteval")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0

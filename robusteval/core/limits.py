@@ -1,0 +1,75 @@
+"""How much of a file that is not trusted is read. One opt-out for a user who means it: ROBUSTEVAL_NO_LIMITS=1."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from robusteval.core.errors import UserError
+
+OPT_OUT = "ROBUSTEVAL_NO_LIMITS"
+"""The environment variable that lifts every limit, where it is 1."""
+FILE_BYTES = 8 * 2**30
+"""Of a file of arrays or weights."""
+IMAGE_BYTES = 64 * 2**20
+"""Of an encoded image."""
+TEXT_BYTES = 16 * 2**20
+"""Of a file of text: a protocol, names of classes, a manifest."""
+IMAGE_PIXELS = 50_000_000
+"""Height times width of an image."""
+ARRAY_NUMBERS = 2**30
+"""Of an array, and of all the images of a data set together."""
+FOLDER_ENTRIES = 2_000_000
+"""Files and folders in an image folder, at any depth."""
+FOLDER_DEPTH = 32
+"""Folders in one another in an image folder."""
+CHECKPOINT_KEYS = 20_000
+"""Entries of a state dict."""
+
+
+def lifted() -> bool:
+    """Whether the user wants no limits."""
+    return os.environ.get(OPT_OUT) == "1"
+
+
+def check_limit_of(where: object, found: int, most: int, unit: str) -> None:
+    """Raises UserError that names the file, the limit and the opt-out where more than `most` is `found`."""
+    if found > most and not lifted():
+        raise UserError(
+            f"expected at most {most:,} {unit} in {where}, got {found:,}; if that is meant, set {OPT_OUT}=1"
+        )
+
+
+def check_file(path: str | Path, most: int, what: str = "a file") -> int:
+    """The bytes of a regular file, at most so many. Raises UserError for what is none (a folder, a FIFO, a device, a
+    socket, a circle of links), before it is opened."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"expected {what} in {path}, got: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise UserError(f"expected {what} in {path}, got {_KINDS.get(stat.S_IFMT(facts.st_mode), 'something else')}")
+    check_limit_of(path, facts.st_size, most, "bytes")
+    return facts.st_size
+
+
+def read_limited(path: str | Path, most: int, what: str = "a file") -> bytes:
+    """The content of a regular file of at most so many bytes. Raises UserError."""
+    check_file(path, most, what)
+    try:
+        with open(path, "rb") as file:
+            content = file.read() if lifted() else file.read(most + 1)
+    except OSError as error:
+        raise UserError(f"expected {what} in {path}, got: {error.strerror}") from error
+    check_limit_of(path, len(content), most, "bytes")
+    return content
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}

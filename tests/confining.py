@@ -1,0 +1,163 @@
+"""An action in a child process of its own, watched: what it executes, where it writes, how long it takes, how much
+memory it wants. For files that are not trusted."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_EXECUTES = {"os.exec", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn", "subprocess.Popen"}
+_EXECUTES |= {"socket.bind", "socket.connect", "socket.getaddrinfo", "urllib.Request"}
+_CHANGES = {"os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"}
+_CHANGES |= {"os.truncate", "os.utime"}
+_BOTH_PATHS = {"os.link", "os.rename"}
+_SECOND_PATH = {"os.symlink"}
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an action did. code: what it returned (0 for None), 1 after an exception, -9 where it was killed; output:
+    stdout and stderr, with the traceback of an exception; executed: programs started and connections made; outside:
+    paths that were written, made, renamed or removed and are not below `writable`; hung: killed at the time limit."""
+
+    code: int
+    output: str
+    executed: tuple[str, ...]
+    outside: tuple[str, ...]
+    seconds: float
+    hung: bool
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was executed or written outside, without a traceback, in time."""
+        return not (self.executed or self.outside or self.hung or "Traceback" in self.output) and self.code >= 0
+
+
+def confined(action: Callable[[], int | None], writable: Path, seconds: float = 20, megabytes: int = 3000) -> Outcome:
+    """Run `action` in a forked child that may use so many seconds, and megabytes beyond those in use.
+
+    Python's own audit events say what is executed and written; what native code writes is seen where it changes a file
+    beside `writable` (in the folder that holds it, at any depth).
+    """
+    before = _beside(writable)
+    with tempfile.TemporaryDirectory(prefix="confined") as folder:
+        scratch = Path(folder)
+        began = time.monotonic()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if not pid:
+            _child(action, writable, scratch, megabytes)
+        status, hung = _wait(pid, began + seconds)
+        spent = time.monotonic() - began
+        output = (scratch / "output").read_text(errors="replace")
+        events = [line.split("\t", 1) for line in (scratch / "events").read_text(errors="replace").splitlines()]
+    after = _beside(writable)
+    changed = [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
+    outside = [path for kind, path in events if kind == "outside"]
+    return Outcome(
+        os.waitstatus_to_exitcode(status),
+        output,
+        tuple(what for kind, what in events if kind == "executed"),
+        tuple(dict.fromkeys([*outside, *sorted(changed)])),
+        spent,
+        hung,
+    )
+
+
+def _wait(pid: int, until: float) -> tuple[int, bool]:
+    """The status of the child, and whether it had to be killed."""
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status, False
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            return os.waitpid(pid, 0)[1], True
+        time.sleep(0.002)
+
+
+def _child(action: Callable[[], int | None], writable: Path, scratch: Path, megabytes: int) -> None:
+    """The life of the child; never returns."""
+    code = 1
+    try:
+        output = os.open(scratch / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        events = os.open(scratch / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        # What pytest put in their place ends in the parent.
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="replace", closefd=False)
+        os.environ["COLUMNS"] = "200"
+        tempfile.tempdir = str(scratch)
+        sys.dont_write_bytecode = True
+        most = _address_space() + megabytes * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        sys.addaudithook(_hook(events, (os.path.realpath(writable), os.path.realpath(scratch))))
+        code = action() or 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def _hook(events: int, allowed: tuple[str, ...]) -> Callable[[str, tuple[Any, ...]], None]:
+    def told(kind: str, what: object) -> None:
+        text = repr(what)[:500] if not isinstance(what, str) else what.encode("unicode_escape").decode()
+        os.write(events, f"{kind}\t{text}\n".encode())
+
+    def written(path: object) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        # The name itself, not what it points at: a link is removed, not its end.
+        folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+        real = os.path.join(os.path.realpath(folder), name)
+        if not any(real == root or real.startswith(root + os.sep) for root in allowed) and real != os.devnull:
+            told("outside", real)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _EXECUTES:
+            told("executed", (event, *arguments[:2]))
+        elif event == "open":
+            path, mode, flags = arguments
+            if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _WRITES):
+                written(os.path.realpath(path) if isinstance(path, str | bytes | os.PathLike) else path)
+        elif event in _CHANGES:
+            for path in arguments[1:2] if event in _SECOND_PATH else arguments[: 1 + (event in _BOTH_PATHS)]:
+                written(path)
+
+    return hook
+
+
+def _beside(writable: Path) -> dict[str, tuple[int, int, int]]:
+    """The files around `writable` with what changes when they are written."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for folder, folders, files in os.walk(writable.parent):
+        folders[:] = [name for name in folders if Path(folder, name) != writable]
+        for name in files:
+            path = os.path.join(folder, name)
+            facts = os.lstat(path)
+            found[path] = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+    return found
+
+
+def _address_space() -> int:
+    """Bytes that this process has mapped."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -1,0 +1,93 @@
+"""The harness of the hostile files sees what it is there to see."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from commands import main
+from confining import confined
+
+
+@pytest.fixture
+def writable(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def test_what_stays_inside_is_clean(writable: Path) -> None:
+    def action() -> int:
+        (writable / "folder").mkdir()
+        (writable / "folder" / "a").write_text("x")
+        os.replace(writable / "folder" / "a", writable / "b")
+        print("said", (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item())
+        return 3
+
+    found = confined(action, writable)
+    assert found.clean, found
+    assert (found.code, found.output.split()[0]) == (3, "said")
+    assert (writable / "b").read_text() == "x"
+
+
+def test_an_exit_code_of_the_command_line(writable: Path) -> None:
+    found = confined(lambda: main(["audit", "none.pt", "--data", "none", "--out", writable]), writable)
+    assert found.clean, found
+    assert found.code == 2
+    assert "error: expected a data set" in found.output
+
+
+@pytest.mark.parametrize("how", ["system", "popen"])
+def test_an_execution_is_seen(writable: Path, how: str) -> None:
+    act = {"system": lambda: os.system("true"), "popen": lambda: subprocess.run([sys.executable, "-V"]).returncode}
+    found = confined(act[how], writable)
+    assert len(found.executed) >= 1
+    assert not found.clean
+
+
+def test_writes_outside_are_seen(writable: Path) -> None:
+    outside = writable.parent / "escaped"
+    (writable / "inside").write_text("")
+
+    def action() -> None:
+        outside.write_text("x")
+        os.replace(writable / "inside", writable.parent / "moved")
+        (writable / ".." / "made").mkdir()
+        (writable / "link").symlink_to(outside)
+        (writable / "link").write_text("y")
+
+    found = confined(action, writable)
+    assert {str(writable.parent / name) for name in ("escaped", "moved", "made")} <= set(found.outside)
+    assert found.code == 0
+
+
+def test_writes_of_native_code_are_seen(writable: Path) -> None:
+    path = str(writable.parent / "native")
+    found = confined(lambda: torch.from_file(path, shared=True, size=4).fill_(1) is None, writable)
+    assert found.outside == (path,)
+
+
+def test_a_hang_is_ended(writable: Path) -> None:
+    found = confined(lambda: time.sleep(60), writable, seconds=0.3)
+    assert found.hung
+    assert found.seconds < 10
+    assert found.code == -9
+
+
+def test_too_much_memory_is_refused(writable: Path) -> None:
+    assert confined(lambda: len(bytearray(10**8)) * 0, writable, megabytes=400).code == 0
+    found = confined(lambda: len(bytearray(10**9)) * 0, writable, megabytes=400)
+    assert found.code == 1
+    assert "MemoryError" in found.output
+
+
+def test_an_exception_leaves_its_traceback(writable: Path) -> None:
+    found = confined(lambda: 1 // 0, writable)
+    assert found.code == 1
+    assert "Traceback" in found.output
+    assert not found.clean
