@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any
 
-import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from typer.core import TyperGroup
@@ -47,8 +46,11 @@ class Program(TyperGroup):
 def _messages_as_text() -> Iterator[None]:
     try:
         yield
-    except click.ClickException as error:
-        error.message = one_line(error.message)
+    except Exception as error:
+        # Typer's errors are click's, whichever click it brings.
+        message = getattr(error, "message", None)
+        if isinstance(message, str):
+            vars(error)["message"] = one_line(message)
         raise
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from robusteval.core.errors import UserError
-from robusteval.core.small_files import read_small
+from robusteval.core.limits import read_limited
 
 LARGEST_FILE = 2**18
 """Bytes."""
@@ -28,10 +29,10 @@ def read_toml(path: Path, what: str = "a TOML file") -> dict[str, Any]:
     """The tables of a TOML file; `what` names what was expected where there is none. Raises UserError in one line: for
     a file that is not there, no regular file, no TOML, or larger, deeper or with larger numbers than the limits of this
     file."""
+    if not os.path.exists(path):
+        raise UserError(f"expected {what}, got '{path}'")
     try:
-        text = read_small(path, "a TOML file", LARGEST_FILE).decode()
-    except FileNotFoundError:
-        raise UserError(f"expected {what}, got '{path}'") from None
+        text = read_limited(path, LARGEST_FILE, "a TOML file").decode()
     except UnicodeDecodeError as error:
         raise UserError(f"expected a TOML file in {path}, got: {error.reason} at byte {error.start}") from None
     if max((line.count(".") for line in text.splitlines()), default=0) > DOTS:
@@ -63,7 +64,9 @@ def _check(value: Any, path: Path, depth: int) -> None:
                 raise UserError(f"expected shorter texts in {path}, got {len(value):,} characters: {value[:40]!r}")
         case list() | dict():
             if len(value) > MOST_ITEMS:
-                raise UserError(f"expected lists and tables of at most {MOST_ITEMS:,} items in {path}, got {len(value):,}")
+                raise UserError(
+                    f"expected lists and tables of at most {MOST_ITEMS:,} items in {path}, got {len(value):,}"
+                )
             for key in value if isinstance(value, dict) else ():
                 if len(key) > LONGEST_KEY:
                     raise UserError(f"expected keys of at most {LONGEST_KEY} characters in {path}, got {key[:40]!r}")

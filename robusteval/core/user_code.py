@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -10,10 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from robusteval.core.errors import UserError, nearest
-from robusteval.core.small_files import read_small
+from robusteval.core.limits import TEXT_BYTES, read_limited
 
-LARGEST = 2**24
-"""Bytes of a Python file that is read."""
 USER_MODULE = "robusteval_user_"
 """How the names of the modules begin that such files become."""
 
@@ -84,10 +83,9 @@ def _module(path: Path) -> ModuleType:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return read_small(path, "a Python file", LARGEST)
-    except FileNotFoundError as error:
-        raise UserError(f"expected a Python file in {path}, which does not exist") from error
+    if not os.path.exists(path):
+        raise UserError(f"expected a Python file in {path}, which does not exist")
+    return read_limited(path, TEXT_BYTES, "a Python file")
 
 
 def _checksum(source: bytes) -> str:

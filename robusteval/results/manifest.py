@@ -5,6 +5,7 @@ of it. Imports no torch."""
 from __future__ import annotations
 
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -12,16 +13,15 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError
 
 from robusteval.core.errors import UserError, explain
+from robusteval.core.limits import MANIFEST_BYTES, read_limited
 from robusteval.core.norms import Norm
 from robusteval.core.plain_names import PlainName, PlainPath
-from robusteval.core.small_files import read_small
 from robusteval.results.calibrate import Calibration
 from robusteval.results.records import Frozen, StageRecord, Stages
 
 FORMAT = 3
 """Of the manifest: another number wherever what a reader needs of it changes."""
 NAME = "manifest.json"
-LARGEST = 2**28  # bytes of a manifest that is read
 
 R = TypeVar("R", bound=StageRecord)
 
@@ -128,12 +128,11 @@ class Manifest(Frozen):
 
 def read_manifest(path: Path) -> Manifest:
     """A run's manifest.json. Raises UserError in one line: none there, another format, or a field that is wrong."""
+    if not os.path.exists(path):
+        raise UserError(f"expected a run directory with {path.name} in it, got {path.parent}")
+    text = read_limited(path, MANIFEST_BYTES, "a manifest")
     try:
-        found = json.loads(read_small(path, "a manifest", LARGEST))
-    except FileNotFoundError:
-        raise UserError(f"expected a run directory with {path.name} in it, got {path.parent}") from None
-    except UserError:
-        raise
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"expected a readable {path}, got: {error}") from error
     written = found if isinstance(found, dict) else {}

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from robusteval.analysis.leaderboard.board import Board
 from robusteval.core.errors import UserError, explain
-from robusteval.core.small_files import read_small
+from robusteval.core.limits import MANIFEST_BYTES, read_limited
 from robusteval.reports.figures.drawing import Plot, save
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
@@ -21,17 +21,13 @@ from robusteval.reports.leaderboard.robustbench import submissions
 from robusteval.results.below import as_csv, write_below
 
 FILE = "leaderboard.json"
-LARGEST = 2**28
-"""Bytes of a leaderboard.json that is read."""
 
 
 def read_board(path: Path) -> Board:
     """A board from its leaderboard.json, or from the folder that holds one. Raises UserError."""
     path = path / FILE if path.is_dir() else path
     try:
-        return Board.model_validate_json(read_small(path, "a leaderboard", LARGEST))
-    except FileNotFoundError as error:
-        raise UserError(f"expected a leaderboard to add to in {path}, got: {error.strerror}") from error
+        return Board.model_validate_json(read_limited(path, MANIFEST_BYTES, "a leaderboard to add to"))
     except ValidationError as error:
         why = explain(error)
         raise UserError(
