@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from robusteval.attacks.base import Attack
@@ -16,6 +15,7 @@ from robusteval.auditing.stages.metric import ImageMetricStage, MetricStage, Set
 from robusteval.auditing.stages.repeat import RepeatStage
 from robusteval.auditing.stages.sanity import SanityStage
 from robusteval.auditing.stages.top_k import judged_by_top
+from robusteval.core.plain_names import as_plain_name
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
 from robusteval.models.classifier import Classifier
 
@@ -48,7 +48,7 @@ def _attacks(entry: Entry[Attack], sources: Sequence[str], taken: set[str]) -> I
     else:
         names = set(taken)
         for i, source in enumerate(sources):
-            name = f"{label}-from-{re.sub(r'[^A-Za-z0-9._-]', '_', source)}"
+            name = f"{label}-from-{as_plain_name(source, longest=60)}"
             name = f"{name}-{i + 1}" if name in names else name
             names.add(name)
             yield kind(name, method, origin, label, budgets, i, source)

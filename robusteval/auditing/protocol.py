@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -21,11 +20,17 @@ from robusteval.core.errors import UserError, explain, nearest
 from robusteval.core.methods import Method
 from robusteval.core.norms import Norm
 from robusteval.core.numbers import finite
+from robusteval.core.plain_names import as_plain_name, plain_name
 from robusteval.core.registry import Origin, Registry
+from robusteval.core.toml_files import read_toml
 from robusteval.metrics import METRICS
 from robusteval.metrics.base import Metric
 from robusteval.results.calibrate import Calibration
+from robusteval.results.records import CLEAN, REPEAT, SANITY
 
+LONGEST_LABEL = 60
+"""Of a method's name in a protocol, in characters."""
+RESERVED = (CLEAN, SANITY, REPEAT)
 M = TypeVar("M", bound=Method)
 Budgets = dict[Norm, tuple[float, ...]]
 
@@ -110,26 +115,20 @@ def read_protocol(spec: str) -> Protocol:
     """A protocol by name, or from a TOML file. Errors name the file, the method and the setting."""
     known = available_protocols()
     path = known.get(spec, Path(spec))
-    if not path.exists():
-        hint = nearest(spec, known)
-        raise UserError(f"expected a protocol's name or a .toml file, got '{spec}' ({hint})")
-    try:
-        data = tomllib.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise UserError(f"expected a TOML file in {path}, got: {error}") from error
-    data, named = _placed(data, path.parent)
+    data, named = _placed(read_toml(path, f"a protocol's name or a .toml file ({nearest(spec, known)})"), path.parent)
     return parse_protocol(data, path.name, named)
 
 
 def _placed(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], set[Path]]:
-    """A protocol whose files, FILE.py in FILE.py:Class, are looked for in its own folder; and these files."""
+    """A protocol whose files, FILE.py in FILE.py:Class, are looked for in its own folder; and these files. Naming the
+    protocol permits to run those that lie beside it, and no file elsewhere. Raises UserError."""
     named: set[Path] = set()
 
     def place(entry: Any) -> Any:
         parts = user_code.file_and_name(str(entry.get("method"))) if isinstance(entry, dict) else None
         if parts is None:
             return entry
-        path = (folder / parts[0]).resolve()
+        path = user_code.beside(parts[0], folder)
         named.add(path)
         return entry | {"method": f"{path}:{parts[1]}"}
 
@@ -150,8 +149,10 @@ def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path
     certificates = tuple(_entry(e, CERTIFICATES, {}, where, trusted) for e in _list(data, "certificates", where))
     metrics = tuple(_entry(e, METRICS, {}, where, trusted) for e in _list(data, "metrics", where))
     labels = [*(a.label for a in attacks), *(c.label for c in certificates), *(m.label for m in metrics)]
+    # Where case is not told apart they would share a folder.
+    often = Counter(label.casefold() for label in labels)
     for label in labels:
-        if labels.count(label) > 1:
+        if often[label.casefold()] > 1:
             raise UserError(f"expected distinct names in {where}, got '{label}' twice; give one a 'name'")
     if not labels:
         raise UserError(f"expected at least one method in {where}, got none")
@@ -165,7 +166,11 @@ def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path
     top = data.get("top", 1)
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise UserError(f"expected top as a whole number of at least 1 in {where}, got {top!r}")
-    name, description = data.get("name", Path(where).stem), data.get("description", "")
+    name, description = data.get("name", as_plain_name(Path(where).stem, "protocol")), data.get("description", "")
+    try:
+        plain_name(str(name))
+    except ValueError as error:
+        raise UserError(f"{where}, name: {error}, got {str(name)[:80]!r}") from None
     calibration = _calibration(data["calibration"], where) if "calibration" in data else None
     return Protocol(str(name), str(description), budgets, attacks, certificates, metrics, calibration, top)
 
@@ -225,9 +230,14 @@ def _entry(
         method = found(**settings)
     except ValidationError as error:
         raise UserError(f"{where}, {registry.one} '{found.name}': {explain(error, found.model_fields)}") from error
-    label = str(label or method.label)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
-        raise UserError(f"expected a name of letters, digits, '.', '_' and '-' in {where}, got '{label}'")
+    label = str(method.label if label is None else label)
+    if label != as_plain_name(label, longest=LONGEST_LABEL):
+        raise UserError(
+            f"expected a name of letters, digits, '.', '_' and '-' in {where}, at most {LONGEST_LABEL} of them, got "
+            f"'{label[:80]}'"
+        )
+    if label.casefold() in RESERVED:
+        raise UserError(f"expected a name of its own in {where}, got '{label}', a stage of every audit")
     if not (isinstance(method, Attack) and method.fixed_budget):
         if own is not None or every:
             key = "every_budget" if own is None else "budgets"

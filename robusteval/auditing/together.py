@@ -10,6 +10,7 @@ from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.session import run_audit
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
+from robusteval.core.plain_names import as_plain_name
 from robusteval.models.classifier import Classifier
 from robusteval.results.run import Run
 
@@ -30,8 +31,9 @@ def audit_together(
     """
     if len(models) == 1:
         return [run_audit(models[0], images, protocol, out, sources=sources, **options)]
-    names = [model.name for model in models]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    names = [as_plain_name(model.name) for model in models]
+    folded = [name.casefold() for name in names]
+    twice = next((name for name, key in zip(names, folded, strict=True) if folded.count(key) > 1), None)
     if twice is not None:
         raise UserError(f"expected checkpoints of distinct names, got '{twice}' twice")
     return [
@@ -39,9 +41,9 @@ def audit_together(
             model,
             images,
             protocol,
-            Path(out) / model.name,
+            Path(out) / name,
             sources=[*(other for other in models if other is not model), *sources],
             **options,
         )
-        for model in models
+        for model, name in zip(models, names, strict=True)
     ]

@@ -26,6 +26,7 @@ from robusteval.core.progress import Progress, Silent
 from robusteval.models.averaged import averaged
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
+from robusteval.results.below import as_csv
 from robusteval.results.manifest import NAME
 from robusteval.results.records import CLEAN
 from robusteval.results.run import Run, checksum, read_arrays, read_frame
@@ -163,8 +164,8 @@ def _check_tables(run: Run) -> Iterator[str]:
     for name, again in build_tables(run).items():
         yield from differences(f"table {name}", run.table(name), again, _EXACT)
         if name == "bounds":
-            lines = bounds_csv(run).read_text().splitlines()
-            expected = again.to_csv(index=False).splitlines()
+            lines = bounds_csv(run).read_text(encoding="utf-8").splitlines()
+            expected = as_csv(again).splitlines()
             for i, (line, wanted) in enumerate(zip_longest(lines, expected, fillvalue=""), start=1):
                 if line != wanted:
                     yield f"tables/bounds.csv, line {i} ({wanted.split(',')[0]}) does not follow from the tables"

@@ -37,9 +37,12 @@ from robusteval.cli.running import (
     print_report,
     whole,
 )
+from robusteval.cli.terminal import Program, print_anything
 from robusteval.cli.training import train_app
+from robusteval.core.foreign import one_line
 
 app = typer.Typer(
+    cls=Program,
     help="Robustness evaluation and certification of trained image classifiers.",
     no_args_is_help=True,
     add_completion=False,
@@ -139,7 +142,7 @@ def certify(
         strict=strict,
     )
     for run in runs:
-        out.print(f"Certification: {write_certification(run)}", soft_wrap=True, highlight=False)
+        out.line(f"Certification: {write_certification(run)}")
 
 
 @app.command()
@@ -166,12 +169,12 @@ def leaderboard(
 
     opened, beside = [Run.open(run) for run in runs], boards.read_board(add) if add else None
     board = boards.leaderboard(opened, beside)
-    out.print(f"Leaderboard: {boards.write_board(board, out_dir)}", soft_wrap=True, highlight=False)
+    out.line(f"Leaderboard: {boards.write_board(board, out_dir)}")
     earlier, gone = boards.earlier_runs(beside, opened) if beside else ([], [])
     pages = write_paper_tables([*earlier, *opened], out_dir)
     print_paper_tables(pages)
     if pages and gone:
-        err.print(f"Without {', '.join(gone)}: not there as it was audited.", soft_wrap=True, highlight=False)
+        err.line(f"Without {', '.join(gone)}: not there as it was audited.")
 
 
 @app.command()
@@ -198,26 +201,25 @@ def verify(
     with Bars(err) as bars:
         findings = list(check(opened, model, bars, recompute=not witnesses_only, trusted=trust or ()))
     for finding in findings[:50]:
-        err.print(f"[red]wrong[/red] {finding}", highlight=False, soft_wrap=True)
+        err.line("wrong", finding, style="red")
     if findings:
-        err.print(f"{len(findings)} claims of {run} do not hold.")
+        err.line(f"{len(findings)} claims of {run} do not hold.")
         raise typer.Exit(1)
     missing = unchecked(opened)
-    out.print(f"Every claim of {run}{' that could be checked' if missing else ''} holds.")
+    out.line(f"Every claim of {run}{' that could be checked' if missing else ''} holds.")
     if missing:
-        out.print(missing, soft_wrap=True)
+        out.line(missing)
 
 
 @app.command("list")
 @explains_mistakes
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
     """List what can be named on the command line and in protocols."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("name", "what it is", box=None, pad_edge=False)
     for name, summary in listed(what):
-        table.add_row(escape(name), escape(summary))
+        table.add_row(one_line(name), one_line(summary))
     out.print(table)
 
 
@@ -240,4 +242,5 @@ def demo(
 
 def main() -> None:
     """The console script."""
+    print_anything()
     app()

@@ -7,13 +7,18 @@ from types import TracebackType
 from rich import progress
 from rich.console import Console
 
+from robusteval.core.foreign import one_line
+
+LONGEST = 80
+"""Of a stage's name before its bar, in characters."""
+
 
 class Bars:
     """Progress, drawn by rich."""
 
     def __init__(self, console: Console) -> None:
         self._bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=24),
             progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
@@ -24,7 +29,7 @@ class Bars:
         self._task: progress.TaskID | None = None
 
     def stage(self, name: str, done: int, total: int) -> None:
-        self._task = self._bars.add_task(name, total=total, completed=done)
+        self._task = self._bars.add_task(one_line(name, LONGEST), total=total, completed=done)
 
     def advance(self, done: int) -> None:
         if self._task is not None:
@@ -34,13 +39,15 @@ class Bars:
 
     def stopped(self, name: str, status: str) -> None:
         """Its bar, empty if it never began, stands still and says why."""
+        name = one_line(name, LONGEST)
         own = next((b.id for b in reversed(self._bars.tasks) if b.description == name), None)
         task = self._bars.add_task(name, total=None) if own is None else own
         self._bars.update(task, description=f"{name}: {status}")
         self._bars.stop_task(task)
 
     def warn(self, text: str) -> None:
-        self._bars.console.print("warning:", text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        text = one_line(f"warning: {text}")
+        self._bars.console.print(text, style="yellow", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Bars:
         self._bars.start()

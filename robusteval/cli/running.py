@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
-from rich.console import Console
 
+from robusteval.cli.terminal import Terminal
 from robusteval.core.errors import RefutedError, UserError
+from robusteval.core.foreign import one_line
 from robusteval.core.numbers import finite, is_whole
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 INCOMPLETE = "Incomplete: methods stopped with an error (RUN/failures). The same command tries them again."
-out, err = Console(), Console(stderr=True)
+out, err = Terminal(), Terminal(stderr=True)
 
 
 def explains_mistakes(command: Callable[P, None]) -> Callable[P, None]:
@@ -33,13 +34,13 @@ def explains_mistakes(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except UserError as error:
-            err.print("error:", " ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
+            err.line("error:", error)
             raise typer.Exit(2) from None
         except RefutedError as error:
-            err.print("refuted:", str(error), markup=False, highlight=False, soft_wrap=True)
+            err.line("refuted:", error)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            err.print("Stopped. What was computed is kept; the same command continues it.")
+            err.line("Stopped. What was computed is kept; the same command continues it.")
             raise typer.Exit(130) from None
 
     return run
@@ -71,14 +72,14 @@ def audit_and_report(
         runs = audit_together(models, images, protocol, folder, progress=bars, command=command, **options)
     for run in runs:
         if len(runs) > 1:
-            out.rule(run.path.name)
+            out.rule(one_line(run.path.name))
         print_report(run)
     if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
-        out.print(f"Transfer matrix: {written}", soft_wrap=True, highlight=False)
+        out.line(f"Transfer matrix: {written}")
     if len(runs) > 1:
         print_paper_tables(write_paper_tables(runs, folder))
     if any(run.manifest.failed for run in runs):
-        err.print(INCOMPLETE, soft_wrap=True, highlight=False)
+        err.line(INCOMPLETE)
         raise typer.Exit(3)
     return runs
 
@@ -86,7 +87,7 @@ def audit_and_report(
 def print_paper_tables(pages: dict[str, Path]) -> None:
     """Where the tables of each paper are."""
     for paper, page in pages.items():
-        out.print(f"Tables of {paper}: {page}", soft_wrap=True, highlight=False)
+        out.line(f"Tables of {paper}: {page}")
 
 
 def print_report(run: Run) -> None:
@@ -97,18 +98,18 @@ def print_report(run: Run) -> None:
 
     summary = summarise(run)
     for found in summary.warnings:
-        out.print("warning:", str(found), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        out.line("warning:", found, style="yellow")
     if summary.doubts:
         text = f"Do not rely on these numbers: {'; '.join(summary.doubts)} (the report says what to do)."
-        out.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        out.line(text, style="red")
     out.print(headline_table(summary))
     for reason in dict.fromkeys(reason for _, reason in summary.failed):
         titles = [title for title, own in summary.failed if own == reason]
         text = f"failed: {reason}, in {show.first_of(titles)}"
-        out.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        out.line(text, style="red")
     with Bars(err) as bars:
         path = write_report(run, bars)
-    out.print(f"Report: {path}", soft_wrap=True, highlight=False)
+    out.line(f"Report: {path}")
 
 
 def whole(text: str) -> int | str:

@@ -152,13 +152,8 @@ def _train(
         )
     shares = {"training": card.accuracy.training, "held out": card.accuracy.validation, "test": card.accuracy.test}
     found = ", ".join(f"{percent(share)} {name}" for name, share in shares.items() if share is not None)
-    out.print(f"Accuracy: {found}", highlight=False)
-    out.print(
-        f"{'Trained already' if there else 'Model'}: {to}, its card {to.with_suffix('.md')}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
+    out.line(f"Accuracy: {found}")
+    out.line(f"{'Trained already' if there else 'Model'}: {to}, its card {to.with_suffix('.md')}")
 
 
 class TrainingBar:

@@ -35,6 +35,7 @@ def first_line(error: BaseException) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint that names the known word closest to a mistyped one, else all of them."""
     known = sorted(known)
+    word = word[:LONGEST]
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
 
@@ -63,5 +64,6 @@ def _expectation(message: str) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = repr(value)
+    # Python spells no whole number of thousands of digits.
+    text = "a huge number" if isinstance(value, int) and value.bit_length() > 4 * LONGEST else repr(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -18,6 +18,8 @@ IMAGE_BYTES = 64 * 2**20
 """Of an encoded image."""
 TEXT_BYTES = 16 * 2**20
 """Of a file of text: a protocol, names of classes, a manifest."""
+MANIFEST_BYTES = 256 * 2**20
+"""Of a manifest or a leaderboard, with the digests of all its files."""
 IMAGE_PIXELS = 50_000_000
 """Height times width of an image."""
 IMAGE_SCANS = 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from robusteval.core.errors import UserError, nearest
+from robusteval.core.limits import TEXT_BYTES, read_limited
 
 USER_MODULE = "robusteval_user_"
 """How the names of the modules begin that such files become."""
@@ -19,6 +21,18 @@ def file_and_name(spec: str) -> tuple[str, str] | None:
     """The file and the name of FILE.py:NAME; None for anything else."""
     path, colon, name = spec.rpartition(":")
     return (path, name) if colon and path.endswith(".py") else None
+
+
+def beside(file: str, folder: Path) -> Path:
+    """A Python file that settings in `folder` name. Naming the settings permits to run a file that lies beside them,
+    and no other. Raises UserError."""
+    path = (folder / file).resolve()
+    if path.parent != folder.resolve():
+        raise UserError(
+            f"expected a Python file in {folder}, got {file}, which lies elsewhere: a path in data is no permission to "
+            "run it; put it there if you trust it"
+        )
+    return path
 
 
 def source_checksum(path: Path) -> str:
@@ -69,12 +83,9 @@ def _module(path: Path) -> ModuleType:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"expected a Python file in {path}, which does not exist") from error
-    except OSError as error:
-        raise UserError(f"expected a Python file in {path}, got: {error.strerror}") from error
+    if not os.path.exists(path):
+        raise UserError(f"expected a Python file in {path}, which does not exist")
+    return read_limited(path, TEXT_BYTES, "a Python file")
 
 
 def _checksum(source: bytes) -> str:

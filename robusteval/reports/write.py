@@ -11,7 +11,8 @@ from robusteval.reports.formats.exports import exports
 from robusteval.reports.formats.html import as_html
 from robusteval.reports.formats.markdown import as_markdown
 from robusteval.reports.sections.contents import contents
-from robusteval.results.run import Run, atomically
+from robusteval.results.below import write_below
+from robusteval.results.run import Run
 
 
 def write_report(run: Run | Results, progress: Progress | None = None) -> Path:
@@ -27,5 +28,5 @@ def write_report(run: Run | Results, progress: Progress | None = None) -> Path:
         told.advance(1)
     texts = {"report.html": as_html(report, drawn), "report.md": as_markdown(report), **exports(report)}
     for name, text in texts.items():
-        atomically(results.path / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        write_below(results.path, name, text)
     return results.path / "report.html"

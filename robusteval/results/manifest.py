@@ -5,6 +5,7 @@ of it. Imports no torch."""
 from __future__ import annotations
 
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -12,7 +13,9 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError
 
 from robusteval.core.errors import UserError, explain
+from robusteval.core.limits import MANIFEST_BYTES, read_limited
 from robusteval.core.norms import Norm
+from robusteval.core.plain_names import PlainName, PlainPath
 from robusteval.results.calibrate import Calibration
 from robusteval.results.records import Frozen, StageRecord, Stages
 
@@ -57,7 +60,7 @@ class DataRecord(Frozen):
 class ProtocolRecord(Frozen):
     """Everything that decides the numbers, as it could stand in a TOML file."""
 
-    name: str
+    name: PlainName
     description: str = ""
     budgets: dict[Norm, tuple[float, ...]] = Field(default={})
     attacks: tuple[dict[str, Any], ...] = ()
@@ -86,7 +89,7 @@ class Manifest(Frozen):
     started: str
     finished: str | None = None
     stages: tuple[Stages, ...]
-    evidence: dict[str, str] = Field(default={})
+    evidence: dict[PlainPath, str] = Field(default={})
     """The checksum of each file that the tables rest on, by its path in the run."""
 
     @property
@@ -125,11 +128,12 @@ class Manifest(Frozen):
 
 def read_manifest(path: Path) -> Manifest:
     """A run's manifest.json. Raises UserError in one line: none there, another format, or a field that is wrong."""
+    if not os.path.exists(path):
+        raise UserError(f"expected a run directory with {path.name} in it, got {path.parent}")
+    text = read_limited(path, MANIFEST_BYTES, "a manifest")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"expected a run directory with {path.name} in it, got {path.parent}") from None
-    except (OSError, ValueError) as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"expected a readable {path}, got: {error}") from error
     written = found if isinstance(found, dict) else {}
     if written.get("format") != FORMAT:

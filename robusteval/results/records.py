@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robusteval.core.methods import EnsembleStage, Guarantee, Quantity
 from robusteval.core.norms import BUDGET_TOLERANCE, Norm
+from robusteval.core.plain_names import PlainName
 from robusteval.core.registry import Origin
 
 CLEAN = "clean"
@@ -45,7 +46,7 @@ class Cost(Frozen):
 class StageRecord(Frozen):
     """A stage, as every reader of a run sees it: one method over all images."""
 
-    name: str
+    name: PlainName
     """Of its rows in the tables and of its folder: the method's label in the protocol, with its source if any."""
     title: str
     """As a report shows it."""
@@ -78,7 +79,7 @@ class MethodRecord(StageRecord):
     """The method's name in its registry."""
     origin: Origin
     """Where the method came from."""
-    label: str
+    label: PlainName
     """The method's label in the protocol."""
     settings: dict[str, Any] = {}
     batch_independent: bool = True
@@ -134,7 +135,7 @@ class CertificateRecord(MethodRecord):
 
 class MetricRecord(MethodRecord):
     kind: Literal["metric"] = "metric"
-    witnesses: str | None = None
+    witnesses: PlainName | None = None
     """The stage of the attack whose closest witnesses it measured."""
 
 

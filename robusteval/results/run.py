@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -70,7 +71,9 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """The run in a directory. Raises UserError where there is none, or one with a manifest of another format."""
-        return cls(Path(path), read_manifest(Path(path) / NAME))
+        run = cls(Path(path), read_manifest(Path(path) / NAME))
+        check_own_files(run.path)
+        return run
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the tables of tables.py, as the audit wrote it; the caller's own copy."""
@@ -122,10 +125,22 @@ class Run:
             yield from sorted(p for p in (self.path / folder).rglob("*") if p.suffix != ".tmp" and p.is_file())
 
 
+def check_own_files(folder: Path) -> None:
+    """Raise UserError where a run holds anything but folders and regular files of its own: a link would have another
+    file read or written in its place, and a pipe never ends."""
+    for inside, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            mode = os.lstat(os.path.join(inside, name)).st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                what = "a link" if stat.S_ISLNK(mode) else "a pipe or a device"
+                raise UserError(f"expected folders and files of its own in the run {folder}, got {what}: {name}")
+
+
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside `path`, then rename: a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # never through a link of that name
     write(temporary)
     os.replace(temporary, path)
 

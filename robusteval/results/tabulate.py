@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from robusteval.results.below import as_csv, write_below
 from robusteval.results.bracket import bracket
 from robusteval.results.calibrate import calibrate
 from robusteval.results.records import (
@@ -16,7 +17,7 @@ from robusteval.results.records import (
     SanityRecord,
     StageRecord,
 )
-from robusteval.results.run import Run, atomically, read_frame, write_frame
+from robusteval.results.run import Run, read_frame, write_frame
 from robusteval.results.tables import (
     CALIBRATION_TABLE,
     CERTIFICATES_TABLE,
@@ -62,7 +63,7 @@ def write_tables(run: Run) -> None:
     for name, frame in build_tables(run).items():
         write_frame(run.path / "tables" / f"{name}.parquet", frame)
         if name == "bounds":
-            atomically(bounds_csv(run), lambda temporary, frame=frame: frame.to_csv(temporary, index=False))  # type: ignore[misc]
+            write_below(run.path, "tables/bounds.csv", as_csv(frame))
 
 
 def bounds_csv(run: Run) -> Path:

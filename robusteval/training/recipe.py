@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from pydantic import ValidationError
 from robusteval.core.errors import UserError, explain, nearest
 from robusteval.core.numbers import number
 from robusteval.core.registry import Origin
-from robusteval.core.user_code import file_and_name
+from robusteval.core.toml_files import read_toml
+from robusteval.core.user_code import beside, file_and_name
 from robusteval.defenses import DEFENSES
 from robusteval.defenses.base import Defense
 from robusteval.training.settings import TrainingSettings
@@ -68,18 +68,12 @@ def read_draft(spec: str) -> Draft:
     the tables [defense], whose `method` names it, and [training]. Raises UserError."""
     if spec.endswith(".toml"):
         return _from_toml(Path(spec))
-    method, origin = _find(spec, Path())
+    method, origin = _find(spec, None)
     return Draft(method, origin, {}, {})
 
 
 def _from_toml(path: Path) -> Draft:
-    try:
-        data = tomllib.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"expected a defense in {path}, which does not exist") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"expected a TOML file in {path}, got: {error}") from error
-    return draft_of(data, path.name, path.parent)
+    return draft_of(read_toml(path, "a defense in a .toml file"), path.name, path.parent)
 
 
 def draft_of(data: Mapping[str, Any], where: str, folder: Path) -> Draft:
@@ -101,11 +95,11 @@ def draft_of(data: Mapping[str, Any], where: str, folder: Path) -> Draft:
     return Draft(method, origin, settings, training)
 
 
-def _find(spec: str, folder: Path) -> tuple[type[Defense], Origin]:
+def _find(spec: str, folder: Path | None) -> tuple[type[Defense], Origin]:
     parts = file_and_name(spec)
     if parts is None:
         return DEFENSES.find(spec)
-    path = (folder / parts[0]).resolve()
+    path = Path(parts[0]).resolve() if folder is None else beside(parts[0], folder)
     return DEFENSES.find(f"{path}:{parts[1]}", trusted=[path])
 
 

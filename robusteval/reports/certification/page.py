@@ -22,8 +22,9 @@ from robusteval.reports.figures.drawing import save
 from robusteval.reports.formats.page import render
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections.image_table import FAR
+from robusteval.results.below import as_csv, write_below
 from robusteval.results.records import CertificateRecord
-from robusteval.results.run import Run, atomically
+from robusteval.results.run import Run
 
 NOT_GUARANTEED = (
     "Images outside this list: the shares say, with their intervals, what to expect of others like them, no more.",
@@ -58,7 +59,7 @@ def write_certification(run: Run | Results) -> Path:
         reasons = dict.fromkeys(f": {entry.reason}" for entry in results.manifest.of(CertificateRecord) if entry.reason)
         raise UserError(f"expected a run with a certificate in {results.path}, got none that ran{''.join(reasons)}")
     table = radii_by_image(results)
-    atomically(results.path / "tables" / "certification.csv", lambda path: table.to_csv(path, index=False))
+    write_below(results.path, "tables/certification.csv", as_csv(table))
     page = render(
         "certification.html",
         "certification.js",
@@ -74,9 +75,7 @@ def write_certification(run: Run | Results) -> Path:
         unavailable=[s for s in results.manifest.of(CertificateRecord) if not s.done],
         names=names,
     )
-    path = results.path / "certification.html"
-    atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
-    return path
+    return write_below(results.path, "certification.html", page)
 
 
 def state(found: Covered) -> Statement:

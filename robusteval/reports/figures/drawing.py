@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from robusteval.results.run import atomically
+from robusteval.core.foreign import readable
+from robusteval.core.plain_names import plain_name
+from robusteval.results.below import as_csv, write_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +84,9 @@ def save(plot: Plot, folder: Path) -> str:
     from matplotlib.figure import Figure
 
     svg, png = io.StringIO(), io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # A name in letters that the font lacks: boxes are drawn.
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently")
         figure = Figure(figsize=(plot.width, plot.height))
         plot.draw(figure)
         # Each canvas draws once; figure.savefig draws twice for each format.
@@ -93,10 +98,12 @@ def save(plot: Plot, folder: Path) -> str:
     # Without the alpha channel, which is full, and with a fast compression: half the time, the same size.
     image = Image.fromarray(np.asarray(raster.buffer_rgba())).convert("RGB")
     image.save(png, "png", dpi=(_DPI, _DPI), compress_level=3)
-    atomically(folder / f"{plot.name}.svg", lambda path: path.write_text(svg.getvalue()))
-    atomically(folder / f"{plot.name}.png", lambda path: path.write_bytes(png.getvalue()))
-    atomically(folder / f"{plot.name}.csv", lambda path: plot.data.to_csv(path, index=False))
-    return _adaptive(svg.getvalue())
+    # Names stand in the SVG's comments, as they are.
+    text = readable(svg.getvalue())
+    forms: dict[str, str | bytes] = {"svg": text, "png": png.getvalue(), "csv": as_csv(plot.data)}
+    for form, content in forms.items():
+        write_below(folder.parent, f"{folder.name}/{plain_name(plot.name)}.{form}", content)
+    return _adaptive(text)
 
 
 def style(i: int) -> tuple[str, str]:

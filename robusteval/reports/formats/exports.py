@@ -10,9 +10,11 @@ from typing import Any
 
 from robusteval.analysis import distances
 from robusteval.analysis.headline import headline_of
+from robusteval.core.foreign import dead
 from robusteval.reports.formats import latex
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections.contents import Contents
+from robusteval.results.below import as_csv
 
 VERSION = 1
 """Of the format of report.json."""
@@ -27,14 +29,14 @@ def exports(report: Contents) -> dict[str, str]:
         for grid in section.grids:
             found[f"tables/{prefix}{grid.key}.csv"] = csv_text(grid)
             found[f"tables/{prefix}{grid.key}.tex"] = latex.table(grid)
-    found["tables/distances.csv"] = distances.frame(report.distances.reaches).to_csv(index=False)
+    found["tables/distances.csv"] = as_csv(distances.frame(report.distances.reaches))
     return found
 
 
 def csv_text(grid: Grid) -> str:
-    """Headings and rows, as shown."""
+    """Headings and rows, as shown; a foreign text that a spreadsheet would compute gets an apostrophe."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([grid.headings, *grid.rows])
+    csv.writer(text, lineterminator="\n").writerows([map(dead, row) for row in (grid.headings, *grid.rows)])
     return text.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from robusteval.core.foreign import readable
 from robusteval.reports.grid import Grid
 
 _SPECIAL = {
@@ -25,7 +26,7 @@ _SPECIAL = {
 
 def escaped(text: str) -> str:
     """Text that LaTeX prints as it is, on one line."""
-    return re.sub(r"[\\{}$&%#_~^<>|]", lambda found: _SPECIAL[found.group()], " ".join(text.split()))
+    return re.sub(r"[\\{}$&%#_~^<>|]", lambda found: _SPECIAL[found.group()], readable(" ".join(text.split())))
 
 
 def table(grid: Grid) -> str:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from robusteval.analysis.masking import Flag
+from robusteval.core.foreign import readable
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections.contents import Contents
 
@@ -53,7 +54,7 @@ def titled_tables(grids: Sequence[Grid]) -> Iterator[str]:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = readable(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
 
 
@@ -74,4 +75,4 @@ def fenced(code: str) -> str:
     """A code block that its content cannot end."""
     longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{code}\n{fence}"
+    return f"{fence}\n{readable(code)}\n{fence}"

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from robusteval.core.foreign import readable
+from robusteval.results.below import as_csv
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -28,15 +31,16 @@ def render(template: str, script: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"embedded": _embedded, "gzipped": _gzipped}
+    environment.filters |= {"embedded": _embedded, "gzipped": _gzipped, "cleaned": _cleaned}
     text = _source("page.js") + _source(script)
-    return environment.get_template(template).render(
+    page = environment.get_template(template).render(
         style=Markup(_source("report.css")),
         script=Markup(text),
         script_hash=b64encode(hashlib.sha256(text.encode()).digest()).decode(),
         **_datatables(),
         **values,
     )
+    return readable(page)
 
 
 def _source(name: str) -> str:
@@ -54,10 +58,19 @@ def _datatables() -> dict[str, Any]:
     }
 
 
+def _cleaned(value: Any) -> Any:
+    """Data of a page, with every text in it readable."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, dict):
+        return {readable(str(key)): _cleaned(item) for key, item in value.items()}
+    return [_cleaned(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _embedded(svg: str) -> str:
     return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
 
 
 def _gzipped(data: pd.DataFrame) -> str:
     """A table as compressed CSV, the same bytes each time."""
-    return b64encode(gzip.compress(data.to_csv(index=False).encode(), mtime=0)).decode()
+    return b64encode(gzip.compress(as_csv(data).encode(), mtime=0)).decode()

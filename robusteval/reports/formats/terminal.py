@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from robusteval.analysis import show
 from robusteval.analysis.headline import headline_of
 from robusteval.analysis.summary import Summary
+from robusteval.core.foreign import one_line
 
 
 def headline_table(summary: Summary) -> Table:
     """The headline as a table that fits 100 columns."""
     table = Table(
-        title=f"{escape(summary.model)} on {summary.n:,} images of {escape(summary.data)}", box=box.SIMPLE_HEAD
+        title=Text(one_line(f"{summary.model} on {summary.n:,} images of {summary.data}")), box=box.SIMPLE_HEAD
     )
     table.add_column("", max_width=46, overflow="fold")
     table.add_column("at", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     for line in headline_of(summary):
-        table.add_row(escape(line.quantity), line.at, line.shown, line.interval)
+        table.add_row(*(Text(one_line(x)) for x in (line.quantity, line.at, line.shown, line.interval)))
     captions = []
     if summary.contradictions:
         captions.append(f"A lower bound lies above a witness on {show.images(summary.contradictions)}: see the report")
-    captions += [escape(f"{title}: {words}") for title, words in summary.rounding]
+    captions += [one_line(f"{title}: {words}") for title, words in summary.rounding]
     if captions:
-        table.caption = "\n".join(captions)
+        table.caption = Text("\n".join(captions))
     return table

@@ -12,7 +12,9 @@ from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.core.norms import Norm
-from robusteval.results.run import Run, atomically
+from robusteval.reports.formats.markdown import escaped
+from robusteval.results.below import as_csv, write_below
+from robusteval.results.run import Run
 
 
 def matrix_as_markdown(matrix: pd.DataFrame) -> str:
@@ -21,14 +23,14 @@ def matrix_as_markdown(matrix: pd.DataFrame) -> str:
     for (attack, norm, budget), rows in matrix.groupby(["attack", "norm", "budget"], sort=False):
         shares = rows.set_index(["source", "target"])["accuracy"]
         targets = list(dict.fromkeys(rows["target"]))
-        parts += ["", f"## {attack}, {Norm(str(norm)).symbol} {show.budget(float(str(budget)))}", ""]
-        parts += [f"| from | {' | '.join(targets)} |", f"| --- |{' ---: |' * len(targets)}"]
+        parts += ["", f"## {escaped(str(attack))}, {Norm(str(norm)).symbol} {show.budget(float(str(budget)))}", ""]
+        parts += [f"| from | {' | '.join(map(escaped, targets))} |", f"| --- |{' ---: |' * len(targets)}"]
         for source in dict.fromkeys(rows["source"]):
             cells = (
                 show.percent(float(shares[(source, target)]), Round.UP) if (source, target) in shares.index else "-"
                 for target in targets
             )
-            parts.append(f"| {source} | {' | '.join(cells)} |")
+            parts.append(f"| {escaped(source)} | {' | '.join(cells)} |")
     return "\n".join([*parts, ""])
 
 
@@ -37,7 +39,5 @@ def write_transfer_matrix(runs: Sequence[Run | Results], folder: Path) -> Path |
     matrix = transfer_matrix([Results.of(run) for run in runs])
     if matrix.empty:
         return None
-    atomically(folder / "transfer.csv", lambda temporary: matrix.to_csv(temporary, index=False))
-    text = matrix_as_markdown(matrix)
-    atomically(folder / "transfer.md", lambda temporary: temporary.write_text(text))
-    return folder / "transfer.md"
+    write_below(folder, "transfer.csv", as_csv(matrix))
+    return write_below(folder, "transfer.md", matrix_as_markdown(matrix))

@@ -11,13 +11,14 @@ from pydantic import ValidationError
 
 from robusteval.analysis.leaderboard.board import Board
 from robusteval.core.errors import UserError, explain
+from robusteval.core.limits import MANIFEST_BYTES, read_limited
 from robusteval.reports.figures.drawing import Plot, save
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
 from robusteval.reports.leaderboard.figures import plots
 from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, models_grid, transfer
 from robusteval.reports.leaderboard.robustbench import submissions
-from robusteval.results.run import atomically
+from robusteval.results.below import as_csv, write_below
 
 FILE = "leaderboard.json"
 
@@ -26,11 +27,9 @@ def read_board(path: Path) -> Board:
     """A board from its leaderboard.json, or from the folder that holds one. Raises UserError."""
     path = path / FILE if path.is_dir() else path
     try:
-        return Board.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"expected a leaderboard to add to in {path}, got: {error.strerror}") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        why = explain(error) if isinstance(error, ValidationError) else str(error)
+        return Board.model_validate_json(read_limited(path, MANIFEST_BYTES, "a leaderboard to add to"))
+    except ValidationError as error:
+        why = explain(error)
         raise UserError(
             f"expected a leaderboard of robusteval in {path}, got another file: {why}; make it again from its runs"
         ) from error
@@ -43,7 +42,7 @@ def write_board(board: Board, folder: Path | str) -> Path:
     texts = {
         FILE: board.model_dump_json(indent=1),
         "leaderboard.schema.json": json.dumps(Board.model_json_schema(mode="serialization"), indent=1),
-        "leaderboard.csv": as_frame(board).to_csv(index=False),
+        "leaderboard.csv": as_csv(as_frame(board)),
         "leaderboard.md": board_as_markdown(board),
         "leaderboard.tex": "\n".join(latex.table(grid) for grid in (*grids(board), *transfer(board))),
         "leaderboard.html": _html(board, drawn),
@@ -53,7 +52,7 @@ def write_board(board: Board, folder: Path | str) -> Path:
         for threat, export in submissions(board, entry).items():
             texts[f"robustbench/{threat}/{model}.json"] = json.dumps(export, indent=2)
     for name, text in texts.items():
-        atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        write_below(folder, name, text)
     return folder / "leaderboard.html"
 
 
@@ -89,12 +88,16 @@ def board_as_markdown(board: Board) -> str:
         markdown.escaped(_subject(board)),
         markdown.escaped(NOTE),
         *(f"> **{markdown.escaped(e.model)}**: {markdown.escaped(f)}." for e in board.entries for f in e.flags),
-        *(x for g in grids(board) for x in (f"## {g.title}", markdown.table(g), markdown.escaped(g.note))),
+        *(
+            x
+            for g in grids(board)
+            for x in (f"## {markdown.escaped(g.title)}", markdown.table(g), markdown.escaped(g.note))
+        ),
         *(
             ("## Transfer", "Accuracy of each model (column) under attacks made on another (row).")
             * bool(transfer(board))
         ),
-        *(x for g in transfer(board) for x in (f"### {g.title}", markdown.table(g))),
+        *(x for g in transfer(board) for x in (f"### {markdown.escaped(g.title)}", markdown.table(g))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

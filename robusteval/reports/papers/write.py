@@ -18,7 +18,8 @@ from robusteval.reports.formats.page import render
 from robusteval.reports.grid import Grid
 from robusteval.reports.papers import PAPERS, paper_tables, title
 from robusteval.reports.papers.gallery import paper_figures
-from robusteval.results.run import Run, atomically
+from robusteval.results.below import write_below
+from robusteval.results.run import Run
 
 TRAININGS = (
     "One row a model. It is called by its training, as its model card says, or by its name where it has no card. "
@@ -42,7 +43,7 @@ def write_paper_tables(runs: Sequence[Run | Results], folder: Path | str) -> dic
             name = f"paper-{protocol}"
             drawn = [(plot, save(plot, folder / "figures")) for plot in paper_figures(own, protocol)]
             for file, text in _forms(own, name, drawn).items():
-                atomically(folder / file, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+                write_below(folder, file, text)
             pages[paper] = folder / f"{name}.html"
     return pages
 

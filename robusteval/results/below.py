@@ -1,0 +1,48 @@
+"""Writing below a folder, and nowhere else; and CSV for people. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from robusteval.core.errors import UserError
+from robusteval.core.foreign import dead
+from robusteval.core.plain_names import is_below
+from robusteval.results.run import atomically
+
+
+def write_below(folder: Path, name: str, content: str | bytes | Callable[[Path], object]) -> Path:
+    """Write `folder`/`name`, whole or not at all: text, bytes, or what a function writes into the path that it is
+    given. A file that is there is replaced, a link is not followed. Raises UserError where the name leads out of the
+    folder, by itself or by a link of the folders between, or where nothing can be written."""
+    path = folder / name
+    between = [part for part in path.parents if part != folder and part.is_relative_to(folder)]
+    if not is_below(name) or any(part.is_symlink() for part in between):
+        raise UserError(f"expected to write below {folder}, got {name!r}, which leads elsewhere")
+    try:
+        if isinstance(content, str):
+            text = content.encode("utf-8", "replace")
+            atomically(path, lambda temporary: temporary.write_bytes(text))
+        elif isinstance(content, bytes):
+            atomically(path, lambda temporary: temporary.write_bytes(content))
+        else:
+            atomically(path, content)
+    except OSError as error:
+        raise UserError(f"expected to write {path}, got: {error.strerror or error}") from error
+    return path
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV that a spreadsheet opens without running anything: see `dead`."""
+    texts = {name: frame[name].map(_cell) for name in frame if not _is_numeric(frame[name])}
+    return frame.assign(**texts).rename(columns=_cell).to_csv(index=False, lineterminator="\n")
+
+
+def _cell(value: object) -> object:
+    return dead(value) if isinstance(value, str) else value
+
+
+def _is_numeric(column: pd.Series) -> bool:  # type: ignore[type-arg]
+    return pd.api.types.is_numeric_dtype(column)
