@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,37 +83,26 @@ def examine(
     if run.manifest.finished is None:
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; its audit continues it")
     yield from (unknown(line) for line in not_knowable(run.manifest))
-    yield from check_files(run)
     yield from claims.check_ends(run)
-    parts = list(check_parts(run))
-    yield from parts
-    images = None
-    try:
-        if not any(finding.kind == "wrong" for finding in parts):
-            yield from check_tables(run)
-        images = _images(run)
-        yield from claims.check_images(run.manifest, images)
-    except UserError as error:
-        yield wrong(str(error))
-    if images is not None and data is not None:
-        yield from claims.check_source(run.manifest, images, data)
+    stages, blocked = None, ""
     try:
         protocol = _protocol(run.manifest, trusted)
+        stages = plan(protocol, run.manifest.sources)
+        yield from claims.check_protocol(run.manifest, protocol, stages)
     except NotPermittedError as error:
-        yield Finding("blocked", str(error))
-        return
+        blocked = str(error)
     except UserError as error:
         if any("origin" in entry for entry in _entries(run.manifest)):
             raise
         yield wrong(f"manifest.json, protocol: {error}")
-        return
-    stages = plan(protocol, run.manifest.sources)
-    planned = list(claims.check_protocol(run.manifest, protocol, stages))
-    yield from planned
+    yield from check_files(run)
+    images = yield from _check_evidence(run, data)
     try:
         classifier = classifier or open_model(run, trusted=trusted, arch=arch)
     except NotPermittedError as error:
-        yield Finding("blocked", str(error))
+        blocked = blocked or str(error)
+    if blocked or classifier is None:
+        yield Finding("blocked", blocked)
         return
     if classifier.fingerprint != run.manifest.model.fingerprint:
         differs = what_differs(run.manifest.model, model_record(classifier))
@@ -122,12 +111,32 @@ def examine(
     yield from claims.check_model(run.manifest, classifier)
     sources = [_source(record, trusted) for record in run.manifest.sources]
     yield from claims.check_sources(run.manifest, sources)
-    if images is None or any(f.kind == "wrong" for f in parts) or not claims.same_stages(run.manifest, stages):
-        yield unknown("everything that the model could compute again, until what is wrong above is mended")
+    if images is None or stages is None or not claims.same_stages(run.manifest, stages):
+        yield unknown("stages: everything that the model could compute again, until what is wrong above is mended")
         return
     yield from check_stages(
         run, stages, classifier, sources, images, progress or Silent(), everything=recompute, attacks=attacks
     )
+
+
+def _check_evidence(run: Run, data: Images | None) -> Generator[Finding, None, Images | None]:
+    """The parts, the tables and the images, without the model. The images, where all parts are what they can be."""
+    sound = True
+    for finding in check_parts(run):
+        sound = sound and finding.kind != "wrong"
+        yield finding
+    images = None
+    try:
+        images = _images(run)
+        yield from claims.check_images(run.manifest, images)
+        if data is not None:
+            yield from claims.check_source(run.manifest, images, data)
+        if sound:
+            yield from check_tables(run)
+    except UserError as error:
+        yield wrong(str(error))
+        return None
+    return images if sound else None
 
 
 def unchecked(run: Run) -> tuple[str, ...]:

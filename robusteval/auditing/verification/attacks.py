@@ -84,9 +84,11 @@ class AttacksAgain:
 
 
 def _of(rows: pd.DataFrame, images: Images) -> pd.DataFrame:
-    """The rows of some images, in an order that does not depend on the others."""
-    keys = [key for key in ("quantity", "at", "budget", "image_id") if key in rows]
-    return rows[rows["image_id"].isin(images.ids)].sort_values(keys, kind="stable").reset_index(drop=True)
+    """The rows of some images; measurements in an order that does not depend on the others."""
+    own = rows[rows["image_id"].isin(images.ids)]
+    if "quantity" in rows:
+        own = own.sort_values(["quantity", "at", "image_id"], kind="stable")
+    return own.reset_index(drop=True)
 
 
 def drawn(images: Images, count: int | None) -> frozenset[str]:
