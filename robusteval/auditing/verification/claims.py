@@ -160,11 +160,13 @@ def check_model(manifest: Manifest, classifier: Classifier) -> Iterator[Finding]
 def check_sources(manifest: Manifest, opened: Iterable[Classifier | str]) -> Iterator[Finding]:
     """The models that transfer attacks start from: opened, or why not."""
     for i, (stored, found) in enumerate(zip(manifest.sources, opened, strict=True)):
+        if stored.input_shape != manifest.model.input_shape:
+            yield claim(f"sources.{i}.input_shape", stored.input_shape, manifest.model.input_shape)
         if isinstance(found, str):
             fields = ", ".join(f"sources.{i}.{key}" for key in ModelRecord.model_fields if key != "name")
             yield unknown(f"{fields}: {found}")
         else:
-            yield from _fields(f"sources.{i}", stored, model_record(found), skip=("arch",))
+            yield from _fields(f"sources.{i}", stored, model_record(found))
 
 
 def _stage(key: str, stored: StageRecord, wanted: StageRecord) -> Iterator[Finding]:
@@ -186,6 +188,8 @@ def _fields(
 
 def _same(one: Any, other: Any) -> bool:
     """Equal; of a method in a user's file, which may have been moved, the file's content and the class."""
+    if isinstance(one, str) and isinstance(other, str):
+        return _file_name(one) == _file_name(other)
     if isinstance(one, Origin) and isinstance(other, Origin):
         pairs = zip(*((_file_name(o.reference), o.package, o.version) for o in (one, other)), strict=True)
         return all(a == b for a, b in pairs)

@@ -25,8 +25,6 @@ def not_knowable(manifest: Manifest) -> Iterator[str]:
     for i, record in enumerate(manifest.stages):
         if record.status == "failed":
             yield f"stages.{i} ({record.name}).reason: the error that stopped it; it is not provoked again"
-    if manifest.averaged > 1:
-        yield "averaged: of a model whose outputs are not random it changes nothing but the evaluations"
     if manifest.protocol.calibration is not None:
         yield "protocol.calibration: that it was asked before the numbers were known"
     if manifest.sources:
