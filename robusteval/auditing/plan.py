@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator, Sequence
 
 from robusteval.attacks.base import Attack
@@ -17,10 +18,16 @@ from robusteval.auditing.stages.sanity import SanityStage
 from robusteval.auditing.stages.top_k import judged_by_top
 from robusteval.core.plain_names import as_plain_name
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
-from robusteval.models.classifier import Classifier
 
 
-def plan(protocol: Protocol, sources: Sequence[Classifier] = ()) -> tuple[Stage, ...]:
+class Named(typing.Protocol):
+    """A model, of which a plan needs nothing but the name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]:
     """The sanity checks and the clean predictions first, then attacks, certificates and metrics as the protocol lists
     them, the images once more last."""
     stages: list[Stage] = [SanityStage(), CleanStage()]

@@ -225,7 +225,7 @@ def _entry(
     try:
         found, origin = registry.find(spec, trusted, pin)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise type(error)(f"{where}: {error}") from error
     try:
         method = found(**settings)
     except ValidationError as error:

@@ -29,6 +29,7 @@ from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, atomically, checksum, read_cost, read_frame, write_arrays, write_frame
+from robusteval.results.shards import planned_files
 from robusteval.results.tabulate import write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
 
@@ -160,8 +161,8 @@ class Session:
     def finish(self) -> Run:
         """Put the parts together, price the stages, and seal the evidence."""
         for record in self.run.manifest.stages:
-            parts = sorted((self.run.path / "parts" / record.name).glob("*.parquet"))
-            cost = sum((read_cost(p) for p in parts), Cost())
+            parts = [self.run.path / p.path for p in planned_files(self.run.manifest, record) if p.table is not None]
+            cost = sum((read_cost(p) for p in parts if p.is_file()), Cost())
             self.run = self.run.with_stage(record.model_copy(update={"cost": cost}))
         write_tables(self.run)
         self.run = self.run.updated(

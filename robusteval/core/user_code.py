@@ -17,6 +17,10 @@ USER_MODULE = "robusteval_user_"
 """How the names of the modules begin that such files become."""
 
 
+class NotPermittedError(UserError):
+    """What was read names a Python file that the user did not."""
+
+
 def file_and_name(spec: str) -> tuple[str, str] | None:
     """The file and the name of FILE.py:NAME; None for anything else."""
     path, colon, name = spec.rpartition(":")
@@ -46,7 +50,7 @@ def permitted(file: str, trusted: Collection[Path], what: str) -> list[Path]:
     named = Path(file)
     known = [p for p in trusted if p == named] or [p for p in trusted if p.name == named.name]
     if not known:
-        raise UserError(
+        raise NotPermittedError(
             f"expected permission to run {file} for {what}, got none; if you trust that file: "
             f"robusteval verify RUN --trust {Path(file).name}"
         )

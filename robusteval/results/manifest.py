@@ -19,7 +19,7 @@ from robusteval.core.plain_names import PlainName, PlainPath
 from robusteval.results.calibrate import Calibration
 from robusteval.results.records import Frozen, StageRecord, Stages
 
-FORMAT = 3
+FORMAT = 4
 """Of the manifest: another number wherever what a reader needs of it changes."""
 NAME = "manifest.json"
 
@@ -72,7 +72,7 @@ class ProtocolRecord(Frozen):
 
 class Manifest(Frozen):
     robusteval: str
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     command: tuple[str, ...] = ()
     status: Literal["incomplete", "complete"] = "incomplete"
     seed: int

@@ -59,6 +59,11 @@ class StageRecord(Frozen):
     def done(self) -> bool:
         return self.status == "done"
 
+    @property
+    def one_shard(self) -> bool:
+        """Whether all images are one shard; else they are cut into batches."""
+        return False
+
 
 class CleanRecord(StageRecord):
     """The predictions on the images themselves."""
@@ -70,6 +75,10 @@ class SanityRecord(StageRecord):
     """What the model and the images look like before the first method."""
 
     kind: Literal["sanity"] = "sanity"
+
+    @property
+    def one_shard(self) -> bool:
+        return True
 
 
 class MethodRecord(StageRecord):
@@ -137,6 +146,12 @@ class MetricRecord(MethodRecord):
     kind: Literal["metric"] = "metric"
     witnesses: PlainName | None = None
     """The stage of the attack whose closest witnesses it measured."""
+    of_the_set: bool = False
+    """Whether it measures the whole set at once, rather than each image by itself."""
+
+    @property
+    def one_shard(self) -> bool:
+        return self.of_the_set
 
 
 Stages = Annotated[

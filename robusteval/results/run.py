@@ -29,6 +29,7 @@ from safetensors.numpy import save_file
 from robusteval.core.errors import UserError
 from robusteval.results.manifest import NAME, Manifest, read_manifest
 from robusteval.results.records import Cost, StageRecord
+from robusteval.results.shards import planned_files
 from robusteval.results.tables import TABLES
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -92,8 +93,10 @@ class Run:
     def arrays(self, stage: str) -> Arrays:
         """The images kept by a stage, (C, H, W): by image id for "clean", else by witness_key."""
         found: Arrays = {}
-        for path in sorted((self.path / "witnesses" / stage).glob("*.safetensors")):
-            found |= read_arrays(path)
+        for planned in planned_files(self.manifest, self.manifest.stage(stage)):
+            path = self.path / planned.path
+            if planned.table is None and path.is_file():
+                found |= read_arrays(path)
         return found
 
     def write_manifest(self) -> None:
@@ -120,9 +123,11 @@ class Run:
         return self.path / "witnesses" / stage / f"{shard}.safetensors"
 
     def evidence(self) -> Iterator[Path]:
-        """Every file that the tables rest on."""
-        for folder in ("parts", "witnesses"):
-            yield from sorted(p for p in (self.path / folder).rglob("*") if p.suffix != ".tmp" and p.is_file())
+        """Every file that the tables rest on: those of the planned shards, not what else lies there."""
+        for record in self.manifest.stages:
+            for planned in planned_files(self.manifest, record):
+                if (self.path / planned.path).is_file():
+                    yield self.path / planned.path
 
 
 def check_own_files(folder: Path) -> None:

@@ -9,15 +9,9 @@ import pandas as pd
 from robusteval.results.below import as_csv, write_below
 from robusteval.results.bracket import bracket
 from robusteval.results.calibrate import calibrate
-from robusteval.results.records import (
-    AttackRecord,
-    CertificateRecord,
-    CleanRecord,
-    MetricRecord,
-    SanityRecord,
-    StageRecord,
-)
+from robusteval.results.records import StageRecord
 from robusteval.results.run import Run, read_frame, write_frame
+from robusteval.results.shards import planned_files
 from robusteval.results.tables import (
     CALIBRATION_TABLE,
     CERTIFICATES_TABLE,
@@ -28,13 +22,6 @@ from robusteval.results.tables import (
     Table,
 )
 
-_MAIN: dict[type[StageRecord], Table] = {
-    CleanRecord: IMAGES_TABLE,
-    SanityRecord: MEASUREMENTS_TABLE,
-    AttackRecord: WITNESSES_TABLE,
-    CertificateRecord: CERTIFICATES_TABLE,
-    MetricRecord: MEASUREMENTS_TABLE,
-}
 _ORDER = {
     "images": ["image_id"],
     "witnesses": ["budget", "image_id"],
@@ -71,12 +58,11 @@ def bounds_csv(run: Run) -> Path:
 
 
 def _collect(run: Run, table: Table) -> pd.DataFrame:
+    """The rows of a table: of the planned shards of the stages that are done, and of nothing else that lies there."""
     stages = []
     for record in run.manifest.ran(StageRecord):
-        folder = run.path / "parts" / record.name
-        own = _MAIN[type(record)] is table
-        files = sorted(folder.glob("[0-9]*.parquet" if own else f"*.{table.name}.parquet"))
-        frames = [read_frame(path) for path in files if own == path.stem.isdigit()]
+        files = [(p.required, run.path / p.path) for p in planned_files(run.manifest, record) if p.table is table]
+        frames = [read_frame(path) for required, path in files if required or path.is_file()]
         if frames:
             rows = pd.concat(frames, ignore_index=True)
             stages.append(rows.sort_values(_ORDER[table.name], kind="stable"))

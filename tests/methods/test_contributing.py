@@ -63,8 +63,8 @@ def test_the_report_shows_its_title(folder: Path) -> None:
 def test_verify_asks_for_trust(folder: Path) -> None:
     """The run lies where the file lies too, and names it; that is no permission."""
     done = here("verify", folder / "runs" / "mine")
-    assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
+    assert done.returncode == 3
+    line = done.stderr.strip().splitlines()[0]
     assert "expected permission to run my_attack.py" in line
     assert "--trust my_attack.py" in line
 

@@ -143,15 +143,15 @@ class AttackStage(Stage):
         frames = []
         for budget in self.budgets:
             same = stored["budget"].isna() if budget is None else stored["budget"] == budget
-            rows = stored[same].reset_index(drop=True)
+            spent = stored[same].drop_duplicates("image_id").set_index("image_id")
+            spent = spent[["forwards", "backwards"]].reindex(list(shard.images.ids))
             candidates = shard.images.pixels.clone()
             for i, image_id in enumerate(shard.images.ids):
                 kept = stored_witness(arrays, image_id, _at(budget), self.shared)
                 if kept is not None and correct[i]:
                     candidates[i] = torch.tensor(kept).to(candidates)
             verdict = judge(context.classifier, shard.images, candidates, self.method.norm, budget)
-            again = {n: array(getattr(verdict, n)) for n in ("success", "predicted", "l0", "l1", "l2", "linf")}
-            frames.append(rows.assign(image_id=list(shard.images.ids), **again))
+            frames.append(self.rows(shard.images, verdict, budget, torch.tensor(spent.to_numpy(float).T)))
         return Part(pd.concat(frames, ignore_index=True))
 
     def missing_witnesses(self, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Iterator[str]:
@@ -161,6 +161,13 @@ class AttackStage(Stage):
         for image_id, budget in zip(claimed["image_id"], claimed["budget"], strict=True):
             if correct.get(image_id) and stored_witness(arrays, image_id, budget, self.shared) is None:
                 yield image_id
+
+    def witness_names(self, shard: Shard, stored: pd.DataFrame) -> Iterator[str]:
+        correct = dict(zip(shard.images.ids, known(shard.correct).tolist(), strict=True))
+        claimed = stored[stored["success"] & stored["image_id"].map(correct).eq(True)]
+        if not self.by_itself:
+            claimed = claimed.sort_values("budget").drop_duplicates("image_id")
+        yield from map(witness_key, claimed["image_id"], claimed["budget"])
 
     def rows(self, images: Images, verdict: Verdict, budget: float | None, costs: Tensor) -> pd.DataFrame:
         """One row an image: what of a verdict lies within a budget, and the evaluations (2, N) booked to it."""

@@ -141,6 +141,10 @@ class Stage(ABC):
         """The images of a shard of which the rows claim a witness and none is kept."""
         yield from ()
 
+    def witness_names(self, shard: Shard, stored: pd.DataFrame) -> Iterator[str]:
+        """The names of the images that the rows of a shard rest on, in its file of arrays."""
+        yield from ()
+
     def recompute(self, context: Context, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
         """The part again, to be held against the stored rows and their arrays."""
         return self.compute(context, shard)

@@ -21,7 +21,11 @@ class MetricStage(Stage):
     unavailable: str = ""
 
     def record(self) -> MetricRecord:
-        return method_record(MetricRecord, self.name, self.method, self.origin, witnesses=self.method.witnesses_of)
+        method = self.method
+        whole = isinstance(method, SetMetric)
+        return method_record(
+            MetricRecord, self.name, method, self.origin, witnesses=method.witnesses_of, of_the_set=whole
+        )
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
         needed = self.method.witnesses_of

@@ -1,0 +1,196 @@
+"""Everything that can be computed again: traits of the model, predictions, witnesses, what certificates learn from the
+whole set, radii, measurements, and why a stage could not run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from robusteval.auditing.engines import Work
+from robusteval.auditing.evidence import RunEvidence
+from robusteval.auditing.stages.base import Context, Part, Shard, Stage
+from robusteval.auditing.stages.frames import read_statistics
+from robusteval.auditing.stages.sanity import read_traits
+from robusteval.auditing.verification.finding import Finding, checked, claim, wrong
+from robusteval.auditing.verification.tables import differences
+from robusteval.certify.base import State
+from robusteval.core.errors import RefutedError, UnsupportedError, UserError
+from robusteval.core.images import Images
+from robusteval.core.progress import Progress
+from robusteval.models.behaviour import Traits, not_a_function
+from robusteval.results.records import SANITY, Cost, StageRecord
+from robusteval.results.run import Arrays, Run, read_arrays, read_frame
+from robusteval.results.shards import OF_SET
+
+EXACT = 1e-9
+"""Relative tolerance for distances and for what is the same on any machine."""
+
+
+@dataclass(frozen=True)
+class LearnedAgain(RunEvidence):
+    """The evidence of a run, but for what certificates learn from the whole set: that is never read, but learned
+    again."""
+
+    states: Mapping[str, State] = field(default_factory=dict)
+
+    def state(self, stage: str) -> State:
+        return self.states[stage]
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """The stages of a run, run again shard by shard and held against its parts, up to a relative `tolerance`."""
+
+    run: Run
+    context: Context
+    images: Images
+    batches: tuple[Shard, ...]
+    tolerance: float
+    progress: Progress
+
+    @property
+    def evidence(self) -> LearnedAgain:
+        """What earlier stages left, for stages that learn nothing of the whole set."""
+        return LearnedAgain(self.run, self.batches)
+
+    def traits(self, stage: Stage) -> tuple[Traits, list[Finding]]:
+        """What the sanity stage finds of the model now, whatever the run says, and where that differs."""
+        (shard,) = stage.shards(self.images, self.run.manifest.batch_size)
+        part = Work(stage, self.context)(shard)
+        traits = read_traits(read_statistics(part.others["statistics"]))
+        if traits.repeatable:
+            return traits, list(self._held(stage, shard, part))
+        stored = self._rows(SANITY, shard.name, "statistics")
+        claimed = {} if stored is None else dict(zip(stored["quantity"], stored["value"], strict=True))
+        return traits, [
+            wrong(f"stage {SANITY}, {name}: is {claimed.get(name)}, expected {float(value)}")
+            for name, value in vars(traits).items()
+            if claimed.get(name) != float(value)
+        ]
+
+    def stage(self, stage: Stage) -> Iterator[Finding]:
+        """A stage that is done, computed again from the images and what earlier stages left."""
+        self.progress.stage(stage.name, 0, len(self.images))
+        states, spent, values = {}, Cost(), 0
+        if stage.prepares:
+            try:
+                learned = stage.prepare(self.context, self.images, lambda done, total: None)
+            except UserError as error:
+                yield wrong(f"stage {stage.name}: is done, but cannot run: {error}")
+                return
+            states[stage.name], spent = read_statistics(learned.rows), learned.cost
+            stored = self._rows(stage.name, OF_SET, "statistics")
+            if stored is not None:
+                values += stored.size
+                where = f"stage {stage.name}, whole set"
+                yield from map(wrong, differences(where, stored, learned.rows, self.tolerance))
+        evidence = LearnedAgain(self.run, self.batches, states)
+        for shard in stage.shards(self.images, self.run.manifest.batch_size):
+            try:
+                part = self._again(stage, stage.feed(shard, evidence))
+            except (UserError, RefutedError) as error:
+                yield wrong(f"stage {stage.name}: {error}")
+                continue
+            spent += part.cost
+            values += part.rows.size + sum(rows.size for rows in part.others.values())
+            yield from self._held(stage, stage.feed(shard, evidence), part)
+            self.progress.advance(len(shard.images))
+        if not stage.exact:
+            yield from self._spent(stage.name, spent)
+        yield checked(f"stage {stage.name}, computed again", values)
+
+    def unavailable(self, stage: Stage, record: StageRecord, traits: Traits) -> Iterator[Finding]:
+        """A stage that is said to be unavailable: the reason, found again."""
+        reason = stage.unavailable
+        if not reason and stage.of_functions and traits.lacking:
+            reason = str(not_a_function(self.context.classifier.name, traits.lacking))
+        reason = reason or self._reason(stage)
+        key = f"stages ({stage.name})"
+        if not reason:
+            yield claim(f"{key}.status", record.status, "done, since it runs on this model and these images")
+        elif reason != record.reason:
+            yield claim(f"{key}.reason", record.reason, reason)
+        yield checked(f"stage {stage.name}: why it is unavailable", 1)
+
+    def _reason(self, stage: Stage) -> str:
+        """Why a stage cannot run, tried shard by shard; empty where it can."""
+        states = {}
+        try:
+            if stage.prepares:
+                states[stage.name] = read_statistics(
+                    stage.prepare(self.context, self.images, lambda done, total: None).rows
+                )
+            evidence = LearnedAgain(self.run, self.batches, states)
+            for shard in stage.shards(self.images, self.run.manifest.batch_size):
+                Work(stage, self.context)(stage.feed(shard, evidence))
+        except UnsupportedError as error:
+            return str(error)
+        return ""
+
+    def _again(self, stage: Stage, shard: Shard) -> Part:
+        stored = self._rows(stage.name, shard.name)
+        if stored is None:
+            raise UserError(f"expected the part {shard.name}, got none that can be read")
+        return Work(stage, self.context).again(shard, stored, self._arrays(stage, shard.name))
+
+    def _held(self, stage: Stage, shard: Shard, part: Part) -> Iterator[Finding]:
+        """The rows, further tables and images of a shard against those that are stored."""
+        where = f"stage {stage.name}"
+        stored, kept = self._rows(stage.name, shard.name), self._arrays(stage, shard.name)
+        if stored is None:
+            return
+        for image_id in stage.missing_witnesses(shard, stored, kept):
+            yield wrong(f"{where}, image {image_id}: the table claims a witness, no image of it is kept")
+        yield from map(wrong, differences(where, stored, part.rows, EXACT if stage.exact else self.tolerance))
+        if stage.exact:
+            yield from map(wrong, self._stray(stage, shard, stored, kept))
+            return
+        for table in ("measurements", "statistics"):
+            there, rows = self._rows(stage.name, shard.name, table), part.others.get(table)
+            if rows is not None and there is not None:
+                yield from map(wrong, differences(f"{where}, {table}", there, rows, self.tolerance))
+            elif (rows is None) != (there is None):
+                found = "got none" if there is None else "found none again"
+                yield wrong(f"{where}: parts/{stage.name}/{shard.name}.{table}.parquet: expected its rows, {found}")
+        file = f"witnesses/{stage.name}/{shard.name}.safetensors"
+        for name in sorted(kept.keys() ^ part.arrays.keys()):
+            yield wrong(f"{file}: image {name} {'is none of the stage' if name in kept else 'is missing'}")
+        for name in sorted(kept.keys() & part.arrays.keys()):
+            one, other = kept[name], part.arrays[name]
+            if one.shape != other.shape or not np.allclose(one, other, rtol=self.tolerance, atol=self.tolerance):
+                yield wrong(f"{file}: image {name} is not what comes out again")
+
+    def _stray(self, stage: Stage, shard: Shard, stored: pd.DataFrame, kept: Arrays) -> Iterator[str]:
+        """The images of a shard of witnesses that no row of it claims."""
+        needed = set(stage.witness_names(shard, stored))
+        for name in sorted(kept.keys() - needed):
+            yield f"witnesses/{stage.name}/{shard.name}.safetensors: image {name} is a witness of no row"
+
+    def _spent(self, name: str, spent: Cost) -> Iterator[Finding]:
+        cost = self.run.manifest.stage(name).cost
+        for key in ("forwards", "backwards"):
+            one, other = getattr(cost, key), getattr(spent, key)
+            if not math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6):
+                yield claim(f"stages ({name}).cost.{key}", one, other)
+
+    def _rows(self, stage: str, shard: str, table: str | None = None) -> pd.DataFrame | None:
+        path = self.run.part(stage, shard, table)
+        try:
+            return read_frame(path) if path.is_file() else None
+        except UserError:
+            return None
+
+    def _arrays(self, stage: Stage, shard: str) -> Arrays:
+        path = self.run.array_file(stage.name, shard)
+        try:
+            kept = read_arrays(path) if path.is_file() else {}
+        except UserError:
+            return {}
+        shape, dtype = tuple(self.images.shape), str(self.images.pixels.dtype).removeprefix("torch.")
+        if stage.exact:
+            return {key: a for key, a in kept.items() if a.shape == shape and str(a.dtype) == dtype}
+        return kept

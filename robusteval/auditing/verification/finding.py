@@ -1,0 +1,42 @@
+"""Finding: what a verification says of one claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`line` names the file, the row or the key of the manifest that it is about.
+
+    "wrong": the claim does not hold. "checked": so many `values` were held against `line`, whether they hold or not.
+    "unchecked": cannot be known, or was not looked at, for the reason in the line. "blocked": not looked at until the
+    user does what the line says.
+    """
+
+    kind: Literal["wrong", "checked", "unchecked", "blocked"]
+    line: str
+    values: int = 0
+
+
+def wrong(line: str) -> Finding:
+    return Finding("wrong", line)
+
+
+def checked(line: str, values: int) -> Finding:
+    return Finding("checked", line, values)
+
+
+def unknown(line: str) -> Finding:
+    return Finding("unchecked", line)
+
+
+def claim(key: str, stored: object, expected: object) -> Finding:
+    """Of a key of the manifest that is not what it should be."""
+    return wrong(f"manifest.json, {key}: is {_short(stored)}, expected {_short(expected)}")
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,76 @@
+"""The stages of a run against the model: what each is held against, in the order of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+
+from robusteval.auditing.hardware import DTYPES
+from robusteval.auditing.stages.attack import AttackStage
+from robusteval.auditing.stages.base import Context, Stage, cut
+from robusteval.auditing.verification import claims
+from robusteval.auditing.verification.again import Recheck
+from robusteval.auditing.verification.attacks import AttacksAgain, drawn
+from robusteval.auditing.verification.finding import Finding, unknown
+from robusteval.core.device import choose_device, describe
+from robusteval.core.images import Images
+from robusteval.core.progress import Progress
+from robusteval.models.averaged import averaged
+from robusteval.models.classifier import Classifier
+from robusteval.results.records import SANITY
+from robusteval.results.run import Run
+
+_ROUNDING = {"float32": 1e-3, "float64": 1e-8}
+"""Relative tolerance for numbers that the model computes again, perhaps on another machine."""
+
+
+def check_stages(
+    run: Run,
+    stages: Sequence[Stage],
+    classifier: Classifier,
+    sources: Sequence[Classifier | str],
+    images: Images,
+    progress: Progress,
+    *,
+    everything: bool,
+    attacks: int | None,
+) -> Iterator[Finding]:
+    """`stages` are those of the run's protocol; of `everything`, false leaves only predictions and witnesses; attacks
+    are run again on so many images (None for all), which needs their sources opened."""
+    manifest = run.manifest
+    on, dtype = choose_device("auto"), DTYPES[manifest.dtype]
+    images = images.to(on, dtype)
+
+    def placed(model: Classifier) -> Classifier:
+        return replace(averaged(model.to(on, dtype), manifest.averaged), batch_size=manifest.batch_size)
+
+    opened = placed(classifier)
+    context = Context(opened, tuple(placed(s) for s in sources if not isinstance(s, str)), manifest.seed, opened)
+    recheck = Recheck(run, context, images, cut(images, manifest.batch_size), _ROUNDING[manifest.dtype], progress)
+    traits, findings = recheck.traits(next(s for s in stages if s.name == SANITY))
+    yield from findings
+    yield from claims.check_independence(manifest, stages, traits.lacking)
+    if not traits.repeatable:
+        yield unknown(
+            "stages: predictions, witnesses, certificates and metrics by running the model, whose outputs cannot be "
+            "computed again; files, tables and bounds were checked"
+        )
+        return
+    recheck = replace(recheck, context=replace(context, classifier=traits.served(opened)))
+    same_place = manifest.versions.get("torch") == version("torch") and describe(on).split()[0] in manifest.device
+    again = AttacksAgain(recheck, drawn(images, attacks), same_place)
+    for stage, record in zip(stages, manifest.stages, strict=True):
+        if record.status == "unavailable" and everything:
+            yield from recheck.unavailable(stage, record, traits)
+        if not record.done or stage.name == SANITY:
+            continue
+        if everything or stage.always_verified:
+            yield from recheck.stage(stage)
+        else:
+            yield unknown(f"stage {stage.name}: its numbers were not computed again, as was asked")
+        if isinstance(stage, AttackStage) and attacks != 0:
+            if stage.source is not None and any(isinstance(s, str) for s in sources):
+                yield unknown(f"stage {stage.name}: what it found, but for its witnesses: its source was not opened")
+            else:
+                yield from again.stage(stage)

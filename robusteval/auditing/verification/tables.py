@@ -1,0 +1,156 @@
+"""The tables of a run: the parts are what their stages may leave, and the tables follow from the parts row by row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robusteval.auditing.verification.finding import Finding, checked, wrong
+from robusteval.core.errors import UserError
+from robusteval.results.below import as_csv
+from robusteval.results.records import CLEAN, CertificateRecord, MethodRecord, StageRecord
+from robusteval.results.run import Run, read_arrays, read_frame
+from robusteval.results.shards import PlannedFile, planned_files
+from robusteval.results.tables import IMAGES_TABLE
+from robusteval.results.tabulate import bounds_csv, build_tables
+
+_KEYS = ("image_id", "method", "quantity", "at", "budget")
+_EXACT = 1e-12
+
+
+def check_parts(run: Run) -> Iterator[Finding]:
+    """Whether each part of a stage that is done can be read, has its columns, and names its stage and its images, in
+    the norm and with the guarantee of the manifest."""
+    ids, values = _image_ids(run), 0
+    for record in run.manifest.ran(StageRecord):
+        for planned in planned_files(run.manifest, record):
+            path = run.path / planned.path
+            if not path.is_file():
+                continue
+            try:
+                if planned.table is None:
+                    values += len(read_arrays(path))
+                    continue
+                rows = read_frame(path)
+            except UserError as error:
+                yield wrong(str(error))
+                continue
+            values += rows.size
+            yield from (
+                wrong(f"{planned.path}{said}")
+                for said in _part_faults(record, planned, rows, ids, run.manifest.batch_size)
+            )
+    yield checked("parts against the manifest: columns, stages, images, norms, guarantees, quantities", values)
+
+
+def check_tables(run: Run) -> Iterator[Finding]:
+    """Whether the tables are those that the parts give, bounds.csv among them."""
+    values = 0
+    for name, again in build_tables(run).items():
+        path, stored = run.path / "tables" / f"{name}.parquet", None
+        if not path.is_file():
+            continue
+        try:
+            stored = read_frame(path)
+        except UserError as error:
+            yield wrong(str(error))
+        if stored is not None:
+            values += again.size
+            yield from map(wrong, differences(f"table {name}", stored, again, _EXACT))
+        if name == "bounds" and bounds_csv(run).is_file():
+            lines = bounds_csv(run).read_text(encoding="utf-8", errors="replace").splitlines()
+            for i, (line, wanted) in enumerate(zip_longest(lines, as_csv(again).splitlines(), fillvalue=""), start=1):
+                if line != wanted:
+                    said = f"tables/bounds.csv, line {i} ({wanted.split(',')[0]}) does not follow from the tables"
+                    yield wrong(said)
+    yield checked("tables against the parts", values)
+
+
+def differences(where: str, stored: pd.DataFrame, again: pd.DataFrame, tolerance: float) -> Iterator[str]:
+    """One line for each row of `stored` that differs from `again`, naming the row and the first column."""
+    if list(stored.columns) != list(again.columns) or len(stored) != len(again):
+        yield f"{where}: expected {again.shape} rows and columns, got {stored.shape}"
+        return
+    named: set[int] = set()
+    for name in again.columns:
+        old, new = stored[name].to_numpy(), again[name].to_numpy()
+        for i in np.flatnonzero(~_equal(old, new, tolerance)):
+            if i not in named:
+                named.add(int(i))
+                keys = ", ".join(f"{k} {again[k].iloc[i]}" for k in _KEYS if k in again)
+                yield f"{where}, row {i} ({keys}): {name} is {old[i]}, expected {new[i]}"
+
+
+def _equal(old: NDArray[Any], new: NDArray[Any], tolerance: float) -> NDArray[np.bool_]:
+    """Where two columns agree; numbers as far as the tolerance goes."""
+    if np.issubdtype(new.dtype, np.floating):
+        try:
+            close: NDArray[np.bool_] = np.isclose(
+                old.astype(float), new, rtol=tolerance, atol=tolerance * 1e-3, equal_nan=True
+            )
+            return close
+        except (ValueError, TypeError):
+            return np.zeros(len(new), bool)
+    if old.dtype.kind != new.dtype.kind:
+        return np.zeros(len(new), bool)
+    same: NDArray[np.bool_] = np.asarray(old == new, bool)
+    return same
+
+
+def _part_faults(
+    record: StageRecord, planned: PlannedFile, rows: pd.DataFrame, ids: list[str], batch: int
+) -> Iterator[str]:
+    """What is wrong with the rows of a part, each line to follow the file's name."""
+    assert planned.table is not None
+    wanted = planned.table.frame()
+    if list(rows.columns) != list(wanted.columns):
+        yield f": expected the columns {', '.join(wanted.columns)}, got {', '.join(map(str, rows.columns))}"
+        return
+    for name in wanted.columns:
+        if len(rows) and rows[name].dtype.kind != wanted[name].dtype.kind:
+            yield f": expected {wanted[name].dtype} in {name}, got {rows[name].dtype}"
+    for column, expected in _constants(record).items():
+        if column in rows:
+            same = np.full(len(rows), expected, dtype=object if isinstance(expected, str) else float)
+            for i in np.flatnonzero(~_equal(rows[column].to_numpy(), same, 0.0)):
+                yield f", row {i}: {column} is {rows[column].iloc[i]}, expected {expected}"
+    if "image_id" in rows:
+        own = ids if record.one_shard else ids[int(planned.shard) * batch :][:batch]
+        for i in np.flatnonzero(~rows["image_id"].isin(own)):
+            yield f", row {i}: image_id {rows['image_id'].iloc[i]} is no image of this shard"
+        for repeated in (i for i, n in Counter(rows["image_id"]).items() if planned.table is IMAGES_TABLE and n > 1):
+            yield f": image_id {repeated} is there more than once"
+    if isinstance(record, MethodRecord) and "quantity" in rows:
+        for quantity in rows["quantity"].unique():
+            if not record.declares(str(quantity)):
+                yield f": quantity {quantity} is none that {record.method} declares"
+
+
+def _constants(record: StageRecord) -> dict[str, object]:
+    """What a column holds in every row of a stage."""
+    found: dict[str, object] = {"method": record.name}
+    if isinstance(record, MethodRecord) and record.norm is not None:
+        found["norm"] = record.norm.value
+    if isinstance(record, CertificateRecord):
+        found |= {"kind": record.guarantee.value, "subject": record.subject}
+        found |= {"alpha": np.nan if record.alpha is None else record.alpha}
+    return found
+
+
+def _image_ids(run: Run) -> list[str]:
+    """The ids of the run's images in their order, as their stage has them."""
+    found: list[str] = []
+    for planned in planned_files(run.manifest, run.manifest.stage(CLEAN)):
+        path = run.path / planned.path
+        if planned.table is IMAGES_TABLE and path.is_file():
+            try:
+                found += map(str, read_frame(path)["image_id"])
+            except (UserError, KeyError):
+                continue
+    return sorted(found)
