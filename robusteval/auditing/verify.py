@@ -110,7 +110,7 @@ def examine(
         return
     yield from claims.check_model(run.manifest, classifier)
     sources = [_source(record, trusted) for record in run.manifest.sources]
-    yield from claims.check_sources(run.manifest, sources)
+    yield from claims.check_source_models(run.manifest, sources)
     if images is None or stages is None or not claims.same_stages(run.manifest, stages):
         yield unknown("stages: everything that the model could compute again, until what is wrong above is mended")
         return

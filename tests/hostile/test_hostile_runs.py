@@ -200,7 +200,7 @@ def test_foreign_files_beside_every_stage(honest: Run, tmp_path: Path) -> None:
         images.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(run.array_file(CLEAN, "00000"), images)
         names.append(str(images.relative_to(run.path)))
-    for stray in ("tables/proofs.parquet", "tables/images.csv", "failures/pgd-linf.txt", "parts/foreign/00000.parquet"):
+    for stray in ("tables/proofs.parquet", "failures/pgd-linf.txt", "parts/foreign/00000.parquet"):
         (run.path / stray).parent.mkdir(exist_ok=True)
         (run.path / stray).write_bytes(b"x")
         names.append(stray)

@@ -96,7 +96,7 @@ def test_tampered_numbers_are_named(audited: tuple[Run, Classifier], tmp_path: P
         row = int(frame["value"].notna().to_numpy().argmax())
         frame.loc[row, "value"] = 0.123
         write_frame(path, frame)
-        tampered.append(f"stage {stage}, row {row}")
+        tampered.append(f"stage {stage}, {f'{table}, ' if table else ''}row {row}")
     findings = list(verify(copy))
     for claim in tampered:
         assert any(claim in finding for finding in findings)

@@ -15,7 +15,7 @@ from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.stages.base import Context, Part, Shard, Stage
 from robusteval.auditing.stages.frames import read_statistics
 from robusteval.auditing.stages.sanity import read_traits
-from robusteval.auditing.verification.finding import Finding, checked, claim, wrong
+from robusteval.auditing.verification.finding import Finding, claim, held_against, wrong
 from robusteval.auditing.verification.tables import differences
 from robusteval.certify.base import State
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError
@@ -101,7 +101,7 @@ class Recheck:
             self.progress.advance(len(shard.images))
         if not stage.exact:
             yield from self._spent(stage.name, spent)
-        yield checked(f"stage {stage.name}, computed again", values)
+        yield held_against(f"stage {stage.name}, computed again", values)
 
     def unavailable(self, stage: Stage, record: StageRecord, traits: Traits) -> Iterator[Finding]:
         """A stage that is said to be unavailable: the reason, found again."""
@@ -114,7 +114,7 @@ class Recheck:
             yield claim(f"{key}.status", record.status, "done, since it runs on this model and these images")
         elif reason != record.reason:
             yield claim(f"{key}.reason", record.reason, reason)
-        yield checked(f"stage {stage.name}: why it is unavailable", 1)
+        yield held_against(f"stage {stage.name}: why it is unavailable", 1)
 
     def _reason(self, stage: Stage) -> str:
         """Why a stage cannot run, tried shard by shard; empty where it can."""

@@ -14,7 +14,7 @@ from robusteval.auditing.engines import Work
 from robusteval.auditing.stages.attack import AttackStage, known
 from robusteval.auditing.stages.base import Shard
 from robusteval.auditing.verification.again import Recheck
-from robusteval.auditing.verification.finding import Finding, checked, unknown, wrong
+from robusteval.auditing.verification.finding import Finding, held_against, unknown, wrong
 from robusteval.auditing.verification.tables import differences
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
@@ -48,7 +48,7 @@ class AttacksAgain:
             if rows.any():
                 count += int(rows.sum())
                 yield from self._shard(stage, shard, rows)
-        yield checked(f"stage {stage.name}, its attack run again on {count} images", count)
+        yield held_against(f"stage {stage.name}, its attack run again on {count} images", count)
 
     def _shard(self, stage: AttackStage, shard: Shard, rows: torch.Tensor) -> Iterator[Finding]:
         whole = stage.feed(shard, self.recheck.evidence)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from robusteval.auditing.protocol import Protocol, available_protocols, read_protocol
 from robusteval.auditing.request import model_record
 from robusteval.auditing.stages.base import Stage
-from robusteval.auditing.verification.finding import Finding, checked, claim, unknown, wrong
+from robusteval.auditing.verification.finding import Finding, claim, held_against, unknown, wrong
 from robusteval.core import user_code
 from robusteval.core.images import Images
 from robusteval.core.registry import Origin
@@ -49,7 +49,7 @@ def check_ends(run: Run) -> Iterator[Finding]:
             stored, wanted = getattr(record.cost, name), getattr(total, name)
             if not math.isclose(stored, wanted, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
                 yield claim(f"{key}.cost.{name}", stored, f"{wanted}, the sum over its parts")
-    yield checked("costs of stages against the sums over their parts", 4 * len(manifest.stages))
+    yield held_against("costs of stages against the sums over their parts", 4 * len(manifest.stages))
 
 
 def check_images(manifest: Manifest, images: Images) -> Iterator[Finding]:
@@ -71,7 +71,7 @@ def check_images(manifest: Manifest, images: Images) -> Iterator[Finding]:
         yield claim("dtype", manifest.dtype, f"{kept}, as the images are kept")
     if images.shape != manifest.model.input_shape:
         yield claim("model.input_shape", manifest.model.input_shape, images.shape)
-    yield checked("images against the fingerprint, count, type and shape of the manifest", len(images))
+    yield held_against("images against the fingerprint, count, type and shape of the manifest", len(images))
 
 
 def check_source(manifest: Manifest, images: Images, data: Images) -> Iterator[Finding]:
@@ -92,7 +92,7 @@ def check_source(manifest: Manifest, images: Images, data: Images) -> Iterator[F
         yield claim("data.source", manifest.data.source, data.source)
     if data.class_names and manifest.data.class_names != data.class_names:
         yield claim("data.class_names", manifest.data.class_names, data.class_names)
-    yield checked(f"images against {data.source}", len(images))
+    yield held_against(f"images against {data.source}", len(images))
 
 
 def check_protocol(manifest: Manifest, protocol: Protocol, stages: Sequence[Stage]) -> Iterator[Finding]:
@@ -117,7 +117,7 @@ def check_protocol(manifest: Manifest, protocol: Protocol, stages: Sequence[Stag
         return
     for i, (record, wanted) in enumerate(zip(manifest.stages, planned, strict=True)):
         yield from _stage(f"stages.{i}", record, wanted)
-    yield checked("protocol and stages against the classes of the methods", sum(_leaves(r) for r in planned))
+    yield held_against("protocol and stages against the classes of the methods", sum(_leaves(r) for r in planned))
 
 
 def same_stages(manifest: Manifest, stages: Sequence[Stage]) -> bool:
@@ -154,10 +154,10 @@ def check_model(manifest: Manifest, classifier: Classifier) -> Iterator[Finding]
     names = classifier.origin.class_names if classifier.origin else ()
     if len(names) == classifier.num_classes and not manifest.data.class_names:
         yield claim("data.class_names", manifest.data.class_names, names)
-    yield checked("the model against its record", len(ModelRecord.model_fields))
+    yield held_against("the model against its record", len(ModelRecord.model_fields))
 
 
-def check_sources(manifest: Manifest, opened: Iterable[Classifier | str]) -> Iterator[Finding]:
+def check_source_models(manifest: Manifest, opened: Iterable[Classifier | str]) -> Iterator[Finding]:
     """The models that transfer attacks start from: opened, or why not."""
     for i, (stored, found) in enumerate(zip(manifest.sources, opened, strict=True)):
         if stored.input_shape != manifest.model.input_shape:

@@ -24,7 +24,7 @@ def wrong(line: str) -> Finding:
     return Finding("wrong", line)
 
 
-def checked(line: str, values: int) -> Finding:
+def held_against(line: str, values: int) -> Finding:
     return Finding("checked", line, values)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robusteval.auditing.verification.finding import Finding, checked, wrong
+from robusteval.auditing.verification.finding import Finding, held_against, wrong
 from robusteval.core.errors import UserError
 from robusteval.results.below import as_csv
 from robusteval.results.records import CLEAN, CertificateRecord, MethodRecord, StageRecord
@@ -46,7 +46,7 @@ def check_parts(run: Run) -> Iterator[Finding]:
                 wrong(f"{planned.path}{said}")
                 for said in _part_faults(record, planned, rows, ids, run.manifest.batch_size)
             )
-    yield checked("parts against the manifest: columns, stages, images, norms, guarantees, quantities", values)
+    yield held_against("parts against the manifest: columns, stages, images, norms, guarantees, quantities", values)
 
 
 def check_tables(run: Run) -> Iterator[Finding]:
@@ -69,7 +69,7 @@ def check_tables(run: Run) -> Iterator[Finding]:
                 if line != wanted:
                     said = f"tables/bounds.csv, line {i} ({wanted.split(',')[0]}) does not follow from the tables"
                     yield wrong(said)
-    yield checked("tables against the parts", values)
+    yield held_against("tables against the parts", values)
 
 
 def differences(where: str, stored: pd.DataFrame, again: pd.DataFrame, tolerance: float) -> Iterator[str]:
