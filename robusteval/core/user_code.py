@@ -28,10 +28,12 @@ def file_and_name(spec: str) -> tuple[str, str] | None:
 
 
 def beside(file: str, folder: Path) -> Path:
-    """A Python file that settings in `folder` name. Naming the settings permits to run a file that lies beside them,
-    and no other. Raises UserError."""
+    """A Python file that settings in `folder` name. Naming the settings permits to run a file that lies beside them
+    or below, and no other. Raises UserError."""
+    if "\0" in file:
+        raise UserError(f"expected a Python file in {folder}, got {file!r}")
     path = (folder / file).resolve()
-    if path.parent != folder.resolve():
+    if not path.is_relative_to(folder.resolve()):
         raise UserError(
             f"expected a Python file in {folder}, got {file}, which lies elsewhere: a path in data is no permission to "
             "run it; put it there if you trust it"

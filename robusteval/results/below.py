@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +37,7 @@ def write_below(folder: Path, name: str, content: str | bytes | Callable[[Path],
 
 def as_csv(frame: pd.DataFrame) -> str:
     """A table as CSV that a spreadsheet opens without running anything: see `dead`."""
-    texts = {name: frame[name].map(_cell) for name in frame if not _is_numeric(frame[name])}
+    texts: dict[str, Any] = {str(name): frame[name].map(_cell) for name in frame if not _is_numeric(frame[name])}
     return frame.assign(**texts).rename(columns=_cell).to_csv(index=False, lineterminator="\n")
 
 
@@ -44,5 +45,5 @@ def _cell(value: object) -> object:
     return dead(value) if isinstance(value, str) else value
 
 
-def _is_numeric(column: pd.Series) -> bool:  # type: ignore[type-arg]
+def _is_numeric(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column)
