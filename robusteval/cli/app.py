@@ -186,26 +186,18 @@ def verify(
     witnesses_only: Annotated[
         bool, typer.Option("--witnesses-only", help="Do not compute certificates and metrics again.")
     ] = False,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for verification.json and .html.")] = None,
+    sign: Annotated[Path | None, typer.Option(help="Private ssh key that signs verification.json.")] = None,
+    check: Annotated[Path | None, typer.Option(help="A verification.json to compare, instead of verifying.")] = None,
+    allowed_signers: Annotated[Path | None, typer.Option(help="Who may have signed it, as OpenSSH reads it.")] = None,
 ) -> None:
-    """Run the model on the kept witnesses again and check every claim in the tables. Exit code 1 if one fails."""
-    from robusteval.auditing.verify import open_model, unchecked
-    from robusteval.auditing.verify import verify as check
-    from robusteval.cli.progress import Bars
-    from robusteval.results.run import Run
+    """Check every claim of a run again, its pages too, and say what was checked. Exit code 1 if one does not hold."""
+    from robusteval.cli.verifying import compare_record, print_verification
 
-    opened = Run.open(run)
-    model = open_model(opened, checkpoint, trust or ())
-    with Bars(err) as bars:
-        findings = list(check(opened, model, bars, recompute=not witnesses_only, trusted=trust or ()))
-    for finding in findings[:50]:
-        err.print(f"[red]wrong[/red] {finding}", highlight=False, soft_wrap=True)
-    if findings:
-        err.print(f"{len(findings)} claims of {run} do not hold.")
+    if check:
+        compare_record(run, check, allowed_signers)
+    elif print_verification(run, checkpoint, trust or (), witnesses_only, out_dir, sign).findings:
         raise typer.Exit(1)
-    missing = unchecked(opened)
-    out.print(f"Every claim of {run}{' that could be checked' if missing else ''} holds.")
-    if missing:
-        out.print(missing, soft_wrap=True)
 
 
 @app.command("list")
