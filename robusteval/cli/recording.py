@@ -16,7 +16,7 @@ from robusteval.results.verification import Checked, Verification, read_verifica
 _PACKAGES = ("robusteval", "torch", "numpy", "pandas", "matplotlib")
 
 
-def counted(run: Run, recomputed: bool, everything: bool) -> list[Checked]:
+def count_values(run: Run, recomputed: bool, everything: bool) -> list[Checked]:
     """How many values of a run a verification that found nothing has held against what; by the model where
     `recomputed`, certificates and measurements among it where `everything` was."""
     tables = {name: run.table(name) for name in ("images", "witnesses", "certificates", "measurements", "statistics")}
@@ -34,7 +34,7 @@ def counted(run: Run, recomputed: bool, everything: bool) -> list[Checked]:
     return found
 
 
-def recorded(
+def make_record(
     run: Run, checked: Sequence[Checked], unchecked: Sequence[str], findings: Sequence[str], device: str, seconds: float
 ) -> Verification:
     """The record of a verification that has just ended, on `device`."""

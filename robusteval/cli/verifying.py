@@ -25,7 +25,7 @@ def print_verification(
     """Verify a run and its pages, print what was found, and write the record into a folder, signed by a key."""
     from robusteval.auditing.verify import open_model, unchecked, verify
     from robusteval.cli.progress import Bars
-    from robusteval.cli.recording import counted, recorded
+    from robusteval.cli.recording import count_values, make_record
     from robusteval.cli.signing import sign
     from robusteval.core.device import choose_device, describe
     from robusteval.reports.pages_again import compare_pages
@@ -43,7 +43,7 @@ def print_verification(
     if findings:
         left.append("pages, and how many values were held against the model, since what they rest on does not hold")
     else:
-        checked = counted(run, recomputed=not left, everything=not witnesses_only)
+        checked = count_values(run, recomputed=not left, everything=not witnesses_only)
         left += ["certificates and metrics by computing them again (--witnesses-only)"] * witnesses_only
         pages = compare_pages(run)
         findings += pages.findings
@@ -51,7 +51,7 @@ def print_verification(
         checked.append(Checked(what="pages", values=pages.compared, by="derived again"))
     left += ["costs and times", "attacks that found nothing", "that the data are those of the set that they name"]
     device = describe(choose_device("auto"))
-    record = recorded(run, checked, left, findings, device, time.perf_counter() - began)
+    record = make_record(run, checked, left, findings, device, time.perf_counter() - began)
     for finding in findings[:SHOWN]:
         err.print("[red]wrong[/red]", end=" ")
         err.print(finding, markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from robusteval.cli.recording import check_record, counted, recorded
+from robusteval.cli.recording import check_record, count_values, make_record
 from robusteval.cli.signing import check, sign
 from robusteval.core.errors import UserError
 from robusteval.reports.verification import write_verification
@@ -20,27 +20,27 @@ NEEDS = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="signs by 
 
 
 def record_of(run: Run) -> Verification:
-    return recorded(run, counted(run, True, True), ["costs and times"], [], "cpu", 1.0)
+    return make_record(run, count_values(run, True, True), ["costs and times"], [], "cpu", 1.0)
 
 
 def test_counts_are_those_of_the_tables(tmp_path: Path) -> None:
-    counts = {c.what: c.values for c in counted(build_run(tmp_path / "run"), True, True)}
+    counts = {c.what: c.values for c in count_values(build_run(tmp_path / "run"), True, True)}
     # 8 images, with two certificates on each.
     run = Run.open(tmp_path / "run")
     assert counts["predictions"] == 8
     assert counts["certificates"] == 16
     assert counts["witnesses"] == int(run.table("witnesses")["success"].sum())
     assert counts["files"] == 0
-    less = {c.what for c in counted(run, False, True)}
+    less = {c.what for c in count_values(run, False, True)}
     assert less == {"files", "table cells"}
 
 
 def test_the_sentence_says_what_was_checked_and_no_more(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run")
     two = [Checked(what="files", values=1200, by="held against sealed evidence")]
-    record = recorded(run, two, ["costs"], [], "cpu", 1.0)
+    record = make_record(run, two, ["costs"], [], "cpu", 1.0)
     assert record.sentence == "1,200 values were checked and hold; not checked: costs."
-    wrong = recorded(run, two, ["costs"], ["a"], "cpu", 1.0)
+    wrong = make_record(run, two, ["costs"], ["a"], "cpu", 1.0)
     assert wrong.sentence == "1,200 values were checked; 1 claim does not hold; not checked: costs."
 
 
