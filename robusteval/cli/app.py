@@ -196,12 +196,20 @@ def verify(
     witnesses_only: Annotated[
         bool, typer.Option("--witnesses-only", help="Do not compute certificates and metrics again.")
     ] = False,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for verification.json and .html.")] = None,
+    sign: Annotated[Path | None, typer.Option(help="Private ssh key that signs verification.json.")] = None,
+    check: Annotated[Path | None, typer.Option(help="A verification.json to compare, instead of verifying.")] = None,
+    allowed_signers: Annotated[Path | None, typer.Option(help="Who may have signed it, as OpenSSH reads it.")] = None,
 ) -> None:
     """Check every claim of a run again: files, tables, manifest, and by the model what can be computed. Exit code 1 if
     one fails, 3 if none does but some wait for your word."""
-    from robusteval.cli.verifying import print_verification
+    from robusteval.cli.verifying import compare_record, print_verification
 
-    code = print_verification(run, checkpoint, trust or (), arch, data, attacks, witnesses_only)
+    if check:
+        code = compare_record(run, check, allowed_signers)
+    else:
+        options = (checkpoint, trust or (), arch, data, attacks, witnesses_only)
+        code = print_verification(run, *options, folder=out_dir, key=sign)
     if code:
         raise typer.Exit(code)
 

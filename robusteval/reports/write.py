@@ -15,18 +15,19 @@ from robusteval.results.below import write_below
 from robusteval.results.run import Run
 
 
-def write_report(run: Run | Results, progress: Progress | None = None) -> Path:
+def write_report(run: Run | Results, progress: Progress | None = None, into: Path | None = None) -> Path:
     """Write report.html, report.md, report.json, figures/ (SVG, PNG and CSV) and the tables of the report into a
-    finished run; return the path of report.html."""
+    finished run, or into the folder `into`; return the path of report.html."""
     results = Results.of(run)
+    folder = into or results.path
     report = contents(results)
     plots = [plot for section in report.sections for plot in section.plots]
     drawn, told = {}, progress or Silent()
     told.stage("figures", 0, len(plots))
     for plot in plots:
-        drawn[plot.name] = save(plot, results.path / "figures")
+        drawn[plot.name] = save(plot, folder / "figures")
         told.advance(1)
     texts = {"report.html": as_html(report, drawn), "report.md": as_markdown(report), **exports(report)}
     for name, text in texts.items():
-        write_below(results.path, name, text)
-    return results.path / "report.html"
+        write_below(folder, name, text)
+    return folder / "report.html"

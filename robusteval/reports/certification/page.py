@@ -23,6 +23,7 @@ from robusteval.reports.formats.page import render
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections.image_table import FAR
 from robusteval.results.below import as_csv, write_below
+from robusteval.results.digest import digest
 from robusteval.results.records import CertificateRecord
 from robusteval.results.run import Run
 
@@ -48,34 +49,36 @@ class Statement:
     covers: str
 
 
-def write_certification(run: Run | Results) -> Path:
-    """Write certification.html, tables/certification.csv and the coverage figures into a finished run.
+def write_certification(run: Run | Results, into: Path | None = None) -> Path:
+    """Write certification.html, tables/certification.csv and the coverage figures into a finished run, or `into`.
 
     Raises UserError if no certificate ran.
     """
     results = Results.of(run)
+    folder = into or results.path
     found = covered(results)
     if not found:
         reasons = dict.fromkeys(f": {entry.reason}" for entry in results.manifest.of(CertificateRecord) if entry.reason)
         raise UserError(f"expected a run with a certificate in {results.path}, got none that ran{''.join(reasons)}")
     table = radii_by_image(results)
-    write_below(results.path, "tables/certification.csv", as_csv(table))
+    write_below(folder, "tables/certification.csv", as_csv(table))
     page = render(
         "certification.html",
         "certification.js",
         manifest=results.manifest,
+        digest=digest(results.manifest),
         warnings=warnings_of(results),
         flags=[flag for flag in flags(results) if flag.severity == "serious"],
         statements=[state(certificate) for certificate in found],
         not_guaranteed=NOT_GUARANTEED,
         shares=share_grid(found),
-        figures=[(plot, save(plot, results.path / "figures")) for plot in coverage(results)],
+        figures=[(plot, save(plot, folder / "figures")) for plot in coverage(results)],
         headings=["Name", "Class", "Predicted", *(s.title for s in found)],
         images=_rows(results, table),
         unavailable=[s for s in results.manifest.of(CertificateRecord) if not s.done],
         names=names,
     )
-    return write_below(results.path, "certification.html", page)
+    return write_below(folder, "certification.html", page)
 
 
 def state(found: Covered) -> Statement:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from robusteval.analysis import show
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
+from robusteval.results.digest import digest
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
@@ -34,6 +35,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Started", m.started),
         ("Finished", m.finished or "not yet"),
         ("Versions", ", ".join(f"{k} {v}" for k, v in ({"robusteval": m.robusteval} | m.versions).items())),
+        ("Digest of the run", f"{digest(m)} (sha256 of its claims and evidence; robusteval verify prints it)"),
     ]
 
 
