@@ -194,5 +194,5 @@ def open_model(run: Run, checkpoint: str | None = None, trusted: Collection[Path
         file, function = parts
         arch = f"{user_code.permitted(file, trusted, f'the network {function}')[0]}:{function}"
     return open_checkpoint(
-        path, arch, input_shape=model.input_shape, mean=model.mean, std=model.std, binary=model.binary
+        path, arch, input_shape=model.input_shape, mean=model.mean, std=model.std, binary=model.binary, trusted=trusted
     )
