@@ -27,7 +27,7 @@ Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundWeights:
     """Weights of a file. where: the keys that led to them; prefix: what each of their names began with; beside: what
     lay among them and is no tensor; others: where else weights lay that fit."""
 
@@ -47,7 +47,7 @@ class Found:
         return ", ".join(said)
 
 
-def find_weights(path: Path, content: Any, own: Mapping[str, Tensor]) -> Found:
+def find_weights(path: Path, content: Any, own: Mapping[str, Tensor]) -> FoundWeights:
     """The weights for a network with the state `own`, else those that come nearest, which the caller then refuses by
     their keys. Raises UserError where there are none at all."""
     candidates = list(_candidates(content, ()))
@@ -59,14 +59,14 @@ def find_weights(path: Path, content: Any, own: Mapping[str, Tensor]) -> Found:
     whole = [fit for fit in fitting if all(fit.weights[key].shape == own[key].shape for key in own)]
     if best := (whole or fitting):
         others = tuple(f"'{'.'.join(fit.where)}'" for fit in (whole or fitting)[1:4])
-        return Found(best[0].weights, best[0].where, best[0].prefix, best[0].beside, others)
+        return FoundWeights(best[0].weights, best[0].where, best[0].prefix, best[0].beside, others)
     nearest = max((_common_removed(found) for found in candidates), key=lambda f: len(f.weights.keys() & own.keys()))
     if nearest.beside and not nearest.weights.keys() & own.keys():
         raise UserError(_nothing(path, content))
     return nearest
 
 
-def _candidates(content: Any, where: tuple[str, ...]) -> Iterator[Found]:
+def _candidates(content: Any, where: tuple[str, ...]) -> Iterator[FoundWeights]:
     """Containers that hold tensors by name, those that are less deep first, each once."""
     level, met = [(where, content)], {id(content)}
     for _ in range(DEPTH):
@@ -77,7 +77,7 @@ def _candidates(content: Any, where: tuple[str, ...]) -> Iterator[Found]:
             named = {key: value for key, value in held.items() if isinstance(key, str)}
             weights = {k: v for k, v in named.items() if isinstance(v, Tensor)}
             if weights:
-                yield Found(weights, place, beside=tuple(str(k)[:80] for k in held if k not in weights))
+                yield FoundWeights(weights, place, beside=tuple(str(k)[:80] for k in held if k not in weights))
             order = [key for key in WRAPPERS if key in named] + [key for key in named if key not in WRAPPERS]
             for key in order:
                 if isinstance(named[key], Mapping) and id(named[key]) not in met and len(met) < CONTAINERS:
@@ -86,7 +86,7 @@ def _candidates(content: Any, where: tuple[str, ...]) -> Iterator[Found]:
         level = below
 
 
-def _without_prefix(found: Found, own: Mapping[str, Tensor]) -> Found | None:
+def _without_prefix(found: FoundWeights, own: Mapping[str, Tensor]) -> FoundWeights | None:
     """The weights by the network's own names, where they are those behind one prefix; None where they are not."""
     if len(found.weights) != len(own) or not own:
         return None
@@ -95,7 +95,7 @@ def _without_prefix(found: Found, own: Mapping[str, Tensor]) -> Found | None:
     if prefix is None or (prefix and not prefix.endswith(".")):
         return None
     weights = {key.removeprefix(prefix): value for key, value in found.weights.items()}
-    return Found(weights, found.where, prefix, found.beside) if weights.keys() == own.keys() else None
+    return FoundWeights(weights, found.where, prefix, found.beside) if weights.keys() == own.keys() else None
 
 
 def _common(keys: Iterable[str]) -> str:
@@ -104,12 +104,12 @@ def _common(keys: Iterable[str]) -> str:
     return first[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))]
 
 
-def _common_removed(found: Found) -> Found:
+def _common_removed(found: FoundWeights) -> FoundWeights:
     """Without the wrappers' usual prefix, for keys that an error can compare."""
     for prefix in ("module.", "_orig_mod.", "model.", "net.", "backbone.", "network."):
         if all(key.startswith(prefix) for key in found.weights):
             weights = {key.removeprefix(prefix): value for key, value in found.weights.items()}
-            return _common_removed(Found(weights, found.where, found.prefix + prefix, found.beside))
+            return _common_removed(FoundWeights(weights, found.where, found.prefix + prefix, found.beside))
     return found
 
 
