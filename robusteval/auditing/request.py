@@ -121,6 +121,9 @@ def what_differs(known: ModelRecord, found: ModelRecord) -> str:
 
 def model_record(classifier: Classifier) -> ModelRecord:
     """A model as a manifest has it."""
+    origin = asdict(classifier.origin) if classifier.origin else {}
+    # Where in its file the weights lay is no part of what was audited.
+    origin.pop("taken", None)
     return ModelRecord(
         name=classifier.name,
         fingerprint=classifier.fingerprint,
@@ -128,7 +131,7 @@ def model_record(classifier: Classifier) -> ModelRecord:
         feature_layer=_feature_layer(classifier),
         num_classes=classifier.num_classes,
         input_shape=classifier.input_shape,
-        **(asdict(classifier.origin) if classifier.origin else {}),
+        **origin,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ def audit(
     dtype: str = "float32",
     batch_size: int | str = "auto",
     progress: Progress | None = None,
+    trust: Collection[str | Path] = (),
 ) -> Run:
     """Run a protocol on a model and images, and leave tables and evidence in the directory `out`.
 
@@ -51,7 +52,8 @@ def audit(
     value a channel. data: pixels (N, C, H, W) in [0, 1] with labels (N,); Images; or a data set as for `--data`.
     classes: which label each class of the data has, as for `--classes`, or a list of names in the order of the model.
     limit: the first so many images; sample: so many drawn without replacement by `seed`, instead. sources: models to
-    transfer attacks from. The rest as in run_audit. Raises UserError in one line.
+    transfer attacks from. trust: checkpoints that are programs (torch.export, TorchScript) and may run what they hold.
+    The rest as in run_audit. Raises UserError in one line.
     """
     images = _images(data, limit, sample, seed, classes)
 
@@ -63,7 +65,7 @@ def audit(
         if not isinstance(given, str | Path):
             found = type(given).__name__
             raise UserError(f"expected a torch.nn.Module, a Classifier or the path of a checkpoint, got {found}")
-        return open_checkpoint(given, arch, input_shape=images.shape, mean=mean, std=std)
+        return open_checkpoint(given, arch, input_shape=images.shape, mean=mean, std=std, trusted=trust)
 
     return run_audit(
         opened(model, name),

@@ -163,7 +163,13 @@ def _opened(
         file, function = parts
         arch = f"{user_code.permitted(file, trusted, f'the network {function}')[0]}:{function}"
     return open_checkpoint(
-        path, arch or model.arch, input_shape=model.input_shape, mean=model.mean, std=model.std, binary=model.binary
+        path,
+        arch or model.arch,
+        input_shape=model.input_shape,
+        mean=model.mean,
+        std=model.std,
+        binary=model.binary,
+        trusted=trusted,
     )
 
 

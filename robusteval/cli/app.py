@@ -26,6 +26,7 @@ from robusteval.cli.options import (
     SeedOption,
     StdOption,
     StrictOption,
+    TrustOption,
 )
 from robusteval.cli.running import (
     audit_and_report,
@@ -74,6 +75,7 @@ def audit(
     binary: BinaryOption = False,
     eot: EotOption = 1,
     strict: StrictOption = False,
+    trust: TrustOption = None,
 ) -> None:
     """Bracket the minimum adversarial distance of each image, from below and from above, and write a report.
 
@@ -85,11 +87,11 @@ def audit(
 
     images = read_chosen(data, limit, sample, seed, classes=classes)
     audit_and_report(
-        open_checkpoints(checkpoints, arch, images, mean, std, binary),
+        open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
         protocol,
         out_dir,
-        sources=open_checkpoints(source or [], source_arch or arch, images, mean, std, binary),
+        sources=open_checkpoints(source or [], source_arch or arch, images, mean, std, binary, trust),
         seed=seed,
         device=device,
         dtype=dtype,
@@ -120,6 +122,7 @@ def certify(
     std: StdOption = None,
     binary: BinaryOption = False,
     strict: StrictOption = False,
+    trust: TrustOption = None,
 ) -> None:
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
@@ -129,7 +132,7 @@ def certify(
 
     images = read_chosen(data, limit, sample, seed, classes=classes)
     runs = audit_and_report(
-        open_checkpoints(checkpoints, arch, images, mean, std, binary),
+        open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
         certificates_only(read_protocol(protocol)),
         out_dir,
@@ -184,7 +187,10 @@ def verify(
     checkpoint: Annotated[str | None, typer.Option(help="The model, if its file has moved.")] = None,
     trust: Annotated[
         list[Path] | None,
-        typer.Option(help="A Python file of the run's methods or network, which may be run; repeatable."),
+        typer.Option(
+            help="A file that may be run: a Python file of the run's methods or network, or a model that is a program; "
+            "repeatable."
+        ),
     ] = None,
     arch: Annotated[
         str | None, typer.Option(help="The network, FILE.py:FUNCTION, which may be run, instead of the run's word.")

@@ -19,7 +19,10 @@ def whole_number(given: str | int) -> int:
 
 
 CheckpointsArgument = Annotated[
-    list[str], typer.Argument(help="A .safetensors, .pt, .pth, .pt2 or TorchScript file; or several of them.")
+    list[str],
+    typer.Argument(
+        help="A .safetensors, .pt, .pth, .bin or .ckpt file; a .pt2 or TorchScript file with --trust; or several."
+    ),
 ]
 DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
 ClassesOption = Annotated[
@@ -49,4 +52,8 @@ StrictOption = Annotated[
     bool, typer.Option("--strict", help="Make sanity warnings errors, before the first method runs.")
 ]
 EotOption = Annotated[int, typer.Option(help="Average a random model over so many evaluations.")]
+TrustOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="A checkpoint that is a program (.pt2, TorchScript) and may run what it holds; repeatable."),
+]
 BinaryOption = Annotated[bool, typer.Option("--binary", help="The network's one logit stands for two classes.")]

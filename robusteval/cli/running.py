@@ -47,15 +47,28 @@ def explains_mistakes(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def open_checkpoints(
-    paths: list[str], arch: str | None, images: Images, mean: str | None, std: str | None, binary: bool = False
+    paths: list[str],
+    arch: str | None,
+    images: Images,
+    mean: str | None,
+    std: str | None,
+    binary: bool = False,
+    trust: list[Path] | None = None,
 ) -> list[Classifier]:
-    """Checkpoint files as classifiers of images like these."""
+    """Checkpoint files as classifiers of images like these; says where weights were taken from that lay in wrappers."""
     from robusteval.models.checkpoints import open_checkpoint
     from robusteval.models.zoo import expanded_names
 
     normalisation = {"mean": _floats(mean, "--mean"), "std": _floats(std, "--std")}
-    files = expanded_names(paths)
-    return [open_checkpoint(path, arch, input_shape=images.shape, binary=binary, **normalisation) for path in files]
+    opened = [
+        open_checkpoint(path, arch, input_shape=images.shape, binary=binary, trusted=trust or (), **normalisation)
+        for path in expanded_names(paths)
+    ]
+    for model in opened:
+        if model.origin is not None and model.origin.taken:
+            text = f"note: weights of {model.name} taken {model.origin.taken}"
+            err.print(text, markup=False, highlight=False, soft_wrap=True)
+    return opened
 
 
 def audit_and_report(

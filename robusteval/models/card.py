@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from robusteval.core.errors import UserError, explain
+from robusteval.core.limits import TEXT_BYTES, read_limited
 
 
 class _Frozen(BaseModel):
@@ -81,7 +82,7 @@ def card_path(weights: Path) -> Path:
 
 def is_card(path: Path) -> bool:
     """Whether a file says that it is a model card, whole or not."""
-    return path.is_file() and b'"robusteval model card"' in path.read_bytes()
+    return path.is_file() and b'"robusteval model card"' in read_limited(path, TEXT_BYTES, "a model card")
 
 
 def read_card(weights: Path) -> ModelCard | None:

@@ -36,6 +36,8 @@ class CheckpointOrigin:
     """As its card has them."""
     binary: bool = False
     """Whether its one logit stands for two classes."""
+    taken: str = ""
+    """Below which wrapper and behind which prefix its weights were; empty where they lay plainly."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -190,7 +190,7 @@ def test_loaded_programs_are_seen(kind: str, tmp_path: Path) -> None:
     else:
         program = torch.export.export(written, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         torch.export.save(program, path)
-    loaded = open_checkpoint(path, input_shape=SHAPE)
+    loaded = open_checkpoint(path, input_shape=SHAPE, trusted=(path,))
     expected = activation_pattern(by_hand(), x.double())
     for _ in range(3):
         # TorchScript optimises a program after its first calls.

@@ -58,7 +58,7 @@ def test_every_format_gives_the_same_logits_and_gradients(name: str, tmp_path: P
     net, path = network(), tmp_path / name
     FORMATS[name](net, path)
     arch = None if name in ("exported.pt2", "scripted.pt") else "digits-cnn"
-    model = open_checkpoint(path, arch, input_shape=SHAPE, mean=[0.5], std=[0.25])
+    model = open_checkpoint(path, arch, input_shape=SHAPE, mean=[0.5], std=[0.25], trusted=(path,))
     x = torch.rand(5, *SHAPE)
     torch.testing.assert_close(model.predict(x), net((x - 0.5) / 0.25).detach())
     gradient, _, _ = model.gradient(x, lambda z: z[:, 0])
@@ -68,9 +68,9 @@ def test_every_format_gives_the_same_logits_and_gradients(name: str, tmp_path: P
     assert model.origin.path == str(path)
 
 
-def refused(path: Path, arch: str | None = "digits-cnn") -> str:
+def refused(path: Path, arch: str | None = "digits-cnn", trusted: tuple[Path, ...] = ()) -> str:
     with pytest.raises(UserError) as raised:
-        open_checkpoint(path, arch, input_shape=SHAPE)
+        open_checkpoint(path, arch, input_shape=SHAPE, trusted=trusted)
     message = str(raised.value)
     assert "\n" not in message
     assert message.startswith("expected ")
@@ -132,7 +132,9 @@ def test_unusable_files(tmp_path: Path) -> None:
 
 def test_an_exported_program_needs_a_dynamic_batch(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(network(), (torch.rand(2, *SHAPE),)), tmp_path / "fixed.pt2")
-    assert "torch.export.Dim('batch')" in refused(tmp_path / "fixed.pt2", None)
+    assert "torch.export.Dim('batch')" in refused(tmp_path / "fixed.pt2", None, (tmp_path / "fixed.pt2",))
+    assert "--trust" in refused(tmp_path / "fixed.pt2", None)
+    assert "--trust" in refused(tmp_path / "fixed.pt2", None, (tmp_path / "other.pt2",))
 
 
 def test_a_users_own_function(tmp_path: Path) -> None:
