@@ -115,7 +115,7 @@ def read_protocol(spec: str) -> Protocol:
         raise UserError(f"expected a protocol's name or a .toml file, got '{spec}' ({hint})")
     try:
         data = tomllib.loads(path.read_text())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"expected a TOML file in {path}, got: {error}") from error
     data, named = _placed(data, path.parent)
     return parse_protocol(data, path.name, named)

@@ -92,8 +92,11 @@ def _read_safetensors(path: Path) -> Weights:
 
 def _read_torch(path: Path) -> Weights | nn.Module:
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except Exception as error:  # zipfile raises all kinds for a damaged archive
+            raise UserError(f"expected a torch checkpoint in {path}, got: {first_line(error)}") from error
         if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
             return _read_torchscript(path)
     try:

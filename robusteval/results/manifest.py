@@ -129,7 +129,7 @@ def read_manifest(path: Path) -> Manifest:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"expected a run directory with {path.name} in it, got {path.parent}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"expected a readable {path}, got: {error}") from error
     written = found if isinstance(found, dict) else {}
     if written.get("format") != FORMAT:
