@@ -381,7 +381,9 @@ def test_data_is_read_or_refused(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
     assert not found.hung
     assert found.code == 2, found.output
-    (line,) = found.output.strip().splitlines()
+    assert "Traceback" not in found.output
+    # Pillow's and libtiff's own warnings may stand before it.
+    line = found.output.strip().splitlines()[-1]
     assert line.startswith("error: expected ")
     was_read = "none.pt, which does not exist" in line
     assert not was_read or name in DAMAGED or name in READ, line
