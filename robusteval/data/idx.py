@@ -63,7 +63,7 @@ def _numbers(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise UserError(f"expected an IDX file in {path}, got: {error}") from error
 
 
-def _read(file: IO[bytes], path: Path, dimensions: int) -> NDArray[np.uint8]:
+def _read(file: IO[bytes] | gzip.GzipFile, path: Path, dimensions: int) -> NDArray[np.uint8]:
     """The numbers, and of the file no more than its header promises."""
     length = 4 + 4 * dimensions
     header = file.read(length)

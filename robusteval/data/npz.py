@@ -60,9 +60,11 @@ def _arrays(spec: str) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _array(archive: np.lib.npyio.NpzFile, key: str, spec: str) -> NDArray[Any]:
     """One array, unpacked only if its header keeps to the limits."""
-    member = key if key in archive.zip.namelist() else f"{key}.npy"
-    limits.check_limit_of(f"{key} of {spec}", archive.zip.getinfo(member).file_size, limits.FILE_BYTES, "bytes")
-    with archive.zip.open(member) as file:
+    members = archive.zip
+    assert members is not None
+    member = key if key in members.namelist() else f"{key}.npy"
+    limits.check_limit_of(f"{key} of {spec}", members.getinfo(member).file_size, limits.FILE_BYTES, "bytes")
+    with members.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise UserError(f"expected plain numbers in {key} of {spec}, got an array of format {version}")

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.core.errors import UserError, first_line
+from robusteval.core.user_code import NotPermittedError
 from robusteval.models.formats.contents import Program
 
 
 def open_program(path: Path, program: Program, trusted: Collection[str | Path]) -> nn.Module:
-    """The network of a program. Raises UserError where `trusted` does not name this very file, before anything of it
-    is opened."""
+    """The network of a program. Raises NotPermittedError where `trusted` does not name this very file, before
+    anything of it is opened."""
     if path.resolve() not in {Path(named).resolve() for named in trusted}:
-        raise UserError(
+        raise NotPermittedError(
             f"expected weights in {path}, got {program.what}, which can run code and read and write files as soon as "
             f"it is opened; save its weights as .safetensors and name the network with --arch, or, if you trust where "
             f"it comes from: --trust {path}"

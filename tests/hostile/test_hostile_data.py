@@ -1,0 +1,431 @@
+"""Data sets that want to execute, write, fill the memory or never end: each read by the command line, confined."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pickle
+import random
+import socket
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import robusteval.data.choice
+import robusteval.models.checkpoints
+import robusteval.models.zoo
+from commands import main
+from confining import Outcome, confined
+from robusteval.core import limits
+
+Build = Callable[[Path], object]
+SECONDS, MEGABYTES = 20, 3000
+# What the command imports is imported once, here, not in every child.
+LOADED = (robusteval.data.choice, robusteval.models.checkpoints, robusteval.models.zoo)
+
+
+class Runs:
+    """Unpickled, makes a file."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch '{self.canary}'",)
+
+
+def encoded(kind: str = "PNG", side: int = 8, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray((np.arange(side * side) % 251).astype(np.uint8).reshape(side, side)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def image(content: bytes, name: str = "1.png") -> Build:
+    """A folder of one class with one image."""
+
+    def build(folder: Path) -> Path:
+        (folder / "data" / "0").mkdir(parents=True)
+        (folder / "data" / "0" / name).write_bytes(content)
+        return folder / "data"
+
+    return build
+
+
+def special(make: Callable[[Path], object], name: str = "data/0/1.png", say: str = "data") -> Build:
+    """Something that is no regular file, made at `name`."""
+
+    def build(folder: Path) -> Path:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        make(folder / name)
+        return folder / say
+
+    return build
+
+
+def a_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # the path of a socket is short
+    try:
+        socket.socket(socket.AF_UNIX).bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+SPECIALS: dict[str, Callable[[Path], object]] = {
+    "FIFO": os.mkfifo,
+    "zeros": lambda path: path.symlink_to("/dev/zero"),
+    "noise": lambda path: path.symlink_to("/dev/urandom"),
+    "terminal": lambda path: path.symlink_to("/dev/tty"),
+    "input": lambda path: path.symlink_to("/dev/stdin"),
+    "socket": a_socket,
+    "circle": lambda path: path.symlink_to(path.name),
+    "nowhere": lambda path: path.symlink_to("none"),
+    "folder": lambda path: path.symlink_to("."),
+    "memory": lambda path: path.symlink_to("/proc/self/mem"),
+}
+
+
+def png(width: int, height: int, content: bytes | None = None) -> bytes:
+    """As its header says, whatever there is of it."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    body = zlib.compress(bytes(min(height * (width + 1), 10**6))) if content is None else content
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def bmp(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+def eps(canary: Path) -> bytes:
+    return (
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
+        f"({canary}) (w) file closefile\nshowpage\n%%EOF\n"
+    ).encode()
+
+
+DOS_HEADER = struct.pack("<IIIIIIIH", 0xC6D3D0C5, 30, 200, 0, 0, 0, 0, 0)
+
+
+def scans(count: int) -> bytes:
+    """A JPEG with its last pass many times."""
+    content = encoded("JPEG", 64, progressive=True)
+    start = content.rindex(b"\xff\xda")
+    return content[:start] + content[start:-2] * count + content[-2:]
+
+
+def idx(shape: tuple[int, ...], content: bytes = b"", kind: int = 8) -> bytes:
+    return bytes([0, 0, kind, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape) + content
+
+
+def zeros_gz(head: bytes) -> bytes:
+    """`head` and 4 GB of zeros, packed once and repeated, which gzip allows."""
+    return gzip.compress(head) + gzip.compress(bytes(1 << 24), 1) * 256
+
+
+def idx_folder(images: bytes | None, labels: bytes | None, suffix: str = "") -> Build:
+    def build(folder: Path) -> Path:
+        (folder / "data").mkdir()
+        for name, content in (("images-idx3", images), ("labels-idx1", labels)):
+            if content is not None:
+                (folder / "data" / f"t10k-{name}-ubyte{suffix}").write_bytes(content)
+        return folder / "data"
+
+    return build
+
+
+def packed(members: dict[str, bytes], **options: Any) -> Build:
+    def build(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "data.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return folder / "data.npz"
+
+    return build
+
+
+def npy(shape: tuple[int, ...], dtype: str = "|u1", content: bytes = b"") -> bytes:
+    header = str({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
+    header += b" " * (63 - (len(header) + 10) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
+
+
+def zeros_npz(megabytes: int) -> Build:
+    """x is so many megabytes of zeros as its header says; what would not be read is not written."""
+
+    def build(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "data.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with archive.open("x.npy", "w", force_zip64=True) as file:
+                file.write(npy((megabytes, 1, 1024, 1024)))
+                for _ in range(min(megabytes, 8)):
+                    file.write(bytes(1 << 20))
+            archive.writestr("y.npy", npy((megabytes,), content=bytes(megabytes)))
+        return folder / "data.npz"
+
+    return build
+
+
+def pickled(name: str, wrapped: Callable[[bytes], bytes] = bytes) -> Build:
+    def build(folder: Path) -> Path:
+        (folder / name).write_bytes(wrapped(pickle.dumps(Runs(folder / "canary"))))
+        return folder / name
+
+    return build
+
+
+def objects(folder: Path) -> Path:
+    array = np.array([Runs(folder / "canary")], dtype=object)
+    np.savez(folder / "data.npz", x=array, y=array)
+    return folder / "data.npz"
+
+
+def table(rows: int, content: bytes, **options: Any) -> Build:
+    def build(folder: Path) -> Path:
+        cells = pa.array([{"bytes": content}] * rows, pa.struct([("bytes", pa.binary())]))
+        found = pa.table({"image": cells, "label": pa.array([0] * rows)})
+        found = found.replace_schema_metadata(options.pop("metadata", None))
+        pq.write_table(found, folder / "data.parquet", **options)
+        return folder / "data.parquet"
+
+    return build
+
+
+def deep(folder: Path) -> Path:
+    here = os.getcwd()
+    (folder / "data" / "0").mkdir(parents=True)
+    os.chdir(folder / "data" / "0")
+    try:
+        for _ in range(200):
+            os.mkdir("a")
+            os.chdir("a")
+    finally:
+        os.chdir(here)
+    return folder / "data"
+
+
+def text(folder: Path, path: Path | None = None, content: bytes = b"") -> Path:
+    """Good data whose list of classes is bad."""
+    image(encoded())(folder)
+    if content:
+        (folder / "classes").write_bytes(content)
+    elif path:
+        (folder / "classes").symlink_to(path)
+    else:
+        os.mkfifo(folder / "classes")
+    return folder / "data"
+
+
+BOMBS: dict[str, Build] = {
+    "169 megapixels": lambda folder: image(png(13000, 13000))(folder),
+    "4 gigapixels": image(png(65535, 65535)),
+    "largest PNG": image(png(2**31 - 1, 2**31 - 1)),
+    "pixels of a GIF": image(b"GIF89a\xff\xff\xff\xff\xf0\x00\x00" + bytes(6) + b",\0\0\0\0\xff\xff\xff\xff\0\2\0;"),
+    "pixels of a BMP": image(bmp(60000, 60000)),
+    "pixels of a PPM": image(b"P6 60000 60000 255\n" + bytes(100)),
+    "pixels of a WebP": image(encoded("WEBP", 8, lossless=True)[:20] + b"\x2f\xff\xff\xff\x0f" + bytes(50)),
+    "passes of a JPEG": image(scans(2000)),
+    "long image": lambda folder: image(encoded() + bytes(limits.IMAGE_BYTES))(folder),
+    "gz of zeros": lambda folder: idx_folder(zeros_gz(idx((1, 8, 8))), gzip.compress(idx((1,), b"\0")), ".gz")(folder),
+    "gz of zeros in labels": lambda folder: idx_folder(
+        gzip.compress(idx((1, 8, 8), bytes(64))), zeros_gz(idx((1,))), ".gz"
+    )(folder),
+    "large header": idx_folder(idx((2**32 - 1, 2**32 - 1, 2**32 - 1)), idx((2**32 - 1,))),
+    "large labels": idx_folder(idx((1, 8, 8), bytes(64)), idx((2**32 - 1,))),
+    "large header in gz": idx_folder(gzip.compress(idx((60000, 2**16, 2**16))), gzip.compress(idx((60000,))), ".gz"),
+    "promised, not there": idx_folder(gzip.compress(idx((1000, 1000, 1000))), gzip.compress(idx((1000,))), ".gz"),
+    "npz of zeros": zeros_npz(1100),
+    "npz of a large header": packed({"x.npy": npy((10**6, 1, 10**4, 10**4)), "y.npy": npy((10**6,), "<i8")}),
+    "npz of large labels": packed({"x.npy": npy((1, 1, 8, 8), content=bytes(64)), "y.npy": npy((10**12,), "<i8")}),
+    "npz of negative sizes": packed({"x.npy": npy((-1, 1, 8, 8)), "y.npy": npy((1,), "<i8")}),
+    "npz of long items": packed({"x.npy": npy((1,), "<U1000000000"), "y.npy": npy((1,), "<i8")}),
+    "npz of a long header": packed({"x.npy": b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + bytes(10**6), "y.npy": b""}),
+    "npz of what is no array": lambda folder: packed({"x": bytes(10**8), "y": bytes(10)})(folder),
+    "page of zeros": lambda folder: table(1, bytes(100 << 20), compression="zstd")(folder),
+    "pages of zeros": lambda folder: table(3, bytes(60 << 20), compression="zstd", use_dictionary=False)(folder),
+    "one image in every row": lambda folder: table(400, encoded("PNG", 2000), compression="zstd")(folder),
+    "one long image in every row": lambda folder: table(12, bytes(30 << 20), compression="zstd")(folder),
+    "nested names": lambda folder: table(1, encoded(), metadata={b"huggingface": b"[" * 10**6})(folder),
+    "deep folders": deep,
+    "long list of classes": lambda folder: text(folder, content=b"a\n" * limits.TEXT_BYTES),
+    "classes without end": lambda folder: text(folder, Path("/dev/zero")),
+    "classes of a FIFO": text,
+}
+READ = {"nested names"}
+"""What is harmless for all its size, and read."""
+
+EXECUTING: dict[str, Build] = {
+    **{
+        f"EPS as {name}": lambda f, n=name: image(eps(f / "canary"), n)(f)
+        for name in ("1.png", "2.jpg", "3.gif", "4.tif")
+    },  # type: ignore[misc]
+    "EPS in a table": lambda folder: table(2, eps(folder / "canary"))(folder),
+    "EPS with a DOS header": lambda f: image(
+        struct.pack("<IIIIIIIH", 0xC6D3D0C5, 30, 200, 0, 0, 0, 0, 0) + eps(f / "canary")
+    )(f),
+    **{
+        f"{kind} as an image": image(content)
+        for kind, content in {
+            "PDF": b"%PDF-1.4\n1 0 obj<</OpenAction<</S/Launch/F(touch canary)>>>>endobj\n",
+            "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='/etc/passwd'/></svg>",
+            "WMF": b"\xd7\xcd\xc6\x9a" + bytes(200),
+            "FPX": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000),
+            "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(200),
+            "GRIB": b"GRIB" + bytes([0, 0, 0, 1]) + bytes(200),
+            "BUFR": b"BUFR" + bytes(200),
+            "FITS": b"SIMPLE  =                    T" + b" " * 2850,
+            "ICNS": b"icns" + bytes([0, 0, 1, 0]) + bytes(250),
+            "PSD": b"8BPS\0\1" + bytes(200),
+            "JPEG 2000": encoded("JPEG2000"),
+            "TGA": encoded("TGA"),
+            "ICO": encoded("ICO", 16),
+            "SGI": encoded("SGI"),
+            "DDS": encoded("DDS"),
+            "PCX": encoded("PCX"),
+            "script": b"#!/bin/sh\ntouch canary\n",
+        }.items()
+    },
+    **{f"pickle as {name}": pickled(name) for name in ("data.npz", "data.parquet")},
+    "pickle as an array": pickled("data.npz", lambda found: npy((1,), "|O", found)),
+    "objects": objects,
+    "pickle of labels": lambda folder: packed(
+        {
+            "x.npy": npy((1, 1, 8, 8), content=bytes(64)),
+            "y.npy": npy((1,), "|O", pickle.dumps(Runs(folder / "canary"))),
+        }
+    )(folder),
+}
+SPECIAL: dict[str, Build] = {
+    **{f"{kind} as an image": special(make) for kind, make in SPECIALS.items()},
+    **{f"{kind} as an npz": special(make, "data.npz", "data.npz") for kind, make in SPECIALS.items()},
+    **{f"{kind} as a parquet": special(make, "data.parquet", "data.parquet") for kind, make in SPECIALS.items()},
+    **{
+        f"{kind} as IDX{suffix}": special(make, f"data/t10k-images-idx3-ubyte{suffix}")
+        for kind, make in SPECIALS.items()
+        for suffix in ("", ".gz")
+    },
+    **{
+        f"{kind} as labels": lambda folder, make=make: (  # type: ignore[misc]
+            idx_folder(idx((1, 8, 8), bytes(64)), None)(folder),
+            special(make, "data/t10k-labels-idx1-ubyte")(folder),
+        )[1]
+        for kind, make in SPECIALS.items()
+    },
+}
+GOOD: dict[str, tuple[str, bytes]] = {
+    **{kind: ("data/0/1.png", encoded(kind)) for kind in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")},
+    "packed TIFF": ("data/0/1.png", encoded("TIFF", compression="tiff_lzw")),
+    "IDX": ("data/t10k-images-idx3-ubyte", idx((3, 8, 8), bytes(192))),
+    "gz": ("data/t10k-images-idx3-ubyte.gz", gzip.compress(idx((3, 8, 8), bytes(192)), mtime=0)),
+}
+
+
+def damaged(kind: str, seed: int) -> Build:
+    """A good file with a few bytes changed, or its end cut off: read, or refused."""
+    name, content = GOOD[kind]
+    rng = random.Random(seed)
+    found = bytearray(content[: rng.randrange(len(content))] if seed % 3 == 0 else content)
+    for _ in range(rng.randrange(1, 6)):
+        if found:
+            found[rng.randrange(len(found))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+
+    def build(folder: Path) -> Path:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(found)
+        if "idx3" in name:
+            labels = idx((3,), bytes(3))
+            path = folder / name.replace("images-idx3", "labels-idx1")
+            path.write_bytes(gzip.compress(labels) if name.endswith("gz") else labels)
+        return folder / "data"
+
+    return build
+
+
+DAMAGED = {f"{kind} {seed}": damaged(kind, seed) for kind in GOOD for seed in range(8)}
+ALL = EXECUTING | SPECIAL | BOMBS | DAMAGED
+
+
+def read(folder: Path, build: Build) -> Outcome:
+    """As the command line reads it: before the checkpoint, which is not there."""
+    data = build(folder)
+    classes = ["--classes", folder / "classes"] if os.path.lexists(folder / "classes") else []
+    (folder / "out").mkdir()
+    command = ["audit", folder / "none.pt", "--data", data, *classes, "--out", folder / "out" / "run"]
+    return confined(lambda: main(command), folder / "out", SECONDS, MEGABYTES)
+
+
+@pytest.fixture(autouse=True)
+def swept(tmp_path: Path) -> Iterator[None]:
+    """Folders deeper than a path is long are removed step by step."""
+    yield
+    os.system(f"rm -rf '{tmp_path}'/*")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_data_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    found = read(tmp_path, ALL[name])
+    assert not found.executed
+    assert not found.outside
+    assert not (tmp_path / "canary").exists()
+    assert not found.hung
+    assert found.code == 2, found.output
+    assert "Traceback" not in found.output
+    # Pillow's and libtiff's own warnings may stand before it.
+    line = found.output.strip().splitlines()[-1]
+    assert line.startswith("error: expected ")
+    was_read = "none.pt, which does not exist" in line
+    assert not was_read or name in DAMAGED or name in READ, line
+
+
+def test_there_are_enough() -> None:
+    assert len(ALL) >= 180
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_the_good_ones_are_read(kind: str, tmp_path: Path) -> None:
+    name, content = GOOD[kind]
+
+    def build(folder: Path) -> Path:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(content)
+        if "idx3" in name:
+            path = folder / name.replace("images-idx3", "labels-idx1")
+            path.write_bytes(gzip.compress(idx((3,), bytes(3))) if name.endswith("gz") else idx((3,), bytes(3)))
+        return folder / "data"
+
+    assert "none.pt, which does not exist" in read(tmp_path, build).output
+
+
+def test_the_opt_out_is_named_and_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "IMAGE_PIXELS", 63)
+    (tmp_path / "a").mkdir()
+    found = read(tmp_path / "a", image(encoded()))
+    assert "expected at most 63 pixels in" in found.output
+    assert "got 64; if that is meant, set ROBUSTEVAL_NO_LIMITS=1" in found.output
+    monkeypatch.setenv(limits.OPT_OUT, "1")
+    (tmp_path / "b").mkdir()
+    assert "none.pt, which does not exist" in read(tmp_path / "b", image(encoded())).output
+
+
+def test_a_folder_of_many_files_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FOLDER_ENTRIES", 20)
+
+    def build(folder: Path) -> Path:
+        for i in range(30):
+            (folder / "data" / "0" / f"{i % 3}").mkdir(parents=True, exist_ok=True)
+            (folder / "data" / "0" / f"{i % 3}" / f"{i}.png").write_bytes(encoded())
+        return folder / "data"
+
+    assert "expected at most 20 files and folders in" in read(tmp_path, build).output
