@@ -266,11 +266,13 @@ BOMBS: dict[str, Build] = {
 READ = {"nested names"}
 """What is harmless for all its size, and read."""
 
+
+def eps_named(name: str) -> Build:
+    return lambda folder: image(eps(folder / "canary"), name)(folder)
+
+
 EXECUTING: dict[str, Build] = {
-    **{
-        f"EPS as {name}": lambda f, n=name: image(eps(f / "canary"), n)(f)
-        for name in ("1.png", "2.jpg", "3.gif", "4.tif")
-    },  # type: ignore[misc]
+    **{f"EPS as {name}": eps_named(name) for name in ("1.png", "2.jpg", "3.gif", "4.tif")},
     "EPS in a table": lambda folder: table(2, eps(folder / "canary"))(folder),
     "EPS with a DOS header": lambda f: image(
         struct.pack("<IIIIIIIH", 0xC6D3D0C5, 30, 200, 0, 0, 0, 0, 0) + eps(f / "canary")
