@@ -65,8 +65,11 @@ def test_every_kind_of_page_is_compared(run: Run) -> None:
 
 
 def test_a_foreign_page_is_named(run: Run) -> None:
-    (run.path / "summary.html").write_text("99.0 %")
-    assert compare_pages(run).findings == ("summary.html is none of the pages of this run",)
+    (run.path / "figures" / "more").mkdir()
+    names = ["figures/more/summary.htm", "summary.html"]
+    for name in names:
+        (run.path / name).write_text("99.0 %")
+    assert compare_pages(run).findings == tuple(f"{name} is none of the pages of this run" for name in names)
 
 
 def test_a_record_kept_in_the_run_by_its_user_is_unchecked(run: Run) -> None:
@@ -81,8 +84,10 @@ def test_drawings_of_another_matplotlib_are_unchecked_and_their_data_is_not(run:
         path.write_text(path.read_text().replace("Matplotlib v", "Matplotlib v0."))
     data = sorted((run.path / "figures").glob("*.csv"))[0]
     data.write_text(data.read_text() + "1\n")
+    report = run.path / "report.html"
+    report.write_text(report.read_text().replace("</h1>", ", 99.0 %</h1>", 1))
     pages = compare_pages(run)
-    assert [f.split(",")[0] for f in pages.findings] == [f"figures/{data.name}"]
+    assert [f.split(",")[0] for f in pages.findings] == [f"figures/{data.name}", "report.html"]
     assert len(pages.unchecked) == len(list((run.path / "figures").glob("*.svg")))
     assert "drawn by matplotlib 0." in pages.unchecked[0]
 
