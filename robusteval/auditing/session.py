@@ -15,7 +15,7 @@ from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES, best_batch_size
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
-from robusteval.auditing.request import new_manifest, now, open_or_create
+from robusteval.auditing.request import check_place, new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Part, Stage, cut
 from robusteval.core.device import choose_device, describe
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
@@ -27,6 +27,8 @@ from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
+from robusteval.results.lock import locked
+from robusteval.results.mending import remove_damaged, remove_leftovers
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, atomically, checksum, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.shards import planned_files
@@ -90,15 +92,21 @@ def run_audit(
         averaged=eot,
         sample=sample,
     )
-    run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
-    placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
-    context = Context(placed[0], tuple(placed[1:]), seed, opened=placed[0])
-    session = Session(run, context, images.to(on, precision), progress or Silent(), engine)
-    session.look([stage for stage in stages if stage.essential], strict)
-    for stage in stages:
-        if not stage.essential:
-            session.run_stage(stage)
-    return session.finish()
+    check_place(Path(out))
+    with locked(Path(out)):
+        run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
+        remove_leftovers(run.path)
+        progress = progress or Silent()
+        for found in remove_damaged(run):
+            progress.warn(f"{found} is missing or damaged; it is computed again")
+        placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
+        context = Context(placed[0], tuple(placed[1:]), seed, opened=placed[0])
+        session = Session(run, context, images.to(on, precision), progress, engine)
+        session.look([stage for stage in stages if stage.essential], strict)
+        for stage in stages:
+            if not stage.essential:
+                session.run_stage(stage)
+        return session.finish()
 
 
 class Session:
@@ -208,11 +216,15 @@ class Session:
             write_frame(path, part.rows, _timed(part, time.perf_counter() - start))
 
     def _write(self, stage: Stage, shard: str, part: Part, seconds: float) -> None:
+        beside = []
         if part.arrays or stage.keeps_arrays:
-            write_arrays(self.run.array_file(stage.name, shard), part.arrays)
+            beside.append(self.run.array_file(stage.name, shard))
+            write_arrays(beside[-1], part.arrays)
         for table, rows in part.others.items():
-            write_frame(self.run.part(stage.name, shard, table), rows)
-        write_frame(self.run.part(stage.name, shard), part.rows, _timed(part, seconds))
+            beside.append(self.run.part(stage.name, shard, table))
+            write_frame(beside[-1], rows)
+        known = {path.relative_to(self.run.path).as_posix(): checksum(path) for path in beside}
+        write_frame(self.run.part(stage.name, shard), part.rows, _timed(part, seconds), known)
 
     def _stop_if_refuted(self) -> None:
         """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""
