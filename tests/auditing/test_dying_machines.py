@@ -178,7 +178,7 @@ def test_a_file_that_no_shard_left_does_not_enter_the_tables(
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", '{"format": 4}', "\0" * 100])
 def test_a_damaged_manifest_is_one_line_with_the_next_step(copy: Run, images: Images, protocol: str, text: str) -> None:
     (copy.path / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match="audit (the model again|into another directory)") as found:
+    with pytest.raises(UserError, match=r"audit (the model again|into another directory)") as found:
         run_audit(model(), images, protocol, copy.path, batch_size=BATCH)
     assert "\n" not in str(found.value)
 

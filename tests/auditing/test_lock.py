@@ -23,7 +23,7 @@ PROTOCOL = '[budgets]\nlinf = [0.1]\n[[attacks]]\nmethod = "fgsm"\nnorm = "linf"
 
 
 class Slow(torch.nn.Sequential):
-    """Waits for ever as soon as its file is there."""
+    """Waits for ever as soon as a file is there."""
 
     waits = Path("/nowhere")
 
@@ -41,7 +41,6 @@ def audit(folder: Path, out: Path) -> Run:
     images = Images(tuple("abcdef"), pixels, network(pixels).argmax(1), source="made")
     (folder / "small.toml").write_text(PROTOCOL)
     model = make_classifier("slow", network, (1, 4, 4))
-    model.module.waits = folder / "wait"  # type: ignore[assignment]
     return run_audit(model, images, str(folder / "small.toml"), out, batch_size=2)
 
 
@@ -73,18 +72,22 @@ def content(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_the_second_is_told_and_touches_nothing_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
-    out, wait = tmp_path / "run", tmp_path / "wait"
+    out = tmp_path / "run"
+    first = out / "parts" / "clean" / "00000.parquet"
     whole = audit(tmp_path, tmp_path / "other")
-    wait.touch()
-    with another(lambda: audit(tmp_path, out)) as pid:
-        wait_for(out / "manifest.json")
+
+    def never_ends() -> None:
+        Slow.waits = first
+        audit(tmp_path, out)
+
+    with another(never_ends) as pid:
+        wait_for(first)
         before = content(out)
         with pytest.raises(UserError, match=f"another that is at work in it .process {pid}.") as found:
             audit(tmp_path, out)
         assert "\n" not in str(found.value)
         assert content(out) == before
     assert (out / LOCK).exists(), "left by the one that was killed"
-    wait.unlink()
     run = audit(tmp_path, out)
     assert run.manifest.complete
     assert run.table("witnesses").equals(whole.table("witnesses"))
@@ -103,11 +106,15 @@ def test_readers_take_no_offence_at_a_lock(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_for_one_whoever_asks_and_free_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), locked(tmp_path):
-        for _ in range(2):
-            with pytest.raises(UserError, match="for this audit alone"), locked(tmp_path):
-                raise AssertionError
-        _ = 1 / 0
+    def fails() -> None:
+        with locked(tmp_path):
+            for _ in range(2):
+                with pytest.raises(UserError, match="for this audit alone"), locked(tmp_path):
+                    raise AssertionError
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     with locked(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
