@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from robusteval.auditing.endings import ended_by
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES, best_batch_size
@@ -17,9 +17,10 @@ from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import check_place, new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Part, Stage, cut
-from robusteval.core.device import choose_device, describe
+from robusteval.core.device import choose_device, describe, forget
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
 from robusteval.core.images import Images
+from robusteval.core.memory import is_out_of_memory
 from robusteval.core.progress import Progress, Silent, preparing, share_of_work
 from robusteval.core.streams import check_seed
 from robusteval.models.averaged import averaged
@@ -30,7 +31,7 @@ from robusteval.results.bracket import refuted_proofs
 from robusteval.results.lock import locked
 from robusteval.results.mending import remove_damaged, remove_leftovers
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
-from robusteval.results.run import Run, atomically, checksum, read_cost, read_frame, write_arrays, write_frame
+from robusteval.results.run import Run, checksum, read_cost, read_frame, write_arrays, write_frame, writing
 from robusteval.results.shards import planned_files
 from robusteval.results.tabulate import write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
@@ -98,7 +99,7 @@ def run_audit(
         remove_leftovers(run.path)
         progress = progress or Silent()
         for found in remove_damaged(run):
-            progress.warn(f"{found} is missing or damaged; it is computed again")
+            progress.warn(f"{found} is missing or damaged, it is computed again")
         placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
         context = Context(placed[0], tuple(placed[1:]), seed, opened=placed[0])
         session = Session(run, context, images.to(on, precision), progress, engine)
@@ -142,7 +143,8 @@ class Session:
         stops, with its traceback: the others go on."""
         record = self.run.manifest.stage(stage.name)
         kept = self.run.path / "failures" / f"{stage.name}.txt"
-        kept.unlink(missing_ok=True)
+        with writing(kept):
+            kept.unlink(missing_ok=True)
         try:
             if stage.unavailable:
                 raise UnsupportedError(stage.unavailable)
@@ -150,16 +152,8 @@ class Session:
                 raise not_a_function(self.context.classifier.name, self.traits.lacking)
             self._compute(stage)
             ended = {"status": "done", "reason": ""}
-        except UnsupportedError as error:
-            ended = {"status": "unavailable", "reason": str(error)}
-        except (UserError, RefutedError):
-            raise
         except Exception as error:
-            text = "".join(traceback.format_exception(error))
-            atomically(kept, lambda temporary: temporary.write_text(text))
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            said = f"{type(error).__name__}: {first_line(error)} ({Path(place.filename).name}, line {place.lineno})"
-            ended = {"status": "failed", "reason": said}
+            ended = ended_by(error, kept)
         self.run = self.run.with_stage(record.model_copy(update=ended))
         if ended["status"] != "done":
             self.progress.stopped(stage.name, ended["status"])
@@ -197,16 +191,31 @@ class Session:
         return f"expected an answer of {model.name} to every image, got: {reason}"
 
     def _compute(self, stage: Stage) -> None:
+        while not self._computed(stage):
+            forget()
+
+    def _computed(self, stage: Stage) -> bool:
+        """Whether all is there; else memory ran out, and the models are given half as many images at a time from now
+        on. Not those whose outputs depend on how many that are."""
         pieces = stage.shards(self.images, self.run.manifest.batch_size)
         missing = [s for s in pieces if not self.run.part(stage.name, s.name).exists()]
-        if stage.prepares:
-            self._prepare(stage)
-        fed = (stage.feed(shard, self.evidence) for shard in missing)
-        done = len(self.images) - sum(len(s.images) for s in missing)
-        self.progress.stage(stage.name, done, len(self.images))
-        for result in self.engine(Work(stage, self.context), fed, share_of_work(self.progress, len(self.images))):
-            self._write(stage, result.shard.name, result.part, result.seconds)
-            self.progress.advance(len(result.shard.images))
+        try:
+            if stage.prepares:
+                self._prepare(stage)
+            fed = (stage.feed(shard, self.evidence) for shard in missing)
+            done = len(self.images) - sum(len(s.images) for s in missing)
+            self.progress.stage(stage.name, done, len(self.images))
+            for result in self.engine(Work(stage, self.context), fed, share_of_work(self.progress, len(self.images))):
+                self._write(stage, result.shard.name, result.part, result.seconds)
+                self.progress.advance(len(result.shard.images))
+        except Exception as error:
+            fewer = self.context.with_less_memory() if is_out_of_memory(error) and not self.traits.lacking else None
+            if fewer is None:
+                raise
+            self.context = fewer
+            self.progress.warn(f"out of memory in {stage.name}: from here on {fewer.opened.at_once} images at a time")
+            return False
+        return True
 
     def _prepare(self, stage: Stage) -> None:
         path = self.run.part(stage.name, "set", "statistics")

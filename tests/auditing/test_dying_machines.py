@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import subprocess
@@ -65,7 +64,9 @@ def images() -> Images:
 
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    last = torch.nn.Linear(8, 3)
+    last.weight.data *= 10
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.ReLU(), last)
 
 
 def model(module: torch.nn.Module | None = None) -> Classifier:
@@ -158,7 +159,7 @@ def test_what_is_whole_is_not_computed_again(copy: Run, images: Images, protocol
     told = Told()
     run = run_audit(model(), images, protocol, copy.path, batch_size=BATCH, progress=told)
     assert [w for w in told.warnings if "damaged" in w] == [
-        "witnesses/fgsm-linf/00001.safetensors is missing or damaged; it is computed again"
+        "witnesses/fgsm-linf/00001.safetensors is missing or damaged, it is computed again"
     ]
     changed = {p for p in run.evidence() if p.stat().st_mtime_ns != before[p]}
     assert changed == {hurt, copy.part("fgsm-linf", "00001")}
@@ -232,3 +233,58 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(
     monkeypatch.setattr(run_directory.os, "replace", renamed)
     run_directory.atomically(tmp_path / "a", lambda temporary: temporary.write_text("x"))
     assert done == [str(tmp_path / f"a.{os.getpid()}.tmp"), "renamed", str(tmp_path)]
+
+
+class Small(torch.nn.Sequential):
+    """A network for which memory suffices for so many images; what the error is differs from device to device."""
+
+    most: int = 10**9
+    error: BaseException = MemoryError()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.most:
+            raise self.error
+        y: torch.Tensor = super().forward(x)
+        return y
+
+
+ERRORS = {
+    "python": MemoryError(),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+}
+
+
+@pytest.mark.parametrize(("kind", "most"), [("python", 1), ("cpu", 2), ("cuda", 4)])
+def test_out_of_memory_halves_the_batch_and_changes_no_result(
+    images: Images, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, most: int
+) -> None:
+    opened = model(Small(*network()))
+    whole = run_audit(opened, images, protocol, tmp_path / "whole", batch_size=BATCH, dtype="float64")
+    monkeypatch.setattr(Small, "most", most)
+    monkeypatch.setattr(Small, "error", ERRORS[kind])
+    told = Told()
+    run = run_audit(opened, images, protocol, tmp_path / "run", batch_size=BATCH, dtype="float64", progress=told)
+    assert [s.status for s in run.manifest.stages] == [s.status for s in whole.manifest.stages]
+    sizes = [w for w in told.warnings if w.startswith("out of memory in ")]
+    assert len(sizes) == {4: 1, 2: 1, 1: 2}[most]
+    assert sizes[0].endswith(": from here on 2 images at a time")
+    for name in TABLES:
+        pd.testing.assert_frame_equal(run.table(name), whole.table(name), rtol=1e-9, atol=1e-9)
+    assert run.manifest.batch_size == BATCH
+    monkeypatch.setattr(Small, "most", 10**9)
+    assert list(verify(run, opened)) == []
+
+
+def test_without_memory_for_one_image_a_line_says_so_and_the_same_command_goes_on(
+    images: Images, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = model(Small(*network()))
+    whole = run_audit(opened, images, protocol, tmp_path / "whole", batch_size=BATCH)
+    monkeypatch.setattr(Small, "most", 0)
+    with pytest.raises(UserError, match="expected an answer of small to every image") as found:
+        run_audit(opened, images, protocol, tmp_path / "run", batch_size=BATCH)
+    assert "\n" not in str(found.value)
+    monkeypatch.setattr(Small, "most", 10**9)
+    run = run_audit(opened, images, protocol, tmp_path / "run", batch_size=BATCH)
+    assert_same(whole, run)
