@@ -229,8 +229,8 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(
         done.append("renamed")
         replace(one, other)
 
-    monkeypatch.setattr(run_directory.os, "fsync", flushed)
-    monkeypatch.setattr(run_directory.os, "replace", renamed)
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
     run_directory.atomically(tmp_path / "a", lambda temporary: temporary.write_text("x"))
     assert done == [str(tmp_path / f"a.{os.getpid()}.tmp"), "renamed", str(tmp_path)]
 
@@ -244,7 +244,7 @@ class Small(torch.nn.Sequential):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > self.most:
             raise self.error
-        y: torch.Tensor = super().forward(x)
+        y: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return y
 
 
@@ -259,7 +259,7 @@ ERRORS = {
 def test_out_of_memory_halves_the_batch_and_changes_no_result(
     images: Images, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, most: int
 ) -> None:
-    opened = model(Small(*network()))
+    opened = model(Small(*network().children()))
     whole = run_audit(opened, images, protocol, tmp_path / "whole", batch_size=BATCH, dtype="float64")
     monkeypatch.setattr(Small, "most", most)
     monkeypatch.setattr(Small, "error", ERRORS[kind])
@@ -279,7 +279,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_result(
 def test_without_memory_for_one_image_a_line_says_so_and_the_same_command_goes_on(
     images: Images, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = model(Small(*network()))
+    opened = model(Small(*network().children()))
     whole = run_audit(opened, images, protocol, tmp_path / "whole", batch_size=BATCH)
     monkeypatch.setattr(Small, "most", 0)
     with pytest.raises(UserError, match="expected an answer of small to every image") as found:

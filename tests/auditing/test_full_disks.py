@@ -17,7 +17,6 @@ import pytest
 from commands import here
 from confining import confined
 from robusteval import Run
-from robusteval.results import run as run_directory
 from robusteval.results.tables import TABLES
 
 PROTOCOL = """
@@ -80,7 +79,7 @@ def test_a_write_that_fails_is_one_line(
 
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(run_directory.os, "replace", full)
+        patched.setattr(os, "replace", full)
         done = here(*command, out)
     assert os.strerror(FULL[number]) in done.stderr
     assert_one_line_and_continued(command, out, whole, done)
