@@ -17,7 +17,9 @@ from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import check_batch_size
+from robusteval.results.lock import LOCK
 from robusteval.results.manifest import NAME, DataRecord, Manifest, ModelRecord, ProtocolRecord
+from robusteval.results.mending import is_leftover
 from robusteval.results.run import Run
 
 _PACKAGES = ("torch", "foolbox", "pyautoattack", "scipy", "numpy", "pandas", "statsmodels")
@@ -87,10 +89,7 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
     if batch_size != "auto":
         check_batch_size(batch_size, "--batch-size auto or a whole number")
     if not (path / NAME).exists():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(
-                f"expected a new directory or an earlier run for --out, got {path}, which holds other things"
-            )
+        check_place(path)
         size = batch_size if isinstance(batch_size, int) else measure()
         run = Run(path, asked.model_copy(update={"batch_size": size}))
         run.write_manifest()
@@ -108,6 +107,15 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
     if asked.device not in run.manifest.device:
         return run.updated(device=f"{run.manifest.device}, then {asked.device}")
     return run
+
+
+def check_place(path: Path) -> None:
+    """Raises UserError where a run cannot begin or go on in a directory, since it holds other things. What a killed
+    audit left before its manifest was written is none."""
+    if (path / NAME).exists() or not path.exists():
+        return
+    if not path.is_dir() or any(p.name != LOCK and not is_leftover(p) for p in path.iterdir()):
+        raise UserError(f"expected a new directory or an earlier run for --out, got {path}, which holds other things")
 
 
 def what_differs(known: ModelRecord, found: ModelRecord) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from robusteval.auditing.endings import ended_by
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES, best_batch_size
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
-from robusteval.auditing.request import new_manifest, now, open_or_create
+from robusteval.auditing.request import check_place, new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Part, Stage, cut
-from robusteval.core.device import choose_device, describe
+from robusteval.core.device import choose_device, describe, forget
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
 from robusteval.core.images import Images
+from robusteval.core.memory import is_out_of_memory
 from robusteval.core.progress import Progress, Silent, preparing, share_of_work
 from robusteval.core.streams import check_seed
 from robusteval.models.averaged import averaged
@@ -27,8 +28,10 @@ from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
+from robusteval.results.lock import locked
+from robusteval.results.mending import remove_damaged, remove_leftovers
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
-from robusteval.results.run import Run, atomically, checksum, read_cost, read_frame, write_arrays, write_frame
+from robusteval.results.run import Run, checksum, read_cost, read_frame, write_arrays, write_frame, writing
 from robusteval.results.shards import planned_files
 from robusteval.results.tabulate import write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
@@ -90,15 +93,21 @@ def run_audit(
         averaged=eot,
         sample=sample,
     )
-    run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
-    placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
-    context = Context(placed[0], tuple(placed[1:]), seed, opened=placed[0])
-    session = Session(run, context, images.to(on, precision), progress or Silent(), engine)
-    session.look([stage for stage in stages if stage.essential], strict)
-    for stage in stages:
-        if not stage.essential:
-            session.run_stage(stage)
-    return session.finish()
+    check_place(Path(out))
+    with locked(Path(out)):
+        run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
+        remove_leftovers(run.path)
+        progress = progress or Silent()
+        for found in remove_damaged(run):
+            progress.warn(f"{found} is missing or damaged, it is computed again")
+        placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
+        context = Context(placed[0], tuple(placed[1:]), seed, opened=placed[0])
+        session = Session(run, context, images.to(on, precision), progress, engine)
+        session.look([stage for stage in stages if stage.essential], strict)
+        for stage in stages:
+            if not stage.essential:
+                session.run_stage(stage)
+        return session.finish()
 
 
 class Session:
@@ -134,7 +143,8 @@ class Session:
         stops, with its traceback: the others go on."""
         record = self.run.manifest.stage(stage.name)
         kept = self.run.path / "failures" / f"{stage.name}.txt"
-        kept.unlink(missing_ok=True)
+        with writing(kept):
+            kept.unlink(missing_ok=True)
         try:
             if stage.unavailable:
                 raise UnsupportedError(stage.unavailable)
@@ -142,16 +152,8 @@ class Session:
                 raise not_a_function(self.context.classifier.name, self.traits.lacking)
             self._compute(stage)
             ended = {"status": "done", "reason": ""}
-        except UnsupportedError as error:
-            ended = {"status": "unavailable", "reason": str(error)}
-        except (UserError, RefutedError):
-            raise
         except Exception as error:
-            text = "".join(traceback.format_exception(error))
-            atomically(kept, lambda temporary: temporary.write_text(text))
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            said = f"{type(error).__name__}: {first_line(error)} ({Path(place.filename).name}, line {place.lineno})"
-            ended = {"status": "failed", "reason": said}
+            ended = ended_by(error, kept)
         self.run = self.run.with_stage(record.model_copy(update=ended))
         if ended["status"] != "done":
             self.progress.stopped(stage.name, ended["status"])
@@ -189,16 +191,31 @@ class Session:
         return f"expected an answer of {model.name} to every image, got: {reason}"
 
     def _compute(self, stage: Stage) -> None:
+        while not self._computed(stage):
+            forget()
+
+    def _computed(self, stage: Stage) -> bool:
+        """Whether all is there; else memory ran out, and the models are given half as many images at a time from now
+        on. Not those whose outputs depend on how many that are."""
         pieces = stage.shards(self.images, self.run.manifest.batch_size)
         missing = [s for s in pieces if not self.run.part(stage.name, s.name).exists()]
-        if stage.prepares:
-            self._prepare(stage)
-        fed = (stage.feed(shard, self.evidence) for shard in missing)
-        done = len(self.images) - sum(len(s.images) for s in missing)
-        self.progress.stage(stage.name, done, len(self.images))
-        for result in self.engine(Work(stage, self.context), fed, share_of_work(self.progress, len(self.images))):
-            self._write(stage, result.shard.name, result.part, result.seconds)
-            self.progress.advance(len(result.shard.images))
+        try:
+            if stage.prepares:
+                self._prepare(stage)
+            fed = (stage.feed(shard, self.evidence) for shard in missing)
+            done = len(self.images) - sum(len(s.images) for s in missing)
+            self.progress.stage(stage.name, done, len(self.images))
+            for result in self.engine(Work(stage, self.context), fed, share_of_work(self.progress, len(self.images))):
+                self._write(stage, result.shard.name, result.part, result.seconds)
+                self.progress.advance(len(result.shard.images))
+        except Exception as error:
+            fewer = self.context.with_less_memory() if is_out_of_memory(error) and not self.traits.lacking else None
+            if fewer is None:
+                raise
+            self.context = fewer
+            self.progress.warn(f"out of memory in {stage.name}: from here on {fewer.opened.at_once} images at a time")
+            return False
+        return True
 
     def _prepare(self, stage: Stage) -> None:
         path = self.run.part(stage.name, "set", "statistics")
@@ -208,11 +225,15 @@ class Session:
             write_frame(path, part.rows, _timed(part, time.perf_counter() - start))
 
     def _write(self, stage: Stage, shard: str, part: Part, seconds: float) -> None:
+        beside = []
         if part.arrays or stage.keeps_arrays:
-            write_arrays(self.run.array_file(stage.name, shard), part.arrays)
+            beside.append(self.run.array_file(stage.name, shard))
+            write_arrays(beside[-1], part.arrays)
         for table, rows in part.others.items():
-            write_frame(self.run.part(stage.name, shard, table), rows)
-        write_frame(self.run.part(stage.name, shard), part.rows, _timed(part, seconds))
+            beside.append(self.run.part(stage.name, shard, table))
+            write_frame(beside[-1], rows)
+        known = {path.relative_to(self.run.path).as_posix(): checksum(path) for path in beside}
+        write_frame(self.run.part(stage.name, shard), part.rows, _timed(part, seconds), known)
 
     def _stop_if_refuted(self) -> None:
         """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""

@@ -12,6 +12,7 @@ from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.plain_names import as_plain_name
 from robusteval.models.classifier import Classifier
+from robusteval.results.lock import locked
 from robusteval.results.run import Run
 
 
@@ -36,14 +37,15 @@ def audit_together(
     twice = next((name for name, key in zip(names, folded, strict=True) if folded.count(key) > 1), None)
     if twice is not None:
         raise UserError(f"expected checkpoints of distinct names, got '{twice}' twice")
-    return [
-        run_audit(
-            model,
-            images,
-            protocol,
-            Path(out) / name,
-            sources=[*(other for other in models if other is not model), *sources],
-            **options,
-        )
-        for model, name in zip(models, names, strict=True)
-    ]
+    with locked(Path(out)):
+        return [
+            run_audit(
+                model,
+                images,
+                protocol,
+                Path(out) / name,
+                sources=[*(other for other in models if other is not model), *sources],
+                **options,
+            )
+            for model, name in zip(models, names, strict=True)
+        ]

@@ -10,6 +10,7 @@ from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Loss
 from robusteval.core.errors import RefutedError, UnsupportedError
 from robusteval.core.images import Images
+from robusteval.core.memory import is_out_of_memory
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
@@ -68,6 +69,8 @@ def _has_gradient(classifier: Classifier, image: Tensor) -> bool:
     """Whether autograd can be asked: what works in place, or detaches, may forbid it."""
     try:
         classifier.select(torch.zeros(1, dtype=torch.int64)).gradient(image, lambda logits: logits.sum(1))
-    except (RuntimeError, UnsupportedError):
+    except (RuntimeError, UnsupportedError) as error:
+        if is_out_of_memory(error):
+            raise
         return False
     return True

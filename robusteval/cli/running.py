@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 
 from robusteval.cli.terminal import Terminal
-from robusteval.core.errors import RefutedError, UserError
+from robusteval.core.errors import RefutedError, UserError, first_line
 from robusteval.core.foreign import one_line
+from robusteval.core.memory import is_out_of_memory
 from robusteval.core.numbers import finite, is_whole
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 INCOMPLETE = "Incomplete: methods stopped with an error (RUN/failures). The same command tries them again."
+_OF_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOMEM)
+_CONTINUES = "what was computed is kept, and the same command continues when that is mended"
 out, err = Terminal(), Terminal(stderr=True)
 
 
@@ -39,6 +43,12 @@ def explains_mistakes(command: Callable[P, None]) -> Callable[P, None]:
         except RefutedError as error:
             err.line("refuted:", error)
             raise typer.Exit(1) from None
+        except (MemoryError, RuntimeError, OSError) as error:
+            # Of what Python and torch raise, these are the machine's, not the program's.
+            if not (is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _OF_MACHINE)):
+                raise
+            err.line("error:", f"expected enough memory and disk, got: {first_line(error)}; {_CONTINUES}")
+            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             err.line("Stopped. What was computed is kept; the same command continues it.")
             raise typer.Exit(130) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 from robusteval.core.errors import UserError
@@ -32,3 +34,9 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
     return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def forget() -> None:
+    """Give the memory of what is not used any more back to the system."""
+    gc.collect()
+    torch.cuda.empty_cache()

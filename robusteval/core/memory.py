@@ -29,3 +29,18 @@ def allowed(usual: int) -> float:
 def rows(usual: int, each: int) -> int:
     """How many rows of `each` numbers may be held at a time, at least one."""
     return max(1, int(allowed(usual) // each))
+
+
+_SAYINGS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error is that of memory which ran out, or was raised from one: torch's allocators have no error of
+    their own in common."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(saying in str(error) for saying in _SAYINGS):
+            return True
+        error = error.__cause__
+    return False

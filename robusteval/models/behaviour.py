@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robusteval.core.errors import UnsupportedError
+from robusteval.core.memory import is_out_of_memory
 from robusteval.models.classifier import Classifier
 from robusteval.models.serving import FixedBatch
 from robusteval.models.tolerances import ALONE, RANDOM
@@ -100,7 +101,9 @@ def _alone(classifier: Classifier, pixels: Tensor, together: Tensor) -> Tensor:
     try:
         with torch.no_grad():
             rows = [classifier(pixel[None]) for pixel in pixels]
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         return torch.full_like(together[:, 0], torch.nan)
     return _change(together, torch.cat(rows))
 

@@ -18,6 +18,7 @@ from robusteval.models.answers import misclassified
 from robusteval.models.evaluation import evaluated
 from robusteval.models.feature_layer import FeatureLayer, feature_layer
 from robusteval.models.meter import Meter
+from robusteval.models.parts import in_parts
 from robusteval.models.recording import check_recorded, no_gradient, passed_back, recorded
 
 
@@ -59,6 +60,8 @@ class Classifier:
     """Of the weights and of what computes with them (models/fingerprint.py)."""
     origin: CheckpointOrigin | None = None
     batch_size: int = 100
+    at_once: int | None = None
+    """Of how many images the network is given at most, whoever asks, where memory does not suffice for more."""
     dtype: torch.dtype = torch.float32
     """The floating-point type that it computes in."""
     mean: tuple[float, ...] = ()
@@ -130,20 +133,18 @@ class Classifier:
         seen: list[Tensor] = []
 
         def taken(pixels: Tensor) -> Tensor:
-            self.module(pixels)
+            seen.clear()
+            module = self.module.get_submodule(layer.name)
+            with module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
+                self.module(pixels)
             if len(seen) <= layer.call or len(seen[layer.call]) != len(pixels):
                 raise UnsupportedError(
                     f"expected one row of features an image from '{layer.name}' of {self.name}, got others"
                 )
             return seen[layer.call].flatten(1)
 
-        module = self.module.get_submodule(layer.name)
-        hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            with recorded(self.name):
-                return self._booked(taken, pixels)
-        finally:
-            hook.remove()
+        with recorded(self.name):
+            return self._booked(taken, pixels)
 
     @cached_property
     def _feature_layer(self) -> FeatureLayer:
@@ -214,6 +215,7 @@ class Classifier:
         return found
 
     def _booked(self, network: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+        network = network if self.at_once is None else in_parts(network, self.at_once)
         return evaluated(self.name, network, pixels, self.meter, self.rows, self.averaged)
 
 

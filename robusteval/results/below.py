@@ -22,16 +22,13 @@ def write_below(folder: Path, name: str, content: str | bytes | Callable[[Path],
     between = [part for part in path.parents if part != folder and part.is_relative_to(folder)]
     if not is_below(name) or any(part.is_symlink() for part in between):
         raise UserError(f"expected to write below {folder}, got {name!r}, which leads elsewhere")
-    try:
-        if isinstance(content, str):
-            text = content.encode("utf-8", "replace")
-            atomically(path, lambda temporary: temporary.write_bytes(text))
-        elif isinstance(content, bytes):
-            atomically(path, lambda temporary: temporary.write_bytes(content))
-        else:
-            atomically(path, content)
-    except OSError as error:
-        raise UserError(f"expected to write {path}, got: {error.strerror or error}") from error
+    if isinstance(content, str):
+        text = content.encode("utf-8", "replace")
+        atomically(path, lambda temporary: temporary.write_bytes(text))
+    elif isinstance(content, bytes):
+        atomically(path, lambda temporary: temporary.write_bytes(content))
+    else:
+        atomically(path, content)
     return path
 
 

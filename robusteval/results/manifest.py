@@ -22,6 +22,7 @@ from robusteval.results.records import Frozen, StageRecord, Stages
 FORMAT = 4
 """Of the manifest: another number wherever what a reader needs of it changes."""
 NAME = "manifest.json"
+_STEP = "put it back from a copy, or audit into another directory"
 
 R = TypeVar("R", bound=StageRecord)
 
@@ -134,7 +135,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"expected a readable {path}, got: {error}") from error
+        raise UserError(f"expected a readable {path}, got: {error}; {_STEP}") from error
     written = found if isinstance(found, dict) else {}
     if written.get("format") != FORMAT:
         theirs = f"robusteval {written.get('robusteval', 'unknown')} (format {written.get('format', 'none')})"
@@ -145,7 +146,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(found)
     except ValidationError as error:
-        raise UserError(f"expected a manifest in {path}, got another: {explain(error)}") from error
+        raise UserError(f"expected a manifest in {path}, got another: {explain(error)}; {_STEP}") from error
 
 
 if __name__ == "__main__":

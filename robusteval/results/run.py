@@ -10,10 +10,13 @@ tables/<table>.parquet                    the parts put together, and bounds.csv
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +27,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from robusteval.core.errors import UserError
+from robusteval.core.errors import UserError, first_line
 from robusteval.results.manifest import NAME, Manifest, read_manifest
 from robusteval.results.records import Cost, StageRecord
 from robusteval.results.shards import planned_files
@@ -141,27 +144,71 @@ def check_own_files(folder: Path) -> None:
                 raise UserError(f"expected folders and files of its own in the run {folder}, got {what}: {name}")
 
 
+class NotWrittenError(UserError, OSError):
+    """A full disk, a quota, a directory that is read-only or not ours: no method's failure. What was written stays."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises NotWrittenError, in one line that says how to go on, where the system lets a change of `path` fail."""
+    try:
+        yield
+    except NotWrittenError:
+        raise
+    except OSError as error:
+        raise NotWrittenError(
+            f"expected to write {path}, got: {error.strerror or first_line(error)}; what was computed is kept, and the "
+            "same command continues when that is mended"
+        ) from error
+
+
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, then rename: a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write beside `path`, then rename: a reader sees the whole file or none, also after a loss of power. Raises
+    NotWrittenError."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # never through a link of that name
-    write(temporary)
-    os.replace(temporary, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # never through a link of that name
+        try:
+            write(temporary)
+            _flush(temporary, os.O_RDWR)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _flush(path.parent, os.O_RDONLY)
 
 
-def write_frame(path: Path, frame: pd.DataFrame, cost: Cost | None = None) -> None:
-    """A data frame as parquet, with what its computation cost in the file's metadata."""
+def _flush(path: Path, flags: int) -> None:
+    """Onto the disk, as far as the file system can: some know nothing of it."""
+    opened = os.open(path, flags)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(opened)
+
+
+def write_frame(
+    path: Path, frame: pd.DataFrame, cost: Cost | None = None, beside: Mapping[str, str] | None = None
+) -> None:
+    """A data frame as parquet, with what its computation cost in the file's metadata, and the checksums, by path in the
+    run, of the other files of its shard, so that none of them goes missing unnoticed."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), b"robusteval": (cost or Cost()).model_dump_json().encode()}
-    )
-    atomically(path, lambda temporary: pq.write_table(table, temporary))
+    own = {b"robusteval": (cost or Cost()).model_dump_json().encode()}
+    if beside is not None:
+        own[b"beside"] = json.dumps(dict(beside)).encode()
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
+    atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 
 def read_frame(path: Path) -> pd.DataFrame:
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+        frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"expected a readable table in {path}, got: {str(error).splitlines()[0]}") from error
     return frame
@@ -178,9 +225,16 @@ def read_cost(path: Path) -> Cost:
     return Cost.model_validate_json(pq.read_schema(path).metadata.get(b"robusteval", b"{}"))
 
 
+def read_beside(path: Path) -> dict[str, str] | None:
+    """The checksums, by path in the run, of the other files of a part's shard; None where none are noted."""
+    noted = (pq.read_schema(path).metadata or {}).get(b"beside")
+    return None if noted is None else {str(name): str(sha) for name, sha in json.loads(noted).items()}
+
+
 def write_arrays(path: Path, arrays: Arrays) -> None:
     contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-    atomically(path, lambda temporary: save_file(contiguous, temporary))
+    # By Python, whose errors say why.
+    atomically(path, lambda temporary: temporary.write_bytes(save(contiguous)))
 
 
 def read_arrays(path: Path) -> Arrays:

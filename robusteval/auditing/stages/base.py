@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import pandas as pd
@@ -31,6 +31,14 @@ class Context:
     seed: int
     opened: Classifier
     """The same as it was opened, for the stage that finds that."""
+
+    def with_less_memory(self) -> Context | None:
+        """The same with half as many images at a time in every model; None where it is one already."""
+        if self.opened.at_once == 1:
+            return None
+        size = max(1, (self.opened.at_once or self.opened.batch_size) // 2)
+        few = [replace(m, batch_size=size, at_once=size) for m in (self.classifier, self.opened, *self.sources)]
+        return replace(self, classifier=few[0], opened=few[1], sources=tuple(few[2:]))
 
     def streams(self, stage: str, images: Images) -> Streams:
         """The random streams of a stage, one an image."""
