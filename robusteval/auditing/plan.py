@@ -32,7 +32,8 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
     """The sanity checks and the clean predictions first, then attacks, certificates and metrics as the protocol lists
     them, the images once more last."""
     stages: list[Stage] = [SanityStage(), CleanStage()]
-    taken = {e.label.casefold() for e in (*protocol.attacks, *protocol.certificates, *protocol.metrics)}
+    others = (*(e.label for e in protocol.certificates), *(e.label for e in protocol.metrics))
+    taken = {label.casefold() for label in (*(e.label for e in protocol.attacks), *others)}
     for entry in protocol.attacks:
         stages += _attacks(entry, [source.name for source in sources], taken)
     if protocol.top > 1:

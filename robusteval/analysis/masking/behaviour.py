@@ -50,7 +50,10 @@ class Observed:
             return
         said = []
         for quantity, rows in last[last["quantity"].str.startswith(DIFFERS)].groupby("quantity", sort=False):
-            worst, title = rows.loc[rows["value"].idxmax()], self.results.titles[str(quantity).removeprefix(DIFFERS)]
+            worst, title = (
+                rows.iloc[int(rows["value"].to_numpy().argmax())],
+                self.results.titles[str(quantity).removeprefix(DIFFERS)],
+            )
             said.append(
                 f"{title}, computed twice, gives other rows to {show.images(len(rows))}, most of all to "
                 f"{worst['image_id']}, where a value changes by {show.percent(worst['value'])}."

@@ -16,7 +16,7 @@ SHARE = 0.01
 """Of the seconds that the audit's methods took, what each of the two shards may have taken."""
 TRIFLE = 0.1
 """Seconds that are little in any audit."""
-_SPENT = ("forwards", "backwards")
+_SPENT = ["forwards", "backwards"]
 
 
 def worth_another(stages: Sequence[Stage], evidence: Evidence) -> Iterator[Computed]:
