@@ -17,7 +17,7 @@ from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.models.behaviour import Traits
 from robusteval.results.records import CLEAN, SANITY
-from robusteval.results.run import Arrays, Run, read_arrays, read_frame, stored_witness
+from robusteval.results.run import Arrays, Run, read_arrays, read_cost, read_frame, stored_witness
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,13 @@ class RunEvidence:
 
     def state(self, stage: str) -> State:
         return read_statistics(read_frame(self.run.part(stage, "set", "statistics")))
+
+    def seconds(self, stage: str, shard: str) -> float | None:
+        path = self.run.part(stage, shard)
+        return read_cost(path).seconds if path.exists() else None
+
+    def rows(self, stage: str, shard: str) -> pd.DataFrame:
+        return read_frame(self.run.part(stage, shard))
 
     def traits(self) -> Traits:
         """What the sanity stage found of the model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 
 from robusteval.attacks.base import Attack
 from robusteval.auditing.protocol import Entry, Protocol
@@ -31,20 +32,23 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
     """The sanity checks and the clean predictions first, then attacks, certificates and metrics as the protocol lists
     them, the images once more last."""
     stages: list[Stage] = [SanityStage(), CleanStage()]
+    others = (*(e.label for e in protocol.certificates), *(e.label for e in protocol.metrics))
+    taken = {label.casefold() for label in (*(e.label for e in protocol.attacks), *others)}
     for entry in protocol.attacks:
-        stages += _attacks(entry, [source.name for source in sources], {s.name for s in stages})
+        stages += _attacks(entry, [source.name for source in sources], taken)
     if protocol.top > 1:
         stages = [judged_by_top(stage, protocol.top) for stage in stages]
     stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
     stages += [_metric(e) for e in protocol.metrics]
     # Margins over the top k are another thing at each label.
     if protocol.top == 1:
-        stages.append(RepeatStage())
+        stages.append(RepeatStage(others=tuple(stages)))
     return tuple(stages)
 
 
 def _attacks(entry: Entry[Attack], sources: Sequence[str], taken: set[str]) -> Iterator[AttackStage]:
-    """One stage; of an attack on other models, one for each of them."""
+    """One stage; of an attack on other models, one for each of them, under names that are not `taken`, nor differ from
+    one by the case of letters alone; they are from then on."""
     label, method, origin, budgets = entry.label, entry.method, entry.origin, entry.budgets or (None,)
     kind = EveryBudgetStage if entry.every_budget else AttackStage
     if not method.on_sources:
@@ -53,11 +57,11 @@ def _attacks(entry: Entry[Attack], sources: Sequence[str], taken: set[str]) -> I
         reason = "expected at least one --source checkpoint to transfer from, got none"
         yield kind(label, method, origin, label, budgets, unavailable=reason)
     else:
-        names = set(taken)
         for i, source in enumerate(sources):
             name = f"{label}-from-{as_plain_name(source, longest=60)}"
-            name = f"{name}-{i + 1}" if name in names else name
-            names.add(name)
+            numbered = (f"{name}-{k}" for k in count(i + 1))
+            name = next(n for n in chain([name], numbered) if n.casefold() not in taken)
+            taken.add(name.casefold())
             yield kind(name, method, origin, label, budgets, i, source)
 
 

@@ -17,6 +17,8 @@ SANITY = "sanity"
 """The stage that looks at the model and the images before all others."""
 REPEAT = "repeat"
 """The stage that looks at them again, after all others."""
+DIFFERS = "differs:"
+"""Before the name of a stage: what the last stage measured of images whose rows of that stage came out differently."""
 
 
 class Frozen(BaseModel):

@@ -15,7 +15,7 @@ from robusteval.analysis.masking.flag import Flag, Hits, counted_images, flag, r
 from robusteval.analysis.non_finite import unanswered
 from robusteval.analysis.results import Results
 from robusteval.models.tolerances import ALONE, RANDOM
-from robusteval.results.records import REPEAT, SANITY, StageRecord
+from robusteval.results.records import DIFFERS, REPEAT, SANITY, StageRecord
 
 
 class Observed:
@@ -31,16 +31,35 @@ class Observed:
     def flags(self) -> Iterator[Flag]:
         if self.decided.get("random"):
             yield flag("random-outputs", self._random())
-        drift = self.results.rows("measurements", REPEAT)["value"].to_numpy(np.float64) > RANDOM
+        last = self.results.rows("measurements", REPEAT)
+        drift = last.loc[last["quantity"] == "change_since", "value"].to_numpy(np.float64) > RANDOM
         if drift.any():
             then = "have other outputs at the end of the audit than at its beginning."
             yield flag("random-outputs", f"{counted_images(drift)} {then}")
+        yield from self.repetition(last)
         if self.decided.get("batch_dependent"):
             yield flag("batch-dependent-outputs", self._batch())
         yield from self.answers()
         yield from self.gradients()
         if failed := self.results.manifest.failed:
             yield flag("failed-methods", " ".join(self._failed(failed)))
+
+    def repetition(self, last: pd.DataFrame) -> Iterator[Flag]:
+        """What came out differently when a shard was computed twice; of random outputs that is no news."""
+        if self.decided.get("random"):
+            return
+        said = []
+        for quantity, rows in last[last["quantity"].str.startswith(DIFFERS)].groupby("quantity", sort=False):
+            worst, title = (
+                rows.iloc[int(rows["value"].to_numpy().argmax())],
+                self.results.titles[str(quantity).removeprefix(DIFFERS)],
+            )
+            said.append(
+                f"{title}, computed twice, gives other rows to {show.images(len(rows))}, most of all to "
+                f"{worst['image_id']}, where a value changes by {show.percent(worst['value'])}."
+            )
+        if said:
+            yield flag("differing-repetition", " ".join(said))
 
     def _failed(self, failed: Sequence[StageRecord]) -> Iterator[str]:
         """A sentence for each error, with the methods that it stopped."""

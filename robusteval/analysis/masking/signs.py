@@ -73,6 +73,15 @@ SIGNS = {
         "Average over the randomness (--eot 20), or fix the model's seed. Distances of this run depend on the draws.",
         cause=True,
     ),
+    "differing-repetition": Sign(
+        "serious",
+        "The same computation gives different results",
+        "Two shards of an audit are computed twice, with the same seeds; a value of an image changes by more than the "
+        "tolerance of a verification, 1e-3 of it in float32 and 1e-8 in float64.",
+        "Draw random numbers from the streams that a method is given, or from torch's seeded generator; switch off "
+        "nondeterministic kernels. What this run found cannot be found again.",
+        cause=True,
+    ),
     "batch-dependent-outputs": Sign(
         "serious",
         "An image's outputs depend on the other images of its batch",

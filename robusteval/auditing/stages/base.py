@@ -53,8 +53,8 @@ class Context:
 class Shard:
     """A block of images that is computed, written and resumed as one, and what earlier stages found about them, as far
     as its stage asks for it: which are classified correctly (N,) bool, their closest witnesses by one attack
-    (N, C, H, W) with NaN where it found none, what a certificate learnt from the whole set, and the margins of the
-    images themselves (N,) float64."""
+    (N, C, H, W) with NaN where it found none, what a certificate learnt from the whole set, the margins of the images
+    themselves (N,) float64, and shards of other stages to be computed again."""
 
     name: str
     images: Images
@@ -62,6 +62,7 @@ class Shard:
     witnesses: Tensor | None = None
     state: State = ()
     margins: Tensor | None = None
+    again: tuple[Computed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,12 @@ class Evidence(Protocol):
 
     def state(self, stage: str) -> State:
         """What a certificate learnt from the whole set."""
+
+    def seconds(self, stage: str, shard: str) -> float | None:
+        """How long a shard of a stage took; None where there is none that could be computed again."""
+
+    def rows(self, stage: str, shard: str) -> pd.DataFrame:
+        """The main table of a shard that was computed."""
 
     def shards(self) -> Sequence[Shard]:
         """The images, cut into batches."""
@@ -156,6 +163,15 @@ class Stage(ABC):
     def recompute(self, context: Context, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
         """The part again, to be held against the stored rows and their arrays."""
         return self.compute(context, shard)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A shard that a stage has computed, as it was fed, and its rows."""
+
+    stage: Stage
+    shard: Shard
+    rows: pd.DataFrame
 
 
 M = TypeVar("M", bound=MethodRecord)

@@ -1,27 +1,36 @@
-"""The last stage: the images as they are, evaluated once more, since a model may have drifted since the first."""
+"""The last stage: the images as they are, evaluated once more, since a model may have drifted since the first; and two
+shards of other stages computed once more, which must give the same rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import pandas as pd
+
 from robusteval.attacks.judge import decide
 from robusteval.attacks.search.losses import margin
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, cut, unheard
+from robusteval.auditing.engines import Work
+from robusteval.auditing.stages.base import Computed, Context, Evidence, Part, Shard, Stage, cut, unheard
 from robusteval.auditing.stages.frames import cost_of, measurement_rows
 from robusteval.auditing.stages.sanity import LOOKED_AT
+from robusteval.auditing.stages.twice import changes, tolerance_of, worth_another
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
 from robusteval.models.behaviour import sizes
-from robusteval.results.records import REPEAT, SanityRecord
+from robusteval.results.records import DIFFERS, REPEAT, Cost, SanityRecord
+from robusteval.results.run import Arrays
+from robusteval.results.tables import MEASUREMENTS_TABLE
 
 
 @dataclass(frozen=True)
 class RepeatStage(Stage):
     """Of the images that the sanity stage looked at, the change of their margins since the clean stage, relative to
-    the two logits that decide."""
+    the two logits that decide. Of two shards of the `others`, the images whose rows are not what they were, and by how
+    much: nothing where all are the same, whichever shards they were. Of these only the time is booked."""
 
     name: str = REPEAT
     unavailable: str = ""
+    others: tuple[Stage, ...] = ()
 
     def record(self) -> SanityRecord:
         return SanityRecord(name=self.name, title="Clean predictions again")
@@ -30,7 +39,8 @@ class RepeatStage(Stage):
         return tuple(replace(s, images=s.images.first(LOOKED_AT)) for s in cut(images, len(images)))
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
-        return replace(shard, margins=evidence.margins(shard))
+        again = tuple(worth_another(self.others, evidence))
+        return replace(shard, margins=evidence.margins(shard), again=again)
 
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images, before = shard.images, shard.margins
@@ -39,4 +49,23 @@ class RepeatStage(Stage):
         logits = decide(classifier, images.pixels).logits.double()
         change = (-margin(logits, images.labels) - before).abs() / sizes(logits).amin(1)
         rows = measurement_rows(self.name, images, [("change_since", 0.0, change.nan_to_num(0.0))])
-        return Part(rows, cost=cost_of(classifier))
+        cost, frames = cost_of(classifier), [rows]
+        for one in shard.again:
+            differing, seconds = self._twice(context, one)
+            frames.append(differing)
+            cost += Cost(model_seconds=seconds)
+        return Part(pd.concat(frames, ignore_index=True), cost=cost)
+
+    def recompute(self, context: Context, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
+        """What differed in the audit is taken as it is: nothing can tell it afterwards."""
+        part = self.compute(context, replace(shard, again=()))
+        differed = stored[stored["quantity"].isin([DIFFERS + other.name for other in self.others])]
+        return replace(part, rows=pd.concat([part.rows, differed], ignore_index=True))
+
+    def _twice(self, context: Context, one: Computed) -> tuple[pd.DataFrame, float]:
+        part = Work(one.stage, context)(one.shard)
+        change = changes(one.rows, part.rows)
+        change = change[change > tolerance_of(one.shard.images.pixels.dtype)]
+        named = {"image_id": change.index, "value": change.to_numpy()}
+        constant = {"method": self.name, "quantity": DIFFERS + one.stage.name, "at": 0.0}
+        return MEASUREMENTS_TABLE.frame({**named, **constant}), part.cost.model_seconds

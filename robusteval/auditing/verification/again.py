@@ -33,12 +33,15 @@ EXACT = 1e-9
 @dataclass(frozen=True)
 class LearnedAgain(RunEvidence):
     """The evidence of a run, but for what certificates learn from the whole set: that is never read, but learned
-    again."""
+    again; and no shard is there to be computed a second time, since each is computed again anyway."""
 
     states: Mapping[str, State] = field(default_factory=dict)
 
     def state(self, stage: str) -> State:
         return self.states[stage]
+
+    def seconds(self, stage: str, shard: str) -> float | None:
+        return None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from robusteval.auditing.hardware import DTYPES
 from robusteval.auditing.stages.attack import AttackStage
 from robusteval.auditing.stages.base import Context, Stage, cut
+from robusteval.auditing.stages.twice import tolerance_of
 from robusteval.auditing.verification import claims
 from robusteval.auditing.verification.again import Recheck
 from robusteval.auditing.verification.attacks import AttacksAgain, drawn
@@ -20,9 +21,6 @@ from robusteval.models.averaged import averaged
 from robusteval.models.classifier import Classifier
 from robusteval.results.records import SANITY
 from robusteval.results.run import Run
-
-_ROUNDING = {"float32": 1e-3, "float64": 1e-8}
-"""Relative tolerance for numbers that the model computes again, perhaps on another machine."""
 
 
 def check_stages(
@@ -47,7 +45,7 @@ def check_stages(
 
     opened = placed(classifier)
     context = Context(opened, tuple(placed(s) for s in sources if not isinstance(s, str)), manifest.seed, opened)
-    recheck = Recheck(run, context, images, cut(images, manifest.batch_size), _ROUNDING[manifest.dtype], progress)
+    recheck = Recheck(run, context, images, cut(images, manifest.batch_size), tolerance_of(dtype), progress)
     traits, findings = recheck.traits(next(s for s in stages if s.name == SANITY))
     yield from findings
     yield from claims.check_independence(manifest, stages, traits.lacking)

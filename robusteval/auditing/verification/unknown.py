@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robusteval.results.manifest import Manifest
+from robusteval.results.records import DIFFERS, REPEAT
 
 
 def not_knowable(manifest: Manifest) -> Iterator[str]:
@@ -20,6 +21,7 @@ def not_knowable(manifest: Manifest) -> Iterator[str]:
         "protocol, data.limit, data.sample: what was asked at first, and whether methods, budgets or images were left "
         "out afterwards; the run is checked as what its manifest says"
     )
+    yield f"stage {REPEAT}, {DIFFERS}*: which images came out differently when the audit computed two shards twice"
     yield "data.source, data.class_names, the labels and the pixels: that they are those of the data set named"
     yield "model.path, model.name: where the model lay; what it computes is known by its fingerprint"
     for i, record in enumerate(manifest.stages):

@@ -21,6 +21,16 @@ BEHAVED: dict[str, tuple[str | None, Values, dict[str, float]]] = {
     "random": ("random-outputs", {(SANITY, "change_again"): [0.5] * N}, {"random": 1}),
     "drifted": ("random-outputs", {(REPEAT, "change_since"): [0.0] * 99 + [2e-4]}, {}),
     "hardly drifted": (None, {(REPEAT, "change_since"): [0.9e-4] * N}, {}),
+    "computed otherwise": (
+        "differing-repetition",
+        {(REPEAT, "change_since"): [0.0] * N, (REPEAT, "differs:pgd-linf"): [0.02] * N},
+        {},
+    ),
+    "random, and otherwise": (
+        "random-outputs",
+        {(SANITY, "change_again"): [0.5] * N, (REPEAT, "differs:pgd-linf"): [1.0] * N},
+        {"random": 1},
+    ),
     "batch": ("batch-dependent-outputs", {(SANITY, "change_alone"): [0.2] * N}, {"batch_dependent": 1, "single": 1}),
     "one unanswered": ("non-finite-outputs", {("pgd-linf", "non_finite"): [0.0] * 99 + [1.0]}, {}),
     "gradients": (
@@ -88,6 +98,15 @@ def test_what_an_audit_stumbled_over(case: str, tmp_path: Path) -> None:
 def test_how_many_images_got_no_answer(tmp_path: Path) -> None:
     (found,) = flags(a_run_of(tmp_path, {("pgd-linf", "non_finite"): [2.0] * 7 + [0.0] * 93}, {}))
     assert "The model gives no finite answer to 7 of 100 attacked images" in found.evidence
+
+
+def test_what_came_out_differently_is_named(tmp_path: Path) -> None:
+    change = {(REPEAT, "differs:pgd-linf"): [0.02] * 41 + [0.25] + [0.02] * 58}
+    (found,) = flags(a_run_of(tmp_path, change, {}))
+    said = (
+        f"PGD, Linf, computed twice, gives other rows to 100 images, most of all to {IDS[41]}, where a value changes by"
+    )
+    assert found.evidence == f"{said} 25.0 %."
 
 
 def test_methods_that_failed_are_grouped_by_their_error(tmp_path: Path) -> None:
