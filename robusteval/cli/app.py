@@ -38,12 +38,12 @@ from robusteval.cli.running import (
     print_report,
     whole,
 )
-from robusteval.cli.terminal import Program, print_anything
+from robusteval.cli.terminal import Commands, print_anything
 from robusteval.cli.training import train_app
 from robusteval.core.foreign import one_line
 
 app = typer.Typer(
-    cls=Program,
+    cls=Commands,
     help="Robustness evaluation and certification of trained image classifiers.",
     no_args_is_help=True,
     add_completion=False,

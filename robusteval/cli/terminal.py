@@ -30,7 +30,7 @@ class Terminal(Console):
         self.print(one_line(" ".join(map(str, texts))), style=style, soft_wrap=True)
 
 
-class Program(TyperGroup):
+class Commands(TyperGroup):
     """A group of commands whose messages about arguments are text, too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -30,7 +30,7 @@ def read_toml(path: Path, what: str = "a TOML file") -> dict[str, Any]:
     a file that is not there, no regular file, no TOML, or larger, deeper or with larger numbers than the limits of this
     file."""
     if not os.path.exists(path):
-        raise UserError(f"expected {what}, got '{path}'")
+        raise UserError(f"expected {what}, got {path}, which does not exist")
     try:
         text = read_limited(path, LARGEST_FILE, "a TOML file").decode()
     except UnicodeDecodeError as error:

@@ -72,7 +72,7 @@ def test_verify_asks_for_trust(folder: Path) -> None:
 def test_who_trusts_the_file_verifies_the_run(folder: Path) -> None:
     done = here("verify", folder / "runs" / "mine", "--trust", folder / "my_attack.py")
     assert done.returncode == 0, done.stderr
-    assert "holds" in done.stdout
+    assert "checked and hold" in done.stdout
 
 
 def test_another_file_of_that_name_is_refused(folder: Path, tmp_path: Path) -> None:

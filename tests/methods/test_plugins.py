@@ -202,7 +202,7 @@ def test_the_report_shows_the_quantity(audited: Path, file: str, cell: str) -> N
 def test_the_run_is_verified_where_the_package_is(audited: Path, installed: Path) -> None:
     done = in_a_process("verify", str(audited), path=installed)
     assert done.returncode == 0, done.stderr
-    assert "holds" in done.stdout
+    assert "checked and hold" in done.stdout
 
 
 def test_where_it_is_not_one_line_says_which_package_is_needed(audited: Path) -> None:
