@@ -23,7 +23,7 @@ from robusteval.data import read_images
 ARCH = Path(odd_models.__file__)
 WEIGHTS = Path(__file__).parents[2] / "robusteval" / "demo" / "digits-standard.safetensors"
 N = 6
-WHOLE = ("not_a_number", "dropout", "raising")
+WHOLE = ("not_a_number", "raising")
 LONGEST = (
     *("omega-bound", "l-bound", "crown", "smoothing-envelope", "smoothing-sequential", "autoattack", "logbarrier"),
     *("carlini-wagner", "ead", "activation-maximization", "covariance", "softmax-line", "targeted-grid", "deception"),

@@ -68,6 +68,14 @@ def test_traits(change: Callable[[Tensor], Tensor], count: int) -> None:
     assert observe(model, x[:count]).traits == TRAITS[change]
 
 
+def test_an_image_of_a_model_that_depends_on_the_batch_is_evaluated_by_itself() -> None:
+    x, _ = data(linear())
+    model = make_classifier("net", Before(statistics), SHAPE)
+    alone = torch.cat([model.predict(image[None]) for image in x])
+    assert not torch.allclose(model.predict(x), alone)
+    assert torch.equal(observe(model, x).traits.served(model).predict(x), alone)
+
+
 def test_a_seed_changes_nothing_outside() -> None:
     x, _ = data(linear())
     before = torch.random.get_rng_state()

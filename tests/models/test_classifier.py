@@ -62,6 +62,18 @@ def test_predict_splits_into_batches_and_keeps_no_graph(part: int) -> None:
     torch.testing.assert_close(logits, classifier()(pixels()))
 
 
+def test_what_a_network_prints_is_no_output_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    class Loud(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            print("loud")
+            return super().forward(x)
+
+    model = make_classifier("loud", nn.Sequential(nn.Flatten(), Loud(48, 2)), SHAPE)
+    capsys.readouterr()
+    model.predict(pixels())
+    assert capsys.readouterr() == ("", "loud\n")
+
+
 def test_gradient_matches_finite_differences() -> None:
     model = classifier().to("cpu", torch.float64)
     x = pixels(2).double()

@@ -43,7 +43,8 @@ def test_what_people_use_raises_nothing(name: str, centre: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "std"), [([125.3], [63.0]), ([123.7, 116.3, 103.5], [58.4, 57.1, 57.4]), ([0.0], [255.0])]
+    ("mean", "std"),
+    [([125.3], [63.0]), ([123.7, 116.3, 103.5], [58.4, 57.1, 57.4]), ([0.0], [255.0]), ([-125.3], [1.0])],
 )
 def test_units_of_bytes_are_seen(mean: list[float], std: list[float]) -> None:
     assert "normalisation-units" in names(statistics(mean, std))

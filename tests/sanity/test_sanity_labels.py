@@ -73,11 +73,12 @@ def test_a_single_class() -> None:
     assert "one-class" in [w.name for w in found]
 
 
-def test_a_class_that_stays_as_well_as_it_moves_is_not_named() -> None:
-    """Of label 2 half are predicted as 2, half as 5, which is no label here."""
+@pytest.mark.parametrize(("here", "there"), [(2, 5), (5, 2), (5, 4), (6, 5)])
+def test_a_class_that_stays_as_well_as_it_moves_is_not_named(here: int, there: int) -> None:
+    """Of one label half are predicted as it, half as another class, which is no label here."""
     label, predicted = predictions(200, 2, 1.0)
     label, predicted = np.where(label == 0, 3, 7), np.where(predicted == 0, 7, 3)
-    both = np.concatenate([label, np.full(20, 2)]), np.concatenate([predicted, np.tile([5, 2], 10)])
+    both = np.concatenate([label, np.full(20, here)]), np.concatenate([predicted, np.tile([there, here], 10)])
     (found,) = permuted(table(*both), [str(k) for k in range(10)])
     assert "3 is predicted as 7, 7 is predicted as 3." in found.text
 
