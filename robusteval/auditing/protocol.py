@@ -89,11 +89,8 @@ class Protocol:
                 "metrics": entries(self.metrics),
             }
             | ({} if self.calibration is None else {"calibration": self.calibration.model_dump()})
-            | self._judged()
+            | ({} if self.top == 1 else {"top": self.top})
         )
-
-    def _judged(self) -> dict[str, int]:
-        return {} if self.top == 1 else {"top": self.top}
 
 
 def certificates_only(protocol: Protocol) -> Protocol:
@@ -112,11 +109,15 @@ def available_protocols() -> dict[str, Path]:
 
 
 def read_protocol(spec: str) -> Protocol:
-    """A protocol by name, or from a TOML file. Errors name the file, the method and the setting."""
+    """A protocol by name, or from a TOML file; one that has the name of a built-in protocol must hold the same. Errors
+    name the file, the method and the setting."""
     known = available_protocols()
     path = known.get(spec, Path(spec))
     data, named = _placed(read_toml(path, f"a protocol's name or a .toml file ({nearest(spec, known)})"), path.parent)
-    return parse_protocol(data, path.name, named)
+    found = parse_protocol(data, path.name, named)
+    if spec not in known and found.name in known and found != read_protocol(found.name):
+        raise UserError(f"expected a name of its own in {path.name}, got '{found.name}', a built-in protocol's")
+    return found
 
 
 def _placed(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], set[Path]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robusteval.cli.listing import Listing, listed
+from robusteval.cli.listing import Listing, listing
 from robusteval.cli.options import (
     ArchOption,
     BatchSizeOption,
@@ -40,7 +40,6 @@ from robusteval.cli.running import (
 )
 from robusteval.cli.terminal import Commands, print_anything
 from robusteval.cli.training import train_app
-from robusteval.core.foreign import one_line
 
 app = typer.Typer(
     cls=Commands,
@@ -224,12 +223,7 @@ def verify(
 @explains_mistakes
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
     """List what can be named on the command line and in protocols."""
-    from rich.table import Table
-
-    table = Table("name", "what it is", box=None, pad_edge=False)
-    for name, summary in listed(what):
-        table.add_row(one_line(name), one_line(summary))
-    out.print(table)
+    out.print(listing(what))
 
 
 @app.command()

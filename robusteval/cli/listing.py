@@ -5,7 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeVar
 
+from rich.table import Table
+
 from robusteval.core.errors import UserError
+from robusteval.core.foreign import one_line
 from robusteval.core.methods import Method
 from robusteval.core.registry import Registry
 
@@ -21,6 +24,14 @@ class Listing(StrEnum):
     architectures = "architectures"
     protocols = "protocols"
     data = "data"
+
+
+def listing(what: Listing) -> Table:
+    """The table of what can be named, as the terminal shows it."""
+    table = Table("name", "what it is", box=None, pad_edge=False)
+    for name, summary in listed(what):
+        table.add_row(one_line(name), one_line(summary))
+    return table
 
 
 def listed(what: Listing) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ _UNSEEN = re.compile(
 """Controls of terminals (C0 but tab and line feed, DEL, C1), of the direction of writing and other unseen ones, lone
 surrogates, and what XML forbids."""
 _NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?( ?%)?|-|[-+]?inf", re.ASCII | re.IGNORECASE)
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "|")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def readable(text: str) -> str:

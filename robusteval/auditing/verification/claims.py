@@ -183,7 +183,7 @@ def _fields(
     for name in type(wanted).model_fields:
         one, other = getattr(stored, name), getattr(wanted, name)
         if name not in skip and not _same(one, other):
-            yield claim(f"{key}.{name}", one, f"{other}{of}")
+            yield claim(f"{key}.{name}", one, other, of)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -32,9 +32,18 @@ def unknown(line: str) -> Finding:
     return Finding("unchecked", line)
 
 
-def claim(key: str, stored: object, expected: object) -> Finding:
-    """Of a key of the manifest that is not what it should be."""
-    return wrong(f"manifest.json, {key}: is {_short(stored)}, expected {_short(expected)}")
+def claim(key: str, stored: object, expected: object, of: str = "") -> Finding:
+    """Of a key of the manifest that is not what it should be; of lists the first entry. `of` says whose value is
+    expected."""
+    if isinstance(stored, tuple) and isinstance(expected, tuple):
+        if len(stored) != len(expected):
+            return claim(key, f"{len(stored)} entries", str(len(expected)), of)
+        key, stored, expected = next(
+            (f"{key}.{i}", one, other)
+            for i, (one, other) in enumerate(zip(stored, expected, strict=True))
+            if one != other
+        )
+    return wrong(f"manifest.json, {key}: is {_short(stored)}, expected {_short(expected)}{of}")
 
 
 def _short(value: object) -> str:
