@@ -123,9 +123,12 @@ def _hook(events: int, allowed: tuple[str, ...]) -> Callable[[str, tuple[Any, ..
         text = repr(what)[:500] if not isinstance(what, str) else what.encode("unicode_escape").decode()
         os.write(events, f"{kind}\t{text}\n".encode())
 
-    def written(path: object) -> None:
+    def written(path: object, of: object = -1) -> None:
+        """`of`: the descriptor of the folder that a relative path starts from, -1 for the working one."""
         if not isinstance(path, str | bytes | os.PathLike):
             return
+        if isinstance(of, int) and of >= 0:
+            path = os.path.join(os.readlink(f"/proc/self/fd/{of}"), os.fsdecode(path))
         # The name itself, not what it points at: a link is removed, not its end.
         folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
         real = os.path.join(os.path.realpath(folder), name)
@@ -140,8 +143,10 @@ def _hook(events: int, allowed: tuple[str, ...]) -> Callable[[str, tuple[Any, ..
             if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _WRITES):
                 written(os.path.realpath(path) if isinstance(path, str | bytes | os.PathLike) else path)
         elif event in _CHANGES:
-            for path in arguments[1:2] if event in _SECOND_PATH else arguments[: 1 + (event in _BOTH_PATHS)]:
-                written(path)
+            paths = arguments[1:2] if event in _SECOND_PATH else arguments[: 1 + (event in _BOTH_PATHS)]
+            folders = (-1,) if event == "os.truncate" else arguments[-len(paths) :]
+            for path, folder in zip(paths, folders, strict=True):
+                written(path, folder)
 
     return hook
 

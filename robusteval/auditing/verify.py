@@ -78,7 +78,8 @@ def examine(
     `recompute`, only predictions and witnesses are held against the model. `data` is the data set that the images are
     said to be of. `trusted` are the Python files of the user's own methods and networks that may be run, `arch`
     (FILE.py:FUNCTION) the user's own word for the network: what a manifest names is no permission, and what needs it
-    is blocked. Raises UserError for an unfinished run, and where its methods are not here in that version.
+    is blocked, as is everything that needs a model that cannot be opened or a method that is not here in that version.
+    Raises UserError for an unfinished run.
     """
     if run.manifest.finished is None:
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; its audit continues it")
@@ -89,17 +90,16 @@ def examine(
         protocol = _protocol(run.manifest, trusted)
         stages = plan(protocol, run.manifest.sources)
         yield from claims.check_protocol(run.manifest, protocol, stages)
-    except NotPermittedError as error:
-        blocked = str(error)
     except UserError as error:
-        if any("origin" in entry for entry in _entries(run.manifest)):
-            raise
-        yield wrong(f"manifest.json, protocol: {error}")
+        if isinstance(error, NotPermittedError) or any("origin" in entry for entry in _entries(run.manifest)):
+            blocked = str(error)
+        else:
+            yield wrong(f"manifest.json, protocol: {error}")
     yield from check_files(run)
     images = yield from _check_evidence(run, data)
     try:
         classifier = classifier or open_model(run, trusted=trusted, arch=arch)
-    except NotPermittedError as error:
+    except UserError as error:
         blocked = blocked or str(error)
     if blocked or classifier is None:
         yield Finding("blocked", blocked)

@@ -207,7 +207,7 @@ def verify(
     allowed_signers: Annotated[Path | None, typer.Option(help="Who may have signed it, as OpenSSH reads it.")] = None,
 ) -> None:
     """Check every claim of a run again: files, tables, manifest, and by the model what can be computed. Exit code 1 if
-    one fails, 3 if none does but some wait for your word."""
+    one fails, 3 if none does but some wait for your permission, a model or a package."""
     from robusteval.cli.verifying import compare_record, print_verification
 
     if check:

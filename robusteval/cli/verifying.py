@@ -25,8 +25,8 @@ def print_verification(
     key: Path | None,
 ) -> int:
     """Verify a run and its pages, print what was found, and write the record into a folder, signed by a key. The exit
-    code: 0 where every claim that was checked holds, 1 where one does not, 3 where none is wrong but some wait for the
-    user's permission to run a program."""
+    code: 0 where every claim that was checked holds, 1 where one does not, 3 where none is wrong but some wait: for the
+    user's permission to run a program, or for a model or a package that is not there."""
     from robusteval.auditing.verification.attacks import SAMPLED
     from robusteval.auditing.verify import examine, open_model
     from robusteval.cli.progress import Bars
@@ -77,12 +77,17 @@ def print_verification(
 
 
 def compare_record(path: Path, written: Path, allowed: Path | None) -> int:
-    """Hold a record, and its signature where signers are given, against a run as it lies there. The exit code: 1 where
-    the record itself names claims that do not hold."""
+    """Hold a record, and its signature where signers are given, against a run and its pages as they lie there. The exit
+    code: 1 where the record itself names claims that do not hold, or a page is another."""
     from robusteval.cli.recording import check_record
+    from robusteval.reports.pages_again import compare_pages
     from robusteval.results.run import Run
 
-    record, signer = check_record(Run.open(path), written, allowed)
+    run = Run.open(path)
+    record, signer = check_record(run, written, allowed)
+    pages = compare_pages(run)
+    for line in pages.findings[:SHOWN]:
+        err.line("wrong", line, style="red")
     said = f"Signed by {signer}." if signer else "Its signature was not checked (--allowed-signers)."
     out.line(f"{said} It is of this run. {record.sentence}")
-    return 1 if record.findings else 0
+    return 1 if record.findings or pages.findings else 0

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from commands import here, in_a_process
+from commands import here, in_a_process, main
+from confining import confined
 from robusteval.results.verification import read_verification
 
 PROTOCOL = """
@@ -81,3 +82,40 @@ def test_a_model_that_is_a_program_runs_where_it_is_trusted_only(audited: Path, 
     waits = here("verify", tmp_path / "run")
     assert (waits.returncode, f"--trust {program}" in waits.stderr) == (3, True), waits.stderr
     assert here("verify", tmp_path / "run", "--trust", program).returncode == 0
+
+
+def test_a_record_does_not_vouch_for_pages_that_were_edited_after_it(audited: Path, tmp_path: Path) -> None:
+    run, record = tmp_path / "run", tmp_path / "out" / "verification.json"
+    shutil.copytree(audited, run)
+    assert here("verify", run, "--witnesses-only", "--out", tmp_path / "out").returncode == 0
+    assert here("verify", run, "--check", record).returncode == 0
+    (run / "report.md").write_text((run / "report.md").read_text().replace("# ", "# 99.0 % ", 1))
+    done = here("verify", run, "--check", record)
+    assert (done.returncode, "wrong report.md, line " in done.stderr) == (1, True)
+
+
+def test_what_needs_a_model_waits_and_the_rest_is_checked(audited: Path, tmp_path: Path) -> None:
+    """A model that is not there, or no model any more, hides nothing that is wrong with files and tables."""
+    run, model = tmp_path / "run", tmp_path / "net.safetensors"
+    shutil.copytree(audited, run)
+    for page in ("report.html", "report.md"):
+        (run / page).unlink()
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["model"]["path"] = str(model)
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    for content in (None, b"<html>"):
+        if content:
+            model.write_bytes(content)
+        done = here("verify", run)
+        assert done.returncode == 3, done.stderr
+        assert "not checked: expected " in done.stderr
+        assert "net.safetensors" in done.stderr
+        assert "values were checked and hold" in done.stderr
+    (run / "tables" / "images.parquet").unlink()
+    done = here("verify", run)
+    assert (done.returncode, "tables/images.parquet is missing" in done.stderr) == (1, True)
+
+
+def test_verify_writes_below_its_folder_only(audited: Path, tmp_path: Path) -> None:
+    done = confined(lambda: main(["verify", audited, "--out", tmp_path / "out"]), tmp_path / "out", seconds=60)
+    assert (done.code, done.executed, done.outside) == (0, (), ()), done.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -64,6 +65,19 @@ def test_writes_outside_are_seen(writable: Path) -> None:
     found = confined(action, writable)
     assert {str(writable.parent / name) for name in ("escaped", "moved", "made")} <= set(found.outside)
     assert found.code == 0
+
+
+def test_paths_are_those_of_the_folder_they_start_from(writable: Path) -> None:
+    """shutil.rmtree removes by the names in an open folder."""
+    (writable / "tree" / "a").mkdir(parents=True)
+    (writable / "tree" / "b").write_text("")
+    found = confined(lambda: shutil.rmtree(writable / "tree"), writable)
+    assert found.clean, found
+    assert not (writable / "tree").exists()
+    (writable.parent / "other").mkdir()
+    (writable.parent / "other" / "b").write_text("")
+    found = confined(lambda: shutil.rmtree(writable.parent / "other"), writable)
+    assert str(writable.parent / "other" / "b") in found.outside
 
 
 def test_writes_of_native_code_are_seen(writable: Path) -> None:
