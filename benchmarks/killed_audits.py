@@ -13,12 +13,14 @@ with exit code 2. Linux or macOS, one core.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import random
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,7 +34,6 @@ import torch  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
 from commands import main as command  # noqa: E402
-from forging import PROTOCOL  # noqa: E402
 from killing import Ended, full_after, full_at, killed_after, killed_at, undisturbed  # noqa: E402
 from robusteval import Run  # noqa: E402
 from robusteval.results.manifest import NAME  # noqa: E402
@@ -40,20 +41,17 @@ from same_runs import differences  # noqa: E402
 
 DEMO = ROOT / "robusteval" / "demo"
 SOURCE = ("--source", DEMO / "digits-pgd-linf.safetensors")
-TOP = """
-name = "top-2"
-top = 2
-[budgets]
-linf = [0.1]
-[[attacks]]
-method = "fgsm"
-norm = "linf"
-[[attacks]]
-method = "transfer"
-norm = "linf"
-[[metrics]]
-method = "operator-norm"
-"""
+BUDGETS = "[budgets]\nlinf = [0.05, 0.2]\n"
+TRANSFER = '[[attacks]]\nmethod = "transfer"\nnorm = "linf"\n'
+FGSM = '[[attacks]]\nmethod = "fgsm"\nnorm = "linf"\n'
+EVERY = '[[attacks]]\nmethod = "fgsm"\nname = "every"\nnorm = "linf"\nevery_budget = true\n'
+DEEPFOOL = '[[attacks]]\nmethod = "deepfool"\nnorm = "l2"\nsteps = 3\n'
+ESTIMATE = '[[certificates]]\nmethod = "l-bound"\nnorm = "l2"\nbatches = 5\n'
+SMOOTHING = '[[certificates]]\nmethod = "smoothing"\nsigma = 0.25\nn0 = 5\nn = 20\n'
+PROOF = '[[certificates]]\nmethod = "lipschitz"\nnorm = "l2"\n[calibration]\ndelta = 0.2\n'
+NOISE = '[[metrics]]\nmethod = "noise"\nsigmas = [0.2]\nsamples = 2\n'
+SPECTRUM = '[[metrics]]\nmethod = "jacobian-spectrum"\nranks = 2\nwitnesses = "fgsm-linf"\n'
+OF_THE_SET = '[[metrics]]\nmethod = "activation-maximization"\nsteps = 2\n'
 AUDIT, REPORT, VERIFY = "audit", "report", "verify"
 DEATH, DISK = "death", "full disk"
 COMPLETE = "report of an audit"
@@ -74,14 +72,19 @@ class Case:
         if verb == AUDIT:
             (folder / f"{self.name}.toml").write_text(self.protocol)
             words = (AUDIT, DEMO / "digits-standard.safetensors", "--arch", "digits-cnn", "--data", "digits")
-            words += ("--limit", 8, "--batch-size", 5, "--device", "cpu", *self.options)
+            words += ("--limit", 6, "--batch-size", 4, "--device", "cpu", *self.options)
             words += ("--protocol", folder / f"{self.name}.toml", "--out", folder / "run")
         elif verb == VERIFY:
             words += ("--out", folder / "record")
         return partial(command, words)
 
 
-CASES = (Case("every-kind", PROTOCOL), Case("top-2", TOP, ()))
+CASES = (
+    Case("attacks", BUDGETS + FGSM + EVERY + DEEPFOOL + TRANSFER),
+    Case("certificates", ESTIMATE + SMOOTHING + PROOF),
+    Case("metrics", BUDGETS + FGSM + NOISE + SPECTRUM + OF_THE_SET),
+    Case("top-2", "top = 2\n" + BUDGETS + FGSM + TRANSFER, ()),
+)
 
 
 @dataclass(frozen=True)
@@ -102,15 +105,24 @@ class Counts:
     full: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
 
-    def later(self, which: Counter[str]) -> int:
-        """How many during reports and verifications."""
-        return which[REPORT] + which[VERIFY]
+    def sentence(self, runs: int) -> str:
+        kills, disks = (f"{c.total():,} {{}}, {c[REPORT] + c[VERIFY]:,} of them" for c in (self.killed, self.full))
+        return (
+            f"{kills.format('kills')} during report and verify, and {disks.format('full disks')} there, over "
+            f"{runs:,} runs: {len(self.differences):,} differences"
+        )
 
 
 def whole(case: Case, folder: Path) -> Whole:
     """The run that the others are held against. Raises RuntimeError where it does not end in order."""
     seconds = {}
     for verb in (AUDIT, REPORT, VERIFY):
+        # In this process, so that none of those that die has to import anything; what it says is left to the others.
+        if verb != REPORT:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                case.action(verb, folder)()
+            if verb == AUDIT:
+                shutil.rmtree(folder / "run")
         ended = undisturbed(case.action(verb, folder), folder)
         if ended.code:
             raise RuntimeError(f"{case.name}: {verb} ended with {ended.code}: {ended.output}")
@@ -162,8 +174,9 @@ def _disturb(reference: Whole, folder: Path, verb: str, kind: str, draw: random.
     manifest, seconds, changes = folder / "run" / NAME, reference.seconds[verb], 300
     if verb == AUDIT:
         # Not long after it has come to where it died the last time, so that it dies everywhere.
-        ended = sum(s.status != "pending" for s in Run.open(folder / "run").manifest.stages) if manifest.exists() else 0
-        seconds, changes = 0.3 + 0.06 * ended, 40 + 12 * ended
+        stages = Run.open(folder / "run").manifest.stages if manifest.exists() else ()
+        share = (3 + sum(s.status != "pending" for s in stages)) / (3 + len(reference.run.manifest.stages))
+        seconds, changes = 0.6 * share * seconds, int(250 * share)
     if kind == DEATH:
         if draw.random() < 0.5:
             return killed_after(action, folder, draw.uniform(0, seconds))
@@ -228,13 +241,10 @@ def main() -> int:
                 bars.console.print(f"run {turn} of seed {given.seed}: {line}", markup=False)
             shutil.rmtree(folder)
             turn += 1
+            bars.console.print(counts.sentence(turn))
     for what, found in (("killed in", counts.killed), ("disk full in", counts.full)):
         print(f"{what}: {', '.join(f'{name} {n}' for name, n in found.most_common())}")
-    print(
-        f"{counts.killed.total():,} kills, {counts.later(counts.killed):,} of them during report and verify, and "
-        f"{counts.full.total():,} full disks, {counts.later(counts.full):,} of them there, over {turn:,} runs: "
-        f"{len(counts.differences):,} differences"
-    )
+    print(counts.sentence(turn))
     return 1 if counts.differences else 0
 
 
