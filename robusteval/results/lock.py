@@ -29,24 +29,44 @@ else:
     def _take(opened: int) -> None:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+_OPENED: set[int] = set()
+"""The descriptors by which this process holds folders."""
+
+
+def _leave_to_parent() -> None:
+    """In a worker that was forked: else it would hold what its parent holds, also when that is gone."""
+    for opened in _OPENED:
+        os.close(opened)
+    _OPENED.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder, which is made, for this caller alone; however its process ends, the next one gets it. Raises
-    UserError where another has it, and NotWrittenError."""
+    """Holds a folder, which is made, for this caller alone; however its process ends, and whatever workers it leaves,
+    the next one gets it. Raises UserError where another has it, and NotWrittenError."""
     path = folder / LOCK
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         opened = _held(path)
-        os.ftruncate(opened, 0)
-        os.write(opened, str(os.getpid()).encode())
+    owner = os.getpid()
+    _OPENED.add(opened)
     try:
+        with writing(path):
+            os.ftruncate(opened, 0)
+            os.write(opened, str(owner).encode())
         yield
     finally:
-        # Before it is let go, so that nobody holds a file of that name that is gone. Windows keeps it until then.
-        with suppress(OSError):
-            path.unlink()
-        os.close(opened)
+        # A worker that was forked and comes out of this has nothing to give back.
+        if os.getpid() == owner:
+            _OPENED.remove(opened)
+            # Before it is let go, so that nobody holds a file of that name that is gone. Windows keeps it until then.
+            with suppress(OSError):
+                path.unlink()
+            os.close(opened)
 
 
 def _held(path: Path) -> int:

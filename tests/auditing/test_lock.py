@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -172,3 +173,66 @@ def test_several_models_are_one_audit(tmp_path: Path) -> None:
     runs = audit_together(models, images, str(tmp_path / "small.toml"), tmp_path / "runs")
     assert [run.manifest.complete for run in runs] == [True, True]
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["one", "two"]
+
+
+@pytest.mark.parametrize("fails", ["ftruncate", "write"])
+def test_where_the_lock_cannot_be_written_it_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, fails, full)
+        with pytest.raises(UserError, match=r"\.lock, got: No space left") as found, locked(tmp_path / "run"):
+            raise AssertionError
+    assert len(os.listdir("/proc/self/fd")) == before, found
+    with locked(tmp_path / "run"):
+        pass
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_worker_that_outlives_the_one_who_holds_the_lock_does_not_hold_it(tmp_path: Path) -> None:
+    """Forked, as the workers of a pool are, while its parent is in the run; the parent is killed."""
+    ready, release = os.pipe()
+
+    def holds() -> None:
+        with locked(tmp_path / "run"):
+            if not os.fork():
+                os.write(release, str(os.getpid()).encode())
+                time.sleep(60)
+                os._exit(0)
+            time.sleep(60)
+
+    with another(holds) as pid:
+        worker = int(os.read(ready, 20))
+        with pytest.raises(UserError, match=f"process {pid}"), locked(tmp_path / "run"):
+            raise AssertionError
+    try:
+        os.kill(worker, 0)
+        with locked(tmp_path / "run"):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_a_worker_that_ends_in_order_leaves_the_lock_to_its_parent(tmp_path: Path) -> None:
+    """It comes out of the block, too, and removes nothing."""
+    told, tell = os.pipe()
+    with another(lambda: works(tmp_path / "run", tell)) as pid:
+        assert os.read(told, 1) == b"1"
+        assert (tmp_path / "run" / LOCK).exists()
+        with pytest.raises(UserError, match=f"process {pid}"), locked(tmp_path / "run"):
+            raise AssertionError
+
+
+def works(folder: Path, tell: int) -> None:
+    """Holds a folder, for ever, and says when a worker of it came to its end."""
+    with locked(folder):
+        worker = os.fork()
+        if worker:
+            os.waitpid(worker, 0)
+            os.write(tell, b"1")
+            time.sleep(60)
+    os._exit(0)

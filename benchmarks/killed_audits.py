@@ -1,0 +1,252 @@
+"""Audits, reports and verifications that are killed at random times, or whose disk is full at random writes: the same
+commands must end as if nothing had happened.
+
+    python benchmarks/killed_audits.py --kills 1000 --full 1000 --seed 0
+
+In each run directory an audit dies again and again, then ends, then `report` and `verify` die, then all three are run
+once more. Held against a run that nothing disturbed: the manifest but for times and the command, every table and every
+witness by value, every page byte for byte (the times taken from the other run), and `verify` must find nothing wrong.
+A death is counted where the system says that the process was killed; a full disk where the command ended in one line
+with exit code 2. Linux or macOS, one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import random
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import torch  # noqa: E402
+from rich.progress import Progress  # noqa: E402
+
+from commands import main as command  # noqa: E402
+from killing import Ended, full_after, full_at, killed_after, killed_at, undisturbed  # noqa: E402
+from robusteval import Run  # noqa: E402
+from robusteval.results.manifest import NAME  # noqa: E402
+from same_runs import differences  # noqa: E402
+
+DEMO = ROOT / "robusteval" / "demo"
+SOURCE = ("--source", DEMO / "digits-pgd-linf.safetensors")
+BUDGETS = "[budgets]\nlinf = [0.05, 0.2]\n"
+TRANSFER = '[[attacks]]\nmethod = "transfer"\nnorm = "linf"\n'
+FGSM = '[[attacks]]\nmethod = "fgsm"\nnorm = "linf"\n'
+EVERY = '[[attacks]]\nmethod = "fgsm"\nname = "every"\nnorm = "linf"\nevery_budget = true\n'
+DEEPFOOL = '[[attacks]]\nmethod = "deepfool"\nnorm = "l2"\nsteps = 3\n'
+ESTIMATE = '[[certificates]]\nmethod = "l-bound"\nnorm = "l2"\nbatches = 5\n'
+SMOOTHING = '[[certificates]]\nmethod = "smoothing"\nsigma = 0.25\nn0 = 5\nn = 20\n'
+PROOF = '[[certificates]]\nmethod = "lipschitz"\nnorm = "l2"\n[calibration]\ndelta = 0.2\n'
+NOISE = '[[metrics]]\nmethod = "noise"\nsigmas = [0.2]\nsamples = 2\n'
+SPECTRUM = '[[metrics]]\nmethod = "jacobian-spectrum"\nranks = 2\nwitnesses = "fgsm-linf"\n'
+OF_THE_SET = '[[metrics]]\nmethod = "activation-maximization"\nsteps = 2\n'
+AUDIT, REPORT, VERIFY = "audit", "report", "verify"
+DEATH, DISK = "death", "full disk"
+COMPLETE = "report of an audit"
+"""What an audit does in a run that is complete."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A protocol, and options of the command line."""
+
+    name: str
+    protocol: str
+    options: tuple[object, ...] = SOURCE
+
+    def action(self, verb: str, folder: Path) -> Callable[[], int]:
+        """A command on the run in `folder`/run."""
+        words: tuple[object, ...] = (verb, folder / "run")
+        if verb == AUDIT:
+            (folder / f"{self.name}.toml").write_text(self.protocol)
+            words = (AUDIT, DEMO / "digits-standard.safetensors", "--arch", "digits-cnn", "--data", "digits")
+            words += ("--limit", 6, "--batch-size", 4, "--device", "cpu", *self.options)
+            words += ("--protocol", folder / f"{self.name}.toml", "--out", folder / "run")
+        elif verb == VERIFY:
+            words += ("--out", folder / "record")
+        return partial(command, words)
+
+
+CASES = (
+    Case("attacks", BUDGETS + FGSM + EVERY + DEEPFOOL + TRANSFER),
+    Case("certificates", ESTIMATE + SMOOTHING + PROOF),
+    Case("metrics", BUDGETS + FGSM + NOISE + SPECTRUM + OF_THE_SET),
+    Case("top-2", "top = 2\n" + BUDGETS + FGSM + TRANSFER, ()),
+)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing disturbed, and the seconds that each command took."""
+
+    case: Case
+    run: Run
+    seconds: dict[str, float]
+
+
+@dataclass
+class Counts:
+    """What has happened so far."""
+
+    killed: Counter[str] = field(default_factory=Counter)
+    """By what was pending, or the command."""
+    full: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+
+    def sentence(self, runs: int) -> str:
+        kills, disks = (f"{c.total():,} {{}}, {c[REPORT] + c[VERIFY]:,} of them" for c in (self.killed, self.full))
+        return (
+            f"{kills.format('kills')} during report and verify, and {disks.format('full disks')} there, over "
+            f"{runs:,} runs: {len(self.differences):,} differences"
+        )
+
+
+def whole(case: Case, folder: Path) -> Whole:
+    """The run that the others are held against. Raises RuntimeError where it does not end in order."""
+    seconds = {}
+    for verb in (AUDIT, REPORT, VERIFY):
+        # In this process, so that none of those that die has to import anything; what it says is left to the others.
+        if verb != REPORT:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                case.action(verb, folder)()
+            if verb == AUDIT:
+                shutil.rmtree(folder / "run")
+        ended = undisturbed(case.action(verb, folder), folder)
+        if ended.code:
+            raise RuntimeError(f"{case.name}: {verb} ended with {ended.code}: {ended.output}")
+        seconds[verb] = ended.seconds
+    return Whole(case, Run.open(folder / "run"), seconds)
+
+
+def disturbed(
+    reference: Whole, folder: Path, draw: random.Random, kinds: Sequence[str], later: Sequence[str], counts: Counts
+) -> Iterator[None]:
+    """One run directory: what is listed happens to its audit, until that is complete, then to reports and
+    verifications; each that happened is yielded. What differs in the end is added to the counts."""
+    case, before = reference.case, len(counts.differences)
+    for kind in kinds:
+        yield from _until_one(reference, folder, AUDIT, kind, draw, counts)
+        if pending(folder / "run") == COMPLETE:
+            break
+    _ends(case, folder, AUDIT, counts)
+    for i, kind in enumerate(later):
+        yield from _until_one(reference, folder, (REPORT, VERIFY)[i % 2], kind, draw, counts)
+    for verb in (AUDIT, VERIFY):
+        _ends(case, folder, verb, counts)
+    if len(counts.differences) == before:
+        counts.differences += (f"{case.name}: {line}" for line in differences(reference.run, Run.open(folder / "run")))
+
+
+def _until_one(
+    reference: Whole, folder: Path, verb: str, kind: str, draw: random.Random, counts: Counts
+) -> Iterator[None]:
+    """Try until the command dies, or has ended before a full disk."""
+    for _ in range(50):
+        ended = _disturb(reference, folder, verb, kind, draw)
+        where = verb if verb != AUDIT else pending(folder / "run")
+        if kind == DEATH and ended.killed:
+            counts.killed[where] += 1
+        elif kind == DISK and ended.refused:
+            counts.full[where] += 1
+        elif ended.code == 0 and "Traceback" not in ended.output:
+            continue
+        else:
+            counts.differences.append(f"{reference.case.name}: {verb} ended with {ended.code}: {ended.output}")
+        yield
+        return
+    counts.differences.append(f"{reference.case.name}: {verb} could not be disturbed by a {kind}")
+
+
+def _disturb(reference: Whole, folder: Path, verb: str, kind: str, draw: random.Random) -> Ended:
+    action = reference.case.action(verb, folder)
+    manifest, seconds, changes = folder / "run" / NAME, reference.seconds[verb], 300
+    if verb == AUDIT:
+        # Not long after it has come to where it died the last time, so that it dies everywhere.
+        stages = Run.open(folder / "run").manifest.stages if manifest.exists() else ()
+        share = (3 + sum(s.status != "pending" for s in stages)) / (3 + len(reference.run.manifest.stages))
+        seconds, changes = 0.6 * share * seconds, int(250 * share)
+    if kind == DEATH:
+        if draw.random() < 0.5:
+            return killed_after(action, folder, draw.uniform(0, seconds))
+        return killed_at(action, folder, draw.randint(1, changes))
+    if draw.random() < 0.3:
+        # An audit writes its manifest after each stage.
+        largest = manifest.stat().st_size if verb == AUDIT and manifest.exists() else 10_000
+        return full_after(action, folder, int(largest ** draw.random()))
+    return full_at(action, folder, draw.randint(1, changes), stays=draw.random() < 0.5)
+
+
+def _ends(case: Case, folder: Path, verb: str, counts: Counts) -> None:
+    """The command, undisturbed, must end in order."""
+    ended = undisturbed(case.action(verb, folder), folder)
+    if ended.code or "Traceback" in ended.output:
+        counts.differences.append(f"{case.name}: {verb} afterwards ended with {ended.code}: {ended.output}")
+
+
+def pending(path: Path) -> str:
+    """The first stage of a run that has not ended."""
+    if not (path / NAME).exists():
+        return "before the manifest"
+    manifest = Run.open(path).manifest
+    if manifest.complete:
+        return COMPLETE
+    return next((s.name for s in manifest.stages if s.status == "pending"), "tables")
+
+
+def drawn(kills: int, full: int, counts: Counts, number: int, draw: random.Random) -> list[str]:
+    """So many deaths and full disks, of both as many as are left of those asked for, in any order."""
+    left = {DEATH: kills - counts.killed.total(), DISK: full - counts.full.total()}
+    kinds = [kind for kind, some in left.items() for _ in range(min(number, some))]
+    draw.shuffle(kinds)
+    return kinds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--full", type=int, default=1000, help="full disks")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--most", type=int, default=30, help="kills, and full disks, in one run directory")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    draw, counts = random.Random(given.seed), Counts()
+    with TemporaryDirectory(prefix="killed") as place, Progress() as bars:
+        bar = bars.add_task("kills and full disks", total=given.kills + given.full)
+        references = []
+        for case in CASES:
+            (folder := Path(place, case.name)).mkdir()
+            references.append(whole(case, folder))
+        turn = 0
+        while left := max(given.kills - counts.killed.total(), given.full - counts.full.total(), 0):
+            reference, folder = references[turn % len(references)], Path(place, "disturbed")
+            folder.mkdir()
+            told = len(counts.differences)
+            kinds = drawn(given.kills, given.full, counts, min(given.most, left), draw)
+            later = drawn(given.kills, given.full, counts, -(-min(given.most, left) // 8), draw)
+            for _ in disturbed(reference, folder, draw, kinds, later, counts):
+                bars.advance(bar)
+            for line in counts.differences[told:]:
+                bars.console.print(f"run {turn} of seed {given.seed}: {line}", markup=False)
+            shutil.rmtree(folder)
+            turn += 1
+            bars.console.print(counts.sentence(turn))
+    for what, found in (("killed in", counts.killed), ("disk full in", counts.full)):
+        print(f"{what}: {', '.join(f'{name} {n}' for name, n in found.most_common())}")
+    print(counts.sentence(turn))
+    return 1 if counts.differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Two runs of the same request held against each other: everything but the times must be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from robusteval import Run
+from robusteval.reports import write_report
+from robusteval.results.manifest import Manifest
+from robusteval.results.mending import is_leftover
+from robusteval.results.run import read_arrays
+from robusteval.results.tables import TABLES
+
+
+def differences(one: Run, other: Run) -> Iterator[str]:
+    """Where two runs of the same request differ in more than times, line by line."""
+    timeless = like(one.manifest, other.manifest)
+    if timeless != one.manifest:
+        old, new = one.manifest.model_dump(), timeless.model_dump()
+        yield from (f"the manifest differs in {key}" for key in old if old[key] != new[key])
+        return
+    ours, theirs = files(one.path), files(other.path)
+    yield from (f"{name} is in one only" for name in sorted(ours ^ theirs))
+    for name in TABLES:
+        if not one.table(name).equals(other.table(name)):
+            yield f"table {name} differs"
+    for name in sorted(ours & theirs):
+        if name.endswith(".safetensors"):
+            left, right = read_arrays(one.path / name), read_arrays(other.path / name)
+            if left.keys() != right.keys() or any(not np.array_equal(left[k], right[k], True) for k in left):
+                yield f"{name} differs"
+    with TemporaryDirectory() as again:
+        write_report(Run(other.path, timeless), into=Path(again))
+        for name in sorted(files(Path(again))):
+            if not (one.path / name).is_file() or (one.path / name).read_bytes() != (Path(again) / name).read_bytes():
+                yield f"{name} differs"
+
+
+def files(folder: Path) -> set[str]:
+    """What lies in a run, but for what killed writes leave until the next audit."""
+    found = (p for p in folder.rglob("*") if p.is_file() and not is_leftover(p))
+    return {p.relative_to(folder).as_posix() for p in found}
+
+
+def like(one: Manifest, other: Manifest) -> Manifest:
+    """The other manifest with the times, the command and, for the same files, the checksums of the first: parts hold
+    their seconds."""
+    costs = {s.name: s.cost for s in one.stages}
+    stages = []
+    for stage in other.stages:
+        cost = costs.get(stage.name, stage.cost)
+        own = stage.cost.model_copy(update={"seconds": cost.seconds, "model_seconds": cost.model_seconds})
+        stages.append(stage.model_copy(update={"cost": own}))
+    same = {"command": one.command, "started": one.started, "finished": one.finished, "stages": tuple(stages)}
+    if one.evidence.keys() == other.evidence.keys():
+        same["evidence"] = one.evidence
+    return other.model_copy(update=same)
