@@ -370,12 +370,21 @@ def test_a_network_in_the_run_runs_for_nobody(tmp_path: Path) -> None:
     model, few = tmp_path / "net.safetensors", str(tmp_path / "few.toml")
     run = robusteval.audit(model, data, few, tmp_path / "run", arch=arch, device="cpu")
     canary = tmp_path / "canary"
-    (run.path / "evil.py").write_text(f"open({str(canary)!r}, 'w')\n{source}")
-    planted = run.updated(model=run.manifest.model.model_copy(update={"arch": f"{run.path / 'evil.py'}:build"}))
+    (tmp_path / "evil.py").write_text(f"open({str(canary)!r}, 'w')\n{source}")
+    planted = run.updated(model=run.manifest.model.model_copy(update={"arch": f"{tmp_path / 'evil.py'}:build"}))
     done = here("verify", planted.path)
     assert done.returncode == 3
     assert "expected permission to run" in done.stderr
     assert not canary.exists()
+    inside = run.path / "evil.py"
+    shutil.move(tmp_path / "evil.py", inside)
+    run.updated(model=run.manifest.model.model_copy(update={"arch": f"{inside}:build"}))
+    done = here("verify", planted.path)
+    assert done.returncode == 1
+    assert "evil.py is none of the pages" in done.stderr
+    assert "expected permission to run" in done.stderr
+    assert not canary.exists()
+    inside.unlink()
     (run.path / "tables" / "images.parquet").unlink()
     done = here("verify", planted.path)
     assert done.returncode == 1
