@@ -3,7 +3,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check lint fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/robusteval demo --out runs/demo
@@ -17,6 +17,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Two minutes of changed files for every reader; bred by atheris where it can be installed.
+fuzz: $(STAMP)
+	-$(BIN)/pip install --quiet --only-binary :all: atheris==3.0.0
+	$(BIN)/python benchmarks/fuzz_readers.py --minutes 2
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

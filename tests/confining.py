@@ -3,6 +3,7 @@ memory it wants. For files that are not trusted."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,58 +44,78 @@ class Outcome:
         return not (self.executed or self.outside or self.hung or "Traceback" in self.output) and self.code >= 0
 
 
-def confined(action: Callable[[], int | None], writable: Path, seconds: float = 20, megabytes: int = 3000) -> Outcome:
+Action = Callable[[], int | None]
+
+
+def confined(action: Action, writable: Path, seconds: float = 20, megabytes: int = 3000) -> Outcome:
     """Run `action` in a forked child that may use so many seconds, and megabytes beyond those in use.
 
     Python's own audit events say what is executed and written; what native code writes is seen where it changes a file
     beside `writable` (in the folder that holds it, at any depth).
     """
-    before = _beside(writable)
-    with tempfile.TemporaryDirectory(prefix="confined") as folder:
-        scratch = Path(folder)
-        began = time.monotonic()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if not pid:
-            _child(action, writable, scratch, megabytes)
-        status, hung = _wait(pid, began + seconds)
-        spent = time.monotonic() - began
-        output = (scratch / "output").read_text(errors="replace")
-        events = [line.split("\t", 1) for line in (scratch / "events").read_text(errors="replace").splitlines()]
-    after = _beside(writable)
-    changed = [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
+    return confined_each({"": action}, writable, seconds, megabytes)[""]
+
+
+def confined_each(
+    actions: Mapping[str, Action], writable: Path, seconds: float = 20, megabytes: int = 3000
+) -> dict[str, Outcome]:
+    """As `confined`, each action by its name. They run one after another in one child, each with its own output, its
+    own events and its own seconds; where one ends or hangs the child, the rest goes on in another."""
+    found: dict[str, Outcome] = {}
+    while left := [name for name in actions if name not in found]:
+        with tempfile.TemporaryDirectory(prefix="confined") as folder:
+            scratch, before = Path(folder), _beside(writable)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            pid = os.fork()
+            if not pid:
+                _child([actions[name] for name in left], writable, scratch, megabytes)
+            status, hung, spent = _watched(pid, scratch, seconds)
+            known: set[str] = set()
+            for i, name in enumerate(left):
+                if not (scratch / f"{i}.output").exists():
+                    break
+                ended = scratch / f"{i}.ended"
+                if ended.exists():
+                    code, took, changed = json.loads(ended.read_text())
+                else:
+                    code, took = os.waitstatus_to_exitcode(status), spent
+                    changed = [path for path in _changed(before, _beside(writable)) if path not in known]
+                known |= set(changed)
+                found[name] = _outcome(scratch, i, code, changed, took, hung and not ended.exists())
+            if left[0] not in found:
+                raise RuntimeError(f"expected a child that begins, got one that ended with status {status}")
+    return found
+
+
+def _outcome(scratch: Path, i: int, code: int, changed: list[str], seconds: float, hung: bool) -> Outcome:
+    output = (scratch / f"{i}.output").read_text(errors="replace")
+    events = [line.split("\t", 1) for line in (scratch / f"{i}.events").read_text(errors="replace").splitlines()]
     outside = [path for kind, path in events if kind == "outside"]
-    return Outcome(
-        os.waitstatus_to_exitcode(status),
-        output,
-        tuple(what for kind, what in events if kind == "executed"),
-        tuple(dict.fromkeys([*outside, *sorted(changed)])),
-        spent,
-        hung,
-    )
+    executed = tuple(what for kind, what in events if kind == "executed")
+    return Outcome(code, output, executed, tuple(dict.fromkeys([*outside, *changed])), seconds, hung)
 
 
-def _wait(pid: int, until: float) -> tuple[int, bool]:
-    """The status of the child, and whether it had to be killed."""
+def _watched(pid: int, scratch: Path, seconds: float) -> tuple[int, bool, float]:
+    """The status of the child, whether it had to be killed, and the seconds of its last action."""
+    ended, since = 0, time.monotonic()
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
+        now = time.monotonic()
         if done:
-            return status, False
-        if time.monotonic() > until:
+            return status, False, now - since
+        if (scratch / f"{ended}.ended").exists():
+            ended, since = ended + 1, now
+        elif now > since + seconds:
             os.kill(pid, signal.SIGKILL)
-            return os.waitpid(pid, 0)[1], True
-        time.sleep(0.002)
+            return os.waitpid(pid, 0)[1], True, now - since
+        else:
+            time.sleep(0.002)
 
 
-def _child(action: Callable[[], int | None], writable: Path, scratch: Path, megabytes: int) -> None:
+def _child(actions: list[Action], writable: Path, scratch: Path, megabytes: int) -> None:
     """The life of the child; never returns."""
-    code = 1
     try:
-        output = os.open(scratch / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        events = os.open(scratch / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
         # What pytest put in their place ends in the parent.
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="replace", closefd=False)
@@ -104,18 +125,35 @@ def _child(action: Callable[[], int | None], writable: Path, scratch: Path, mega
         most = _address_space() + megabytes * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        new = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        events = os.open(os.devnull, os.O_WRONLY)
         sys.addaudithook(_hook(events, (os.path.realpath(writable), os.path.realpath(scratch))))
-        code = action() or 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        try:
+        for i, action in enumerate(actions):
+            for path, place in (((f"{i}.events", (events,))), (f"{i}.output", (1, 2))):
+                file = os.open(scratch / path, new)
+                for descriptor in place:
+                    os.dup2(file, descriptor)
+                os.close(file)
+            before, began = _beside(writable), time.monotonic()
+            code = _done(action)
+            spent = time.monotonic() - began
             sys.stdout.flush()
             sys.stderr.flush()
-        finally:
-            os._exit(code)
+            (scratch / "ended").write_text(json.dumps([code, spent, _changed(before, _beside(writable))]))
+            os.rename(scratch / "ended", scratch / f"{i}.ended")
+    finally:
+        os._exit(1)
+
+
+def _done(action: Action) -> int:
+    """The exit code of an action; the traceback of an exception is printed."""
+    try:
+        return action() or 0
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
 
 
 def _hook(events: int, allowed: tuple[str, ...]) -> Callable[[str, tuple[Any, ...]], None]:
@@ -161,6 +199,10 @@ def _beside(writable: Path) -> dict[str, tuple[int, int, int]]:
             facts = os.lstat(path)
             found[path] = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
     return found
+
+
+def _changed(before: dict[str, tuple[int, int, int]], after: dict[str, tuple[int, int, int]]) -> list[str]:
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
 def _address_space() -> int:

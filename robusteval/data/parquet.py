@@ -49,7 +49,7 @@ def _read(file: pq.ParquetFile, spec: str, limit: int | None) -> Images:
 def _images(file: pq.ParquetFile, column: str, names: Sequence[str], labels: list[pa.Array]) -> Iterator[NDArray[Any]]:
     """The first images, one for each of the names, decoded; their labels are added to `labels`."""
     left = list(reversed(names))
-    for batch in file.iter_batches(batch_size=_batch_size(file, column, len(names)), columns=[column, "label"]):
+    for batch in file.iter_batches(batch_size=_batch_size(file, len(names)), columns=[column, "label"]):
         rows = batch[: len(left)]
         labels.append(rows["label"])
         for cell in rows[column]:
@@ -58,16 +58,15 @@ def _images(file: pq.ParquetFile, column: str, names: Sequence[str], labels: lis
             return
 
 
-def _batch_size(file: pq.ParquetFile, column: str, count: int) -> int:
+def _batch_size(file: pq.ParquetFile, count: int) -> int:
     """Rows that are unpacked at a time. A few bytes can stand for the same large image in every row: with the largest
-    column chunk in each of them, a batch would still hold no more than the limit. Raises UserError where one chunk is
-    beyond the limit itself."""
+    row group in each of them, a batch would still hold no more than the limit. Raises UserError where one row group is
+    beyond the limit itself. What is noted of a single column is not asked for: pyarrow ends the process where that is
+    damaged."""
     metadata, largest = file.metadata, 1
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(group.num_columns)):
-            if chunk.path_in_schema.split(".")[0] in (column, "label"):
-                largest = max(largest, chunk.total_uncompressed_size)
-    limits.check_limit_of(f"a row group of {column}, unpacked,", largest, limits.CHUNK_BYTES, "bytes")
+        largest = max(largest, group.total_byte_size)
+    limits.check_limit_of("a row group, unpacked,", largest, limits.CHUNK_BYTES, "bytes")
     return max(1, min(count, 1024, limits.CHUNK_BYTES // largest))
 
 

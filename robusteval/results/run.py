@@ -209,8 +209,10 @@ def write_frame(
 def read_frame(path: Path) -> pd.DataFrame:
     try:
         frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"expected a readable table in {path}, got: {str(error).splitlines()[0]}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # pyarrow and pandas raise all kinds for what is damaged
+        raise UserError(f"expected a readable table in {path}, got: {first_line(error)}") from error
     return frame
 
 
@@ -222,7 +224,7 @@ def _kept(path: Path, *version: int) -> pd.DataFrame:
 
 def read_cost(path: Path) -> Cost:
     """What a part cost; nothing where nothing is noted."""
-    return Cost.model_validate_json(pq.read_schema(path).metadata.get(b"robusteval", b"{}"))
+    return Cost.model_validate_json((pq.read_schema(path).metadata or {}).get(b"robusteval", b"{}"))
 
 
 def read_beside(path: Path) -> dict[str, str] | None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from commands import main
-from confining import confined
+from confining import confined, confined_each
 
 
 @pytest.fixture
@@ -105,3 +105,37 @@ def test_an_exception_leaves_its_traceback(writable: Path) -> None:
     assert found.code == 1
     assert "Traceback" in found.output
     assert not found.clean
+
+
+def test_each_action_has_an_outcome_of_its_own(writable: Path) -> None:
+    """Also after one that ends the process, and one that never returns."""
+
+    def writes(name: str) -> None:
+        print("wrote", name)
+        (writable.parent / name).write_text("x")
+
+    native = str(writable.parent / "native")
+    found = confined_each(
+        {
+            "first": lambda: writes("a"),
+            "gone": lambda: os._exit(7),
+            "native": lambda: torch.from_file(native, shared=True, size=4).fill_(1) is None,
+            "hangs": lambda: time.sleep(60),
+            "raises": lambda: 1 // 0,
+            "runs": lambda: os.system("true"),
+            "last": lambda: len(writable.name),
+        },
+        writable,
+        seconds=0.5,
+    )
+    assert list(found) == ["first", "gone", "native", "hangs", "raises", "runs", "last"]
+    assert [outcome.code for outcome in found.values()] == [0, 7, 0, -9, 1, 0, 3]
+    assert [name for name, outcome in found.items() if outcome.hung] == ["hangs"]
+    assert {name: outcome.outside for name, outcome in found.items() if outcome.outside} == {
+        "first": (str(writable.parent / "a"),),
+        "native": (native,),
+    }
+    assert [name for name, outcome in found.items() if outcome.executed] == ["runs"]
+    assert found["first"].output == "wrote a\n"
+    assert "ZeroDivisionError" in found["raises"].output
+    assert not found["last"].output

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from commands import main
-from confining import Outcome, confined
+from confining import Action, Outcome, confined, confined_each
 from robusteval.cli.running import open_checkpoints
 from robusteval.data import read_images
 from robusteval.models.architectures import build_network
@@ -222,8 +222,8 @@ def problems(outcome: Outcome, code: int) -> list[str]:
     return found
 
 
-def refused(path: Path, folder: Path) -> Outcome:
-    return confined(lambda: main([*PLAIN, path, "--out", folder / "run"]), folder, seconds=15)
+def audit(path: Path, folder: Path) -> Action:
+    return lambda: main([*PLAIN, path, "--out", folder / "run"])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "good"])
@@ -233,23 +233,22 @@ def test_what_is_hostile_is_refused_in_a_line(kind: str, tmp_path: Path) -> None
     canary, files, folder = tmp_path / "canary", tmp_path / "files", tmp_path / "out"
     files.mkdir()
     folder.mkdir()
-    wrong, count = {}, 0
     for name, content in KINDS[kind](canary):
-        path = files / name
-        path.write_bytes(content)
-        outcome, count = refused(path, folder), count + 1
+        (files / name).write_bytes(content)
+    actions = {path.name: audit(path, folder) for path in files.iterdir()}
+    outcomes = confined_each(actions, folder, seconds=15)
+    wrong = {}
+    for name, outcome in outcomes.items():
+        # A canary is a path outside of the folder.
         if found := problems(outcome, 2):
             wrong[name] = found
-        if canary.exists():
-            wrong[name] = ["made the canary", *wrong.get(name, [])]
-            canary.rmdir() if canary.is_dir() else canary.unlink()
         if kind in ("damaged", "foreign") and "execute code" in outcome.output:
             wrong[name] = ["said to execute code"]
         if kind == "programs" and "--trust" not in outcome.output:
             wrong[name] = [outcome.output]
-        path.unlink()
     assert not wrong
-    assert count == COUNTS[kind]
+    assert len(outcomes) == COUNTS[kind]
+    assert not canary.exists()
     assert not any(folder.iterdir())
 
 
@@ -262,7 +261,7 @@ def test_the_canary_sings_where_a_crafted_pickle_is_loaded(tmp_path: Path) -> No
 
 
 def test_what_people_have_is_read(tmp_path: Path) -> None:
-    images, count = read_images("digits", 1), 0
+    images, actions = read_images("digits", 1), {}
     expected = next(iter(weights().values()))
     folder = tmp_path / "out"
     folder.mkdir()
@@ -275,10 +274,12 @@ def test_what_people_have_is_read(tmp_path: Path) -> None:
             own = next(value for key, value in model.module.state_dict().items() if key.endswith("conv1.weight"))
             return int(not torch.equal(own, expected))
 
-        outcome, count = confined(action, folder), count + 1
+        actions[name] = action
+    outcomes = confined_each(actions, folder)
+    for name, outcome in outcomes.items():
         assert not problems(outcome, 0), name
         assert ("note: " in outcome.output) == (name != "prefix0.bin"), outcome.output
-    assert count == COUNTS["good"]
+    assert len(outcomes) == COUNTS["good"]
 
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a device", "a folder", "links"])
@@ -291,7 +292,7 @@ def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
         path.mkdir()
     else:
         path.symlink_to("/dev/zero" if kind == "a device" else path)
-    outcome = refused(path, folder)
+    outcome = confined(audit(path, folder), folder, seconds=15)
     assert not problems(outcome, 2)
     assert kind in outcome.output
 

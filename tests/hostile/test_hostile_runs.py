@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ import robusteval
 from commands import here
 from forging import Key, audited, copied, forge_cells, forge_key, leaves, sealed
 from robusteval import Run, UserError, read_images, verify
+from robusteval.auditing.verification import claims, tables
 from robusteval.auditing.verify import examine, unchecked
 from robusteval.core.methods import Guarantee
+from robusteval.results import tabulate
 from robusteval.results.manifest import NAME
 from robusteval.results.records import CLEAN, REPEAT, SANITY, Cost
 from robusteval.results.run import checksum, read_arrays, read_cost, read_frame, write_arrays, write_frame
@@ -250,9 +253,12 @@ def test_witnesses_swapped_between_stages_and_planted(honest: Run, tmp_path: Pat
     named(sealed(run), needles, "witnesses")
 
 
-def test_every_key_of_the_manifest(honest: Run, tmp_path: Path) -> None:
+def test_every_key_of_the_manifest(honest: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after another, but for those that nothing can tell: these all at once, with no line but that they are
-    unchecked."""
+    unchecked. Parts and tables stay as they are, and are read once."""
+    monkeypatch.setattr(claims, "read_cost", lru_cache(None)(read_cost))
+    for module in (tables, tabulate):
+        monkeypatch.setattr(module, "read_frame", lru_cache(None)(read_frame))
     run, known = copied(honest, tmp_path / "run"), {f.line for f in examine(honest, attacks=0)}
     text = (run.path / NAME).read_text()
     keys = [key for key, _ in leaves(json.loads(text))]
@@ -370,21 +376,21 @@ def test_a_network_in_the_run_runs_for_nobody(tmp_path: Path) -> None:
     model, few = tmp_path / "net.safetensors", str(tmp_path / "few.toml")
     run = robusteval.audit(model, data, few, tmp_path / "run", arch=arch, device="cpu")
     canary = tmp_path / "canary"
-    evil = tmp_path / "evil.py"
-    evil.write_text(f"open({str(canary)!r}, 'w')\n{source}")
-    planted = run.updated(model=run.manifest.model.model_copy(update={"arch": f"{evil}:build"}))
+    (tmp_path / "evil.py").write_text(f"open({str(canary)!r}, 'w')\n{source}")
+    planted = run.updated(model=run.manifest.model.model_copy(update={"arch": f"{tmp_path / 'evil.py'}:build"}))
     done = here("verify", planted.path)
     assert done.returncode == 3
     assert "expected permission to run" in done.stderr
     assert not canary.exists()
-    evil.rename(run.path / "evil.py")
-    inside = run.updated(model=run.manifest.model.model_copy(update={"arch": f"{run.path / 'evil.py'}:build"}))
-    done = here("verify", inside.path)
+    inside = run.path / "evil.py"
+    shutil.move(tmp_path / "evil.py", inside)
+    run.updated(model=run.manifest.model.model_copy(update={"arch": f"{inside}:build"}))
+    done = here("verify", planted.path)
     assert done.returncode == 1
-    assert "evil.py" in done.stderr
+    assert "evil.py is none of the pages" in done.stderr
+    assert "expected permission to run" in done.stderr
     assert not canary.exists()
-    (run.path / "evil.py").rename(evil)
-    planted.write_manifest()
+    inside.unlink()
     (run.path / "tables" / "images.parquet").unlink()
     done = here("verify", planted.path)
     assert done.returncode == 1

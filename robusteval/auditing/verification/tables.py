@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import zip_longest
 from typing import Any
 
@@ -17,7 +18,7 @@ from robusteval.results.below import as_csv
 from robusteval.results.records import CLEAN, CertificateRecord, MethodRecord, StageRecord
 from robusteval.results.run import Run, read_arrays, read_frame
 from robusteval.results.shards import PlannedFile, planned_files
-from robusteval.results.tables import IMAGES_TABLE
+from robusteval.results.tables import IMAGES_TABLE, Table
 from robusteval.results.tabulate import bounds_csv, build_tables
 
 _KEYS = ("image_id", "method", "quantity", "at", "budget")
@@ -103,12 +104,18 @@ def _equal(old: NDArray[Any], new: NDArray[Any], tolerance: float) -> NDArray[np
     return same
 
 
+@cache
+def _empty(table: Table) -> pd.DataFrame:
+    """With the columns that every part of the table has, made once."""
+    return table.frame()
+
+
 def _part_faults(
     record: StageRecord, planned: PlannedFile, rows: pd.DataFrame, ids: list[str], batch: int
 ) -> Iterator[str]:
     """What is wrong with the rows of a part, each line to follow the file's name."""
     assert planned.table is not None
-    wanted = planned.table.frame()
+    wanted = _empty(planned.table)
     if list(rows.columns) != list(wanted.columns):
         yield f": expected the columns {', '.join(wanted.columns)}, got {', '.join(map(str, rows.columns))}"
         return
