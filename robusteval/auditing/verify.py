@@ -119,6 +119,13 @@ def examine(
     )
 
 
+def examine_files(run: Run) -> Iterator[Finding]:
+    """What needs neither the model nor its methods: files against checksums, parts against the manifest, tables against
+    parts. Nothing is written."""
+    yield from check_files(run)
+    yield from _check_evidence(run, None)
+
+
 def _check_evidence(run: Run, data: Images | None) -> Generator[Finding, None, Images | None]:
     """The parts, the tables and the images, without the model. The images, where all parts are what they can be."""
     sound = True

@@ -41,6 +41,8 @@ def print_verification(
 
     if key and not folder:
         raise UserError("expected --out with --sign, the folder of the record, got none")
+    if folder and folder.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"expected --out outside of {path}, since nothing is written into a run, got {folder}")
     run, began = Run.open(path), time.perf_counter()
     model = open_model(run, checkpoint, trusted, arch) if checkpoint else None
     images = read_images(data) if data else None
@@ -77,17 +79,20 @@ def print_verification(
 
 
 def compare_record(path: Path, written: Path, allowed: Path | None) -> int:
-    """Hold a record, and its signature where signers are given, against a run and its pages as they lie there. The exit
-    code: 1 where the record itself names claims that do not hold, or a page is another."""
+    """Hold a record, and its signature where signers are given, against a run as it lies there: its evidence, and the
+    tables and pages that follow from it. The exit code: 1 where the record itself names claims that do not hold, or
+    something that lies there now is wrong."""
+    from robusteval.auditing.verify import examine_files
     from robusteval.cli.recording import check_record
     from robusteval.reports.pages_again import compare_pages
     from robusteval.results.run import Run
 
     run = Run.open(path)
     record, signer = check_record(run, written, allowed)
-    pages = compare_pages(run)
-    for line in pages.findings[:SHOWN]:
+    changed = [f.line for f in examine_files(run) if f.kind == "wrong"]
+    changed += compare_pages(run).findings if not changed else ()
+    for line in changed[:SHOWN]:
         err.line("wrong", line, style="red")
     said = f"Signed by {signer}." if signer else "Its signature was not checked (--allowed-signers)."
     out.line(f"{said} It is of this run. {record.sentence}")
-    return 1 if record.findings or pages.findings else 0
+    return 1 if record.findings or changed else 0

@@ -11,6 +11,9 @@ from robusteval.core.errors import UnsupportedError
 from robusteval.core.norms import flat
 from robusteval.models.classifier import Classifier
 
+SIZES = ("gradient_size", "gradient_size_margin")
+"""The quantities of largest_entries: of the cross-entropy, of the margin."""
+
 
 def gradient_rows(classifier: Classifier, pixels: Tensor, goal: Goal) -> tuple[Tensor | None, Tensor]:
     """The gradient at images (N, C, H, W), (N, D), its non-finite entries zero, None where the model lets none through;

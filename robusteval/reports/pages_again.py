@@ -21,8 +21,10 @@ _NO_PAGES = re.compile(
     r"\.lock|manifest\.json|tables/(bounds\.csv|[^/]*\.parquet)|(parts|witnesses|failures)/.*|.*\.tmp"
 )
 """Evidence and what follows from it, which is checked elsewhere."""
-_FIGURE = re.compile(rb'src="data:image/svg[^"]*"')
-_RECORDS = {"verification.json", "verification.html"}
+_FIGURE = re.compile(rb'<div class="scroll"><img src="data:image/svg\+xml;base64,[A-Za-z0-9+/=]*" ')
+"""A drawing in a page, and nothing else that a page could hold."""
+_ACTIVE = re.compile(rb"<script|<foreignobject|javascript:|\son[a-z]+\s*=", re.IGNORECASE)
+_RECORDS = {"verification.json", "verification.json.sig", "verification.html"}
 _SHOWN = 60
 
 
@@ -60,8 +62,13 @@ def compare_pages(run: Run) -> Pages:
             elif name not in made:
                 findings.append(f"{name} is none of the pages of this run")
             elif (difference := _first_difference(path.read_bytes(), made[name].read_bytes())) is not None:
-                if other and name.endswith(_DRAWN) and _without_drawings(path) == _without_drawings(made[name]):
-                    unchecked.append(f"{name}, which differs: drawn by matplotlib {other[0]}, here is {other[1]}")
+                if name.endswith(".svg") and _ACTIVE.search(path.read_bytes()):
+                    findings.append(f"{name}, {difference}, and it holds what a browser would run")
+                elif other and name.endswith(_DRAWN) and _without_drawings(path) == _without_drawings(made[name]):
+                    unchecked.append(
+                        f"{name}: its drawings, which may show anything: they are said to be by matplotlib {other[0]}, "
+                        f"here is {other[1]}; `robusteval report` draws them again"
+                    )
                 else:
                     findings.append(f"{name}, {difference}")
         return Pages(len(found) - len(unchecked), tuple(findings), tuple(unchecked))

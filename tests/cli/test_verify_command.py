@@ -4,6 +4,7 @@ model that is a program."""
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,9 @@ from torch import nn
 
 from commands import here, in_a_process, main
 from confining import confined
+from robusteval import Run
+from robusteval.reports import write_report
+from robusteval.results.run import read_frame, write_frame
 from robusteval.results.verification import read_verification
 
 PROTOCOL = """
@@ -84,14 +88,42 @@ def test_a_model_that_is_a_program_runs_where_it_is_trusted_only(audited: Path, 
     assert here("verify", tmp_path / "run", "--trust", program).returncode == 0
 
 
-def test_a_record_does_not_vouch_for_pages_that_were_edited_after_it(audited: Path, tmp_path: Path) -> None:
+def test_a_record_does_not_vouch_for_what_was_changed_after_it(audited: Path, tmp_path: Path) -> None:
+    """Pages, and tables with pages made of them: the digest covers the evidence alone."""
     run, record = tmp_path / "run", tmp_path / "out" / "verification.json"
     shutil.copytree(audited, run)
     assert here("verify", run, "--witnesses-only", "--out", tmp_path / "out").returncode == 0
     assert here("verify", run, "--check", record).returncode == 0
-    (run / "report.md").write_text((run / "report.md").read_text().replace("# ", "# 99.0 % ", 1))
+    text = (run / "report.md").read_text()
+    (run / "report.md").write_text(text.replace("# ", "# 99.0 % ", 1))
     done = here("verify", run, "--check", record)
     assert (done.returncode, "wrong report.md, line " in done.stderr) == (1, True)
+    (run / "report.md").write_text(text)
+    bounds = run / "tables" / "bounds.parquet"
+    write_frame(bounds, read_frame(bounds).assign(upper_linf=math.inf))
+    write_report(Run.open(run))
+    done = here("verify", run, "--check", record)
+    assert (done.returncode, "wrong table bounds, row " in done.stderr) == (1, True)
+    shutil.copy(audited / "tables" / "bounds.parquet", bounds)
+    write_report(Run.open(run))
+    shutil.copy(run / "parts" / "pgd-linf" / "00000.parquet", run / "parts" / "pgd-linf" / "00099.parquet")
+    done = here("verify", run, "--check", record)
+    assert (done.returncode, "00099.parquet is not part of the run" in done.stderr) == (1, True)
+
+
+def test_a_record_is_written_outside_of_the_run(audited: Path) -> None:
+    for folder in (audited, audited / "records", audited / "figures" / ".." / "x"):
+        done = here("verify", audited, "--out", folder)
+        assert (done.returncode, "expected --out outside of" in done.stderr) == (2, True)
+    assert not (audited / "records").exists()
+
+
+def test_a_sample_is_verified_against_its_data(audited: Path, tmp_path: Path, demo_folder: Path) -> None:
+    options = ("--data", "digits", "--protocol", audited.parent / "p.toml", "--out", tmp_path / "run")
+    model = demo_folder / "digits-standard.safetensors"
+    assert here("audit", model, "--arch", "digits-cnn", *options, "--sample", 4, "--seed", 3).returncode == 0
+    done = here("verify", tmp_path / "run", "--data", "digits", "--witnesses-only")
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_needs_a_model_waits_and_the_rest_is_checked(audited: Path, tmp_path: Path) -> None:

@@ -89,7 +89,20 @@ def test_drawings_of_another_matplotlib_are_unchecked_and_their_data_is_not(run:
     pages = compare_pages(run)
     assert [f.split(",")[0] for f in pages.findings] == [f"figures/{data.name}", "report.html"]
     assert len(pages.unchecked) == len(list((run.path / "figures").glob("*.svg")))
-    assert "drawn by matplotlib 0." in pages.unchecked[0]
+    assert "said to be by matplotlib 0." in pages.unchecked[0]
+
+
+def test_another_matplotlib_is_no_reason_for_text_or_script(run: Run) -> None:
+    """What a forger hides behind the drawings of another version."""
+    (drawn, *_) = sorted((run.path / "figures").glob("*.svg"))
+    text = drawn.read_text().replace("Matplotlib v", "Matplotlib v0.")
+    drawn.write_text(text.replace("</svg>", "<script>alert(1)</script></svg>"))
+    report = run.path / "report.html"
+    injected = 'src="data:image/svg </p><h1>PROVEN</h1><script>x</script><p>"'
+    report.write_text(report.read_text().replace("</p>", f"{injected}</p>", 1))
+    found = compare_pages(run).findings
+    assert any(f.startswith("report.html, line ") for f in found)
+    assert any(f.startswith(f"figures/{drawn.name}, ") and "a browser would run" in f for f in found)
 
 
 def test_reports_name_the_digest_and_it_covers_claims_and_evidence(run: Run) -> None:

@@ -15,6 +15,7 @@ from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.stages.base import Context, Part, Shard, Stage
 from robusteval.auditing.stages.frames import read_statistics
 from robusteval.auditing.stages.sanity import read_traits
+from robusteval.auditing.verification.decisions import raised_radii, vanished
 from robusteval.auditing.verification.finding import Finding, claim, held_against, wrong
 from robusteval.auditing.verification.tables import differences
 from robusteval.certify.base import State
@@ -149,6 +150,10 @@ class Recheck:
         for image_id in stage.missing_witnesses(shard, stored, kept):
             yield wrong(f"{where}, image {image_id}: the table claims a witness, no image of it is kept")
         yield from map(wrong, differences(where, stored, part.rows, EXACT if stage.exact else self.tolerance))
+        budgets = self.run.manifest.protocol.budgets
+        norm = getattr(self.run.manifest.stage(stage.name), "norm", None)
+        yield from map(wrong, raised_radii(where, stored, part.rows, budgets.get(norm, ()) if norm else ()))
+        yield from map(wrong, vanished(where, stored, part.rows))
         if stage.exact:
             yield from map(wrong, self._stray(stage, shard, stored, kept))
             return
@@ -156,6 +161,7 @@ class Recheck:
             there, rows = self._rows(stage.name, shard.name, table), part.others.get(table)
             if rows is not None and there is not None:
                 yield from map(wrong, differences(f"{where}, {table}", there, rows, self.tolerance))
+                yield from map(wrong, vanished(f"{where}, {table}", there, rows))
             elif (rows is None) != (there is None):
                 found = "got none" if there is None else "found none again"
                 yield wrong(f"{where}: parts/{stage.name}/{shard.name}.{table}.parquet: expected its rows, {found}")

@@ -30,7 +30,8 @@ class AttacksAgain:
     """The attacks of a run again, on the images named. On the `same_place`, device and version of torch, a row that
     differs is named: first those images alone are attacked, which is cheap, and what then differs is attacked in its
     whole shard as the audit did, since sums of floating-point numbers depend on the batch. Elsewhere iterated attacks
-    may part ways, and that is said, not called wrong."""
+    may part ways, and that is said, not called wrong; but where one breaks an image here of which the run has no
+    witness, the claim waits for a machine as the audit's: anybody can write another device into a manifest."""
 
     recheck: Recheck
     images: frozenset[str]
@@ -67,6 +68,19 @@ class AttacksAgain:
         else:
             where = "on another device or version of torch than the audit's, where it may end elsewhere"
             yield from (unknown(f"{line}; {where}") for line in lines)
+            if broken := self._broken_here(stage, few):
+                yield Finding(
+                    "blocked",
+                    f"stage {stage.name}: expected the device and the version of torch of the audit, since it broke "
+                    f"{', '.join(broken)} here, of which the run has no witness",
+                )
+
+    def _broken_here(self, stage: AttackStage, shard: Shard) -> list[str]:
+        """The images that the attack breaks here and, as its part says, did not in the run."""
+        stored = read_frame(self.recheck.run.part(stage.name, shard.name))
+        claimed = set(stored["image_id"][stored["success"]])
+        found = Work(stage, self.recheck.context)(shard).rows
+        return sorted(set(found["image_id"][found["success"]]) - claimed)
 
     def _differences(self, stage: AttackStage, shard: Shard, chosen: Images) -> Iterator[str]:
         recheck, where = self.recheck, f"stage {stage.name}, its attack run again"

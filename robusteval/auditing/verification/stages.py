@@ -58,9 +58,17 @@ def check_stages(
     recheck = replace(recheck, context=replace(context, classifier=traits.served(opened)))
     same_place = manifest.versions.get("torch") == version("torch") and describe(on).split()[0] in manifest.device
     again = AttacksAgain(recheck, drawn(images, attacks), same_place)
+    if (left := len(images) - len(again.images)) and any(isinstance(s, AttackStage) for s in stages):
+        yield unknown(
+            f"stages of attacks, on {left} of {len(images)} images: that they found no closer witness, and what else "
+            "they measured; they were run again on the others only (--attacks: on all)"
+        )
     for stage, record in zip(stages, manifest.stages, strict=True):
-        if record.status == "unavailable" and everything:
-            yield from recheck.unavailable(stage, record, traits)
+        if record.status == "unavailable":
+            if everything:
+                yield from recheck.unavailable(stage, record, traits)
+            else:
+                yield unknown(f"stage {stage.name}: why it is unavailable was not looked at again, as was asked")
         if not record.done or stage.name == SANITY:
             continue
         if everything or stage.always_verified:

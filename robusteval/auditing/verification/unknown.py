@@ -18,8 +18,8 @@ def not_knowable(manifest: Manifest) -> Iterator[str]:
         "images that they are run again on"
     )
     yield (
-        "protocol, data.limit, data.sample: what was asked at first, and whether methods, budgets or images were left "
-        "out afterwards; the run is checked as what its manifest says"
+        "protocol, sources, data.limit, data.sample: what was asked at first, and whether methods, budgets, source "
+        "models or images were left out afterwards; the run is checked as what its manifest says"
     )
     yield f"stage {REPEAT}, {DIFFERS}*: which images came out differently when the audit computed two shards twice"
     yield "data.source, data.class_names, the labels and the pixels: that they are those of the data set named"
