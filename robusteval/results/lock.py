@@ -29,6 +29,7 @@ else:
     def _take(opened: int) -> None:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+
 _OPENED: set[int] = set()
 """The descriptors by which this process holds folders."""
 
