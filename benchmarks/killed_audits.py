@@ -131,18 +131,19 @@ def whole(case: Case, folder: Path) -> Whole:
 
 
 def disturbed(
-    reference: Whole, folder: Path, draw: random.Random, kinds: Sequence[str], later: Sequence[str], counts: Counts
+    reference: Whole, folder: Path, draw: random.Random, kinds: Sequence[str], counts: Counts
 ) -> Iterator[None]:
-    """One run directory: what is listed happens to its audit, until that is complete, then to reports and
-    verifications; each that happened is yielded. What differs in the end is added to the counts."""
-    case, before = reference.case, len(counts.differences)
-    for kind in kinds:
+    """One run directory: what is listed happens to its audit, until that has been complete for a while, and an eighth
+    as much to reports and verifications; each that happened is yielded. What differs in the end is added to the
+    counts."""
+    case, before, tried = reference.case, len(counts.differences), 0
+    for tried, kind in enumerate(kinds, start=1):  # noqa: B007
         yield from _until_one(reference, folder, AUDIT, kind, draw, counts)
-        if pending(folder / "run") == COMPLETE:
+        if pending(folder / "run") == COMPLETE and draw.random() < 0.3:
             break
     _ends(case, folder, AUDIT, counts)
-    for i, kind in enumerate(later):
-        yield from _until_one(reference, folder, (REPORT, VERIFY)[i % 2], kind, draw, counts)
+    for kind in kinds[: -(-tried // 8)]:
+        yield from _until_one(reference, folder, draw.choice((REPORT, VERIFY)), kind, draw, counts)
     for verb in (AUDIT, VERIFY):
         _ends(case, folder, verb, counts)
     if len(counts.differences) == before:
@@ -171,16 +172,17 @@ def _until_one(
 
 def _disturb(reference: Whole, folder: Path, verb: str, kind: str, draw: random.Random) -> Ended:
     action = reference.case.action(verb, folder)
-    manifest, seconds, changes = folder / "run" / NAME, reference.seconds[verb], 300
+    manifest, seconds, changes = folder / "run" / NAME, reference.seconds[verb], 60
     if verb == AUDIT:
         # Not long after it has come to where it died the last time, so that it dies everywhere.
         stages = Run.open(folder / "run").manifest.stages if manifest.exists() else ()
-        share = (3 + sum(s.status != "pending" for s in stages)) / (3 + len(reference.run.manifest.stages))
-        seconds, changes = 0.6 * share * seconds, int(250 * share)
+        ended = sum(s.status != "pending" for s in stages)
+        seconds, changes = seconds * (0.1 + 0.04 * ended), 30 + 8 * ended
     if kind == DEATH:
-        if draw.random() < 0.5:
+        how, change = draw.randrange(3), draw.randint(1, changes)
+        if how == 0:
             return killed_after(action, folder, draw.uniform(0, seconds))
-        return killed_at(action, folder, draw.randint(1, changes))
+        return killed_at(action, folder, change, draw.uniform(0, 0.1) if how == 1 else 0)
     if draw.random() < 0.3:
         # An audit writes its manifest after each stage.
         largest = manifest.stat().st_size if verb == AUDIT and manifest.exists() else 10_000
@@ -234,8 +236,7 @@ def main() -> int:
             folder.mkdir()
             told = len(counts.differences)
             kinds = drawn(given.kills, given.full, counts, min(given.most, left), draw)
-            later = drawn(given.kills, given.full, counts, -(-min(given.most, left) // 8), draw)
-            for _ in disturbed(reference, folder, draw, kinds, later, counts):
+            for _ in disturbed(reference, folder, draw, kinds, counts):
                 bars.advance(bar)
             for line in counts.differences[told:]:
                 bars.console.print(f"run {turn} of seed {given.seed}: {line}", markup=False)
