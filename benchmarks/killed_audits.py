@@ -104,17 +104,20 @@ class Counts:
     """By what was pending, or the command."""
     full: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
+    runs: int = 0
+    """Run directories that ended."""
 
-    def sentence(self, runs: int) -> str:
+    def sentence(self) -> str:
         kills, disks = (f"{c.total():,} {{}}, {c[REPORT] + c[VERIFY]:,} of them" for c in (self.killed, self.full))
         return (
             f"{kills.format('kills')} during report and verify, and {disks.format('full disks')} there, over "
-            f"{runs:,} runs: {len(self.differences):,} differences"
+            f"{self.runs:,} runs: {len(self.differences):,} differences"
         )
 
 
 def whole(case: Case, folder: Path) -> Whole:
     """The run that the others are held against. Raises RuntimeError where it does not end in order."""
+    folder.mkdir()
     seconds = {}
     for verb in (AUDIT, REPORT, VERIFY):
         # In this process, so that none of those that die has to import anything; what it says is left to the others.
@@ -136,14 +139,16 @@ def disturbed(
     """One run directory: what is listed happens to its audit, until that has been complete for a while, and an eighth
     as much to reports and verifications; each that happened is yielded. What differs in the end is added to the
     counts."""
-    case, before, tried = reference.case, len(counts.differences), 0
-    for tried, kind in enumerate(kinds, start=1):  # noqa: B007
+    case, before, tried = reference.case, len(counts.differences), list[str]()
+    for kind in kinds:
         yield from _until_one(reference, folder, AUDIT, kind, draw, counts)
+        tried.append(kind)
         if pending(folder / "run") == COMPLETE and draw.random() < 0.3:
             break
     _ends(case, folder, AUDIT, counts)
-    for kind in kinds[: -(-tried // 8)]:
-        yield from _until_one(reference, folder, draw.choice((REPORT, VERIFY)), kind, draw, counts)
+    for kind in (DEATH, DISK):
+        for _ in range(-(-tried.count(kind) // 8)):
+            yield from _until_one(reference, folder, draw.choice((REPORT, VERIFY)), kind, draw, counts)
     for verb in (AUDIT, VERIFY):
         _ends(case, folder, verb, counts)
     if len(counts.differences) == before:
@@ -207,12 +212,21 @@ def pending(path: Path) -> str:
     return next((s.name for s in manifest.stages if s.status == "pending"), "tables")
 
 
-def drawn(kills: int, full: int, counts: Counts, number: int, draw: random.Random) -> list[str]:
-    """So many deaths and full disks, of both as many as are left of those asked for, in any order."""
-    left = {DEATH: kills - counts.killed.total(), DISK: full - counts.full.total()}
-    kinds = [kind for kind, some in left.items() for _ in range(min(number, some))]
-    draw.shuffle(kinds)
-    return kinds
+def until(
+    references: Sequence[Whole], place: Path, draw: random.Random, kills: int, full: int, most: int, counts: Counts
+) -> Iterator[None]:
+    """Run directories of the references in turn, `most` of each kind at most in one, until there were so many kills and
+    full disks; each that happened is yielded."""
+    while True:
+        left = {DEATH: kills - counts.killed.total(), DISK: full - counts.full.total()}
+        kinds = [kind for kind, some in left.items() for _ in range(min(most, some))]
+        if not kinds:
+            return
+        draw.shuffle(kinds)
+        (folder := place / "disturbed").mkdir()
+        yield from disturbed(references[counts.runs % len(references)], folder, draw, kinds, counts)
+        shutil.rmtree(folder)
+        counts.runs += 1
 
 
 def main() -> int:
@@ -226,26 +240,19 @@ def main() -> int:
     draw, counts = random.Random(given.seed), Counts()
     with TemporaryDirectory(prefix="killed") as place, Progress() as bars:
         bar = bars.add_task("kills and full disks", total=given.kills + given.full)
-        references = []
-        for case in CASES:
-            (folder := Path(place, case.name)).mkdir()
-            references.append(whole(case, folder))
-        turn = 0
-        while left := max(given.kills - counts.killed.total(), given.full - counts.full.total(), 0):
-            reference, folder = references[turn % len(references)], Path(place, "disturbed")
-            folder.mkdir()
-            told = len(counts.differences)
-            kinds = drawn(given.kills, given.full, counts, min(given.most, left), draw)
-            for _ in disturbed(reference, folder, draw, kinds, counts):
-                bars.advance(bar)
+        references = [whole(case, Path(place, case.name)) for case in CASES]
+        told = runs = 0
+        for _ in until(references, Path(place), draw, given.kills, given.full, given.most, counts):
+            bars.advance(bar)
+            if counts.runs > runs:
+                runs = counts.runs
+                bars.console.print(counts.sentence())
             for line in counts.differences[told:]:
-                bars.console.print(f"run {turn} of seed {given.seed}: {line}", markup=False)
-            shutil.rmtree(folder)
-            turn += 1
-            bars.console.print(counts.sentence(turn))
+                bars.console.print(f"run {runs} of seed {given.seed}: {line}", markup=False)
+            told = len(counts.differences)
     for what, found in (("killed in", counts.killed), ("disk full in", counts.full)):
         print(f"{what}: {', '.join(f'{name} {n}' for name, n in found.most_common())}")
-    print(counts.sentence(turn))
+    print(counts.sentence())
     return 1 if counts.differences else 0
 
 
