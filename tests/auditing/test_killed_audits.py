@@ -39,7 +39,7 @@ def test_killed_audits_end_as_if_nothing_had_happened(reference: Whole, tmp_path
 def test_every_difference_of_two_runs_is_found(reference: Whole, tmp_path: Path) -> None:
     """So that none found means that there is none."""
     run = reference.run
-    assert list(differences(run, run)) == []
+    assert differences(run, run) == []
 
     def changed(name: str) -> Run:
         return Run.open(shutil.copytree(run.path, tmp_path / name))
@@ -48,27 +48,27 @@ def test_every_difference_of_two_runs_is_found(reference: Whole, tmp_path: Path)
     rows = other.table("certificates")
     rows.loc[0, "radius"] += 1e-12
     write_frame(other.path / "tables" / "certificates.parquet", rows)
-    assert "table certificates differs" in list(differences(run, other))
+    assert "table certificates differs" in differences(run, other)
     other = changed("witness")
     path = next(p for p in sorted((other.path / "witnesses" / "fgsm-linf").iterdir()) if read_arrays(p))
     write_arrays(path, {key: array + 1e-7 for key, array in read_arrays(path).items()})
     assert any("witnesses/fgsm-linf" in line for line in differences(run, other))
     other = changed("page")
     (other.path / "figures").joinpath("more.csv").write_text("1\n")
-    assert list(differences(run, other)) == ["figures/more.csv is in one only"]
+    assert differences(run, other) == ["figures/more.csv is in one only"]
     other = changed("manifest")
-    assert list(differences(run, other.updated(dtype="float64"))) == ["the manifest differs in dtype"]
+    assert differences(run, other.updated(dtype="float64")) == ["the manifest differs in dtype"]
     first, *others = other.manifest.stages
     more = first.model_copy(update={"cost": first.cost.model_copy(update={"forwards": first.cost.forwards + 1})})
     other = other.updated(dtype=run.manifest.dtype, stages=(more, *others))
-    assert list(differences(run, other)) == ["the manifest differs in stages"]
+    assert differences(run, other) == ["the manifest differs in stages"]
 
 
 def test_what_ends_an_action_is_told(tmp_path: Path) -> None:
-    def writes() -> int:
+    def writes(rest: float) -> int:
         for k in range(3):
             (tmp_path / f"{k}").write_bytes(b"x" * 1000)
-        time.sleep(0.2)
+        time.sleep(rest)
         return 7
 
     def files() -> dict[str, int]:
@@ -77,22 +77,21 @@ def test_what_ends_an_action_is_told(tmp_path: Path) -> None:
             (tmp_path / name).unlink()
         return found
 
-    whole_files = {str(k): 1000 for k in range(3)}
-    ended = undisturbed(writes, tmp_path)
-    assert (ended.code, ended.killed, files()) == (7, False, whole_files)
-    ended = killed_at(writes, tmp_path, 2)
+    all_of_them = {str(k): 1000 for k in range(3)}
+    ended = undisturbed(lambda: writes(0), tmp_path)
+    assert (ended.code, ended.killed, files()) == (7, False, all_of_them)
+    ended = killed_at(lambda: writes(0), tmp_path, 2)
     assert (ended.code, ended.killed, files()) == (-signal.SIGKILL, True, {"0": 1000})
-    ended = killed_at(writes, tmp_path, 2, later=0.05)
-    assert (ended.killed, files()) == (True, whole_files)
-    ended = killed_after(writes, tmp_path, 0.1)
-    assert (ended.killed, files()) == (True, whole_files)
-    ended = killed_after(writes, tmp_path, 20)
-    assert (ended.code, ended.killed, files()) == (7, False, whole_files)
-    ended = full_at(writes, tmp_path, 3, stays=False)
+    assert killed_at(lambda: writes(60), tmp_path, 1, later=0.01).killed
+    assert killed_after(lambda: writes(60), tmp_path, 0.01).killed
+    files()
+    ended = killed_after(lambda: writes(0), tmp_path, 60)
+    assert (ended.code, ended.killed, files()) == (7, False, all_of_them)
+    ended = full_at(lambda: writes(0), tmp_path, 3, stays=False)
     assert ended.code == 1
     assert "No space left on device" in ended.output
     assert files() == {"0": 1000, "1": 1000}
-    ended = full_after(writes, tmp_path, 100)
+    ended = full_after(lambda: writes(0), tmp_path, 100)
     assert ended.code == 1
     assert "File too large" in ended.output
     assert files() == {"0": 100}
