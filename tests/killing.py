@@ -165,9 +165,9 @@ def _at_change(folder: Path, counted: set[str], due: Callable[[int], bool], act:
 
     fsync, write = os.fsync, os.write
 
-    def flushed(file: Any) -> None:
+    def flushed(fd: Any) -> None:
         happens("os.fsync")
-        fsync(file)
+        fsync(fd)
 
     def written(file: int, content: Any) -> int:
         happens("os.write")
