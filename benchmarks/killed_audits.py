@@ -13,16 +13,13 @@ with exit code 2. Linux or macOS, one core.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import random
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,67 +30,15 @@ sys.path.insert(0, str(ROOT / "tests"))
 import torch  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
-from commands import main as command  # noqa: E402
 from killing import Ended, full_after, full_at, killed_after, killed_at, undisturbed  # noqa: E402
 from robusteval import Run  # noqa: E402
 from robusteval.results.manifest import NAME  # noqa: E402
 from same_runs import differences  # noqa: E402
+from small_audits import AUDIT, CASES, REPORT, VERIFY, Case, Whole, whole  # noqa: E402
 
-DEMO = ROOT / "robusteval" / "demo"
-SOURCE = ("--source", DEMO / "digits-pgd-linf.safetensors")
-BUDGETS = "[budgets]\nlinf = [0.05, 0.2]\n"
-TRANSFER = '[[attacks]]\nmethod = "transfer"\nnorm = "linf"\n'
-FGSM = '[[attacks]]\nmethod = "fgsm"\nnorm = "linf"\n'
-EVERY = '[[attacks]]\nmethod = "fgsm"\nname = "every"\nnorm = "linf"\nevery_budget = true\n'
-DEEPFOOL = '[[attacks]]\nmethod = "deepfool"\nnorm = "l2"\nsteps = 3\n'
-ESTIMATE = '[[certificates]]\nmethod = "l-bound"\nnorm = "l2"\nbatches = 5\n'
-SMOOTHING = '[[certificates]]\nmethod = "smoothing"\nsigma = 0.25\nn0 = 5\nn = 20\n'
-PROOF = '[[certificates]]\nmethod = "lipschitz"\nnorm = "l2"\n[calibration]\ndelta = 0.2\n'
-NOISE = '[[metrics]]\nmethod = "noise"\nsigmas = [0.2]\nsamples = 2\n'
-SPECTRUM = '[[metrics]]\nmethod = "jacobian-spectrum"\nranks = 2\nwitnesses = "fgsm-linf"\n'
-OF_THE_SET = '[[metrics]]\nmethod = "activation-maximization"\nsteps = 2\n'
-AUDIT, REPORT, VERIFY = "audit", "report", "verify"
 DEATH, DISK = "death", "full disk"
 COMPLETE = "report of an audit"
 """What an audit does in a run that is complete."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A protocol, and options of the command line."""
-
-    name: str
-    protocol: str
-    options: tuple[object, ...] = SOURCE
-
-    def action(self, verb: str, folder: Path) -> Callable[[], int]:
-        """A command on the run in `folder`/run."""
-        words: tuple[object, ...] = (verb, folder / "run")
-        if verb == AUDIT:
-            (folder / f"{self.name}.toml").write_text(self.protocol)
-            words = (AUDIT, DEMO / "digits-standard.safetensors", "--arch", "digits-cnn", "--data", "digits")
-            words += ("--limit", 6, "--batch-size", 4, "--device", "cpu", *self.options)
-            words += ("--protocol", folder / f"{self.name}.toml", "--out", folder / "run")
-        elif verb == VERIFY:
-            words += ("--out", folder / "record")
-        return partial(command, words)
-
-
-CASES = (
-    Case("attacks", BUDGETS + FGSM + EVERY + DEEPFOOL + TRANSFER),
-    Case("certificates", ESTIMATE + SMOOTHING + PROOF),
-    Case("metrics", BUDGETS + FGSM + NOISE + SPECTRUM + OF_THE_SET),
-    Case("top-2", "top = 2\n" + BUDGETS + FGSM + TRANSFER, ()),
-)
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A run that nothing disturbed, and the seconds that each command took."""
-
-    case: Case
-    run: Run
-    seconds: dict[str, float]
 
 
 @dataclass
@@ -104,45 +49,34 @@ class Counts:
     """By what was pending, or the command."""
     full: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
+    runs: int = 0
+    """Run directories that ended."""
 
-    def sentence(self, runs: int) -> str:
+    def sentence(self) -> str:
         kills, disks = (f"{c.total():,} {{}}, {c[REPORT] + c[VERIFY]:,} of them" for c in (self.killed, self.full))
         return (
             f"{kills.format('kills')} during report and verify, and {disks.format('full disks')} there, over "
-            f"{runs:,} runs: {len(self.differences):,} differences"
+            f"{self.runs:,} runs: {len(self.differences):,} differences"
         )
 
 
-def whole(case: Case, folder: Path) -> Whole:
-    """The run that the others are held against. Raises RuntimeError where it does not end in order."""
-    seconds = {}
-    for verb in (AUDIT, REPORT, VERIFY):
-        # In this process, so that none of those that die has to import anything; what it says is left to the others.
-        if verb != REPORT:
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                case.action(verb, folder)()
-            if verb == AUDIT:
-                shutil.rmtree(folder / "run")
-        ended = undisturbed(case.action(verb, folder), folder)
-        if ended.code:
-            raise RuntimeError(f"{case.name}: {verb} ended with {ended.code}: {ended.output}")
-        seconds[verb] = ended.seconds
-    return Whole(case, Run.open(folder / "run"), seconds)
-
-
 def disturbed(
-    reference: Whole, folder: Path, draw: random.Random, kinds: Sequence[str], later: Sequence[str], counts: Counts
+    reference: Whole, folder: Path, draw: random.Random, kinds: Sequence[str], counts: Counts
 ) -> Iterator[None]:
-    """One run directory: what is listed happens to its audit, until that is complete, then to reports and
-    verifications; each that happened is yielded. What differs in the end is added to the counts."""
-    case, before = reference.case, len(counts.differences)
+    """One run directory: what is listed happens to its audit, until that has been complete for a while, and an eighth
+    as much to reports and verifications; each that happened is yielded. What differs in the end is added to the
+    counts."""
+    case, before, tried = reference.case, len(counts.differences), list[str]()
     for kind in kinds:
         yield from _until_one(reference, folder, AUDIT, kind, draw, counts)
-        if pending(folder / "run") == COMPLETE:
+        tried.append(kind)
+        if pending(folder / "run") == COMPLETE and draw.random() < 0.2:
             break
-    _ends(case, folder, AUDIT, counts)
-    for i, kind in enumerate(later):
-        yield from _until_one(reference, folder, (REPORT, VERIFY)[i % 2], kind, draw, counts)
+    if pending(folder / "run") != COMPLETE:
+        _ends(case, folder, AUDIT, counts)
+    for kind in (DEATH, DISK):
+        for _ in range(-(-tried.count(kind) // 8)):
+            yield from _until_one(reference, folder, draw.choice((REPORT, VERIFY)), kind, draw, counts)
     for verb in (AUDIT, VERIFY):
         _ends(case, folder, verb, counts)
     if len(counts.differences) == before:
@@ -171,16 +105,17 @@ def _until_one(
 
 def _disturb(reference: Whole, folder: Path, verb: str, kind: str, draw: random.Random) -> Ended:
     action = reference.case.action(verb, folder)
-    manifest, seconds, changes = folder / "run" / NAME, reference.seconds[verb], 300
+    manifest, seconds, changes = folder / "run" / NAME, reference.seconds[verb], 60
     if verb == AUDIT:
         # Not long after it has come to where it died the last time, so that it dies everywhere.
         stages = Run.open(folder / "run").manifest.stages if manifest.exists() else ()
-        share = (3 + sum(s.status != "pending" for s in stages)) / (3 + len(reference.run.manifest.stages))
-        seconds, changes = 0.6 * share * seconds, int(250 * share)
+        ended = sum(s.status != "pending" for s in stages)
+        seconds, changes = seconds * (0.1 + 0.04 * ended), 30 + 8 * ended
     if kind == DEATH:
-        if draw.random() < 0.5:
+        how, change = draw.randrange(3), draw.randint(1, changes)
+        if how == 0:
             return killed_after(action, folder, draw.uniform(0, seconds))
-        return killed_at(action, folder, draw.randint(1, changes))
+        return killed_at(action, folder, change, draw.uniform(0, 0.1) if how == 1 else 0)
     if draw.random() < 0.3:
         # An audit writes its manifest after each stage.
         largest = manifest.stat().st_size if verb == AUDIT and manifest.exists() else 10_000
@@ -205,12 +140,21 @@ def pending(path: Path) -> str:
     return next((s.name for s in manifest.stages if s.status == "pending"), "tables")
 
 
-def drawn(kills: int, full: int, counts: Counts, number: int, draw: random.Random) -> list[str]:
-    """So many deaths and full disks, of both as many as are left of those asked for, in any order."""
-    left = {DEATH: kills - counts.killed.total(), DISK: full - counts.full.total()}
-    kinds = [kind for kind, some in left.items() for _ in range(min(number, some))]
-    draw.shuffle(kinds)
-    return kinds
+def until(
+    references: Sequence[Whole], place: Path, draw: random.Random, kills: int, full: int, most: int, counts: Counts
+) -> Iterator[None]:
+    """Run directories of the references in turn, `most` of each kind at most in one, until there were so many kills and
+    full disks; each that happened is yielded."""
+    while True:
+        left = {DEATH: kills - counts.killed.total(), DISK: full - counts.full.total()}
+        kinds = [kind for kind, some in left.items() for _ in range(min(most, some))]
+        if not kinds:
+            return
+        draw.shuffle(kinds)
+        (folder := place / "disturbed").mkdir()
+        yield from disturbed(references[counts.runs % len(references)], folder, draw, kinds, counts)
+        shutil.rmtree(folder)
+        counts.runs += 1
 
 
 def main() -> int:
@@ -224,27 +168,19 @@ def main() -> int:
     draw, counts = random.Random(given.seed), Counts()
     with TemporaryDirectory(prefix="killed") as place, Progress() as bars:
         bar = bars.add_task("kills and full disks", total=given.kills + given.full)
-        references = []
-        for case in CASES:
-            (folder := Path(place, case.name)).mkdir()
-            references.append(whole(case, folder))
-        turn = 0
-        while left := max(given.kills - counts.killed.total(), given.full - counts.full.total(), 0):
-            reference, folder = references[turn % len(references)], Path(place, "disturbed")
-            folder.mkdir()
-            told = len(counts.differences)
-            kinds = drawn(given.kills, given.full, counts, min(given.most, left), draw)
-            later = drawn(given.kills, given.full, counts, -(-min(given.most, left) // 8), draw)
-            for _ in disturbed(reference, folder, draw, kinds, later, counts):
-                bars.advance(bar)
+        references = [whole(case, Path(place, case.name)) for case in CASES]
+        told = runs = 0
+        for _ in until(references, Path(place), draw, given.kills, given.full, given.most, counts):
+            bars.advance(bar)
+            if counts.runs > runs:
+                runs = counts.runs
+                bars.console.print(counts.sentence())
             for line in counts.differences[told:]:
-                bars.console.print(f"run {turn} of seed {given.seed}: {line}", markup=False)
-            shutil.rmtree(folder)
-            turn += 1
-            bars.console.print(counts.sentence(turn))
+                bars.console.print(f"run {runs} of seed {given.seed}: {line}", markup=False)
+            told = len(counts.differences)
     for what, found in (("killed in", counts.killed), ("disk full in", counts.full)):
         print(f"{what}: {', '.join(f'{name} {n}' for name, n in found.most_common())}")
-    print(counts.sentence(turn))
+    print(counts.sentence())
     return 1 if counts.differences else 0
 
 

@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -48,12 +49,15 @@ def killed_after(action: Action, folder: Path, seconds: float) -> Ended:
     return _ended(action, folder, lambda: None, seconds)
 
 
-def killed_at(action: Action, folder: Path, change: int) -> Ended:
+def killed_at(action: Action, folder: Path, change: int, later: float = 0) -> Ended:
     """The action, killed before its change of that number: a file in `folder` opened for writing, renamed, removed or
-    cut, a folder made or removed, anything flushed to the disk or written by os.write."""
+    cut, a folder made or removed, anything flushed to the disk or written by os.write; or so many seconds later."""
 
     def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        if later:
+            threading.Timer(later, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     return _ended(action, folder, lambda: _at_change(folder, _CHANGES, lambda n: n == change, die))
 
@@ -161,9 +165,9 @@ def _at_change(folder: Path, counted: set[str], due: Callable[[int], bool], act:
 
     fsync, write = os.fsync, os.write
 
-    def flushed(file: Any) -> None:
+    def flushed(fd: Any) -> None:
         happens("os.fsync")
-        fsync(file)
+        fsync(fd)
 
     def written(file: int, content: Any) -> int:
         happens("os.write")

@@ -16,27 +16,35 @@ from robusteval.results.run import read_arrays
 from robusteval.results.tables import TABLES
 
 
-def differences(one: Run, other: Run) -> Iterator[str]:
-    """Where two runs of the same request differ in more than times, line by line."""
+def differences(one: Run, other: Run) -> list[str]:
+    """Where two runs of the same request differ in more than times, line by line: the manifests, else what lies in the
+    two, else the tables and the images, else the pages."""
     timeless = like(one.manifest, other.manifest)
-    if timeless != one.manifest:
-        old, new = one.manifest.model_dump(), timeless.model_dump()
-        yield from (f"the manifest differs in {key}" for key in old if old[key] != new[key])
-        return
+    old, new = one.manifest.model_dump(), timeless.model_dump()
+    found = [f"the manifest differs in {key}" for key in old if old[key] != new[key]]
     ours, theirs = files(one.path), files(other.path)
-    yield from (f"{name} is in one only" for name in sorted(ours ^ theirs))
+    found = found or [f"{name} is in one only" for name in sorted(ours ^ theirs)]
+    return found or [*_of_values(one, other, ours)] or [*_of_pages(one, Run(other.path, timeless))]
+
+
+def _of_values(one: Run, other: Run, names: set[str]) -> Iterator[str]:
     for name in TABLES:
         if not one.table(name).equals(other.table(name)):
             yield f"table {name} differs"
-    for name in sorted(ours & theirs):
+    for name in sorted(names):
         if name.endswith(".safetensors"):
             left, right = read_arrays(one.path / name), read_arrays(other.path / name)
             if left.keys() != right.keys() or any(not np.array_equal(left[k], right[k], True) for k in left):
                 yield f"{name} differs"
-    with TemporaryDirectory() as again:
-        write_report(Run(other.path, timeless), into=Path(again))
-        for name in sorted(files(Path(again))):
-            if not (one.path / name).is_file() or (one.path / name).read_bytes() != (Path(again) / name).read_bytes():
+
+
+def _of_pages(one: Run, other: Run) -> Iterator[str]:
+    """Those of the other run are made again, with the times of the first in its manifest."""
+    with TemporaryDirectory() as folder:
+        again = Path(folder)
+        write_report(other, into=again)
+        for name in sorted(files(again)):
+            if not (one.path / name).is_file() or (one.path / name).read_bytes() != (again / name).read_bytes():
                 yield f"{name} differs"
 
 
@@ -55,7 +63,7 @@ def like(one: Manifest, other: Manifest) -> Manifest:
         cost = costs.get(stage.name, stage.cost)
         own = stage.cost.model_copy(update={"seconds": cost.seconds, "model_seconds": cost.model_seconds})
         stages.append(stage.model_copy(update={"cost": own}))
-    same = {"command": one.command, "started": one.started, "finished": one.finished, "stages": tuple(stages)}
+    same: dict[str, object] = {"command": one.command, "started": one.started, "finished": one.finished, "stages": tuple(stages)}
     if one.evidence.keys() == other.evidence.keys():
         same["evidence"] = one.evidence
     return other.model_copy(update=same)

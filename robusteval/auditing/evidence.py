@@ -22,10 +22,12 @@ from robusteval.results.run import Arrays, Run, read_arrays, read_cost, read_fra
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """The parts of a run, and the images cut into batches."""
+    """The parts of a run, and the images cut into batches. `here` are the shards, by stage and name, that were computed
+    in this process with as many images at a time as now."""
 
     run: Run
     batches: tuple[Shard, ...]
+    here: frozenset[tuple[str, str]] = frozenset()
 
     def shards(self) -> Sequence[Shard]:
         return self.batches
@@ -46,8 +48,8 @@ class RunEvidence:
         path = self.run.part(stage, shard)
         return read_cost(path).seconds if path.exists() else None
 
-    def rows(self, stage: str, shard: str) -> pd.DataFrame:
-        return read_frame(self.run.part(stage, shard))
+    def rows(self, stage: str, shard: str) -> pd.DataFrame | None:
+        return read_frame(self.run.part(stage, shard)) if (stage, shard) in self.here else None
 
     def traits(self) -> Traits:
         """What the sanity stage found of the model."""

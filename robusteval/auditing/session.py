@@ -212,7 +212,7 @@ class Session:
             fewer = self.context.with_less_memory() if is_out_of_memory(error) and not self.traits.lacking else None
             if fewer is None:
                 raise
-            self.context = fewer
+            self.context, self.evidence = fewer, replace(self.evidence, here=frozenset())
             self.progress.warn(f"out of memory in {stage.name}: from here on {fewer.opened.at_once} images at a time")
             return False
         return True
@@ -234,6 +234,7 @@ class Session:
             write_frame(beside[-1], rows)
         known = {path.relative_to(self.run.path).as_posix(): checksum(path) for path in beside}
         write_frame(self.run.part(stage.name, shard), part.rows, _timed(part, seconds), known)
+        self.evidence = replace(self.evidence, here=self.evidence.here | {(stage.name, shard)})
 
     def _stop_if_refuted(self) -> None:
         """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""

@@ -18,7 +18,9 @@ from robusteval.models.checkpoints import open_checkpoint
 from robusteval.results.records import DIFFERS, REPEAT
 
 PLUGIN = """
+import os
 import random
+import time
 import torch
 from robusteval.attacks.base import Candidates, FixedBudgetAttack
 from robusteval.core.norms import Norm
@@ -34,6 +36,17 @@ class Careless(FixedBudgetAttack):
         noise = torch.rand(images.pixels.shape, generator=generator)
         return Candidates((images.pixels + budget.view(-1, 1, 1, 1) * (2 * noise - 1)).clamp(0, 1))
 """
+LIMIT = """if classifier.batch_size > self.most:
+            raise MemoryError
+        time.sleep(0.1 * (self.most > 3))  # the longer of the two is computed again
+        """
+UNSEEDED = "random.SystemRandom().randrange(2**60)"
+SIZED = (
+    PLUGIN.replace("generator =", LIMIT + "generator =")
+    .replace("Careless", "Sized")
+    .replace('name = "careless"', 'name = "sized"\n    most: int = 100')
+    .format(seed="classifier.batch_size")
+)
 SMALL = {
     "budgets": {"linf": [0.1, 0.9]},
     "attacks": [{"method": "fgsm", "norm": "linf"}, {"method": "pgd", "norm": "linf", "steps": 60}],
@@ -66,7 +79,7 @@ def careless(folder: Path, seed: str) -> Protocol:
 
 def test_an_attack_with_a_generator_of_its_own_is_named(demo_folder: Path, digits: Images, tmp_path: Path) -> None:
     """Careful: the same with a seed is not."""
-    for seed, wrong in (("random.SystemRandom().randrange(2**60)", True), ("3", False)):
+    for seed, wrong in ((UNSEEDED, True), ("3", False)):
         folder = tmp_path / str(wrong)
         folder.mkdir()
         run = audited(demo_folder, digits.first(12), careless(folder, seed), folder / "run")
@@ -90,6 +103,37 @@ def test_what_is_a_function_is_never_named(
     assert differing(run).empty
     assert not flagged(run)
     assert list(verify(run)) == []
+
+
+@pytest.mark.parametrize(("seed", "wrong"), [("int(os.environ['MACHINE'])", False), (UNSEEDED, True)])
+def test_what_another_machine_computed_is_computed_twice_here(
+    demo_folder: Path, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: str, wrong: bool
+) -> None:
+    """An audit that is continued where another result is the right one; an attack that nobody seeds is named there,
+    too."""
+    protocol = careless(tmp_path, seed)
+    monkeypatch.setenv("MACHINE", "1")
+    first = audited(demo_folder, digits.first(12), protocol, tmp_path / "run")
+    assert bool(flagged(first)) == wrong
+    first.part(REPEAT, "00000").unlink()
+    monkeypatch.setenv("MACHINE", "2")
+    run = audited(demo_folder, digits.first(12), protocol, tmp_path / "run")
+    assert bool(len(differing(run))) == wrong
+    assert bool(flagged(run)) == wrong
+
+
+def test_what_was_computed_with_more_images_at_a_time_is_computed_twice(
+    demo_folder: Path, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out in the second attack; what the first found rests on how many images there were at a time."""
+    monkeypatch.setattr("robusteval.auditing.stages.twice.TRIFLE", 100.0)
+    (tmp_path / "sized.py").write_text(SIZED)
+    entry = '[[attacks]]\nmethod = "sized.py:Sized"\nnorm = "linf"\n'
+    (tmp_path / "p.toml").write_text(f"[budgets]\nlinf = [0.9]\n{entry}{entry}name = 'hungry'\nmost = 3\n")
+    run = audited(demo_folder, digits.first(12), read_protocol(str(tmp_path / "p.toml")), tmp_path / "run")
+    assert [s.status for s in run.manifest.stages] == ["done"] * 5
+    assert differing(run).empty
+    assert not flagged(run)
 
 
 def test_only_the_time_of_the_second_computation_is_booked(demo_folder: Path, digits: Images, tmp_path: Path) -> None:

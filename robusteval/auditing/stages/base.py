@@ -95,8 +95,9 @@ class Evidence(Protocol):
     def seconds(self, stage: str, shard: str) -> float | None:
         """How long a shard of a stage took; None where there is none that could be computed again."""
 
-    def rows(self, stage: str, shard: str) -> pd.DataFrame:
-        """The main table of a shard that was computed."""
+    def rows(self, stage: str, shard: str) -> pd.DataFrame | None:
+        """The main table of a shard; None where it was computed in other circumstances than those of now: by an earlier
+        process, which may have been on another machine, or with more images at a time."""
 
     def shards(self) -> Sequence[Shard]:
         """The images, cut into batches."""
@@ -167,11 +168,11 @@ class Stage(ABC):
 
 @dataclass(frozen=True)
 class Computed:
-    """A shard that a stage has computed, as it was fed, and its rows."""
+    """A shard that a stage has computed, as it was fed, and its rows; None where they are of other circumstances."""
 
     stage: Stage
     shard: Shard
-    rows: pd.DataFrame
+    rows: pd.DataFrame | None
 
 
 M = TypeVar("M", bound=MethodRecord)

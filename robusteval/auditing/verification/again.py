@@ -92,7 +92,7 @@ class Recheck:
                 values += stored.size
                 where = f"stage {stage.name}, whole set"
                 yield from map(wrong, differences(where, stored, learned.rows, self.tolerance))
-        evidence = LearnedAgain(self.run, self.batches, states)
+        evidence = LearnedAgain(self.run, self.batches, states=states)
         for shard in stage.shards(self.images, self.run.manifest.batch_size):
             try:
                 part = self._again(stage, stage.feed(shard, evidence))
@@ -128,7 +128,7 @@ class Recheck:
                 states[stage.name] = read_statistics(
                     stage.prepare(self.context, self.images, lambda done, total: None).rows
                 )
-            evidence = LearnedAgain(self.run, self.batches, states)
+            evidence = LearnedAgain(self.run, self.batches, states=states)
             for shard in stage.shards(self.images, self.run.manifest.batch_size):
                 Work(stage, self.context)(stage.feed(shard, evidence))
         except UnsupportedError as error:
