@@ -22,6 +22,7 @@ ATTACKS = [
     {"method": "deepfool", "norm": "l2"},
     {"method": "foolbox-ddn", "norm": "l2", "steps": 20},
 ]
+COUNT = 12
 CERTIFICATE = {"method": "crown", "norm": "linf"}
 
 
@@ -65,20 +66,20 @@ def test_attacks_find_the_distance_to_the_top_k_of_an_affine_model() -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> dict[int, Run]:
-    images = read_images("digits", 40)
+    images = read_images("digits", COUNT)
     model = open_checkpoint(str(demo_folder / "digits-standard.safetensors"), "digits-cnn", input_shape=images.shape)
     found = {}
     for k in (1, 3):
         data = {"attacks": ATTACKS, "certificates": [CERTIFICATE], "budgets": {"linf": [0.3]}, "top": k}
         out = tmp_path_factory.mktemp("top") / str(k)
-        found[k] = run_audit(model, images, parse_protocol(data, "test"), out, batch_size=16)
+        found[k] = run_audit(model, images, parse_protocol(data, "test"), out, batch_size=COUNT // 2)
     return found
 
 
 def test_every_witness_leaves_the_top_k_and_none_is_nearer_than_in_the_top_1(
     runs: dict[int, Run], demo_folder: Path
 ) -> None:
-    images = read_images("digits", 40)
+    images = read_images("digits", COUNT)
     model = open_checkpoint(str(demo_folder / "digits-standard.safetensors"), "digits-cnn", input_shape=images.shape)
     clean = model.predict(images.pixels).topk(3, dim=1).indices
     inside = dict(zip(images.ids, (clean == images.labels[:, None]).any(1).tolist(), strict=True))
@@ -89,7 +90,7 @@ def test_every_witness_leaves_the_top_k_and_none_is_nearer_than_in_the_top_1(
     for stage in ("pgd-linf", "deepfool-l2", "foolbox-ddn-l2"):
         kept = closest_witnesses(witnesses[witnesses["method"] == stage], runs[3].arrays(stage), images)
         found = kept.isfinite().flatten(1).all(1)
-        assert found.sum() > 20
+        assert found.sum() > COUNT / 2
         best = model.predict(kept[found]).topk(3, dim=1).indices
         assert (best != images.labels[found, None]).all()
     for norm in ("l2", "linf"):
@@ -99,7 +100,7 @@ def test_every_witness_leaves_the_top_k_and_none_is_nearer_than_in_the_top_1(
 
 
 def test_rows_stand_as_in_any_run_and_every_claim_is_verified(runs: dict[int, Run], demo_folder: Path) -> None:
-    images = read_images("digits", 40)
+    images = read_images("digits", COUNT)
     model = open_checkpoint(str(demo_folder / "digits-standard.safetensors"), "digits-cnn", input_shape=images.shape)
     keys = ["image_id", "method", "budget"]
     assert runs[1].table("witnesses")[keys].equals(runs[3].table("witnesses")[keys])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import validate
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
+from commands import here, in_a_process
 from records import with_data, with_model
-from robusteval.analysis.leaderboard.ranks import rank, sign_test
+from robusteval.analysis.leaderboard.ranks import holm, rank, sign_test
 from robusteval.core.errors import UserError
 from robusteval.reports.leaderboard import Board, leaderboard, read_board, write_board
 from robusteval.results.run import Run
@@ -78,6 +78,12 @@ def test_holm_counts_all_pairs() -> None:
     assert sign_test(one, none) == pytest.approx(2 * 0.5**6)
     assert rank([one, none])[0].ties == ()
     assert rank([one, none, none, none])[0].ties == (1, 2, 3)
+
+
+@given(st.lists(st.sampled_from([0.0, 1e-4, 0.005, 0.01, 0.0125, 0.02, 0.05, 0.3, 1.0]), min_size=1, max_size=12))
+@settings(max_examples=8)
+def test_holm_rejects_what_statsmodels_does(p: list[float]) -> None:
+    assert holm(p, 0.05).tolist() == multipletests(p, 0.05, method="holm")[0].tolist()
 
 
 def test_no_difference_in_a_column_is_false_by_more_than_five_percent() -> None:
@@ -187,16 +193,12 @@ def test_another_file_is_no_board(tmp_path: Path, text: str) -> None:
 
 
 def test_the_command(tmp_path: Path, runs: list[Run]) -> None:
-    def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "robusteval", "leaderboard", *map(str, arguments)]
-        return subprocess.run(line, capture_output=True, text=True)
-
-    done = command(runs[0].path, runs[1].path, "--out", tmp_path / "a")
+    done = in_a_process("leaderboard", runs[0].path, runs[1].path, "--out", tmp_path / "a")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a" / "leaderboard.html").exists()
-    assert command(runs[2].path, "--add", tmp_path / "a", "--out", tmp_path / "b").returncode == 0
+    assert here("leaderboard", runs[2].path, "--add", tmp_path / "a", "--out", tmp_path / "b").returncode == 0
     assert len(read_board(tmp_path / "b").entries) == 3
-    wrong = command(tmp_path)
+    wrong = here("leaderboard", tmp_path)
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
     assert "Traceback" not in wrong.stderr

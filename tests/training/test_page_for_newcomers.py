@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from commands import ROOT, in_a_process
+from commands import ROOT, here, in_a_process
 
 CLASSES = ("daisy", "iris", "rose", "tulip", "violet")
 SMALLER = {"--limit 200": "--limit 6 --protocol small.toml"}
@@ -33,7 +34,8 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The newcomer's folder after all commands of the page, with one epoch for each training."""
+    """The newcomer's folder after all commands of the page, the first in a process of its own, with one epoch for each
+    training."""
     path, draw = tmp_path_factory.mktemp("newcomer"), np.random.default_rng(0)
     for part, count in (("train", 8), ("test", 3)):
         for i, name in enumerate(CLASSES):
@@ -44,10 +46,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Image.fromarray(pixels).save(path / "flowers" / part / name / f"{k:04d}.png")
     (path / "net.py").write_text(next(block for block in blocks("python") if "# net.py" in block))
     (path / "small.toml").write_text(PROTOCOL)
-    for typed in commands():
-        more = ["--epochs", "1"] if typed[0] == "train" else []
-        done = in_a_process(*typed, *more, folder=path)
-        assert done.returncode == 0, (typed, done.stderr)
+    typed = [[*line, *(["--epochs", "1"] if line[0] == "train" else [])] for line in commands()]
+    done = in_a_process(*typed[0], folder=path)
+    assert done.returncode == 0, (typed[0], done.stderr)
+    with contextlib.chdir(path):
+        for line in typed[1:]:
+            done = here(*line)
+            assert done.returncode == 0, (line, done.stderr)
     return path
 
 
@@ -64,6 +69,7 @@ def test_three_models_are_trained_audited_and_compared(folder: Path) -> None:
 def test_its_recipe_trains_as_well(folder: Path) -> None:
     (folder / "at.toml").write_text(next(block for block in blocks("toml") if "# at.toml" in block))
     asked = ("--data", "flowers/train", "--arch", "net.py:build", "--out", "recipe.safetensors")
-    done = in_a_process("train", "at.toml", *asked, "--epochs", "2", folder=folder)
+    with contextlib.chdir(folder):
+        done = here("train", "at.toml", *asked, "--epochs", "2")
     assert done.returncode == 0, done.stderr
     assert '"learning_rate": 0.05' in (folder / "recipe.json").read_text()

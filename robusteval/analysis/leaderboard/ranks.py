@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
-from statsmodels.stats.multitest import multipletests
 
 from robusteval.analysis.intervals import ALPHA
 
@@ -35,6 +34,16 @@ def sign_test(a: ArrayLike, b: ArrayLike) -> float:
     return float(binomtest(above, above + below).pvalue) if above + below else 1.0
 
 
+def holm(p: Sequence[float], alpha: float) -> NDArray[np.bool_]:
+    """Which hypotheses are rejected, given their p-values, with a familywise error of at most `alpha` (Holm 1979): the
+    smallest, as long as the k-th smallest of n is at most alpha / (n - k + 1)."""
+    order = np.argsort(p, kind="stable")
+    small = np.asarray(p)[order] <= alpha / np.arange(len(p), 0, -1)
+    rejected = np.zeros(len(p), dtype=bool)
+    rejected[order[np.logical_and.accumulate(small)]] = True
+    return rejected
+
+
 def rank(values: Sequence[ArrayLike], higher_is_better: bool = True, alpha: float = ALPHA) -> list[Place]:
     """The places of M models from their values (n,) on the same images; all pairs are tested together (Holm 1979).
 
@@ -44,7 +53,7 @@ def rank(values: Sequence[ArrayLike], higher_is_better: bool = True, alpha: floa
     better = np.zeros((len(values), len(values)), dtype=bool)
     if pairs:
         p = [sign_test(values[i], values[j]) for i, j in pairs]
-        for (i, j), differ in zip(pairs, multipletests(p, alpha, method="holm")[0], strict=True):
+        for (i, j), differ in zip(pairs, holm(p, alpha), strict=True):
             if differ:
                 x, y = (np.asarray(values[k], dtype=np.float64) for k in (i, j))
                 wins = ((x > y).sum() > (x < y).sum()) == higher_is_better
