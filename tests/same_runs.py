@@ -63,7 +63,12 @@ def like(one: Manifest, other: Manifest) -> Manifest:
         cost = costs.get(stage.name, stage.cost)
         own = stage.cost.model_copy(update={"seconds": cost.seconds, "model_seconds": cost.model_seconds})
         stages.append(stage.model_copy(update={"cost": own}))
-    same: dict[str, object] = {"command": one.command, "started": one.started, "finished": one.finished, "stages": tuple(stages)}
+    same: dict[str, object] = {
+        "command": one.command,
+        "started": one.started,
+        "finished": one.finished,
+        "stages": tuple(stages),
+    }
     if one.evidence.keys() == other.evidence.keys():
         same["evidence"] = one.evidence
     return other.model_copy(update=same)
