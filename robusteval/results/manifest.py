@@ -165,7 +165,7 @@ def read_manifest(path: Path) -> Manifest:
         raise UserError(f"expected a run directory with {path.name} in it, got {path.parent}")
     text = read_limited(path, MANIFEST_BYTES, "a manifest")
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise UserError(f"expected a readable {path}, got: {error}; {_STEP}") from error
     written = found if isinstance(found, dict) else {}
@@ -177,11 +177,17 @@ def read_manifest(path: Path) -> Manifest:
         )
     try:
         manifest = Manifest.model_validate(found)
-        manifest.as_text()  # else it had no digest: numbers that are none, lists a thousand deep
+        manifest.as_text()  # else it had no digest: lists a thousand deep
     except (ValueError, RecursionError) as error:
         said = explain(error) if isinstance(error, ValidationError) else first_line(error)
         raise UserError(f"expected a manifest in {path}, got another: {said}; {_STEP}") from error
     return manifest
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]}, which is no finite number")
+    return number
 
 
 if __name__ == "__main__":
