@@ -29,6 +29,7 @@ from robusteval.models.classifier import Classifier
 from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
 from robusteval.results.lock import locked
+from robusteval.results.manifest import MOST_AVERAGED
 from robusteval.results.mending import remove_damaged, remove_leftovers
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, checksum, read_cost, read_frame, write_arrays, write_frame, writing
@@ -75,8 +76,8 @@ def run_audit(
     images = labelled_for(classifier, images.checked())
     check_fit(classifier, images)
     check_sources(classifier, sources, images)
-    if not isinstance(eot, int) or eot < 1:
-        raise UserError(f"expected --eot of at least 1, got {eot}")
+    if not isinstance(eot, int) or not 1 <= eot <= MOST_AVERAGED:
+        raise UserError(f"expected --eot of at least 1 and at most {MOST_AVERAGED}, got {eot}")
     placed = [averaged(model.to(on, precision), eot) for model in (classifier, *sources)]
     stages = plan(protocol, sources)
     asked = new_manifest(

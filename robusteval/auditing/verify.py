@@ -12,15 +12,16 @@ import torch
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, parse_protocol
 from robusteval.auditing.request import model_record, what_differs
+from robusteval.auditing.stages.base import Stage
 from robusteval.auditing.verification import claims
 from robusteval.auditing.verification.attacks import SAMPLED
 from robusteval.auditing.verification.files import check_files
-from robusteval.auditing.verification.finding import Finding, unknown, wrong
+from robusteval.auditing.verification.finding import Finding, contained, unknown, wrong
 from robusteval.auditing.verification.stages import check_stages
 from robusteval.auditing.verification.tables import check_parts, check_tables
 from robusteval.auditing.verification.unknown import not_knowable
 from robusteval.core import user_code
-from robusteval.core.errors import UserError
+from robusteval.core.errors import UserError, first_line
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress, Silent
 from robusteval.core.user_code import NotPermittedError
@@ -31,6 +32,8 @@ from robusteval.results.records import CLEAN
 from robusteval.results.run import Run, read_frame
 from robusteval.results.shards import planned_files
 from robusteval.results.tables import IMAGES_TABLE
+
+_LEFT = "stages: everything that the model could compute again, until what is wrong above is mended"
 
 
 def verify(
@@ -84,23 +87,20 @@ def examine(
     if run.manifest.finished is None:
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; its audit continues it")
     yield from (unknown(line) for line in not_knowable(run.manifest))
-    yield from claims.check_ends(run)
-    stages, blocked = None, ""
-    try:
-        protocol = _protocol(run.manifest, trusted)
-        stages = plan(protocol, run.manifest.sources)
-        yield from claims.check_protocol(run.manifest, protocol, stages)
-    except UserError as error:
-        if isinstance(error, NotPermittedError) or any("origin" in entry for entry in _entries(run.manifest)):
-            blocked = str(error)
-        else:
-            yield wrong(f"manifest.json, protocol: {error}")
-    yield from check_files(run)
-    images = yield from _check_evidence(run, data)
+    yield from contained("manifest.json, stages", claims.check_ends(run))
+    planned = yield from contained("manifest.json, protocol", _check_plan(run.manifest, trusted))
+    stages, blocked = planned or (None, "")
+    yield from contained("files", check_files(run))
+    images = yield from contained("parts, tables and images", _check_evidence(run, data))
+    if images is not None and images.shape != run.manifest.model.input_shape:
+        yield unknown(_LEFT)
+        return
     try:
         classifier = classifier or open_model(run, trusted=trusted, arch=arch)
     except UserError as error:
         blocked = blocked or str(error)
+    except Exception as error:  # a network that others wrote, in a shape that others named
+        blocked = blocked or f"expected the model {run.manifest.model.path} to be opened, got: {first_line(error)}"
     if blocked or classifier is None:
         yield Finding("blocked", blocked)
         return
@@ -108,15 +108,32 @@ def examine(
         differs = what_differs(run.manifest.model, model_record(classifier))
         yield wrong(f"the model {classifier.name} has another fingerprint than the one audited: {differs}")
         return
-    yield from claims.check_model(run.manifest, classifier)
+    yield from contained("manifest.json, model", claims.check_model(run.manifest, classifier))
     sources = [_source(record, trusted) for record in run.manifest.sources]
-    yield from claims.check_source_models(run.manifest, sources)
+    yield from contained("manifest.json, sources", claims.check_source_models(run.manifest, sources))
     if images is None or stages is None or not claims.same_stages(run.manifest, stages):
-        yield unknown("stages: everything that the model could compute again, until what is wrong above is mended")
+        yield unknown(_LEFT)
         return
-    yield from check_stages(
+    again = check_stages(
         run, stages, classifier, sources, images, progress or Silent(), everything=recompute, attacks=attacks
     )
+    yield from contained("stages", again)
+
+
+def _check_plan(
+    manifest: Manifest, trusted: Collection[Path]
+) -> Generator[Finding, None, tuple[tuple[Stage, ...] | None, str]]:
+    """The protocol and the stages that it asks for; with them, what blocks that, if anything does."""
+    try:
+        protocol = _protocol(manifest, trusted)
+        stages = plan(protocol, manifest.sources)
+        yield from claims.check_protocol(manifest, protocol, stages)
+    except UserError as error:
+        if isinstance(error, NotPermittedError) or any("origin" in entry for entry in _entries(manifest)):
+            return None, str(error)
+        yield wrong(f"manifest.json, protocol: {error}")
+        return None, ""
+    return stages, ""
 
 
 def examine_files(run: Run) -> Iterator[Finding]:
@@ -132,18 +149,19 @@ def _check_evidence(run: Run, data: Images | None) -> Generator[Finding, None, I
     for finding in check_parts(run):
         sound = sound and finding.kind != "wrong"
         yield finding
-    images = None
+    if not sound:
+        yield unknown("tables, and the images against the manifest, until what is wrong with the parts is mended")
+        return None
     try:
         images = _images(run)
         yield from claims.check_images(run.manifest, images)
         if data is not None:
             yield from claims.check_source(run.manifest, images, data)
-        if sound:
-            yield from check_tables(run)
+        yield from check_tables(run)
     except UserError as error:
         yield wrong(str(error))
         return None
-    return images if sound else None
+    return images
 
 
 def unchecked(run: Run) -> tuple[str, ...]:
@@ -186,6 +204,8 @@ def _source(record: ModelRecord, trusted: Collection[Path]) -> Classifier | str:
         found = _opened(record, None, trusted)
     except UserError as error:
         return str(error)
+    except Exception as error:
+        return f"expected the model {record.path} to be opened, got: {first_line(error)}"
     return found if found.fingerprint == record.fingerprint else f"{record.path} holds another model now"
 
 

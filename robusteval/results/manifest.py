@@ -5,26 +5,33 @@ of it. Imports no torch."""
 from __future__ import annotations
 
 import json
+import math
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from robusteval.core.errors import UserError, explain
-from robusteval.core.limits import MANIFEST_BYTES, read_limited
+from robusteval.core.errors import UserError, explain, first_line
+from robusteval.core.limits import ARRAY_NUMBERS, MANIFEST_BYTES, read_limited
 from robusteval.core.norms import Norm
 from robusteval.core.plain_names import PlainName, PlainPath
 from robusteval.results.calibrate import Calibration
-from robusteval.results.records import Frozen, StageRecord, Stages
+from robusteval.results.records import CLEAN, Amount, Frozen, StageRecord, Stages
 
 FORMAT = 4
 """Of the manifest: another number wherever what a reader needs of it changes."""
 NAME = "manifest.json"
 _STEP = "put it back from a copy, or audit into another directory"
 
+MOST_AVERAGED = 1000
+"""Evaluations behind each one, where random outputs are averaged."""
+_UNSEALED_BATCHES = 1000
+
 R = TypeVar("R", bound=StageRecord)
+Count = Annotated[int, Field(ge=1, le=ARRAY_NUMBERS)]
+"""Of what there is at least one, and not more than numbers in an array."""
 
 
 class ModelRecord(Frozen):
@@ -35,7 +42,7 @@ class ModelRecord(Frozen):
     std: tuple[float, ...] | None = None
     training: str | None = None
     """How it was trained, as its card says; None without a card."""
-    training_seconds: float | None = None
+    training_seconds: Amount | None = None
     class_names: tuple[str, ...] = ()
     binary: bool = False
     """Whether its one logit stands for two classes."""
@@ -45,13 +52,20 @@ class ModelRecord(Frozen):
     """Of the weights alone; None in runs whose fingerprint was that."""
     feature_layer: str | None = None
     """The layer whose input the features are; None where there is none."""
-    num_classes: int
-    input_shape: tuple[int, int, int]
+    num_classes: Count
+    input_shape: tuple[Count, Count, Count]
+
+    @field_validator("input_shape")
+    @classmethod
+    def _not_too_large(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if math.prod(shape) > ARRAY_NUMBERS:
+            raise ValueError(f"expected a shape of at most {ARRAY_NUMBERS:,} numbers")
+        return shape
 
 
 class DataRecord(Frozen):
     source: str
-    count: int
+    count: Count
     limit: int | None = None
     sample: int | None = None
     fingerprint: str
@@ -63,12 +77,12 @@ class ProtocolRecord(Frozen):
 
     name: PlainName
     description: str = ""
-    budgets: dict[Norm, tuple[float, ...]] = Field(default={})
+    budgets: dict[Norm, tuple[Amount, ...]] = Field(default={})
     attacks: tuple[dict[str, Any], ...] = ()
     certificates: tuple[dict[str, Any], ...] = ()
     metrics: tuple[dict[str, Any], ...] = ()
     calibration: Calibration | None = None
-    top: int = 1
+    top: Count = 1
 
 
 class Manifest(Frozen):
@@ -76,14 +90,15 @@ class Manifest(Frozen):
     format: Literal[4] = 4
     command: tuple[str, ...] = ()
     status: Literal["incomplete", "complete"] = "incomplete"
-    seed: int
-    dtype: str
+    seed: int = Field(ge=0, lt=2**63)
+    dtype: str = Field(pattern="^float(32|64)$")
     device: str
-    batch_size: int
+    batch_size: int = Field(ge=0, le=ARRAY_NUMBERS)
+    """Images in a shard; 0 before it was chosen."""
     protocol: ProtocolRecord
     model: ModelRecord
     sources: tuple[ModelRecord, ...] = ()
-    averaged: int = 1
+    averaged: int = Field(default=1, ge=1, le=MOST_AVERAGED)
     """Evaluations of the network behind each one, where random outputs were averaged (--eot)."""
     data: DataRecord
     versions: dict[str, str] = Field(default={})
@@ -92,6 +107,23 @@ class Manifest(Frozen):
     stages: tuple[Stages, ...]
     evidence: dict[PlainPath, str] = Field(default={})
     """The checksum of each file that the tables rest on, by its path in the run."""
+
+    @model_validator(mode="after")
+    def _can_be_looked_through(self) -> Self:
+        """The stages are told apart by their names, the predictions among them, and a manifest of a few lines does not
+        speak of millions of files."""
+        names = [s.name for s in self.stages]
+        if names.count(CLEAN) != 1 or len(set(names)) < len(names):
+            raise ValueError(
+                f"expected stages of different names, {CLEAN} among them, got {', '.join(names) or 'none'}"
+            )
+        batches = math.ceil(self.data.count / max(1, self.batch_size))
+        if self.finished is not None and batches > max(len(self.evidence), _UNSEALED_BATCHES):
+            raise ValueError(
+                f"expected a data.count of images in at most {len(self.evidence):,} files, the evidence, got "
+                f"{self.data.count:,} in batches of {self.batch_size:,}"
+            )
+        return self
 
     @property
     def complete(self) -> bool:
@@ -133,7 +165,7 @@ def read_manifest(path: Path) -> Manifest:
         raise UserError(f"expected a run directory with {path.name} in it, got {path.parent}")
     text = read_limited(path, MANIFEST_BYTES, "a manifest")
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise UserError(f"expected a readable {path}, got: {error}; {_STEP}") from error
     written = found if isinstance(found, dict) else {}
@@ -144,9 +176,18 @@ def read_manifest(path: Path) -> Manifest:
             f"{theirs}; audit the model again"
         )
     try:
-        return Manifest.model_validate(found)
-    except ValidationError as error:
-        raise UserError(f"expected a manifest in {path}, got another: {explain(error)}; {_STEP}") from error
+        manifest = Manifest.model_validate(found)
+        manifest.as_text()  # else it had no digest: lists a thousand deep
+    except (ValueError, RecursionError) as error:
+        said = explain(error) if isinstance(error, ValidationError) else first_line(error)
+        raise UserError(f"expected a manifest in {path}, got another: {said}; {_STEP}") from error
+    return manifest
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]}, which is no finite number")
+    return number
 
 
 if __name__ == "__main__":

@@ -21,18 +21,22 @@ DIFFERS = "differs:"
 """Before the name of a stage: what the last stage measured of images whose rows of that stage came out differently."""
 
 
+Amount = Annotated[float, Field(ge=0)]
+"""A finite number that is not below zero."""
+
+
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Cost(Frozen):
     """What a part or a stage took: wall time, how much of it passes of a model took, the judge's among them, and
     evaluations of images, the judge's not among them."""
 
-    seconds: float = 0.0
-    model_seconds: float = 0.0
-    forwards: float = 0.0
-    backwards: float = 0.0
+    seconds: Amount = 0.0
+    model_seconds: Amount = 0.0
+    forwards: Amount = 0.0
+    backwards: Amount = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(**{name: getattr(self, name) + getattr(other, name) for name in Cost.model_fields})
@@ -116,7 +120,7 @@ class AttackRecord(MethodRecord):
     attack: str
     """The title of the attack, whatever model it was made on."""
     fixed_budget: bool
-    budgets: tuple[float, ...] = ()
+    budgets: tuple[Amount, ...] = ()
     follows: str
     """What shows it the way: gradients, outputs, both, another model."""
     source: str | None = None
@@ -139,8 +143,8 @@ class CertificateRecord(MethodRecord):
     guarantee: Guarantee
     subject: str
     """The classifier that it speaks of: f, or smooth(f, sigma)."""
-    alpha: float | None = None
-    limit: float | None = None
+    alpha: Amount | None = None
+    limit: Amount | None = None
     """The radius beyond which it does not look; None for none."""
 
 

@@ -14,7 +14,6 @@ import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,11 +25,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from robusteval.core.errors import UserError, first_line
 from robusteval.results.manifest import NAME, Manifest, read_manifest
+from robusteval.results.own_files import check_own_files
 from robusteval.results.records import Cost, StageRecord
 from robusteval.results.shards import planned_files
 from robusteval.results.tables import TABLES
@@ -66,8 +66,7 @@ class Run:
         return f"Run('{self.path}', {what})"
 
     def _repr_html_(self) -> str | None:
-        """The headline, in a notebook, of a complete run: by way of the front of the package, which stands above this
-        file."""
+        """The headline, in a notebook, of a complete run: by way of the front of the package, which stands above."""
         from robusteval import headline_html
 
         return headline_html(self) if self.manifest.complete else None
@@ -133,17 +132,6 @@ class Run:
                     yield self.path / planned.path
 
 
-def check_own_files(folder: Path) -> None:
-    """Raise UserError where a run holds anything but folders and regular files of its own: a link would have another
-    file read or written in its place, and a pipe never ends."""
-    for inside, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            mode = os.lstat(os.path.join(inside, name)).st_mode
-            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                what = "a link" if stat.S_ISLNK(mode) else "a pipe or a device"
-                raise UserError(f"expected folders and files of its own in the run {folder}, got {what}: {name}")
-
-
 class NotWrittenError(UserError, OSError):
     """A full disk, a quota, a directory that is read-only or not ours: no method's failure. What was written stays."""
 
@@ -207,13 +195,25 @@ def write_frame(
 
 
 def read_frame(path: Path) -> pd.DataFrame:
+    """A part or a table: its columns as every reader of parquet sees them. Raises UserError."""
+    with _reading(path, "a readable table"):
+        table = pq.read_table(path, page_checksum_verification=True)
+        frame: pd.DataFrame = table.to_pandas()
+        # pandas hides a column that is said to be an index; others do not.
+        if list(frame.columns) != table.column_names or not frame.index.equals(pd.RangeIndex(len(frame))):
+            raise ValueError(f"an index among the columns {', '.join(table.column_names)}")
+    return frame
+
+
+@contextmanager
+def _reading(path: Path, wanted: str) -> Iterator[None]:
+    """Raises UserError: pyarrow, pandas and safetensors raise all kinds for what is damaged or made to look so."""
     try:
-        frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # pyarrow and pandas raise all kinds for what is damaged
-        raise UserError(f"expected a readable table in {path}, got: {first_line(error)}") from error
-    return frame
+    except Exception as error:
+        raise UserError(f"expected {wanted} in {path}, got: {first_line(error)}") from error
 
 
 @lru_cache(maxsize=len(TABLES))
@@ -223,28 +223,27 @@ def _kept(path: Path, *version: int) -> pd.DataFrame:
 
 
 def read_cost(path: Path) -> Cost:
-    """What a part cost; nothing where nothing is noted."""
-    return Cost.model_validate_json((pq.read_schema(path).metadata or {}).get(b"robusteval", b"{}"))
+    """What a part cost; nothing where nothing is noted. Raises UserError."""
+    with _reading(path, "a readable cost"):
+        return Cost.model_validate_json((pq.read_schema(path).metadata or {}).get(b"robusteval", b"{}"))
 
 
 def read_beside(path: Path) -> dict[str, str] | None:
-    """The checksums, by path in the run, of the other files of a part's shard; None where none are noted."""
-    noted = (pq.read_schema(path).metadata or {}).get(b"beside")
-    return None if noted is None else {str(name): str(sha) for name, sha in json.loads(noted).items()}
+    """The checksums, by path, of the other files of a part's shard; None where none are noted. Raises UserError."""
+    with _reading(path, "readable checksums"):
+        noted = (pq.read_schema(path).metadata or {}).get(b"beside")
+        return None if noted is None else {str(name): str(sha) for name, sha in json.loads(noted).items()}
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
     contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-    # By Python, whose errors say why.
-    atomically(path, lambda temporary: temporary.write_bytes(save(contiguous)))
+    atomically(path, lambda temporary: temporary.write_bytes(save(contiguous)))  # by Python, whose errors say why
 
 
 def read_arrays(path: Path) -> Arrays:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"expected readable images in {path}, got: {error}") from error
+    """The arrays in a file by their names, numbers all. Raises UserError."""
+    with _reading(path, "readable images"), safe_open(path, framework="numpy") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def checksum(path: Path) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from robusteval.auditing.verification.finding import Finding, held_against, wrong
+from robusteval.auditing.verification.finding import Finding, held_against, unknown, wrong
+from robusteval.results.lock import LOCK
+from robusteval.results.mending import is_leftover
 from robusteval.results.run import Run, checksum
 from robusteval.results.shards import planned_files
 from robusteval.results.tables import TABLES
+
+_NUMBER = re.compile(rb"[0-9]{0,10}")
 
 
 def check_files(run: Run) -> Iterator[Finding]:
@@ -37,11 +42,29 @@ def check_files(run: Run) -> Iterator[Finding]:
     yield from (wrong(f"{name} is missing") for name in sorted(tables - there))
     failed = {f"failures/{record.name}.txt" for record in manifest.failed}
     yield from (wrong(f"{n} is not part of the run") for n in sorted(set(_below(run.path, "failures")) - failed))
+    yield from _hidden(run)
     yield held_against("files of evidence against the checksums of the manifest", count)
 
 
+def _hidden(run: Run) -> Iterator[Finding]:
+    """What is neither evidence nor a page, wherever it lies: what a killed write left, a lock, empty folders."""
+    own = {"parts", "witnesses", "tables", "failures", "figures"}
+    own |= {f"{kind}/{record.name}" for kind in ("parts", "witnesses") for record in run.manifest.stages}
+    for path in sorted(run.path.rglob("*")):
+        name = path.relative_to(run.path).as_posix()
+        if path.is_dir():
+            if name not in own and not any(path.iterdir()):
+                yield wrong(f"{name}/ is not part of the run: an empty folder")
+        elif is_leftover(path):
+            yield unknown(f"{name}: what a write left that was killed; it belongs to no claim")
+        elif path.suffix == ".tmp":
+            yield wrong(f"{name} is not part of the run")
+        elif name == LOCK and not _NUMBER.fullmatch(path.read_bytes()):
+            yield wrong(f"{name} is none that an audit leaves, which holds the number of its process")
+
+
 def _below(path: Path, *folders: str) -> Iterator[str]:
-    """Everything in some folders that is no folder, by its path in the run, but for what a killed write left."""
+    """Everything in some folders that is no folder, by its path in the run, but for what `_hidden` names."""
     for folder in folders:
         for found in (path / folder).rglob("*"):
             if found.suffix != ".tmp" and (found.is_symlink() or not found.is_dir()):

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar, overload
+
+from robusteval.core.errors import UserError, first_line
+from robusteval.core.memory import is_out_of_memory
+from robusteval.core.user_code import NotPermittedError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,23 @@ def held_against(line: str, values: int) -> Finding:
 
 def unknown(line: str) -> Finding:
     return Finding("unchecked", line)
+
+
+@overload
+def contained(where: str, findings: Generator[Finding, None, T]) -> Generator[Finding, None, T | None]: ...
+@overload
+def contained(where: str, findings: Iterator[Finding]) -> Generator[Finding, None, None]: ...
+def contained(where: str, findings: Iterator[Finding]) -> Generator[Finding, None, object]:
+    """The findings of a check and what it returns; what stops the check is one more finding, and None is returned: a
+    run that others made may hold anything, and what was found before is not lost. Memory that ran out, and a program
+    that may not be run, say nothing of the run, and block it."""
+    try:
+        return (yield from findings)
+    except Exception as error:
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+        waits = is_out_of_memory(error) or isinstance(error, NotPermittedError)
+        yield Finding("blocked" if waits else "wrong", f"{where}: cannot be checked: {said}")
+        return None
 
 
 def claim(key: str, stored: object, expected: object, of: str = "") -> Finding:

@@ -13,7 +13,7 @@ from robusteval.auditing.stages.twice import tolerance_of
 from robusteval.auditing.verification import claims
 from robusteval.auditing.verification.again import Recheck
 from robusteval.auditing.verification.attacks import AttacksAgain, drawn
-from robusteval.auditing.verification.finding import Finding, unknown
+from robusteval.auditing.verification.finding import Finding, contained, unknown
 from robusteval.core.device import choose_device, describe
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress
@@ -64,19 +64,20 @@ def check_stages(
             "they measured; they were run again on the others only (--attacks: on all)"
         )
     for stage, record in zip(stages, manifest.stages, strict=True):
+        where = f"stage {stage.name}"
         if record.status == "unavailable":
             if everything:
-                yield from recheck.unavailable(stage, record, traits)
+                yield from contained(where, recheck.unavailable(stage, record, traits))
             else:
-                yield unknown(f"stage {stage.name}: why it is unavailable was not looked at again, as was asked")
+                yield unknown(f"{where}: why it is unavailable was not looked at again, as was asked")
         if not record.done or stage.name == SANITY:
             continue
         if everything or stage.always_verified:
-            yield from recheck.stage(stage)
+            yield from contained(where, recheck.stage(stage))
         else:
             yield unknown(f"stage {stage.name}: its numbers were not computed again, as was asked")
         if isinstance(stage, AttackStage) and attacks != 0:
             if stage.source is not None and any(isinstance(s, str) for s in sources):
                 yield unknown(f"stage {stage.name}: what it found, but for its witnesses: its source was not opened")
             else:
-                yield from again.stage(stage)
+                yield from contained(where, again.stage(stage))

@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 from robusteval.auditing.verification.finding import Finding, held_against, wrong
 from robusteval.core.errors import UserError
 from robusteval.results.below import as_csv
-from robusteval.results.records import CLEAN, CertificateRecord, MethodRecord, StageRecord
-from robusteval.results.run import Run, read_arrays, read_frame
+from robusteval.results.manifest import Manifest
+from robusteval.results.records import (
+    CLEAN,
+    AttackRecord,
+    CertificateRecord,
+    CleanRecord,
+    MethodRecord,
+    StageRecord,
+)
+from robusteval.results.run import Arrays, Run, read_arrays, read_frame
 from robusteval.results.shards import PlannedFile, planned_files
-from robusteval.results.tables import IMAGES_TABLE, Table
+from robusteval.results.tables import CERTIFICATES_TABLE, IMAGES_TABLE, Table
 from robusteval.results.tabulate import bounds_csv, build_tables
 
 _KEYS = ("image_id", "method", "quantity", "at", "budget")
@@ -36,17 +44,18 @@ def check_parts(run: Run) -> Iterator[Finding]:
                 continue
             try:
                 if planned.table is None:
-                    values += len(read_arrays(path))
-                    continue
-                rows = read_frame(path)
+                    arrays = read_arrays(path)
+                    values += len(arrays)
+                    faults = _array_faults(record, arrays, run.manifest)
+                else:
+                    rows = read_frame(path)
+                    values += rows.size
+                    faults = _part_faults(record, planned, rows, ids, run.manifest)
+                yield from [wrong(f"{planned.path}{said}") for said in faults]
             except UserError as error:
                 yield wrong(str(error))
-                continue
-            values += rows.size
-            yield from (
-                wrong(f"{planned.path}{said}")
-                for said in _part_faults(record, planned, rows, ids, run.manifest.batch_size)
-            )
+    for repeated in (image_id for image_id, count in Counter(ids).items() if count > 1):
+        yield wrong(f"parts/{CLEAN}: image_id {repeated} is there more than once")
     yield held_against("parts against the manifest: columns, stages, images, norms, guarantees, quantities", values)
 
 
@@ -63,13 +72,12 @@ def check_tables(run: Run) -> Iterator[Finding]:
             yield wrong(str(error))
         if stored is not None:
             values += again.size
-            yield from map(wrong, differences(f"table {name}", stored, again, _EXACT))
+            faults = list(_column_faults(stored, again))
+            yield from (wrong(f"tables/{name}.parquet{said}") for said in faults)
+            if not faults:
+                yield from map(wrong, differences(f"table {name}", stored, again, _EXACT))
         if name == "bounds" and bounds_csv(run).is_file():
-            lines = bounds_csv(run).read_text(encoding="utf-8", errors="replace").splitlines()
-            for i, (line, wanted) in enumerate(zip_longest(lines, as_csv(again).splitlines(), fillvalue=""), start=1):
-                if line != wanted:
-                    said = f"tables/bounds.csv, line {i} ({wanted.split(',')[0]}) does not follow from the tables"
-                    yield wrong(said)
+            yield from map(wrong, _lines(bounds_csv(run).read_bytes(), as_csv(again).encode("utf-8", "replace")))
     yield held_against("tables against the parts", values)
 
 
@@ -88,20 +96,45 @@ def differences(where: str, stored: pd.DataFrame, again: pd.DataFrame, tolerance
                 yield f"{where}, row {i} ({keys}): {name} is {old[i]}, expected {new[i]}"
 
 
+def _lines(stored: bytes, again: bytes) -> Iterator[str]:
+    """One line for each of bounds.csv that differs, by so much as how it ends."""
+    for i, (line, wanted) in enumerate(zip_longest(stored.split(b"\n"), again.split(b"\n")), start=1):
+        if line != wanted:
+            of = (wanted or b"").split(b",")[0].decode("utf-8", "replace")
+            yield f"tables/bounds.csv, line {i} ({of}) does not follow from the tables"
+
+
 def _equal(old: NDArray[Any], new: NDArray[Any], tolerance: float) -> NDArray[np.bool_]:
     """Where two columns agree; numbers as far as the tolerance goes."""
-    if np.issubdtype(new.dtype, np.floating):
-        try:
-            close: NDArray[np.bool_] = np.isclose(
-                old.astype(float), new, rtol=tolerance, atol=tolerance * 1e-3, equal_nan=True
-            )
-            return close
-        except (ValueError, TypeError):
-            return np.zeros(len(new), bool)
     if old.dtype.kind != new.dtype.kind:
         return np.zeros(len(new), bool)
+    if np.issubdtype(new.dtype, np.floating):
+        close: NDArray[np.bool_] = np.isclose(old, new, rtol=tolerance, atol=tolerance * 1e-3, equal_nan=True)
+        return close
     same: NDArray[np.bool_] = np.asarray(old == new, bool)
     return same
+
+
+def _column_faults(rows: pd.DataFrame, wanted: pd.DataFrame) -> Iterator[str]:
+    """What is wrong with the columns of a table, each line to follow the file's name: their names, their types, a text
+    that is missing."""
+    if list(rows.columns) != list(wanted.columns):
+        yield f": expected the columns {', '.join(wanted.columns)}, got {', '.join(map(str, rows.columns))}"
+        return
+    for name in wanted.columns:
+        if rows[name].dtype != wanted[name].dtype:
+            yield f": expected {wanted[name].dtype} in {name}, got {rows[name].dtype}"
+        elif rows[name].dtype.kind != "f" and rows[name].isna().any():
+            yield f": expected a text in each row of {name}, got none"
+
+
+def _array_faults(record: StageRecord, arrays: Arrays, manifest: Manifest) -> Iterator[str]:
+    """What is wrong with images, each line to follow the file's name; a method's own arrays may have any shape."""
+    if isinstance(record, CleanRecord | AttackRecord):
+        for name, array in arrays.items():
+            if array.shape != manifest.model.input_shape or str(array.dtype) != manifest.dtype:
+                wanted = f"{manifest.dtype} of shape {manifest.model.input_shape}"
+                yield f": image {name}: expected {wanted}, got {array.dtype} of {array.shape}"
 
 
 @cache
@@ -111,28 +144,31 @@ def _empty(table: Table) -> pd.DataFrame:
 
 
 def _part_faults(
-    record: StageRecord, planned: PlannedFile, rows: pd.DataFrame, ids: list[str], batch: int
+    record: StageRecord, planned: PlannedFile, rows: pd.DataFrame, ids: list[str], manifest: Manifest
 ) -> Iterator[str]:
     """What is wrong with the rows of a part, each line to follow the file's name."""
     assert planned.table is not None
-    wanted = _empty(planned.table)
-    if list(rows.columns) != list(wanted.columns):
-        yield f": expected the columns {', '.join(wanted.columns)}, got {', '.join(map(str, rows.columns))}"
+    faults = list(_column_faults(rows, _empty(planned.table)))
+    yield from faults
+    if faults:
         return
-    for name in wanted.columns:
-        if len(rows) and rows[name].dtype.kind != wanted[name].dtype.kind:
-            yield f": expected {wanted[name].dtype} in {name}, got {rows[name].dtype}"
     for column, expected in _constants(record).items():
         if column in rows:
             same = np.full(len(rows), expected, dtype=object if isinstance(expected, str) else float)
             for i in np.flatnonzero(~_equal(rows[column].to_numpy(), same, 0.0)):
                 yield f", row {i}: {column} is {rows[column].iloc[i]}, expected {expected}"
     if "image_id" in rows:
+        batch = manifest.batch_size
         own = ids if record.one_shard else ids[int(planned.shard) * batch :][:batch]
         for i in np.flatnonzero(~rows["image_id"].isin(own)):
             yield f", row {i}: image_id {rows['image_id'].iloc[i]} is no image of this shard"
-        for repeated in (i for i, n in Counter(rows["image_id"]).items() if planned.table is IMAGES_TABLE and n > 1):
-            yield f": image_id {repeated} is there more than once"
+    if planned.table is IMAGES_TABLE:
+        last = manifest.model.num_classes - 1
+        for i in np.flatnonzero(~rows["label"].between(0, last)):
+            yield f", row {i}: label is {rows['label'].iloc[i]}, expected a class, 0 to {last}"
+    if planned.table in (IMAGES_TABLE, CERTIFICATES_TABLE):
+        for i in np.flatnonzero(rows["image_id"].duplicated()):
+            yield f", row {i}: image_id {rows['image_id'].iloc[i]} is there more than once"
     if isinstance(record, MethodRecord) and "quantity" in rows:
         for quantity in rows["quantity"].unique():
             if not record.declares(str(quantity)):
