@@ -47,6 +47,7 @@ _HARMLESS = {
     "numpy.core.numeric": ("_frombuffer",),
     "numpy._core.numeric": ("_frombuffer",),
     "numpy.random._pickle": ("__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"),
+    "numpy.random.bit_generator": ("__pyx_unpickle_SeedSequence",),
     "torch": ("device", "Generator"),
     "torch.serialization": ("_get_layout",),
 }

@@ -186,28 +186,11 @@ class _Machine:
 
 
 _VALUES = frozenset(
-    [
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-        "UNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE",
-        "BINUNICODE8",
-        "FLOAT",
-        "BINFLOAT",
-    ]
+    (
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    )
 )
 """Operations that push their own argument."""
 _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
@@ -249,7 +232,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "PROTO": lambda _, __: None,
     "FRAME": lambda _, __: None,
     **dict.fromkeys(
-        ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER", "PERSID"),
+        ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"),
         _Machine.refuse,
     ),
 }

@@ -100,6 +100,8 @@ def tensor_of(path: Path, key: str, weight: Weight) -> Tensor:
             f"expected the numbers of '{key}' in {path}, got a file that is damaged or cut short ({error}); download "
             "it again"
         ) from error
+    except (RuntimeError, ValueError) as error:  # a type or strides that torch does not take
+        raise UserError(f"expected plain weights for '{key}' in {path}, got a tensor that torch cannot make") from error
 
 
 def storage_of(kind: Any, key: Any, read: Bytes, view: Any = None) -> Storage:
