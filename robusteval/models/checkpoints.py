@@ -1,6 +1,6 @@
 """A checkpoint file -> Classifier: strict, and without executing what the file holds unless the user trusts it.
 
-Safe means: safetensors, or torch.load(weights_only=True). Programs of torch.export and TorchScript run what they hold.
+Safe means: safetensors, or a pickle read as data. Programs of torch.export and TorchScript run what they hold.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from robusteval.models.classifier import CheckpointOrigin, Classifier
 from robusteval.models.formats.contents import described, looks_like_safetensors, program_in
 from robusteval.models.formats.programs import open_program
 from robusteval.models.formats.state import find_weights
+from robusteval.models.formats.tensors import tensor_of
 from robusteval.models.formats.weights import read_safetensors, read_torch
 from robusteval.models.making import own_network
 from robusteval.models.zoo import located
@@ -109,19 +110,21 @@ def _filled(path: Path, arch: str | None, content: Any) -> tuple[nn.Module, str]
     network = build_network(arch)
     own = network.state_dict()
     found_weights = find_weights(path, content, own)
-    state = found_weights.weights
+    state: dict[str, Any] = dict(found_weights.weights)
     problems = {
         "missing": sorted(own.keys() - state.keys()),
         "unexpected": sorted(state.keys() - own.keys()),
         "of another shape": [
             f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
             for key in sorted(own.keys() & state.keys())
-            if state[key].shape != own[key].shape
+            if state[key].shape not in (None, own[key].shape)
         ],
     }
     found = [f"{what}: {_few(keys)}" for what, keys in problems.items() if keys]
     if found:
-        raise UserError(f"expected the weights of {arch} in {path}, got keys {'; '.join(found)}")
+        hint = f" ({found_weights.hint})" if found_weights.hint else ""
+        raise UserError(f"expected the weights of {arch} in {path}, got keys {'; '.join(found)}{hint}")
+    state = {key: tensor_of(path, key, value) for key, value in state.items()}
     for key, value in state.items():
         try:
             check_cast(path, key, value, own[key].dtype)

@@ -10,9 +10,15 @@ import pickle
 import random
 import struct
 import zipfile
+from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from safetensors.torch import save
@@ -24,7 +30,8 @@ from robusteval.cli.running import open_checkpoints
 from robusteval.data import read_images
 from robusteval.models.architectures import build_network
 
-COUNTS = {"pickles": 40, "torch zips": 36, "programs": 28, "damaged": 60, "bombs": 14, "foreign": 30, "good": 24}
+COUNTS = {"pickles": 40, "torch zips": 36, "programs": 28, "damaged": 60, "bombs": 14, "foreign": 32, "good": 46}
+COUNTS["odd pickles"] = 26
 """Files of each kind; docs/safety.md has the same table."""
 SHAPE = (1, 8, 8)
 Files = Iterator[tuple[str, bytes]]
@@ -175,6 +182,7 @@ FOREIGN: tuple[bytes, ...] = (
     b"\x7fELF" + bytes(64),
     b"PK\x03\x04" + bytes(64),
     b"PK\x05\x06" + bytes(18),
+    b"\x80",
 )
 
 
@@ -184,7 +192,78 @@ def foreign(_: Path) -> Files:
         yield f"foreign{i}.safetensors", content
 
 
+def older(*pickles: bytes) -> bytes:
+    """The older layout of torch.save, without storages."""
+    facts = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
+    start = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, facts))
+    return start + b"".join(pickles) + pickle.dumps([], 2)
+
+
+def odd_pickles(canary: Path) -> Files:
+    """Pickles that cost time or memory, or whose objects are not what they seem, in both layouts."""
+    empty = saved({})
+    steps = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
+    allocate = b"cbuiltins\nbytearray\nJ" + struct.pack("<i", 2**30) + b"\x85R"
+    ordered = b"ccollections\nOrderedDict\n)R"
+    evil = f"cos\nsystem\nX{chr(6)}{chr(0) * 3}touch R.".encode()
+    raw = {
+        "key": b"\x80\x02})q\x00" + steps + b"0" * 60 + b"h\x3cK\x01s.",
+        "set": b"\x80\x04\x8f()q\x00" + steps + b"\x90.",
+        "allocate": b"\x80\x02](" + allocate * 6 + b"e.",
+        "bytearray8": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b".",
+        "lists": b"\x80\x02](" + b"]" * (8 * 2**20 - 50) + b"e.",
+        "dicts": b"\x80\x02](" + b"}" * (8 * 2**20 - 50) + b"e.",
+        "ordered": b"\x80\x02](" + ordered * 250_000 + b"e.",
+        "shadow": b"\x80\x02" + ordered + b"X\x01\0\0\0wK\x01s}X\x05\0\0\0itemsK\x05sb.",
+        "integers": b"\x80\x02}(" + b"".join(b"I%d\nN" % (i * (2**61 - 1)) for i in range(100_000)) + b"u.",
+        "deep": b"\x80\x02)" + b"\x85" * 1_000_000 + b".",
+        "memo": b"\x80\x02h\x05.",
+        "escape": b"\x80\x02c\x1b]0;x\x07\nfoo\n)R.",
+        "beside": b"\x80\x02}X\x01\0\0\0x" + evil[:-1] + b"s.",
+    }
+    for name, content in raw.items():
+        changed = rezipped(empty, lambda n, old, c=content: c if n.endswith("data.pkl") else old)  # type: ignore[misc]
+        yield f"{name}.pt", changed
+        yield f"{name}-older.pth", older(content)
+
+
+def beside_weights(own: dict[str, Tensor]) -> Iterator[tuple[str, object]]:
+    """Files of trainings with more in them than the weights."""
+    averaged = torch.optim.swa_utils.AveragedModel(build_network("digits-cnn")).state_dict()
+    averaged.update({f"module.{key}": value for key, value in own.items()})
+    zeros = {key: torch.zeros_like(value) for key, value in own.items()}
+    model = {f"model.{key}": value for key, value in own.items()}
+    yield "averaged", averaged
+    yield "lightning", {"state_dict": {**model, "criterion.weight": torch.ones(10)}, "hyper_parameters": Namespace(a=1)}
+    yield "two", {**model, **{f"ema_model.{key}": value for key, value in zeros.items()}}
+    yield "normalize", {**model, "normalize.mean": torch.zeros(1), "normalize.std": torch.ones(1)}
+    yield "statistics", {"model": {**own, "criterion.weight": torch.ones(10)}, "optimizer": {"exp_avg": zeros}}
+    yield "item", (own, 3)
+    for i, thing in enumerate(
+        (
+            *(numpy.float64(3), numpy.int64(3), numpy.ones(3), numpy.random.default_rng(0), Path("a"), {1, 2}),
+            *(datetime.now(), defaultdict(list), Kind.ONE, Decimal(1), slice(1)),
+        )
+    ):
+        yield f"thing{i}", {"thing": thing, "model": own}
+
+
+class Kind(Enum):
+    ONE = 1
+
+
 def good(_: Path) -> Files:
+    for name, content in beside_weights(weights()):
+        yield f"{name}.pt", saved(content)
+    for protocol in (3, 4, 5):
+        file = io.BytesIO()
+        torch.save({"model": weights()}, file, pickle_protocol=protocol)
+        yield f"protocol{protocol}.pt", file.getvalue()
+    for protocol in (2, 4):
+        file = io.BytesIO()
+        content = {"args": Namespace(rate=0.1), "epoch": numpy.float64(1), "net": weights()}
+        torch.save(content, file, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+        yield f"older{protocol}.pt", file.getvalue()
     own = weights()
     for i, prefix in enumerate(
         ("", "module.", "_orig_mod.", "model.", "net.", "backbone.", "network.", "module._orig_mod.model.")
@@ -204,6 +283,7 @@ KINDS = {
     "damaged": damaged,
     "bombs": bombs,
     "foreign": foreign,
+    "odd pickles": odd_pickles,
     "good": good,
 }
 
@@ -244,6 +324,8 @@ def test_what_is_hostile_is_refused_in_a_line(kind: str, tmp_path: Path) -> None
             wrong[name] = found
         if kind in ("damaged", "foreign") and "execute code" in outcome.output:
             wrong[name] = ["said to execute code"]
+        if "\x1b" in outcome.output or "Weights only" in outcome.output:
+            wrong[name] = [outcome.output]
         if kind == "programs" and "--trust" not in outcome.output:
             wrong[name] = [outcome.output]
     assert not wrong

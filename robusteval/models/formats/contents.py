@@ -76,7 +76,7 @@ def described(path: Path) -> str:
         return f"zeros, perhaps of a download that was cut short; {AGAIN}"
     if looks_like_safetensors(path):
         return f"safetensors that are cut short or damaged; {AGAIN}"
-    if head.startswith(b"\x80") and head[1] <= 5 and _operations(head):
+    if head.startswith(b"\x80") and head[1:2] <= b"\x05" and _operations(head):
         return f"a pickle that torch did not write or that is cut short; {AGAIN}, or save the weights as .safetensors"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
         return f"text; {AGAIN}"
@@ -90,12 +90,16 @@ def looks_like_safetensors(path: Path) -> bool:
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
 
 
+def is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == _ZIP
+
+
 def program_in(path: Path) -> Program | None:
     """The program that a zip holds, by the names of its members; None for weights. Raises UserError for a zip that
     is damaged, no checkpoint, or unpacks to far more than it is."""
-    with path.open("rb") as file:
-        if file.read(4) != _ZIP:
-            return None
+    if not is_zip(path):
+        return None
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -119,21 +123,6 @@ def program_in(path: Path) -> Program | None:
 def _exported(names: Iterable[str]) -> bool:
     parts = [name.split("/") for name in names]
     return any("archive_format" in p or "models" in p or "serialized_exported_program.json" in p[-1] for p in parts)
-
-
-def calls_something(path: Path) -> bool:
-    """Whether the pickle of a file is one, whole, and would call or look up something to be loaded."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(PICKLE_BYTES)
-        if raw.startswith(_ZIP):
-            with zipfile.ZipFile(path) as archive:
-                name = next(n for n in archive.namelist() if n.split("/")[-1] == "data.pkl")
-                raw = archive.read(name)
-    except Exception:  # a zip that is damaged
-        return False
-    names = _operations(raw)
-    return "STOP" in names and bool(names & {"GLOBAL", "STACK_GLOBAL", "INST", "REDUCE", "OBJ", "EXT1", "EXT2", "EXT4"})
 
 
 def _operations(raw: bytes) -> set[str]:

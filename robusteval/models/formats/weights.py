@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.limits import CHECKPOINT_KEYS, TEXT_BYTES, check_limit_of
-from robusteval.models.formats.contents import calls_something, described, looks_like_safetensors
+from robusteval.models.formats.contents import described, looks_like_safetensors
+from robusteval.models.formats.pickled import CallsError, Inert
+from robusteval.models.formats.torch_files import read_file
 
 
 def read_safetensors(path: Path) -> Any:
@@ -24,6 +23,7 @@ def read_safetensors(path: Path) -> Any:
         length = int.from_bytes(file.read(8), "little")
         check_limit_of(path, length, TEXT_BYTES, "bytes in the header")
         raw = file.read(length)
+    check_limit_of(path, raw.count(b"[") + raw.count(b"{"), 10 * CHECKPOINT_KEYS, "lists and objects in the header")
     try:
         header = json.loads(raw)
         if len(raw) < length or not isinstance(header, dict):
@@ -40,18 +40,27 @@ def read_safetensors(path: Path) -> Any:
 
 
 def read_torch(path: Path) -> Any:
-    """What torch.save wrote: tensors and plain containers alone. Raises UserError."""
+    """What torch.save wrote: plain containers, with tensors as descriptions. Raises UserError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises all kinds for a file that is not its own
-        if isinstance(error, pickle.UnpicklingError) and calls_something(path):
-            raise UserError(
-                f"expected plain weights in {path}, got a file that would have to execute code to load; if you trust "
-                f"where it comes from, load it yourself and save its state_dict() as .safetensors"
-            ) from error
-        raise UserError(f"expected a torch checkpoint in {path}, got {described(path)} ({_short(error)})") from error
+        content = read_file(path)
+    except UserError:
+        raise
+    except CallsError as error:
+        raise UserError(
+            f"expected plain weights in {path}, got a file that would have to execute code to load ({error}); "
+            f"{_SAVE_IT}"
+        ) from error
+    except Exception as error:  # a file that is none raises all kinds
+        raise UserError(f"expected a torch checkpoint in {path}, got {described(path)}") from error
+    if isinstance(content, Inert) and content.kind is not None:
+        raise UserError(
+            f"expected plain weights in {path}, got a whole object ({content.kind}), which would have to execute code "
+            f"to load; {_SAVE_IT}"
+        )
+    return content
+
+
+_SAVE_IT = "if you trust where it comes from, load it yourself and save its state_dict() as .safetensors"
 
 
 def _short(error: BaseException) -> str:
