@@ -20,6 +20,10 @@ TEXT_BYTES = 16 * 2**20
 """Of a file of text: a protocol, names of classes, a manifest."""
 MANIFEST_BYTES = 256 * 2**20
 """Of a manifest or a leaderboard, with the digests of all its files."""
+CARD_BYTES = 2 * 2**20
+"""Of a model card: the settings of a training and names of classes."""
+BOARD_TEXT = 1000
+"""Characters of a text of a leaderboard that is drawn: the name of a model, the title of a column."""
 IMAGE_PIXELS = 50_000_000
 """Height times width of an image."""
 IMAGE_SCANS = 100
