@@ -28,6 +28,8 @@ IMAGE_PIXELS = 50_000_000
 """Height times width of an image."""
 IMAGE_SCANS = 100
 """Passes of a JPEG over its pixels; a progressive one has about 10."""
+IMAGE_BLOCKS = 300_000
+"""Chunks of a PNG, or extensions, frames and pieces of a GIF: those of 255 bytes in IMAGE_BYTES."""
 ARRAY_NUMBERS = 2**30
 """Of an array, and of all the images of a data set together."""
 CHUNK_BYTES = 2**30
