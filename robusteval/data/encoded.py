@@ -1,5 +1,5 @@
-"""What the bytes of an encoded image say of it, before and beside its decoder: how long it would take, and whether there
-is enough for its size."""
+"""What the bytes of an encoded image say of it, beside its decoder: how long it would take, and whether there is enough
+for its size."""
 
 from __future__ import annotations
 
