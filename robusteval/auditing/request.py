@@ -112,6 +112,10 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
 def check_place(path: Path) -> None:
     """Raises UserError where a run cannot begin or go on in a directory, since it holds other things. What a killed
     audit left before its manifest was written is none."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"expected --out with a name in UTF-8, got {path}") from error
     if (path / NAME).exists() or not path.exists():
         return
     if not path.is_dir() or any(p.name != LOCK and not is_leftover(p) for p in path.iterdir()):

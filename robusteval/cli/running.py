@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 INCOMPLETE = "Incomplete: methods stopped with an error (RUN/failures). The same command tries them again."
 _OF_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOMEM)
+_OF_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _CONTINUES = "what was computed is kept, and the same command continues when that is mended"
 out, err = Terminal(), Terminal(stderr=True)
 
@@ -44,6 +45,9 @@ def explains_mistakes(command: Callable[P, None]) -> Callable[P, None]:
             err.line("refuted:", error)
             raise typer.Exit(1) from None
         except (MemoryError, RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _OF_PATHS:
+                err.line("error:", f"expected a path that the system takes, got: {error.strerror}: {error.filename}")
+                raise typer.Exit(2) from None
             # Of what Python and torch raise, these are the machine's, not the program's.
             if not (is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _OF_MACHINE)):
                 raise

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from robusteval.core.foreign import one_line
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -15,7 +17,11 @@ LONGEST = 80
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used: one line, "expected X, got Y", exit code 2."""
+    """Something the user gave cannot be used: one line, "expected X, got Y", exit code 2. Names of files and arrays and
+    messages of libraries stand in it, so that it is made readable text here, for whoever shows it."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class UnsupportedError(UserError):
@@ -51,7 +57,9 @@ def explain(error: ValidationError, known: Iterable[str] = (), called: Callable[
     if problem["type"] == "missing":
         return f"expected {called(setting)}, got none"
     message = _expectation(problem["msg"])
-    return f"{message}, got {_quoted(problem['input'])} for {called(setting)}" if setting else message
+    if setting:
+        return f"{message}, got {_quoted(problem['input'])} for {called(setting)}"
+    return f"{message}, got {_quoted(problem['input'])}" if problem["type"] == "model_type" else message
 
 
 def _expectation(message: str) -> str:

@@ -20,10 +20,16 @@ TEXT_BYTES = 16 * 2**20
 """Of a file of text: a protocol, names of classes, a manifest."""
 MANIFEST_BYTES = 256 * 2**20
 """Of a manifest or a leaderboard, with the digests of all its files."""
+CARD_BYTES = 2 * 2**20
+"""Of a model card: the settings of a training and names of classes."""
+BOARD_TEXT = 1000
+"""Characters of a text of a leaderboard that is drawn: the name of a model, the title of a column."""
 IMAGE_PIXELS = 50_000_000
 """Height times width of an image."""
 IMAGE_SCANS = 100
 """Passes of a JPEG over its pixels; a progressive one has about 10."""
+IMAGE_BLOCKS = 300_000
+"""Chunks of a PNG, or extensions, frames and pieces of a GIF: those of 255 bytes in IMAGE_BYTES."""
 ARRAY_NUMBERS = 2**30
 """Of an array, and of all the images of a data set together."""
 CHUNK_BYTES = 2**30

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robusteval.core.errors import UserError, nearest
@@ -16,6 +17,8 @@ from robusteval.data.folder import read_folder
 from robusteval.data.idx import read_idx
 from robusteval.data.npz import read_npz
 from robusteval.data.parquet import read_parquet
+
+_UNWRITABLE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,18 @@ DATASETS = {
 """Tried in this order."""
 
 
+def _as_text(images: Images) -> Images:
+    """The same with names that a file can hold: bytes of old archives that are no UTF-8 are spelled as escapes."""
+    names = (*images.ids, *images.class_names, images.source)
+    if not any(map(_UNWRITABLE.search, names)):
+        return images
+    ids, classes, (source,) = (
+        tuple(text.encode("utf-8", "backslashreplace").decode() for text in texts)
+        for texts in (images.ids, images.class_names, (images.source,))
+    )
+    return replace(images, ids=ids, class_names=classes, source=source)
+
+
 def check_limit(limit: object) -> None:
     """Raises UserError unless a limit on the number of images is a whole number from 1, or None."""
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
@@ -68,7 +83,7 @@ def read_images(
     for dataset in DATASETS.values():
         if dataset.matches(str(spec)):
             with in_memory(str(spec)):
-                images = dataset.read(str(spec), limit).checked()
+                images = _as_text(dataset.read(str(spec), limit)).checked()
             return images if classes is None else in_classes(images, classes)
     hint = nearest(str(spec), ["digits", *(f"foolbox:{n}" for n in ("cifar10", "mnist"))])
     raise UserError(

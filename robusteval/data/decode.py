@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robusteval.core import limits
 from robusteval.core.errors import UserError
+from robusteval.data.encoded import check_time, check_whole
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is read, whatever a file's name says: decoders that only compute. Others of Pillow start programs."""
@@ -24,8 +25,6 @@ _WIDE = ("I", "F")
 """Modes of numbers whose largest value no file says, but for a 16-bit image that is read as "I"."""
 _OF_16_BITS = ("PNG", "PPM")
 """Formats without grey of more than 16 bits: there "I" has the scale 0 to 65535."""
-_SCAN = b"\xff\xda"
-"""JPEG's marker before each pass over the pixels; it cannot stand within the data of one."""
 _LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -37,12 +36,12 @@ def decode(content: bytes, name: str) -> NDArray[Any]:
     format beyond FORMATS, or cannot be read.
     """
     limits.check_limit_of(name, len(content), limits.IMAGE_BYTES, "bytes")
+    check_time(content, name)
     try:
         with _without_limit_of_pillow():
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             limits.check_limit_of(name, image.width * image.height, limits.IMAGE_PIXELS, "pixels")
-            if image.format in ("JPEG", "MPO"):
-                limits.check_limit_of(name, content.count(_SCAN), limits.IMAGE_SCANS, "passes over the pixels")
+        check_whole(image, content, name)
         _check(image, name)
         return _numbers(ImageOps.exif_transpose(image))
     except UserError:
@@ -109,7 +108,8 @@ def from_bytes(images: Sequence[NDArray[Any]]) -> Tensor:
     channels = max(p.shape[2] for p in with_channels)
     pixels = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.float32)
     for i, image in enumerate(with_channels):
-        pixels[i] = image.transpose(2, 0, 1).astype(np.float32) / np.float32(_LARGEST[image.dtype])
+        largest = np.float32(_LARGEST[image.dtype])
+        np.divide(image.transpose(2, 0, 1), largest, out=pixels[i], dtype=np.float32, casting="unsafe")
     return torch.from_numpy(pixels)
 
 

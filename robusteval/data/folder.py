@@ -36,7 +36,7 @@ def read_folder(spec: str, limit: int | None) -> Images:
     files = _images(root, classes)
     if not files:
         raise UserError(f"expected a subfolder per class with images in {root}, got none")
-    files = sorted(files, key=lambda p: hashlib.sha256(p.relative_to(root).as_posix().encode()).digest())[:limit]
+    files = sorted(files, key=lambda p: hashlib.sha256(os.fsencode(p.relative_to(root).as_posix())).digest())[:limit]
     decoded = (decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p)) for p in files)
     labels = torch.tensor([label_of[p.relative_to(root).parts[0]] for p in files])
     ids = tuple(p.relative_to(root).as_posix() for p in files)

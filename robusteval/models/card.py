@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robusteval.core.errors import UserError, explain
-from robusteval.core.limits import TEXT_BYTES, read_limited
+from robusteval.core.limits import CARD_BYTES, check_limit_of
+
+_MARK = b'"robusteval model card"'
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Frozen(BaseModel):
@@ -36,10 +41,10 @@ class TrainedBy(_Frozen):
 class Accuracies(_Frozen):
     """Shares of images in [0, 1] that the network has right, in eval mode."""
 
-    training: float
-    validation: float | None = None
+    training: _Share
+    validation: _Share | None = None
     """Of the images held out, by which the best epoch was chosen."""
-    test: float | None = None
+    test: _Share | None = None
     test_data: str | None = None
     test_images: int | None = None
 
@@ -67,7 +72,7 @@ class ModelCard(_Frozen):
     epochs: int
     best_epoch: int | None = None
     """That was kept, where images were held out."""
-    seconds: float
+    seconds: float = Field(ge=0, allow_inf_nan=False)
     """Of training."""
     device: str
     robusteval: str
@@ -82,7 +87,20 @@ def card_path(weights: Path) -> Path:
 
 def is_card(path: Path) -> bool:
     """Whether a file says that it is a model card, whole or not."""
-    return path.is_file() and b'"robusteval model card"' in read_limited(path, TEXT_BYTES, "a model card")
+    return _content(path) is not None
+
+
+def _content(path: Path) -> bytes | None:
+    """What a card holds; None where there is no file, or another program's. Raises UserError for one that is beyond the
+    limit, which another program's may be."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        content = file.read(CARD_BYTES + 1)
+    if _MARK not in content:
+        return None
+    check_limit_of(path, path.stat().st_size, CARD_BYTES, "bytes")
+    return path.read_bytes()
 
 
 def read_card(weights: Path) -> ModelCard | None:
@@ -90,11 +108,15 @@ def read_card(weights: Path) -> ModelCard | None:
     UserError where it does not hold what a card holds, or is of other weights."""
     path = card_path(weights)
     try:
-        if not is_card(path):
+        content = _content(path)
+        if content is None:
             return None
-        card = ModelCard.model_validate_json(path.read_bytes())
+        card = ModelCard.model_validate_json(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error)}; name the network with --arch and remove the card") from error
+        why = explain(error)
+        raise UserError(
+            f"expected a model card in {path}, got a damaged one: {why}; name the network with --arch and remove it"
+        ) from error
     except OSError as error:
         raise UserError(f"expected a model card in {path}, got: {error}") from error
     if card.weights != file_sha256(weights):

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from robusteval.core.errors import UserError, explain
+from robusteval.core.limits import TEXT_BYTES, read_limited
 from robusteval.results.records import Frozen
 
 
@@ -60,17 +61,15 @@ class Verification(Frozen):
 
     def as_text(self) -> str:
         """verification.json."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
 
 
 def read_verification(path: Path) -> Verification:
     """A verification.json. Raises UserError in one line."""
     try:
-        return Verification.model_validate_json(path.read_text(encoding="utf-8"))
+        return Verification.model_validate_json(read_limited(path, TEXT_BYTES, "a record of a verification"))
     except ValidationError as error:
         raise UserError(f"expected a verification in {path}, got another file: {explain(error)}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"expected a readable {path}, got: {error}") from error
 
 
 if __name__ == "__main__":

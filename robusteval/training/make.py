@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from robusteval.core.device import choose_device, describe
 from robusteval.core.errors import UserError
+from robusteval.core.foreign import readable
 from robusteval.core.images import Images
 from robusteval.core.user_code import file_and_name, source_checksum
 from robusteval.data.classes import by_name
@@ -77,7 +78,7 @@ def make_model(
     content = save(weights, {"arch": arch})
     best = min(range(len(history)), key=lambda i: history[i].validation_loss) if recipe.training.validation else None
     card = ModelCard(
-        name=out.stem,
+        name=readable(out.stem),
         weights=hashlib.sha256(content).hexdigest(),
         arch=arch,
         input_shape=images.shape,
@@ -94,7 +95,7 @@ def make_model(
         device=describe(on),
         robusteval=version("robusteval"),
         torch=torch.__version__,
-        command=shlex.join(command),
+        command=readable(shlex.join(command)),
     )
     _write(out, content, card)
     saved.remove()
@@ -103,9 +104,9 @@ def make_model(
 
 def _write(out: Path, weights: bytes, card: ModelCard) -> None:
     """The card, then the weights: whoever finds these finds their card."""
-    card_path(out).write_text(card.model_dump_json(indent=2) + "\n")
-    out.with_suffix(".md").write_text(card_markdown(card))
-    atomically(out, lambda temporary: temporary.write_bytes(weights))
+    files = {card_path(out): card.model_dump_json(indent=2) + "\n", out.with_suffix(".md"): card_markdown(card)}
+    for path, content in ({p: text.encode() for p, text in files.items()} | {out: weights}).items():
+        atomically(path, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
 
 
 def _unfinished(out: Path) -> Path:

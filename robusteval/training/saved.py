@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from robusteval.core.errors import UserError
+from robusteval.core.limits import FILE_BYTES, check_file
 from robusteval.results.run import atomically
 
 
@@ -23,8 +25,9 @@ class SavedTraining:
 
     def read(self) -> dict[str, Any] | None:
         """What was saved last; None where nothing was. Raises UserError where it is of another training."""
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return None
+        check_file(self.path, FILE_BYTES, "an unfinished training")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from confining import confined
 from robusteval.cli.recording import check_record, make_record
 from robusteval.cli.signing import check, sign
 from robusteval.core.errors import UserError
@@ -63,3 +65,33 @@ def test_a_signature_passes_and_a_changed_record_is_refused(tmp_path: Path) -> N
     path.write_text(path.read_text().replace('"values": 16', '"values": 17'))
     with pytest.raises(UserError, match="as auditor signed it"):
         check(path, allowed)
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "/dev/zero", "folder", "long", "none", "10,000 lists"])
+def test_a_record_that_is_no_file_of_its_size_is_refused_unread(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "verification.json"
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "long":
+        os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 2**40)
+    elif kind == "10,000 lists":
+        path.write_text("[" * 10_000)
+    elif kind != "none":
+        path.symlink_to(kind)
+    run = build_run(tmp_path / "run")
+
+    def action() -> int:
+        try:
+            check_record(run, path, None)
+        except UserError as error:
+            print(error)
+            return 2
+        return 0
+
+    found = confined(action, tmp_path, seconds=10)
+    assert found.code == 2
+    assert found.clean
+    assert found.output.startswith("expected a")
+    assert str(path) in found.output

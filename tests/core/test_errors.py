@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from robusteval.core.errors import LONGEST, explain
+from robusteval.core.errors import LONGEST, UnsupportedError, UserError, explain
+from robusteval.results.run import NotWrittenError
 
 
 def even(value: int) -> int:
@@ -61,3 +62,18 @@ def test_what_is_no_setting_is_not_named() -> None:
         Settings.model_validate_json("not json")
     assert explain(caught.value).startswith("Invalid JSON: ")
     assert "for ''" not in explain(caught.value)
+
+
+def test_what_is_no_object_is_quoted() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate_json("[1, 2]")
+    assert explain(caught.value) == "expected an object, got [1, 2]"
+
+
+@pytest.mark.parametrize("kind", [UserError, UnsupportedError, NotWrittenError])
+def test_an_error_is_one_line_of_readable_text(kind: type[UserError]) -> None:
+    """Whoever shows it: names of files and messages of libraries stand in it."""
+    assert (
+        str(kind("got a\x1b]0;x\x07\u202eb.npy\nand\x9b more\udcff"))
+        == "got a\ufffd]0;x\ufffd\ufffdb.npy and\ufffd more\ufffd"
+    )

@@ -110,6 +110,31 @@ def bmp(width: int, height: int) -> bytes:
     return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
+def chunks(kind: bytes, body: bytes, count: int) -> bytes:
+    """A PNG with the same chunk many times before its pixels."""
+    content = encoded()
+    one = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return content[:33] + one * count + content[33:]
+
+
+def tiff(*tags: tuple[int, int]) -> bytes:
+    """Of 7000 x 7000 grey pixels, as its header says."""
+    size = ((256, 7000), (257, 7000), (258, 8), (259, 1), (262, 1), (277, 1))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted((*size, *tags)))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries) // 12) + entries + bytes(7100)
+
+
+SURROGATES = b'{"info": {"features": {"label": {"names": ["\\ud800", "\\udcff"]}}}}'
+
+
+def names_of_bytes(folder: Path) -> Path:
+    """Of a class and of an image, as old archives have them."""
+    os.makedirs(os.fsencode(folder) + b"/data/caf\xe9")
+    with open(os.fsencode(folder) + b"/data/caf\xe9/\xff.png", "wb") as file:
+        file.write(encoded())
+    return folder / "data"
+
+
 def eps(canary: Path) -> bytes:
     return (
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
@@ -262,8 +287,20 @@ BOMBS: dict[str, Build] = {
     "long list of classes": lambda folder: text(folder, content=b"a\n" * limits.TEXT_BYTES),
     "classes without end": lambda folder: text(folder, Path("/dev/zero")),
     "classes of a FIFO": text,
+    "comments of a PPM": lambda folder: image(b"P3\n" + b"#\n" * 20_000_000 + b"8 8 255\n" + b"1 " * 192)(folder),
+    "comments in a PPM": lambda folder: image(b"P3 8 8 255\n" + b"#\n" * 20_000_000 + b"1 " * 192)(folder),
+    "spaces of a PPM": lambda folder: image(b"P5" + b" " * 40_000_000 + b"8 8 255\n" + bytes(64))(folder),
+    "chunks of a PNG": lambda folder: image(chunks(b"teSt", b"", 1_000_000))(folder),
+    "texts of a PNG": lambda folder: image(chunks(b"tEXt", b"a\0b", 1_000_000))(folder),
+    "comments of a GIF": lambda folder: image(encoded("GIF")[:-1] + b"!\xfe\1a\0" * 6_000_000 + b";")(folder),
+    "pieces of a GIF": lambda folder: image(encoded("GIF")[:-1] + b"!\xfe" + b"\1a" * 15_000_000 + b"\0;")(folder),
+    "JPEG of a larger size": image(encoded("JPEG").replace(b"\x08\0\x08\0\x08", b"\x08\x1b\x58\x1b\x58")),
+    "TIFF of one tile": image(tiff((322, 1), (323, 1), (324, 134), (325, 1))),
+    "TIFF of one strip": image(tiff((273, 134), (278, 1), (279, 7000))),
+    "names of bytes": names_of_bytes,
+    "surrogates as names": lambda folder: table(1, encoded(), metadata={b"huggingface": SURROGATES})(folder),
 }
-READ = {"nested names"}
+READ = {"nested names", "names of bytes", "surrogates as names"}
 """What is harmless for all its size, and read."""
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +257,61 @@ def test_percentages_for_robustbench_are_rounded_from_the_share(tmp_path: Path) 
     write_board(leaderboard([run]), tmp_path / "board")
     (path,) = (tmp_path / "board" / "robustbench" / "Linf-0.05").glob("*.json")
     assert json.loads(path.read_text())["reported"] == "7.00"
+
+
+def foreign(folder: Path, runs: list[Run], change: Callable[[dict[str, Any]], object]) -> Path:
+    """A board of other models with something changed in it."""
+    board = json.loads(leaderboard(runs[:1]).model_dump_json())
+    board["entries"][0] |= {"fingerprint": "f" * 64, "model": "other"}
+    change(board)
+    (folder / "foreign.json").write_text(json.dumps(board))
+    return folder / "foreign.json"
+
+
+@pytest.mark.parametrize("change", ["scores", "clean", "entries", "accuracy", "budget"])
+def test_a_foreign_board_without_what_places_need_is_refused(tmp_path: Path, runs: list[Run], change: str) -> None:
+    transfer = {"attack": "a", "norm": "linf", "budget": 0.1, "source": "s", "accuracy": 0.5}
+    changes: dict[str, Callable[[dict[str, Any]], object]] = {
+        "scores": lambda b: b["entries"][0].update(scores={}),
+        "clean": lambda b: b["entries"][0]["scores"].pop("clean"),
+        "entries": lambda b: b.update(entries=[]),
+        "accuracy": lambda b: b["entries"][0].update(transfer=[transfer | {"accuracy": math.inf}]),
+        "budget": lambda b: b["entries"][0].update(transfer=[transfer | {"budget": math.nan}]),
+    }
+    path = foreign(tmp_path, runs, changes[change])
+    with pytest.raises(UserError, match=r"foreign\.json, got another file: expected .*entries"):
+        read_board(path)
+
+
+def test_a_foreign_board_of_fewer_images_is_not_compared(tmp_path: Path, runs: list[Run]) -> None:
+    path = foreign(tmp_path, runs, lambda b: b["entries"][0]["scores"]["clean"].update(images=[0.0]))
+    with pytest.raises(UserError, match=r"expected 'clean' of as many images of each model \(40\), got 1 of one"):
+        leaderboard(runs[:1], beside=read_board(path))
+
+
+def test_a_board_names_a_text_that_is_too_long_to_draw(tmp_path: Path, runs: list[Run]) -> None:
+    path = foreign(tmp_path, runs, lambda b: b["entries"][0].update(model="A" * 10_000))
+    with pytest.raises(
+        UserError, match=r"expected at most 1,000 characters in 'A+\.\.\.' of .*foreign\.json, got 10,000"
+    ):
+        read_board(path)
+
+
+def test_file_names_for_robustbench_are_plain_and_of_one_model_each(tmp_path: Path, runs: list[Run]) -> None:
+    board = leaderboard(runs[1:])
+    entries = [e.model_copy(update={"model": name}) for e, name in zip(board.entries, ("a/b", "A b"), strict=True)]
+    long = entries[0].model_copy(update={"model": "n" * 999, "fingerprint": "f" * 64})
+    write_board(board.model_copy(update={"entries": (*entries, long)}), tmp_path)
+    names = sorted(p.name for p in (tmp_path / "robustbench" / "Linf-0.05").iterdir())
+    assert names == sorted(
+        [f"a_b-{entries[0].fingerprint[:8]}.json", f"A_b-{entries[1].fingerprint[:8]}.json", f"{'n' * 100}.json"]
+    )
+
+
+def test_what_turns_the_direction_of_writing_is_escaped_in_its_json(tmp_path: Path, runs: list[Run]) -> None:
+    board = leaderboard(runs[:1])
+    entry = board.entries[0].model_copy(update={"model": "a\u202eb\u0085\U0001f600"})
+    board = board.model_copy(update={"entries": (entry,)})
+    write_board(board, tmp_path)
+    assert (tmp_path / "leaderboard.json").read_bytes().isascii()
+    assert read_board(tmp_path) == board

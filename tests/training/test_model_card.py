@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from commands import here
+from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.data import read_images
 from robusteval.models.card import ModelCard, card_path, read_card
@@ -147,7 +149,13 @@ def test_a_card_of_other_weights_is_refused(copy: Path) -> None:
 def test_a_broken_card_is_refused(copy: Path) -> None:
     good = card_path(copy).read_text()
     broken = {
-        good[:200]: "name the network with --arch and remove the card",
+        good[:200]: "name the network with --arch and remove it",
+        f"[{good}]": f"expected a model card in {card_path(copy)}, got a damaged one: expected an object, got [{{",
+        re.sub('"seconds": [^,]*', '"seconds": 1e999', good): "expected a finite number, got inf for 'seconds'",
+        re.sub('"seconds": [^,]*', '"seconds": Infinity', good): "expected a finite number, got inf for 'seconds'",
+        re.sub('"seconds": [^,]*', '"seconds": NaN', good): "got nan for 'seconds'",
+        re.sub('"seconds": [^,]*', '"seconds": -5', good): "got -5 for 'seconds'",
+        re.sub('"training": 0[^,]*', '"training": NaN', good): "got nan for 'accuracy.training'",
         good.replace('"version": 1', '"version": 2'): "'version'",
         good.replace('"num_classes": 10', '"num_classes": "ten"'): "got 'ten' for 'num_classes'",
     }
@@ -159,6 +167,15 @@ def test_a_broken_card_is_refused(copy: Path) -> None:
         assert str(card_path(copy)) in message
     card_path(copy).write_bytes(b'\xff"robusteval model card"')
     assert str(card_path(copy)) in refused(copy)
+
+
+def test_a_card_of_endless_lists_is_refused_before_it_is_parsed(copy: Path) -> None:
+    content = b'["robusteval model card",' + b"[]," * (limits.CARD_BYTES // 3) + b"1]"
+    card_path(copy).write_bytes(content)
+    assert f"expected at most {limits.CARD_BYTES:,} bytes in {card_path(copy)}" in refused(copy)
+    # Another program's file may be as long as it likes.
+    card_path(copy).write_bytes(content.replace(b"robusteval", b"other"))
+    assert read_card(copy) is None
 
 
 @pytest.mark.parametrize("content", [b'{"loss": [1, 2]}', b"", b"\xff\xfe", b"[]"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import ProtocolRecord
-from robusteval.results.records import Frozen
+from robusteval.results.records import CLEAN, Frozen
 
 ROBUST = "robust_"
 """Begins the key of a column of robust accuracy at one budget: robust_<norm>_<budget as shown>."""
@@ -70,9 +70,9 @@ class TransferScore(Frozen):
     attack: str
     """Its title."""
     norm: Norm
-    budget: float
+    budget: float = Field(gt=0, allow_inf_nan=False)
     source: str
-    accuracy: float
+    accuracy: float = Field(ge=0, le=1)
 
 
 class BoardEntry(Frozen):
@@ -93,6 +93,13 @@ class BoardEntry(Frozen):
     """Serious signs of gradient masking: its robust accuracy may be too high."""
     transfer: tuple[TransferScore, ...] = ()
 
+    @field_validator("scores")
+    @classmethod
+    def _with_clean(cls, scores: dict[str, Score]) -> dict[str, Score]:
+        if CLEAN not in scores:
+            raise ValueError(f"expected a score '{CLEAN}', the accuracy on the images as they are, in each entry")
+        return scores
+
 
 class Board(Frozen):
     """Models audited with the same protocol on the same images, best first in the first column that ranks them."""
@@ -106,3 +113,10 @@ class Board(Frozen):
     protocol: ProtocolRecord
     columns: tuple[BoardColumn, ...]
     entries: tuple[BoardEntry, ...]
+
+    @field_validator("entries")
+    @classmethod
+    def _with_a_model(cls, entries: tuple[BoardEntry, ...]) -> tuple[BoardEntry, ...]:
+        if not entries:
+            raise ValueError("expected at least one model")
+        return entries

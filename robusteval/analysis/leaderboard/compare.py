@@ -14,6 +14,7 @@ from robusteval.analysis.results import Results
 from robusteval.analysis.transfer import transfer_matrix
 from robusteval.core.errors import UserError
 from robusteval.results.manifest import ProtocolRecord
+from robusteval.results.records import CLEAN
 
 
 def board_of(results: Results) -> Board:
@@ -105,6 +106,9 @@ def _placed(entries: list[BoardEntry], columns: list[BoardColumn]) -> list[Board
     for column in columns:
         here = [k for k, e in enumerate(entries) if column.key in e.scores and e.scores[column.key].images]
         values = [entries[k].scores[column.key].images for k in here]
+        if len(counts := sorted(set(map(len, values)))) > 1:
+            wanted, got = counts[-1], counts[0]
+            raise UserError(f"expected '{column.key}' of as many images of each model ({wanted:,}), got {got:,} of one")
         for k, place in zip(here, rank(values, column.higher_is_better), strict=True):
             update = {"rank": place.first, "rank_last": place.last}
             ties = tuple(entries[here[j]].model for j in place.ties)
@@ -119,7 +123,7 @@ def _best_first(entries: list[BoardEntry]) -> list[BoardEntry]:
         robust = next((entry.scores[k].value for k in entry.scores if k == "worst_case"), None)
         single = [s.value for k, s in entry.scores.items() if k.startswith(ROBUST)]
         robust = robust if robust is not None else min(single, default=0.0)
-        return -robust, -entry.scores["clean"].value, entry.model
+        return -robust, -entry.scores[CLEAN].value, entry.model
 
     return sorted(entries, key=order)
 

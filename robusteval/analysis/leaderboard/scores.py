@@ -14,6 +14,7 @@ from robusteval.analysis.leaderboard.board import ROBUST, BoardColumn, Score
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
+from robusteval.results.records import CLEAN
 
 Values = NDArray[np.float64]
 
@@ -23,7 +24,7 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     are in the order of their ids."""
     bounds = results.bounds.sort_values("image_id", ignore_index=True)
     yield (
-        BoardColumn(key="clean", title="Clean accuracy", kind="share"),
+        BoardColumn(key=CLEAN, title="Clean accuracy", kind="share"),
         _share(bounds["correct"].to_numpy(), Round.NEAREST),
     )
     standing = []

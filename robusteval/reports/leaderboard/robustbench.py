@@ -11,6 +11,8 @@ from robusteval.analysis import show
 from robusteval.analysis.leaderboard.board import Board, BoardEntry
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
+from robusteval.core.plain_names import as_plain_name
+from robusteval.results.records import CLEAN
 
 THREATS = (Norm.LINF, Norm.L2)
 """The norms that RobustBench ranks."""
@@ -29,14 +31,14 @@ def submissions(board: Board, entry: BoardEntry) -> dict[str, dict[str, Any]]:
         if eps is None or norm not in THREATS or column.key not in entry.scores:
             continue
         under_autoattack = entry.autoattack.get(column.key)
-        found[f"{norm.symbol}-{eps.replace('/', '_')}"] = {
+        found[as_plain_name(f"{norm.symbol}-{eps}", "budget")] = {
             **UNKNOWN,
             "name": entry.model,
             "number_forward_passes": 1,
             "dataset": board.data,
             "architecture": entry.architecture,
             "eps": eps,
-            "clean_acc": show.percentage(entry.scores["clean"].value, 2),
+            "clean_acc": show.percentage(entry.scores[CLEAN].value, 2),
             "reported": show.percentage(entry.scores[column.key].value, 2, Round.UP),
             "autoattack_acc": None if under_autoattack is None else show.percentage(under_autoattack, 2, Round.UP),
             "footnote": f"robusteval {board.robusteval}, protocol {board.protocol.name}, {len(board.images):,} images"

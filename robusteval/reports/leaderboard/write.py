@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 from pydantic import ValidationError
 
 from robusteval.analysis.leaderboard.board import Board
-from robusteval.core.errors import UserError, explain
-from robusteval.core.limits import MANIFEST_BYTES, read_limited
+from robusteval.core.errors import LONGEST, UserError, explain
+from robusteval.core.limits import BOARD_TEXT, MANIFEST_BYTES, check_limit_of, read_limited
+from robusteval.core.plain_names import as_plain_name
 from robusteval.reports.figures.drawing import Plot, save
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
@@ -27,12 +28,16 @@ def read_board(path: Path) -> Board:
     """A board from its leaderboard.json, or from the folder that holds one. Raises UserError."""
     path = path / FILE if path.is_dir() else path
     try:
-        return Board.model_validate_json(read_limited(path, MANIFEST_BYTES, "a leaderboard to add to"))
+        board = Board.model_validate_json(read_limited(path, MANIFEST_BYTES, "a leaderboard to add to"))
     except ValidationError as error:
         why = explain(error)
         raise UserError(
             f"expected a leaderboard of robusteval in {path}, got another file: {why}; make it again from its runs"
         ) from error
+    drawn = [text for column in board.columns for text in (column.key, column.title)]
+    for text in (*drawn, *(entry.model for entry in board.entries)):
+        check_limit_of(f"'{text[:LONGEST]}...' of {path}", len(text), BOARD_TEXT, "characters")
+    return board
 
 
 def write_board(board: Board, folder: Path | str) -> Path:
@@ -40,20 +45,30 @@ def write_board(board: Board, folder: Path | str) -> Path:
     folder = Path(folder)
     drawn = [(plot, save(plot, folder / "figures")) for plot in plots(board)]
     texts = {
-        FILE: board.model_dump_json(indent=1),
+        # In ASCII: what turns the direction of writing, or is unseen, stands in it as an escape.
+        FILE: json.dumps(json.loads(board.model_dump_json()), indent=1),
         "leaderboard.schema.json": json.dumps(Board.model_json_schema(mode="serialization"), indent=1),
         "leaderboard.csv": as_csv(as_frame(board)),
         "leaderboard.md": board_as_markdown(board),
         "leaderboard.tex": "\n".join(latex.table(grid) for grid in (*grids(board), *transfer(board))),
         "leaderboard.html": _html(board, drawn),
     }
-    for entry in board.entries:
-        model = re.sub(r"[^A-Za-z0-9._-]", "_", entry.model)
+    for name, entry in zip(_file_names(board), board.entries, strict=True):
         for threat, export in submissions(board, entry).items():
-            texts[f"robustbench/{threat}/{model}.json"] = json.dumps(export, indent=2)
+            texts[f"robustbench/{threat}/{name}.json"] = json.dumps(export, indent=2)
     for name, text in texts.items():
         write_below(folder, name, text)
     return folder / "leaderboard.html"
+
+
+def _file_names(board: Board) -> list[str]:
+    """One a model, from its name; those that several would share get the beginning of their fingerprints."""
+    names = [as_plain_name(entry.model) for entry in board.entries]
+    count = Counter(map(str.lower, names))
+    return [
+        as_plain_name(f"{name}-{entry.fingerprint[:8]}", longest=120) if count[name.lower()] > 1 else name
+        for name, entry in zip(names, board.entries, strict=True)
+    ]
 
 
 def as_frame(board: Board) -> pd.DataFrame:
