@@ -109,15 +109,11 @@ def available_protocols() -> dict[str, Path]:
 
 
 def read_protocol(spec: str) -> Protocol:
-    """A protocol by name, or from a TOML file; one that has the name of a built-in protocol must hold the same. Errors
-    name the file, the method and the setting."""
+    """A protocol by name, or from a TOML file. Errors name the file, the method and the setting."""
     known = available_protocols()
     path = known.get(spec, Path(spec))
     data, named = _placed(read_toml(path, f"a protocol's name or a .toml file ({nearest(spec, known)})"), path.parent)
-    found = parse_protocol(data, path.name, named)
-    if spec not in known and found.name in known and found != read_protocol(found.name):
-        raise UserError(f"expected a name of its own in {path.name}, got '{found.name}', a built-in protocol's")
-    return found
+    return parse_protocol(data, path.name, named)
 
 
 def _placed(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], set[Path]]:

@@ -56,7 +56,7 @@ class Images:
         drawn = torch.Generator().manual_seed(derive_seed(seed, "sample of images"))
         by_id = sorted(range(len(self)), key=self.ids.__getitem__)
         rows = sorted(by_id[i] for i in torch.randperm(len(self), generator=drawn)[:count].tolist())
-        return replace(self.select(torch.tensor(rows)), source=sampled(self.source, seed))
+        return replace(self.select(torch.tensor(rows)), source=drawn_from(self.source, seed))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Images:
         return replace(self, pixels=self.pixels.to(device, dtype), labels=self.labels.to(device))
@@ -117,6 +117,6 @@ class Images:
             )
 
 
-def sampled(source: str, seed: int) -> str:
+def drawn_from(source: str, seed: int) -> str:
     """The name of images that were drawn from `source` at random."""
     return f"{source} (drawn at random, seed {seed})"

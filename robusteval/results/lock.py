@@ -49,7 +49,7 @@ if hasattr(os, "register_at_fork"):
 def locked(folder: Path) -> Iterator[None]:
     """Holds a folder, which is made, for this caller alone; however its process ends, and whatever workers it leaves,
     the next one gets it. Raises UserError where another has it, and NotWrittenError."""
-    path = folder / LOCK
+    path, made = folder / LOCK, not folder.exists()
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         opened = _held(path)
@@ -67,6 +67,9 @@ def locked(folder: Path) -> Iterator[None]:
             # Before it is let go, so that nobody holds a file of that name that is gone. Windows keeps it until then.
             with suppress(OSError):
                 path.unlink()
+                if made:
+                    # Only where nothing came into it: what was asked for was refused.
+                    folder.rmdir()
             os.close(opened)
 
 

@@ -96,15 +96,3 @@ def test_a_protocol_with_attacks_looks_for_gradient_masking(name: str) -> None:
     protocol = read_protocol(name)
     if protocol.attacks:
         assert any(entry.method.name == "gradient-masking" for entry in protocol.metrics)
-
-
-def test_a_file_with_a_built_in_name_holds_the_same(tmp_path: Path) -> None:
-    """Else a reader of the report would take it for the protocol that everyone knows."""
-    text = available_protocols()["quick"].read_text()
-    (tmp_path / "same.toml").write_text(text)
-    assert read_protocol(str(tmp_path / "same.toml")) == read_protocol("quick")
-    (tmp_path / "mine.toml").write_text(text.replace("l2 = [0.5, 1.0]", "l2 = [0.5]"))
-    with pytest.raises(UserError, match=r"expected a name of its own in mine\.toml, got 'quick'"):
-        read_protocol(str(tmp_path / "mine.toml"))
-    (tmp_path / "mine.toml").write_text(text.replace("l2 = [0.5, 1.0]", "l2 = [0.5]").replace('"quick"', '"mine"', 1))
-    assert read_protocol(str(tmp_path / "mine.toml")).name == "mine"

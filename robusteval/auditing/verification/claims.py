@@ -13,7 +13,7 @@ from robusteval.auditing.request import model_record
 from robusteval.auditing.stages.base import Stage
 from robusteval.auditing.verification.finding import Finding, claim, held_against, unknown, wrong
 from robusteval.core import user_code
-from robusteval.core.images import Images, sampled
+from robusteval.core.images import Images, drawn_from
 from robusteval.core.registry import Origin
 from robusteval.models.classifier import Classifier
 from robusteval.results.manifest import Manifest, ModelRecord, ProtocolRecord
@@ -88,7 +88,7 @@ def check_source(manifest: Manifest, images: Images, data: Images) -> Iterator[F
                 f"parts/clean, image {image_id}: label is {int(images.labels[i])}, expected "
                 f"{int(data.labels[at])} of {data.source}"
             )
-    named = data.source if manifest.data.sample is None else sampled(data.source, manifest.seed)
+    named = data.source if manifest.data.sample is None else drawn_from(data.source, manifest.seed)
     if data.source and manifest.data.source != named:
         yield claim("data.source", manifest.data.source, named)
     if data.class_names and manifest.data.class_names != data.class_names:
