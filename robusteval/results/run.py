@@ -208,12 +208,11 @@ def write_frame(
 
 def read_frame(path: Path) -> pd.DataFrame:
     try:
-        frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+        return pd.DataFrame(pq.read_table(path, page_checksum_verification=True).to_pandas())
     except MemoryError:
         raise
     except Exception as error:  # pyarrow and pandas raise all kinds for what is damaged
         raise UserError(f"expected a readable table in {path}, got: {first_line(error)}") from error
-    return frame
 
 
 @lru_cache(maxsize=len(TABLES))
