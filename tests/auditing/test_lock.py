@@ -188,6 +188,8 @@ def test_where_the_lock_cannot_be_written_it_is_not_kept(
         with pytest.raises(UserError, match=r"\.lock, got: No space left") as found, locked(tmp_path / "run"):
             raise AssertionError
     assert len(os.listdir("/proc/self/fd")) == before, found
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
     with locked(tmp_path / "run"):
         pass
     assert not list((tmp_path / "run").iterdir())

@@ -71,7 +71,7 @@ def test_values_that_no_manifest_has(honest: Run, tmp_path: Path, key: str, valu
     *folders, last = [int(k) if k.isdigit() else k for k in key.split(".")]
     reduce(lambda place, k: place[k], folders, document)[last] = value
     (tmp_path / NAME).write_text(json.dumps(document))
-    with pytest.raises(UserError, match="expected a (manifest in|readable)"):
+    with pytest.raises(UserError, match=r"expected a (manifest in|readable)"):
         read_manifest(tmp_path / NAME)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar, overload
+from typing import Any, Literal, cast
 
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.memory import is_out_of_memory
 from robusteval.core.user_code import NotPermittedError
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,16 +37,12 @@ def unknown(line: str) -> Finding:
     return Finding("unchecked", line)
 
 
-@overload
-def contained(where: str, findings: Generator[Finding, None, T]) -> Generator[Finding, None, T | None]: ...
-@overload
-def contained(where: str, findings: Iterator[Finding]) -> Generator[Finding, None, None]: ...
-def contained(where: str, findings: Iterator[Finding]) -> Generator[Finding, None, object]:
+def contained(where: str, findings: Iterator[Finding]) -> Generator[Finding, None, Any]:
     """The findings of a check and what it returns; what stops the check is one more finding, and None is returned: a
     run that others made may hold anything, and what was found before is not lost. Memory that ran out, and a program
     that may not be run, say nothing of the run, and block it."""
     try:
-        return (yield from findings)
+        return (yield from cast("Generator[Finding, None, Any]", findings))
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
         waits = is_out_of_memory(error) or isinstance(error, NotPermittedError)

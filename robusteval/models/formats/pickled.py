@@ -201,7 +201,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "EMPTY_TUPLE": lambda m, _: m.push(()),
     "EMPTY_DICT": lambda m, _: m.push({}),
     "EMPTY_SET": lambda m, _: m.push(Inert(None)),
-    "FROZENSET": lambda m, _: (m.since_mark(), m.push(Inert(None))),
+    "FROZENSET": lambda m, _: m.push(Inert(m.since_mark() and None)),
     "LIST": lambda m, _: m.push(m.since_mark()),
     "TUPLE": lambda m, _: m.push(tuple(m.since_mark())),
     "TUPLE1": lambda m, _: m.push(m.last(1)),

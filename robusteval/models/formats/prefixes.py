@@ -19,7 +19,7 @@ _TRAINING = re.compile(
 
 
 @dataclass(frozen=True)
-class Fit:
+class KeyMatch:
     """The weights of a network by its own names; prefix: what each began with; beside: the other tensors' keys."""
 
     weights: dict[str, Weight]
@@ -27,7 +27,7 @@ class Fit:
     beside: tuple[str, ...]
 
 
-def fits(weights: Mapping[str, Weight], own: Mapping[str, Tensor]) -> list[Fit]:
+def key_matches(weights: Mapping[str, Weight], own: Mapping[str, Tensor]) -> list[KeyMatch]:
     """Every prefix behind which all of the network's keys are, with its shapes. Other keys may lie beside, but none
     that may be a part of a larger network: below a module of the same name or number, or next to the whole, unless
     its name is one of training (a criterion, a metric)."""
@@ -49,7 +49,7 @@ def _same(weight: Weight | None, wanted: Tensor) -> bool:
     return weight is not None and weight.shape in (None, wanted.shape)
 
 
-def _fit(weights: Mapping[str, Weight], own: Mapping[str, Tensor], prefix: str) -> Fit | None:
+def _fit(weights: Mapping[str, Weight], own: Mapping[str, Tensor], prefix: str) -> KeyMatch | None:
     beside = [key for key in weights if not key.startswith(prefix) or key[len(prefix) :] not in own]
     inside = [key[len(prefix) :] for key in beside if key.startswith(prefix)]
     modules = {key.split(".")[0] for key in own}
@@ -58,7 +58,7 @@ def _fit(weights: Mapping[str, Weight], own: Mapping[str, Tensor], prefix: str) 
         if first in modules or not _TRAINING.match(first):
             return None
     taken = {key: weights.get(prefix + key, value) for key, value in own.items()}
-    return Fit(taken, prefix, tuple(beside))
+    return KeyMatch(taken, prefix, tuple(beside))
 
 
 def split_over(weights: Sequence[str], own: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from robusteval.core.errors import UserError
 from robusteval.core.limits import CHECKPOINT_KEYS, check_limit_of
 from robusteval.models.formats.pickled import Inert
-from robusteval.models.formats.prefixes import fits, split_over
+from robusteval.models.formats.prefixes import key_matches, split_over
 from robusteval.models.formats.tensors import PickledTensor, Weight
 
 WRAPPERS = (
@@ -74,7 +74,7 @@ def find_weights(path: Path, content: Any, own: Mapping[str, Tensor]) -> FoundWe
     whole = [
         FoundWeights(fit.weights, found.where, fit.prefix, (*fit.beside, *found.beside))
         for found in candidates
-        for fit in fits(found.weights, own)
+        for fit in key_matches(found.weights, own)
     ]
     if whole:
         return _chosen(path, whole)
