@@ -107,7 +107,7 @@ def first(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (CLEAN_PART, lambda f: f.assign(image_id=f["image_id"].astype("category")), "in image_id, got category"),
         (CLEAN_PART, lambda f: pd.concat([f, f.iloc[:1]]), "is there more than once"),
         (CLEAN_PART, first("correct", None), "expected bool in correct"),
-        (ATTACK_PART, first("norm", None), "expected str in norm, got"),
+        (ATTACK_PART, first("norm", None), "each row of norm, got none"),
         (ATTACK_PART, lambda f: f.assign(linf=f["linf"].astype("float32")), "expected float64 in linf, got float32"),
         (ATTACK_PART, lambda f: f.assign(linf=f["linf"].map(repr)), "expected float64 in linf, got"),
         (ATTACK_PART, lambda f: f.drop(columns="budget"), "expected the columns image_id"),
