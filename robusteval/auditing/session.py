@@ -60,11 +60,10 @@ def run_audit(
     """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`.
 
     Where the model's card and the data both name their classes, labels are those of the model, by name. A directory
-    that holds an unfinished run of the same model, data, protocol, seed and dtype is continued with the parts that
-    are missing; anything else in it is refused with a UserError, and stays as it is. `strict` makes the sanity
-    warnings errors, before the first method runs. `eot` averages a model with random outputs over so many
-    evaluations. A method that an error stops is recorded as failed, and the run ends as incomplete: the same audit
-    tries it again.
+    that holds an unfinished run of the same model, data, protocol, seed and dtype is continued with the parts that are
+    missing; anything else in it is refused with a UserError, and stays as it is. `strict` makes the sanity warnings
+    errors, before the first method runs. `eot` averages a model with random outputs over so many evaluations. A method
+    that an error stops is recorded as failed, and the run ends as incomplete: the same audit tries it again.
     Results do not depend on the batch size or the order of the images, up to floating-point reassociation,
     except those of stages that the manifest marks with `batch_independent: false`.
     """

@@ -209,19 +209,11 @@ def read_frame(path: Path) -> pd.DataFrame:
 def _reading(path: Path, wanted: str) -> Iterator[None]:
     """Raises UserError: pyarrow, pandas and safetensors raise all kinds for what is damaged or made to look so."""
     try:
-<<<<<<< HEAD
         yield
     except MemoryError:
         raise
     except Exception as error:
         raise UserError(f"expected {wanted} in {path}, got: {first_line(error)}") from error
-=======
-        return pd.DataFrame(pq.read_table(path, page_checksum_verification=True).to_pandas())
-    except MemoryError:
-        raise
-    except Exception as error:  # pyarrow and pandas raise all kinds for what is damaged
-        raise UserError(f"expected a readable table in {path}, got: {first_line(error)}") from error
->>>>>>> wT
 
 
 @lru_cache(maxsize=len(TABLES))

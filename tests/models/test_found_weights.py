@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from robusteval.core.errors import UserError
 from robusteval.models.formats.state import find_weights

@@ -84,6 +84,10 @@ class _Machine:
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
+    def frozen_set(self) -> None:
+        self.since_mark()
+        self.push(Inert(None))
+
     def mark(self, _: Any) -> None:
         self.marked.append(self.stack)
         self.stack = []
@@ -201,7 +205,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "EMPTY_TUPLE": lambda m, _: m.push(()),
     "EMPTY_DICT": lambda m, _: m.push({}),
     "EMPTY_SET": lambda m, _: m.push(Inert(None)),
-    "FROZENSET": lambda m, _: m.push(Inert(m.since_mark() and None)),
+    "FROZENSET": lambda m, _: m.frozen_set(),
     "LIST": lambda m, _: m.push(m.since_mark()),
     "TUPLE": lambda m, _: m.push(tuple(m.since_mark())),
     "TUPLE1": lambda m, _: m.push(m.last(1)),
