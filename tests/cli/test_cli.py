@@ -235,5 +235,5 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_continues(standard: Path, tmp
     assert here(*arguments).returncode == 0
     assert json.loads((out / "manifest.json").read_text())["status"] == "complete"
     assert all(p.stat().st_mtime_ns == at for p, at in before.items()), "finished parts were computed again"
-    # Three shards, the one that was stopped, and one that the first process computed, which is computed twice here.
-    assert (tmp_path / "calls").read_text() == 5 * "."
+    # Three shards and the one that was stopped; those that the first process left are computed twice here, at most two.
+    assert 4 <= len((tmp_path / "calls").read_text()) <= 6

@@ -25,7 +25,7 @@ class Call:
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("place", ["value", "key", "hyper_parameters", "list", "weight"])
 def test_a_call_beside_whole_weights_is_refused(tmp_path: Path, zipped: bool, protocol: int, place: str) -> None:
-    weights = dict(build_network("digits-cnn", (1, 8, 8)).state_dict())
+    weights = dict(build_network("digits-cnn").state_dict())
     canary, path = tmp_path / "canary", tmp_path / "net.pt"
     calls = {
         "system": Call(os.system, f"touch {canary}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import ProtocolRecord
@@ -52,6 +52,9 @@ class Score(Frozen):
     where they are not. `rank` is 1 + the number of models that are significantly better, `rank_last` the number of
     models minus those significantly worse; `ties` names the models that are not significantly different.
     """
+
+    model_config = ConfigDict(allow_inf_nan=True)
+    # A median distance may be infinite.
 
     value: Number
     low: Number
