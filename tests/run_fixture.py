@@ -319,7 +319,7 @@ def _manifest(count: int, certificates: bool, metrics: bool) -> Manifest:
         seed=0,
         dtype="float32",
         device="cpu (2 threads)",
-        batch_size=8,
+        batch_size=max(8, count),
         protocol=ProtocolRecord(name="small", description="By hand", budgets={Norm.LINF: tuple(PGD), Norm.L2: (0.5,)}),
         model=ModelRecord(
             name="tiny",
