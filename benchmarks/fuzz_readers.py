@@ -16,6 +16,7 @@ import base64
 import importlib
 import importlib.util
 import multiprocessing
+import os
 import re
 import secrets
 import sys
@@ -31,6 +32,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
+# Threads of torch do not live on in forked processes, which would wait for them.
+os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 GUIDED = importlib.util.find_spec("atheris") is not None
 GOODS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {}

@@ -268,6 +268,7 @@ BOMBS: dict[str, Build] = {
         gzip.compress(idx((1, 8, 8), bytes(64))), zeros_gz(idx((1,))), ".gz"
     )(folder),
     "large header": idx_folder(idx((2**32 - 1, 2**32 - 1, 2**32 - 1)), idx((2**32 - 1,))),
+    "large header of nothing": idx_folder(idx((2**32 - 3, 2**32 - 4, 0)), idx((2**32 - 3,))),
     "large labels": idx_folder(idx((1, 8, 8), bytes(64)), idx((2**32 - 1,))),
     "large header in gz": idx_folder(gzip.compress(idx((60000, 2**16, 2**16))), gzip.compress(idx((60000,))), ".gz"),
     "promised, not there": idx_folder(gzip.compress(idx((1000, 1000, 1000))), gzip.compress(idx((1000,))), ".gz"),
