@@ -77,7 +77,7 @@ def _read(file: IO[bytes] | gzip.GzipFile, path: Path, dimensions: int) -> NDArr
     shape = [int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
     promised = math.prod(shape)
     if not promised:
-        raise UserError(f"expected at least one number in {path}, got the shape {' x '.join(map(str, shape))}")
+        raise UserError(f"expected at least one image, got {'x'.join(map(str, shape))} in {path}")
     limits.check_limit_of(path, promised, limits.ARRAY_NUMBERS, "numbers")
     content = io.BytesIO()
     while promised >= content.tell() and (piece := file.read(min(_PIECE, promised + 1 - content.tell()))):
