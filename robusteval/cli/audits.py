@@ -1,0 +1,139 @@
+"""The commands that run a protocol: audit, certify, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robusteval.cli.options import (
+    ArchOption,
+    BatchSizeOption,
+    BinaryOption,
+    CheckpointsArgument,
+    ClassesOption,
+    DataOption,
+    DeviceOption,
+    DTypeOption,
+    EotOption,
+    LimitOption,
+    MeanOption,
+    OutOption,
+    ProtocolOption,
+    SampleOption,
+    SeedOption,
+    StdOption,
+    StrictOption,
+    TrustOption,
+)
+from robusteval.cli.running import audit_and_report, explains_mistakes, open_checkpoints, out, whole
+
+
+@explains_mistakes
+def audit(
+    checkpoints: CheckpointsArgument,
+    data: DataOption,
+    out_dir: OutOption,
+    arch: ArchOption = None,
+    protocol: ProtocolOption = "quick",
+    limit: LimitOption = None,
+    classes: ClassesOption = None,
+    sample: SampleOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: DTypeOption = "float32",
+    batch_size: BatchSizeOption = "auto",
+    source: Annotated[list[str] | None, typer.Option(help="Checkpoint to transfer attacks from; repeatable.")] = None,
+    source_arch: Annotated[str | None, typer.Option(help="Architecture of the sources, if not --arch.")] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    binary: BinaryOption = False,
+    eot: EotOption = 1,
+    strict: StrictOption = False,
+    trust: TrustOption = None,
+) -> None:
+    """Bracket the minimum adversarial distance of each image, from below and from above, and write a report.
+
+    Several checkpoints are audited side by side, each into a directory of its own name, with the others as sources of
+    its transfer attacks; the matrix of sources and targets is written beside them, and of a paper's protocol the
+    paper's tables over all of them.
+    """
+    from robusteval.data.choice import read_chosen
+
+    images = read_chosen(data, limit, sample, seed, classes=classes)
+    audit_and_report(
+        open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
+        images,
+        protocol,
+        out_dir,
+        sources=open_checkpoints(source or [], source_arch or arch, images, mean, std, binary, trust),
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        batch_size=whole(batch_size),
+        limit=limit,
+        sample=sample,
+        strict=strict,
+        eot=eot,
+    )
+
+
+@explains_mistakes
+def certify(
+    checkpoints: CheckpointsArgument,
+    data: DataOption,
+    out_dir: OutOption,
+    arch: ArchOption = None,
+    protocol: ProtocolOption = "certify",
+    limit: LimitOption = None,
+    classes: ClassesOption = None,
+    sample: SampleOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: DTypeOption = "float32",
+    batch_size: BatchSizeOption = "auto",
+    mean: MeanOption = None,
+    std: StdOption = None,
+    binary: BinaryOption = False,
+    strict: StrictOption = False,
+    trust: TrustOption = None,
+) -> None:
+    """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
+    what they guarantee and what they do not."""
+    from robusteval.auditing.protocol import certificates_only, read_protocol
+    from robusteval.data.choice import read_chosen
+    from robusteval.reports.certification.page import write_certification
+
+    images = read_chosen(data, limit, sample, seed, classes=classes)
+    runs = audit_and_report(
+        open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
+        images,
+        certificates_only(read_protocol(protocol)),
+        out_dir,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        batch_size=whole(batch_size),
+        limit=limit,
+        sample=sample,
+        strict=strict,
+    )
+    for run in runs:
+        out.line(f"Certification: {write_certification(run)}")
+
+
+@explains_mistakes
+def demo(
+    out_dir: OutOption = Path("runs/demo"),
+    protocol: ProtocolOption = "quick",
+    limit: LimitOption = 50,
+    seed: SeedOption = 0,
+) -> None:
+    """Audit the small checkpoints that come with robusteval on real digits."""
+    from robusteval.data import read_images
+
+    images = read_images("digits", limit)
+    paths = sorted((Path(__file__).parents[1] / "demo").glob("*.safetensors"))
+    models = open_checkpoints([str(path) for path in paths], "digits-cnn", images, None, None)
+    audit_and_report(models, images, protocol, out_dir, seed=seed, limit=limit)
