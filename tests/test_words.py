@@ -12,7 +12,7 @@ import robusteval
 ROOT = Path(robusteval.__file__).parent
 
 GENERAL = {
-    "audit": ("cli/app.py", "auditing/verb.py"),
+    "audit": ("cli/audits.py", "auditing/verb.py"),
     "leaderboard": ("cli/app.py", "reports/leaderboard/__init__.py"),
     "verify": ("cli/app.py", "auditing/verify.py"),
     "main": ("cli/app.py", "training/zoo.py"),

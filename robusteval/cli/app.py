@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from robusteval.cli.audits import audit, certify, demo
+from robusteval.cli.defaults import options_of, read_defaults
 from robusteval.cli.listing import Listing, listing
 from robusteval.cli.running import err, explains_mistakes, out, print_paper_tables, print_report
 from robusteval.cli.terminal import Commands, print_anything
@@ -17,13 +19,31 @@ app = typer.Typer(
     cls=Commands,
     help="Robustness evaluation and certification of trained image classifiers.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
 for command in (audit, certify, demo):
     app.command()(command)
 app.add_typer(train_app, name="train")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        out.line(f"robusteval {metadata.version('robusteval')}")
+        raise typer.Exit
+
+
+@app.callback()
+@explains_mistakes
+def options_of_all(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """Robustness evaluation and certification of trained image classifiers."""
+    context.default_map = read_defaults(options_of(context))
 
 
 @app.command()
