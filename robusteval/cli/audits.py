@@ -21,12 +21,14 @@ from robusteval.cli.options import (
     MeanOption,
     OutOption,
     ProtocolOption,
+    RequireOption,
     SampleOption,
     SeedOption,
     StdOption,
     StrictOption,
     TrustOption,
 )
+from robusteval.cli.requiring import check_requirements, requirements
 from robusteval.cli.running import audit_and_report, explains_mistakes, open_checkpoints, out, whole
 
 
@@ -52,6 +54,7 @@ def audit(
     eot: EotOption = 1,
     strict: StrictOption = False,
     trust: TrustOption = None,
+    require: RequireOption = None,
 ) -> None:
     """Bracket the minimum adversarial distance of each image, from below and from above, and write a report.
 
@@ -59,13 +62,16 @@ def audit(
     its transfer attacks; the matrix of sources and targets is written beside them, and of a paper's protocol the
     paper's tables over all of them.
     """
+    from robusteval.auditing.protocol import read_protocol
     from robusteval.data.choice import read_chosen
 
+    methods = read_protocol(protocol)
+    wanted = requirements(require, methods)
     images = read_chosen(data, limit, sample, seed, classes=classes)
-    audit_and_report(
+    runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
-        protocol,
+        methods,
         out_dir,
         sources=open_checkpoints(source or [], source_arch or arch, images, mean, std, binary, trust),
         seed=seed,
@@ -77,6 +83,7 @@ def audit(
         strict=strict,
         eot=eot,
     )
+    check_requirements(wanted, runs)
 
 
 @explains_mistakes
@@ -98,6 +105,7 @@ def certify(
     binary: BinaryOption = False,
     strict: StrictOption = False,
     trust: TrustOption = None,
+    require: RequireOption = None,
 ) -> None:
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
@@ -105,11 +113,13 @@ def certify(
     from robusteval.data.choice import read_chosen
     from robusteval.reports.certification.page import write_certification
 
+    methods = certificates_only(read_protocol(protocol))
+    wanted = requirements(require, methods)
     images = read_chosen(data, limit, sample, seed, classes=classes)
     runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
-        certificates_only(read_protocol(protocol)),
+        methods,
         out_dir,
         seed=seed,
         device=device,
@@ -121,6 +131,7 @@ def certify(
     )
     for run in runs:
         out.line(f"Certification: {write_certification(run)}")
+    check_requirements(wanted, runs)
 
 
 @explains_mistakes

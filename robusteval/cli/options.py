@@ -51,6 +51,13 @@ StdOption = Annotated[str | None, typer.Option(help="Normalisation, one value a 
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Make sanity warnings errors, before the first method runs.")
 ]
+RequireOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What each model has to reach, else exit code 4: 'linf 8/255 >= 40%' (no attack fools it), "
+        "'certified l2 0.5 >= 10%', 'clean >= 90%'; repeatable."
+    ),
+]
 EotOption = Annotated[int, typer.Option(help="Average a random model over so many evaluations.")]
 TrustOption = Annotated[
     list[Path] | None,
