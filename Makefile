@@ -1,11 +1,12 @@
 PYTHON ?= python3
 VENV := .venv
-STAMP := $(VENV)/.installed
+RUNS := $(VENV)/.installed
+STAMP := $(VENV)/.developed
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint fuzz clean
+.PHONY: demo test check lint fuzz wheel clean
 
-demo: $(STAMP)
+demo: $(RUNS)
 	$(BIN)/robusteval demo --out runs/demo
 
 test: $(STAMP)
@@ -23,11 +24,26 @@ fuzz: $(STAMP)
 	-$(BIN)/pip install --quiet --only-binary :all: atheris==3.0.0
 	$(BIN)/python benchmarks/fuzz_readers.py --minutes 2
 
-$(STAMP): pyproject.toml constraints.txt
+# What people get: built apart from the checkout, installed beside the same libraries, and tried there.
+wheel: $(RUNS)
+	rm -rf build dist
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv --clear dist/venv
+	dist/venv/bin/pip install --quiet --no-deps dist/*.whl
+	echo "$(abspath $(VENV))/lib/$$($(BIN)/python -c 'import sys; print(f"python{sys.version_info.major}.{sys.version_info.minor}")')/site-packages" \
+		> $$(dist/venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth
+	cd dist && venv/bin/python -c 'import robusteval; assert "dist" in robusteval.__file__, robusteval.__file__'
+	cd dist && venv/bin/robusteval demo --limit 3 --protocol certify --out demo
+
+$(RUNS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $(RUNS)
+
+$(STAMP): $(RUNS)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build dist
