@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
+from robusteval.cli.asked import AskedImages, asks_for_images
 from robusteval.cli.listing import Listing, listing
 from robusteval.cli.options import (
     ArchOption,
     BatchSizeOption,
     BinaryOption,
     CheckpointsArgument,
-    ClassesOption,
-    DataOption,
     DeviceOption,
     DTypeOption,
     EotOption,
@@ -22,7 +21,6 @@ from robusteval.cli.options import (
     MeanOption,
     OutOption,
     ProtocolOption,
-    SampleOption,
     SeedOption,
     StdOption,
     StrictOption,
@@ -54,15 +52,13 @@ app.add_typer(train_app, name="train")
 
 @app.command()
 @explains_mistakes
+@asks_for_images
 def audit(
     checkpoints: CheckpointsArgument,
-    data: DataOption,
+    asked: AskedImages,
     out_dir: OutOption,
     arch: ArchOption = None,
     protocol: ProtocolOption = "quick",
-    limit: LimitOption = None,
-    classes: ClassesOption = None,
-    sample: SampleOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -82,9 +78,7 @@ def audit(
     its transfer attacks; the matrix of sources and targets is written beside them, and of a paper's protocol the
     paper's tables over all of them.
     """
-    from robusteval.data.choice import read_chosen
-
-    images = read_chosen(data, limit, sample, seed, classes=classes)
+    images = asked.read(seed)
     audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
@@ -95,8 +89,8 @@ def audit(
         device=device,
         dtype=dtype,
         batch_size=whole(batch_size),
-        limit=limit,
-        sample=sample,
+        limit=asked.limit,
+        sample=asked.sample,
         strict=strict,
         eot=eot,
     )
@@ -104,15 +98,13 @@ def audit(
 
 @app.command()
 @explains_mistakes
+@asks_for_images
 def certify(
     checkpoints: CheckpointsArgument,
-    data: DataOption,
+    asked: AskedImages,
     out_dir: OutOption,
     arch: ArchOption = None,
     protocol: ProtocolOption = "certify",
-    limit: LimitOption = None,
-    classes: ClassesOption = None,
-    sample: SampleOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -126,10 +118,9 @@ def certify(
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
     from robusteval.auditing.protocol import certificates_only, read_protocol
-    from robusteval.data.choice import read_chosen
     from robusteval.reports.certification.page import write_certification
 
-    images = read_chosen(data, limit, sample, seed, classes=classes)
+    images = asked.read(seed)
     runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
@@ -139,8 +130,8 @@ def certify(
         device=device,
         dtype=dtype,
         batch_size=whole(batch_size),
-        limit=limit,
-        sample=sample,
+        limit=asked.limit,
+        sample=asked.sample,
         strict=strict,
     )
     for run in runs:

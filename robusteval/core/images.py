@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robusteval.core.errors import UserError
+from robusteval.core.reading import AS_IT_IS, Reading
 from robusteval.core.streams import derive_seed
 
 
@@ -19,7 +20,7 @@ class Images:
 
     ids: N distinct names that survive every join; pixels (N, C, H, W) floating point in [0, 1];
     labels (N,) int64; class_names: one a class, or empty where the data has none; class_count: how many classes the
-    labels count through, None where the data does not say.
+    labels count through, None where the data does not say; reading: how they were read, where that was from a file.
     """
 
     ids: tuple[str, ...]
@@ -28,6 +29,7 @@ class Images:
     class_names: tuple[str, ...] = ()
     source: str = ""
     class_count: int | None = None
+    reading: Reading = AS_IT_IS
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,9 +96,7 @@ class Images:
             )
         low, high = self.pixels.min().item(), self.pixels.max().item()
         if not (low >= 0 and high <= 1):
-            hint = "; put a normalisation into --mean and --std" if low < 0 else "; divide by the largest value"
-            hint = hint if math.isfinite(low) and math.isfinite(high) else ""
-            raise UserError(f"expected pixels in [0, 1] in {self.source}, got [{low:g}, {high:g}]{hint}")
+            raise UserError(f"expected pixels in [0, 1] in {self.source}, got [{low:g}, {high:g}]{_hint(low, high)}")
         self._check_classes()
         return self
 
@@ -115,3 +115,13 @@ class Images:
             raise UserError(
                 f"expected labels {wanted} in {self.source}, got {int(self.labels[i])} for image {self.ids[i]}"
             )
+
+
+def _hint(low: float, high: float) -> str:
+    """What brings numbers between these two into [0, 1], probably."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    if low < 0:
+        return "; put a normalisation into --mean and --std"
+    white = 255 if high <= 255 else 65535 if high <= 65535 else None
+    return f"; divide by the number that stands for white: --scale {f'{white}, if it is that' if white else 'NUMBER'}"

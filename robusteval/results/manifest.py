@@ -16,6 +16,7 @@ from robusteval.core.errors import UserError, explain
 from robusteval.core.limits import MANIFEST_BYTES, read_limited
 from robusteval.core.norms import Norm
 from robusteval.core.plain_names import PlainName, PlainPath
+from robusteval.core.reading import AS_IT_IS, Reading
 from robusteval.results.calibrate import Calibration
 from robusteval.results.records import Frozen, StageRecord, Stages
 
@@ -54,6 +55,7 @@ class DataRecord(Frozen):
     count: int
     limit: int | None = None
     sample: int | None = None
+    reading: Reading = AS_IT_IS
     fingerprint: str
     class_names: tuple[str, ...] = ()
 
