@@ -13,6 +13,7 @@ from robusteval.core.limits import in_memory
 from robusteval.core.reading import AS_IT_IS, Reading, option_of
 from robusteval.data.arrays import OF_ARRAYS
 from robusteval.data.builtin import read_digits, read_foolbox
+from robusteval.data.cifar import OF_BATCHES, holds_cifar, read_cifar
 from robusteval.data.classes import Classes, in_classes
 from robusteval.data.columns import OF_TABLES
 from robusteval.data.folder import read_folder
@@ -20,6 +21,7 @@ from robusteval.data.idx import read_idx
 from robusteval.data.npz import read_npy, read_npz
 from robusteval.data.parquet import read_parquet
 from robusteval.data.splits import apart
+from robusteval.data.tensors import read_tensors
 from robusteval.data.unserved import what_it_is
 
 _OF_IMAGES = frozenset({"resize", "crop", "interpolation"})
@@ -65,6 +67,12 @@ DATASETS = {
         _named(".npy"),
         read_npy,
         OF_ARRAYS - {"image_column", "split"},
+    ),
+    "FILE.pt": DataSet(
+        "tensors (images, labels), or a dict of them, by torch.save", _named(".pt", ".pth"), read_tensors, OF_ARRAYS
+    ),
+    "CIFAR_FOLDER": DataSet(
+        "CIFAR-10 or CIFAR-100, python or binary batches, or one batch", holds_cifar, read_cifar, OF_BATCHES
     ),
     "IDX_FOLDER": DataSet(
         "MNIST-style IDX files, gz or not; FOLDER:train", _holds_idx, read_idx, _OF_IMAGES | {"split"}

@@ -63,7 +63,7 @@ def _scaled(pixels: NDArray[Any], reading: Reading) -> Tensor:
     # In the type of the machine: torch knows no other byte order, and no floats of more than 64 bits.
     own = np.uint8 if pixels.dtype == np.uint8 else np.float64 if reading.scale else np.float32
     with np.errstate(over="ignore"):
-        found = torch.from_numpy(np.ascontiguousarray(pixels, dtype=own))
+        found = torch.from_numpy(np.require(pixels, own, ["C", "W"]))
     white = reading.scale or (255 if pixels.dtype == np.uint8 else None)
     return found.float() if white is None else (found / white).float()
 

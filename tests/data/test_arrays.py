@@ -128,7 +128,7 @@ def test_labels_of_an_npy_are_named_or_asked_for(tmp_path: Path) -> None:
     found = read_images(str(tmp_path / "a.npy"), reading=Reading(label_column="b.npy"))
     assert found.labels.tolist() == Y.tolist()
     np.save(tmp_path / "labels.npy", np.array([object()]), allow_pickle=True)
-    with pytest.raises(UserError, match="npy file of plain numbers in .*labels.npy"):
+    with pytest.raises(UserError, match=r"npy file of plain numbers in .*labels.npy"):
         read_images(str(tmp_path / "a.npy"))
 
 
