@@ -17,12 +17,15 @@ from robusteval.data.cifar import OF_BATCHES, holds_cifar, read_cifar
 from robusteval.data.classes import Classes, in_classes
 from robusteval.data.columns import OF_TABLES
 from robusteval.data.folder import read_folder
+from robusteval.data.hub import OF_FOLDERS, holds_tables, read_tables
 from robusteval.data.idx import read_idx
+from robusteval.data.lists import OF_LISTS, read_list
 from robusteval.data.npz import read_npy, read_npz
 from robusteval.data.parquet import read_parquet
 from robusteval.data.splits import apart
 from robusteval.data.tensors import read_tensors
 from robusteval.data.unserved import what_it_is
+from robusteval.data.webdataset import OF_TARS, holds_tars, read_tars
 
 _OF_IMAGES = frozenset({"resize", "crop", "interpolation"})
 
@@ -71,11 +74,18 @@ DATASETS = {
     "FILE.pt": DataSet(
         "tensors (images, labels), or a dict of them, by torch.save", _named(".pt", ".pth"), read_tensors, OF_ARRAYS
     ),
+    "FILE.csv": DataSet(
+        "a column of paths of images, one of labels; .tsv too", _named(".csv", ".tsv"), read_list, OF_LISTS
+    ),
+    "FILE.tar": DataSet("WebDataset: N.jpg and N.cls or N.json, or a folder of tars", holds_tars, read_tars, OF_TARS),
     "CIFAR_FOLDER": DataSet(
         "CIFAR-10 or CIFAR-100, python or binary batches, or one batch", holds_cifar, read_cifar, OF_BATCHES
     ),
     "IDX_FOLDER": DataSet(
         "MNIST-style IDX files, gz or not; FOLDER:train", _holds_idx, read_idx, _OF_IMAGES | {"split"}
+    ),
+    "TABLES_FOLDER": DataSet(
+        "Hugging Face dataset: parquet or arrow shards, save_to_disk", holds_tables, read_tables, OF_FOLDERS
     ),
     "IMAGE_FOLDER": DataSet(
         "a subfolder per class, also below train, val, test", os.path.isdir, read_folder, _OF_IMAGES | {"split"}

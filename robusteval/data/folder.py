@@ -32,7 +32,7 @@ def read_folder(spec: str, limit: int | None, reading: Reading) -> Images:
     """
     root = _split(Path(spec), reading)
     classes = [p.name for p in _visible(root) if p.is_dir()]
-    classes = sorted(classes, key=_in_order)
+    classes = sorted(classes, key=in_order)
     label_of = {name: i for i, name in enumerate(classes)}
     files = _images(root, classes)
     if not files:
@@ -65,7 +65,7 @@ def _step(root: Path) -> str:
     return f"; give {min(lists)}" if lists else "; give a .csv beside them with their paths and labels"
 
 
-def _in_order(name: str) -> tuple[bool, int, str]:
+def in_order(name: str) -> tuple[bool, int, str]:
     """Whole numbers first, by their value."""
     return (False, int(name), name) if is_whole(name) and len(name) < 20 else (True, 0, name)
 

@@ -200,7 +200,7 @@ def test_binary_batches_that_are_none(tmp_path: Path) -> None:
         read_images(str(tmp_path))
     (tmp_path / "test_batch.bin").write_bytes(bytes(3073))
     (tmp_path / "batches.meta.txt").write_text("one two")
-    with pytest.raises(UserError, match="names of 10 classes in .*, got 2"):
+    with pytest.raises(UserError, match=r"names of 10 classes in .*, got 2"):
         read_images(str(tmp_path))
 
 

@@ -90,7 +90,7 @@ def test_files_that_torch_did_not_write(tmp_path: Path) -> None:
         read_images(str(path))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", bytes(2**22))
-    with pytest.raises(UserError, match="at most .* bytes that its zip unpacks to"):
+    with pytest.raises(UserError, match=r"at most .* bytes that its zip unpacks to"):
         read_images(str(path))
 
 
