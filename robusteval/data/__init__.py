@@ -16,15 +16,16 @@ from robusteval.data.builtin import read_digits, read_foolbox
 from robusteval.data.cifar import OF_BATCHES, holds_cifar, read_cifar
 from robusteval.data.classes import Classes, in_classes
 from robusteval.data.columns import OF_TABLES
-from robusteval.data.folder import read_folder
+from robusteval.data.folder import NoImagesError, read_folder
 from robusteval.data.hub import OF_FOLDERS, holds_tables, read_tables
 from robusteval.data.idx import read_idx
 from robusteval.data.lists import OF_LISTS, read_list
 from robusteval.data.npz import read_npy, read_npz
 from robusteval.data.parquet import read_parquet
+from robusteval.data.shards import names_in
 from robusteval.data.splits import apart
 from robusteval.data.tensors import read_tensors
-from robusteval.data.unserved import what_it_is
+from robusteval.data.unserved import folders_below, what_it_is
 from robusteval.data.webdataset import OF_TARS, holds_tars, read_tars
 
 _OF_IMAGES = frozenset({"resize", "crop", "interpolation"})
@@ -42,7 +43,7 @@ class DataSet:
 
 
 def _holds_idx(spec: str) -> bool:
-    return os.path.isdir(spec) and any(Path(spec).glob("*idx3-ubyte*"))
+    return any("idx3-ubyte" in name for name in names_in(Path(spec))[1])
 
 
 def _named(*suffixes: str) -> Callable[[str], bool]:
@@ -117,10 +118,25 @@ def read_images(
         if dataset.matches(place):
             _check_taken(reading, dataset, name, place)
             with in_memory(str(spec)):
-                images = dataset.read(place, limit, reading)
+                try:
+                    images = dataset.read(place, limit, reading)
+                except NoImagesError as error:
+                    raise UserError(f"{error}{_below(place)}") from error
                 images = replace(images, source=str(spec), reading=reading).checked()
             return images if classes is None else in_classes(images, classes)
     raise UserError(f"expected a data set, a file or a folder for {option}, got {what_it_is(str(spec))}")
+
+
+def _below(place: str) -> str:
+    """The step from a folder without images to those below it that are data of another kind."""
+    others = {name: dataset for name, dataset in DATASETS.items() if dataset.read is not read_folder}
+    found = [
+        f"{folder}, which is read as {name}"
+        for folder in folders_below(Path(place))
+        for name, dataset in others.items()
+        if dataset.matches(folder)
+    ]
+    return f"; give {' or '.join(found[:4])}" if found else ""
 
 
 def _check_taken(reading: Reading, dataset: DataSet, name: str, place: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +84,7 @@ def read_cifar(spec: str, limit: int | None, reading: Reading) -> Images:
 
 
 def _layout(path: Path) -> _Layout | None:
-    if path.is_dir():
+    if os.path.isdir(path):
         return next((found for found in _LAYOUTS if any((path / name).is_file() for name in found.files)), None)
     # A file that is called "test" may be anything.
     return next((found for found in _LAYOUTS if "batch" in path.name and path.name in found.files), None)

@@ -23,6 +23,10 @@ _NO_CLASSES = {"__macosx", "__pycache__", "$recycle.bin", "system volume informa
 """Folders that systems and programs leave, beside those whose name begins with a dot."""
 
 
+class NoImagesError(UserError):
+    """A folder is no image folder: perhaps one below it is data of another kind."""
+
+
 def read_folder(spec: str, limit: int | None, reading: Reading) -> Images:
     """Of a folder of splits that of reading.split. Classes are the subfolders, numbers in the order of numbers and
     other names in that of the alphabet; the id of an image is its path in the folder. Hidden folders and files, and
@@ -36,7 +40,7 @@ def read_folder(spec: str, limit: int | None, reading: Reading) -> Images:
     label_of = {name: i for i, name in enumerate(classes)}
     files = _images(root, classes)
     if not files:
-        raise UserError(f"expected a subfolder per class with images in {root}, got none{_step(root)}")
+        raise NoImagesError(f"expected a subfolder per class with images in {root}, got none{_step(root)}")
     files = sorted(files, key=lambda p: hashlib.sha256(p.relative_to(root).as_posix().encode()).digest())[:limit]
     decoded = ((str(p), decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p))) for p in files)
     labels = torch.tensor([label_of[p.relative_to(root).parts[0]] for p in files])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from robusteval.core import limits
@@ -34,12 +36,20 @@ def shards_of(root: Path, suffixes: tuple[str, ...], split: str | None) -> list[
 
 def holds_shards(root: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether there are some in a folder, or in a few folders in it; classes of images are more."""
-    if not root.is_dir():
-        return False
-    if any(path.name.lower().endswith(suffixes) for path in root.iterdir()):
+    folders, files = names_in(root)
+    if any(name.lower().endswith(suffixes) for name in files):
         return True
-    folders = sum(path.is_dir() for path in root.iterdir())
-    return 0 < folders <= _FOLDERS and any(True for _ in _below(root, suffixes))
+    return 0 < len(folders) <= _FOLDERS and any(True for _ in _below(root, suffixes))
+
+
+def names_in(root: Path) -> tuple[list[str], list[str]]:
+    """The folders and the files in a folder; none where it is no folder or cannot be read."""
+    folders: list[str] = []
+    files: list[str] = []
+    with suppress(OSError, ValueError), os.scandir(root) as entries:
+        for entry in islice(entries, limits.FOLDER_ENTRIES):
+            (folders if entry.is_dir() else files).append(entry.name)
+    return folders, files
 
 
 def _below(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from pathlib import Path
 
 from robusteval.core.errors import LONGEST, first_line, nearest
+from robusteval.data.shards import names_in
 
 _ARRAYS = "save its arrays as an .npz with images and labels"
 _UNPACK = "unpack it and give the folder"
@@ -33,6 +36,14 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _OTHER = "no format that is read (robusteval list data)"
+
+
+def folders_below(root: Path, depth: int = 2, most: int = 100) -> Iterator[str]:
+    """The first folders in a folder and in those, in which data may lie that was meant."""
+    for name in sorted(names_in(root)[0])[:most]:
+        yield str(root / name)
+        if depth > 1:
+            yield from folders_below(root / name, depth - 1, most)
 
 
 def what_it_is(spec: str) -> str:

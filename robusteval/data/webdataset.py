@@ -19,7 +19,7 @@ from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
 from robusteval.core.reading import Reading
 from robusteval.data.decode import decode
-from robusteval.data.shards import shards_of
+from robusteval.data.shards import names_in, shards_of
 from robusteval.data.sizes import of_one_size
 
 OF_TARS = frozenset({"resize", "crop", "interpolation", "split", "image_column", "label_column"})
@@ -32,7 +32,8 @@ _JSON_BYTES = 2**20
 def holds_tars(spec: str) -> bool:
     """Whether a path is a tar, or a folder with some and no other folders, which would be classes."""
     if os.path.isdir(spec):
-        return any(Path(spec).glob("*.tar")) and not any(path.is_dir() for path in Path(spec).iterdir())
+        folders, files = names_in(Path(spec))
+        return not folders and any(name.lower().endswith(".tar") for name in files)
     return spec.lower().endswith(".tar")
 
 
@@ -86,12 +87,22 @@ def _samples(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, dict[st
                 key = found
                 suffix = suffix.lower()
                 members[suffix] = _content(archive, member, path) if suffix in wanted else b""
+            _check_end(archive)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # tarfile raises all kinds for a file that is not its own
         raise UserError(f"expected a tar that is not packed in {path}, got: {first_line(error)}") from error
     if members:
         yield key, members
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """tarfile takes a header that is damaged for the end, which is zeros or that of the file."""
+    file = archive.fileobj
+    assert file is not None
+    file.seek(archive.offset)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise ValueError(f"no header of a member at byte {archive.offset:,}")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
