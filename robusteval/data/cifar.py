@@ -18,6 +18,7 @@ from robusteval.core.images import Images
 from robusteval.core.reading import Reading
 from robusteval.data.arrays import images_of_arrays
 from robusteval.data.plain_pickles import read_plain
+from robusteval.data.shards import names_in
 from robusteval.data.splits import chosen_split
 
 OF_BATCHES = frozenset({"resize", "crop", "interpolation", "split", "label_column"})
@@ -85,7 +86,8 @@ def read_cifar(spec: str, limit: int | None, reading: Reading) -> Images:
 
 def _layout(path: Path) -> _Layout | None:
     if os.path.isdir(path):
-        return next((found for found in _LAYOUTS if any((path / name).is_file() for name in found.files)), None)
+        there = set(names_in(path)[1])
+        return next((found for found in _LAYOUTS if not there.isdisjoint(found.files)), None)
     # A file that is called "test" may be anything.
     return next((found for found in _LAYOUTS if "batch" in path.name and path.name in found.files), None)
 

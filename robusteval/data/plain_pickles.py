@@ -13,7 +13,7 @@ import numpy as np
 from robusteval.core import limits
 from robusteval.core.errors import UserError, first_line
 
-OPERATIONS = 5_000_000
+OPERATIONS = 2_000_000
 """Of a pickle, one or two an item: the training set of CIFAR-100 has 300,000."""
 _VALUES = {
     *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT"),

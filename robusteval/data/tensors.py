@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 import zipfile
 from typing import Any
@@ -55,10 +56,11 @@ def _load(spec: str) -> Any:
     except Exception as error:  # torch raises all kinds for a file that is not its own
         if is_out_of_memory(error):
             raise
-        raise UserError(
-            f"expected plain tensors in {spec}, got a file that would have to run code to be loaded, or is damaged "
-            f"({first_line(error)[:60]}); {_STEP}"
-        ) from error
+        calls = isinstance(error, pickle.UnpicklingError)
+        got = (
+            "a file that would have to run code to be loaded" if calls else f"a damaged one ({first_line(error)[:80]})"
+        )
+        raise UserError(f"expected plain tensors in {spec}, got {got}; {_STEP}") from error
 
 
 def _check_zip(spec: str) -> None:

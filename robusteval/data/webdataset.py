@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
@@ -27,6 +28,14 @@ OF_TARS = frozenset({"resize", "crop", "interpolation", "split", "image_column",
 _IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "tif", "tiff", "gif")
 _KEYS = ("label", "cls", "class")
 _JSON_BYTES = 2**20
+
+
+class _Bounded(io.FileIO):
+    """A file of which no more is read at a time than an image may be long, whatever a header says of the next one."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        limits.check_limit_of(f"a member of {self.name}", -1 if size is None else size, limits.IMAGE_BYTES, "bytes")
+        return super().read(size)
 
 
 def holds_tars(spec: str) -> bool:
@@ -69,7 +78,7 @@ def _samples(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, dict[st
     key, members = "", dict[str, bytes]()
     try:
         # Unpacked tars alone: what is packed would have no known size.
-        with tarfile.open(path, "r:") as archive:
+        with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             count = 0
             while (member := archive.next()) is not None:
                 count += 1

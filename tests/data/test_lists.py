@@ -134,3 +134,9 @@ def test_a_list_through_the_command_line(folder: Path, tmp_path: Path) -> None:
     assert "none.pt, which does not exist" in done.stderr
     flat = here("audit", "none.pt", "--data", folder / "pictures", "--out", tmp_path / "run")
     assert "give a .csv beside them with their paths and labels" in flat.stderr
+
+
+def test_a_table_of_many_rows_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robusteval.data.lists._ROWS", 2)
+    with pytest.raises(UserError, match=r"at most 2 rows in .*, got 3"):
+        read_images(str(listed(folder, "path,label\n" + ROWS)))

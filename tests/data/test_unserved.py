@@ -73,7 +73,9 @@ def test_the_folder_below_is_named(tmp_path: Path) -> None:
         read_images(str(tmp_path))
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"")
-    with pytest.raises(UserError, match=r"raw, which is read as IDX_FOLDER or .*cifar-10-batches-py, which is read as C"):
+    with pytest.raises(
+        UserError, match=r"raw, which is read as IDX_FOLDER or .*cifar-10-batches-py, which is read as C"
+    ):
         read_images(str(tmp_path))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import pickle
 import re
+import tarfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +74,57 @@ def _parquet() -> bytes:
     return buffer.getvalue()
 
 
+def _npy() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((3, 1, 8, 8), np.uint8))
+    return buffer.getvalue()
+
+
+def _arrow() -> bytes:
+    cells = pa.array([{"bytes": _image("PNG")}] * 3, pa.struct([("bytes", pa.binary())]))
+    found = pa.table({"image": cells, "label": pa.array([0, 1, 2]), "kind": pa.array(["a"] * 3).dictionary_encode()})
+    buffer = io.BytesIO()
+    with pa.ipc.new_stream(buffer, found.schema) as writer:
+        writer.write_table(found, max_chunksize=2)
+    return buffer.getvalue()
+
+
+def _tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in (
+            ("1.png", _image("PNG")),
+            ("1.cls", b"0"),
+            ("2.png", _image("PNG")),
+            ("2.json", b'{"label": 1}'),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _batch() -> bytes:
+    held = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 1], b"filenames": [b"a", "b"]}
+    return pickle.dumps(held, protocol=2)
+
+
+def _tensors() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"images": torch.zeros(3, 1, 8, 8), "labels": torch.arange(3)}, buffer)
+    return buffer.getvalue()
+
+
+def _read_npy(path: Path) -> object:
+    np.save(path.with_name("labels.npy"), np.arange(3))
+    return read_images(str(path))
+
+
+def _read_list(path: Path) -> object:
+    path.with_name("1.png").write_bytes(_image("PNG"))
+    return read_images(str(path))
+
+
 def _weights(suffix: str, demo: Path) -> bytes:
     if suffix == "safetensors":
         return demo.read_bytes()
@@ -111,6 +164,12 @@ def _goods(demo: Path, run: Run, protocol: Path) -> dict[str, tuple[str, bytes, 
         "idx gz": ("gz/t10k-images-idx3-ubyte.gz", gzip.compress(_idx(3, 8, 8), mtime=0), _read_idx),
         "npz": ("data.npz", _npz(), _data),
         "parquet": ("data.parquet", _parquet(), _data),
+        "npy": ("data.npy", _npy(), _read_npy),
+        "arrow": ("data.arrow", _arrow(), _data),
+        "tar": ("data.tar", _tar(), _data),
+        "csv": ("data.csv", b'path,label,split\n"1.png",0,test\n./1.png,1,test\n', _read_list),
+        "batch": ("test_batch", _batch(), _data),
+        "tensors": ("data.pt", _tensors(), _data),
         "safetensors": ("model.safetensors", _weights("safetensors", demo), _opened),
         "torch": ("model.pt", _weights("pt", demo), _opened),
         "protocol": ("protocol.toml", protocol.read_bytes(), lambda path: read_protocol(str(path))),
@@ -121,6 +180,7 @@ def _goods(demo: Path, run: Run, protocol: Path) -> dict[str, tuple[str, bytes, 
 
 
 KINDS = [f"image {kind}" for kind in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")]
+KINDS += ["npy", "arrow", "tar", "csv", "batch", "tensors"]
 KINDS += ["idx", "idx gz", "npz", "parquet", "safetensors", "torch", "protocol", "manifest", "table", "arrays"]
 
 
