@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,12 +54,8 @@ class Images:
     def sample(self, count: int, seed: int) -> Images:
         """`count` of the images, drawn without replacement and in their own order: the same for the same seed, in
         whatever order they are. Raises UserError where there are not as many."""
-        if not 1 <= count <= len(self):
-            raise UserError(f"expected --sample from 1 to {len(self)}, the images of {self.source}, got {count}")
-        drawn = torch.Generator().manual_seed(derive_seed(seed, "sample of images"))
-        by_id = sorted(range(len(self)), key=self.ids.__getitem__)
-        rows = sorted(by_id[i] for i in torch.randperm(len(self), generator=drawn)[:count].tolist())
-        return replace(self.select(torch.tensor(rows)), source=f"{self.source} (drawn at random, seed {seed})")
+        rows = drawn_rows(self.ids, count, seed, self.source)
+        return replace(self.select(torch.tensor(rows)), source=drawn_from(self.source, seed))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Images:
         return replace(self, pixels=self.pixels.to(device, dtype), labels=self.labels.to(device))
@@ -115,6 +112,21 @@ class Images:
             raise UserError(
                 f"expected labels {wanted} in {self.source}, got {int(self.labels[i])} for image {self.ids[i]}"
             )
+
+
+def drawn_rows(ids: Sequence[str], count: int, seed: int, source: str) -> list[int]:
+    """The places of `count` images, drawn without replacement and in their own order: the same images for the same
+    seed, in whatever order they are. Raises UserError where there are not as many."""
+    if not 1 <= count <= len(ids):
+        raise UserError(f"expected --sample from 1 to {len(ids)}, the images of {source}, got {count}")
+    drawn = torch.Generator().manual_seed(derive_seed(seed, "sample of images"))
+    by_id = sorted(range(len(ids)), key=ids.__getitem__)
+    return sorted(by_id[i] for i in torch.randperm(len(ids), generator=drawn)[:count].tolist())
+
+
+def drawn_from(source: str, seed: int) -> str:
+    """What images are called that were drawn from a data set."""
+    return f"{source} (drawn at random, seed {seed})"
 
 
 def _hint(low: float, high: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robusteval.core.errors import UserError
-from robusteval.core.images import Images
+from robusteval.core.images import Images, drawn_from
 from robusteval.core.limits import in_memory
 from robusteval.core.reading import AS_IT_IS, Reading, option_of
 from robusteval.data.arrays import OF_ARRAYS
@@ -26,6 +26,7 @@ from robusteval.data.shards import names_in
 from robusteval.data.splits import apart
 from robusteval.data.tensors import read_tensors
 from robusteval.data.unserved import folders_below, what_it_is
+from robusteval.data.wanted import Wanted
 from robusteval.data.webdataset import OF_TARS, holds_tars, read_tars
 
 _OF_IMAGES = frozenset({"resize", "crop", "interpolation"})
@@ -33,12 +34,12 @@ _OF_IMAGES = frozenset({"resize", "crop", "interpolation"})
 
 @dataclass(frozen=True)
 class DataSet:
-    """A kind of data: `read(spec, limit, reading)`, for the specs that `matches`; `takes` are the settings of a Reading
-    that have a meaning for it."""
+    """A kind of data: `read(spec, wanted, reading)`, for the specs that `matches`; `takes` are the settings of a
+    Reading that have a meaning for it."""
 
     summary: str
     matches: Callable[[str], bool]
-    read: Callable[[str, int | None, Reading], Images]
+    read: Callable[[str, Wanted, Reading], Images]
     takes: frozenset[str] = _OF_IMAGES
 
 
@@ -108,10 +109,12 @@ def read_images(
     *,
     classes: Classes | None = None,
     reading: Reading = AS_IT_IS,
+    sample: int | None = None,
+    seed: int = 0,
 ) -> Images:
-    """The images that `spec` names (see DATASETS), the first `limit` of them, read as `reading` says; `classes` says
-    which label each class has (see in_classes). SPEC:train, :test and :validation are short for reading.split. Raises
-    UserError in one line, which names the `option` that `spec` was given for."""
+    """The images that `spec` names (see DATASETS), the first `limit` of them, or `sample` drawn by `seed`, read as
+    `reading` says; `classes` says which label each class has (see in_classes). SPEC:train, :test and :validation are
+    short for reading.split. Raises UserError in one line, which names the `option` that `spec` was given for."""
     check_limit(limit)
     place, reading = apart(str(spec), reading)
     for name, dataset in DATASETS.items():
@@ -119,10 +122,11 @@ def read_images(
             _check_taken(reading, dataset, name, place)
             with in_memory(str(spec)):
                 try:
-                    images = dataset.read(place, limit, reading)
+                    images = dataset.read(place, Wanted(limit, sample, seed), reading)
                 except NoImagesError as error:
                     raise UserError(f"{error}{_below(place)}") from error
-                images = replace(images, source=str(spec), reading=reading).checked()
+                source = str(spec) if sample is None else drawn_from(str(spec), seed)
+                images = replace(images, source=source, reading=reading).checked()
             return images if classes is None else in_classes(images, classes)
     raise UserError(f"expected a data set, a file or a folder for {option}, got {what_it_is(str(spec))}")
 

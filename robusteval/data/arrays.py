@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from robusteval.core.images import Images
 from robusteval.core.reading import Reading
 from robusteval.data.labels import labels_of_array
 from robusteval.data.sizes import of_one_size
+from robusteval.data.wanted import Wanted, taken
 
 _COLOURS = (1, 3)
 OF_ARRAYS = frozenset({"resize", "crop", "interpolation", "image_column", "label_column", "split", "scale"})
@@ -22,22 +24,30 @@ OF_ARRAYS = frozenset({"resize", "crop", "interpolation", "image_column", "label
 
 
 def images_of_arrays(
-    x: NDArray[Any], y: NDArray[Any], where: str, limit: int | None, reading: Reading, called: str = "x"
+    x: NDArray[Any],
+    y: NDArray[Any],
+    where: str,
+    wanted: Wanted,
+    reading: Reading,
+    called: str = "x",
+    ids: Sequence[str] = (),
 ) -> Images:
     """x: uint8, or floating point in [0, 1], or any real numbers that reading.scale divides; (N, C, H, W), (N, H, W),
-    or (N, H, W, C) with C 1 or 3. y: (N,) or (N, 1) integers. In any byte order. `called` is what the file calls x.
-    Raises UserError."""
+    or (N, H, W, C) with C 1 or 3. y: (N,) or (N, 1) integers. In any byte order. `called` is what the file calls x,
+    `ids` the names of the images, else row-000000 onwards. Raises UserError."""
     _check_numbers(x, where, reading, called)
     pixels = _channels_first(x, where, called)
-    labels = labels_of_array(y, len(x), where)[:limit]
-    pixels = pixels[:limit]
-    ids = tuple(f"row-{i:06d}" for i in range(len(pixels)))
+    labels = labels_of_array(y, len(x), where)
+    names = ids or [f"row-{i:06d}" for i in range(len(pixels))]
+    chosen = wanted.rows(names, where)
+    pixels, labels = taken(pixels, chosen), labels[list(chosen)]
+    own = tuple(names[i] for i in chosen)
     if not reading.resizes or not pixels.size:
-        return Images(ids, _scaled(pixels, reading), labels, source=where)
+        return Images(own, _scaled(pixels, reading), labels, source=where)
     rows = (_scaled(row, reading) if row.dtype != np.uint8 or reading.scale else row for row in pixels)
     last = (np.ascontiguousarray(np.asarray(row).transpose(1, 2, 0)) for row in rows)
-    named = ((f"image {i} of {where}", row) for i, row in enumerate(last))
-    return Images(ids, of_one_size(named, where, reading), labels, source=where)
+    named = ((f"image {i} of {where}", row) for i, row in zip(chosen, last, strict=True))
+    return Images(own, of_one_size(named, where, reading), labels, source=where)
 
 
 def check_array(shape: tuple[int, ...], where: str) -> None:

@@ -15,6 +15,7 @@ from robusteval.core.reading import Reading
 from robusteval.data.decode import FORMATS
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import chosen_split
+from robusteval.data.wanted import Wanted, taken
 
 _TRAIN = 1297
 _SPLIT_SEED = 20181
@@ -30,14 +31,15 @@ _SAMPLES: dict[str, tuple[str, ...]] = {
 }
 
 
-def read_digits(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_digits(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """1,797 real 8x8 digits, split once into 1,297 for training and 500 for testing; grey levels 0..16 over 16."""
     split, _ = chosen_split({"test": None, "train": None}, reading.split, "digits", "test")
     from sklearn.datasets import load_digits
 
     data = load_digits()
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(data.target))
-    chosen = (order[:_TRAIN] if split == "train" else order[_TRAIN:])[:limit]
+    there = order[:_TRAIN] if split == "train" else order[_TRAIN:]
+    chosen = taken(there, wanted.rows([f"digits-{i:04d}" for i in there], spec))
     pixels = torch.from_numpy(data.images[chosen] / 16).float()[:, None]
     if reading.resizes:
         named = ((f"image {i} of {spec}", image) for i, image in zip(chosen, pixels[:, 0].numpy(), strict=True))
@@ -46,7 +48,7 @@ def read_digits(spec: str, limit: int | None, reading: Reading) -> Images:
     return Images(tuple(f"digits-{i:04d}" for i in chosen), pixels, labels, _DIGITS, spec)
 
 
-def read_foolbox(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_foolbox(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """The 20 images that ship inside foolbox; those of ImageNet resized to 224x224 as foolbox does."""
     name = spec.partition(":")[2]
     if name not in _SAMPLES:
@@ -54,7 +56,8 @@ def read_foolbox(spec: str, limit: int | None, reading: Reading) -> Images:
     package = find_spec("foolbox")
     assert package is not None
     assert package.origin is not None
-    paths = sorted((Path(package.origin).parent / "data").glob(f"{name}_*"))[:limit]
+    there = sorted((Path(package.origin).parent / "data").glob(f"{name}_*"))
+    paths = [there[i] for i in wanted.rows([path.stem for path in there], spec)]
     size = (224, 224) if name == "imagenet" else None
     named = ((path.name, np.asarray(_opened(path, size))) for path in paths)
     pixels = of_one_size(named, spec, reading)

@@ -18,11 +18,10 @@ def read_chosen(
     classes: Classes | None = None,
     reading: Reading = AS_IT_IS,
 ) -> Images:
-    """The images of `--data`: the first `limit`, or `sample` drawn at random, for which all are read; `classes` and
+    """The images of `--data`: the first `limit`, or `sample` drawn at random, which alone are decoded; `classes` and
     `reading` as for read_images. Raises UserError in one line."""
     limit, sample = first_or_drawn(limit, sample)
-    images = read_images(spec, limit, classes=classes, reading=reading)
-    return images if sample is None else images.sample(sample, seed)
+    return read_images(spec, limit, classes=classes, reading=reading, sample=sample, seed=seed)
 
 
 def first_or_drawn(limit: int | None, sample: int | None) -> tuple[int | None, int | None]:
@@ -43,5 +42,7 @@ def first_or_drawn(limit: int | None, sample: int | None) -> tuple[int | None, i
 def read_again(spec: str, reading: Reading, limit: int | None, sample: int | None, seed: int) -> Images:
     """The images that a run says it is of: read in the same way, and drawn again where they were drawn. Numbers that
     the data set has not, which a run may claim, choose nothing."""
-    images = read_images(spec, limit if limit is None or limit > 0 else None, reading=reading)
-    return images.sample(sample, seed) if sample is not None and 1 <= sample <= len(images) else images
+    try:
+        return read_images(spec, limit, reading=reading, sample=sample, seed=seed)
+    except UserError:
+        return read_images(spec, reading=reading)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from robusteval.core import limits
@@ -17,9 +16,11 @@ from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
 from robusteval.core.reading import Reading
 from robusteval.data.arrays import images_of_arrays
+from robusteval.data.labels import labels_of_array
 from robusteval.data.plain_pickles import read_plain
 from robusteval.data.shards import names_in
 from robusteval.data.splits import chosen_split
+from robusteval.data.wanted import Wanted
 
 OF_BATCHES = frozenset({"resize", "crop", "interpolation", "split", "label_column"})
 """What can be asked of them."""
@@ -49,7 +50,7 @@ def holds_cifar(spec: str) -> bool:
     return _layout(Path(spec)) is not None
 
 
-def read_cifar(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_cifar(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """The test set, or the split that is asked for, or one batch: (N, 3, 32, 32). Of CIFAR-100 the fine labels, or
     those of reading.label_column. Raises UserError."""
     path = Path(spec)
@@ -65,23 +66,17 @@ def read_cifar(spec: str, limit: int | None, reading: Reading) -> Images:
     key = reading.label_column or next(iter(layout.labels))
     if key not in layout.labels:
         raise UserError(f"expected --label-column of {spec} to be one, got '{key}' ({nearest(key, layout.labels)})")
-    found, left = [], limit
+    pixels, labels, ids = [], [], []
     for name in names:
         x, y = layout.batch(folder / name, key, layout)
-        images = images_of_arrays(x, y, str(folder / name), left, reading)
-        found.append(replace(images, ids=tuple(f"{name}-{i:05d}" for i in range(len(images)))))
-        left = None if left is None else left - len(images)
-        if left == 0:
+        pixels.append(x)
+        labels.append(labels_of_array(y, len(x), str(folder / name)).numpy())
+        ids += [f"{name}-{i:05d}" for i in range(len(x))]
+        if wanted.limit is not None and len(ids) >= wanted.limit:
             break
     count, file, in_pickle = layout.labels[key]
-    return Images(
-        tuple(i for images in found for i in images.ids),
-        torch.cat([images.pixels for images in found]),
-        torch.cat([images.labels for images in found]),
-        _class_names(folder / file, in_pickle, count),
-        spec,
-        count,
-    )
+    found = images_of_arrays(np.concatenate(pixels), np.concatenate(labels), spec, wanted, reading, ids=ids)
+    return replace(found, class_names=_class_names(folder / file, in_pickle, count), class_count=count)
 
 
 def _layout(path: Path) -> _Layout | None:

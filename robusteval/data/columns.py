@@ -18,6 +18,7 @@ from robusteval.core.reading import Reading
 from robusteval.data.decode import decode
 from robusteval.data.labels import labels_of_column
 from robusteval.data.sizes import of_one_size
+from robusteval.data.wanted import Wanted
 
 OF_TABLES = frozenset({"resize", "crop", "interpolation", "image_column", "label_column"})
 """What can be asked of them."""
@@ -37,7 +38,7 @@ class RowsOfImages:
 
 
 def images_of_tables(
-    tables: Sequence[RowsOfImages], spec: str, limit: int | None, reading: Reading, features: object = None
+    tables: Sequence[RowsOfImages], spec: str, wanted: Wanted, reading: Reading, features: object = None
 ) -> Images:
     """The images of tables of one schema, one table after another: a column of encoded images (a struct with `bytes`,
     or mere bytes) and one of integer labels. The names of the classes are in the schema, else in `features`, as
@@ -48,16 +49,22 @@ def images_of_tables(
             raise UserError(
                 f"expected columns {image} and {label} in {table.where} too, got {_few(table.schema.names)}"
             )
-    there = sum(table.rows for table in tables)
-    count = there if limit is None else min(limit, there)
-    if count < 1:
+    names = [f"row-{i:06d}" for i in range(_count(tables, spec))]
+    rows = wanted.rows(names, spec)
+    if not rows:
         raise UserError(f"expected at least one image, got an empty selection of {spec}")
-    limits.check_all_numbers(spec, count)
     labels: list[pa.Array] = []
-    pixels = of_one_size(_rows(tables, image, label, count, labels), spec, reading)
-    ids = tuple(f"row-{i:06d}" for i in range(count))
+    pixels = of_one_size(_rows(tables, image, label, rows, labels), spec, reading)
+    ids = tuple(names[i] for i in rows)
     found = labels_of_column(pa.chunked_array(labels), spec, label)
     return Images(ids, pixels, found, _class_names(tables[0].schema, label, features), spec)
+
+
+def _count(tables: Sequence[RowsOfImages], spec: str) -> int:
+    """The rows of all tables. Raises UserError beyond the limit: rows without content cost a file nothing."""
+    found = sum(table.rows for table in tables)
+    limits.check_limit_of(spec, found, limits.ROWS, "rows")
+    return found
 
 
 def _columns(names: list[str], spec: str, reading: Reading) -> tuple[str, str]:
@@ -79,20 +86,24 @@ def _columns(names: list[str], spec: str, reading: Reading) -> tuple[str, str]:
 
 
 def _rows(
-    tables: Sequence[RowsOfImages], image: str, label: str, count: int, labels: list[pa.Array]
+    tables: Sequence[RowsOfImages], image: str, label: str, rows: Sequence[int], labels: list[pa.Array]
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The first images, decoded, with their names; their labels are added to `labels`."""
-    left = count
+    """The images of some rows, counted through all tables, decoded, with their names; their labels are added to
+    `labels`."""
+    at, ends, left = 0, 0, set(rows)
     for table in tables:
-        row = 0
-        for batch in table.batches([image, label], left):
-            rows = batch[:left]
-            labels.append(rows[label])
-            for cell in rows[image]:
-                name = f"row {row} of {table.where}"
-                yield name, decode(_bytes(cell.as_py(), image, name), name)
-                row += 1
-            left -= len(rows)
+        begins, ends = ends, ends + table.rows
+        if left.isdisjoint(range(begins, ends)):
+            at = ends
+            continue
+        for batch in table.batches([image, label], max(left) + 1 - begins):
+            own = [i for i in range(len(batch)) if at + i in left]
+            labels.append(batch[label].take(pa.array(own, pa.int64())))
+            for i in own:
+                name = f"row {at + i - begins} of {table.where}"
+                yield name, decode(_bytes(batch[image][i].as_py(), image, name), name)
+            at += len(batch)
+            left.difference_update(range(at - len(batch), at))
             if not left:
                 return
 

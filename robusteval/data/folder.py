@@ -17,6 +17,7 @@ from robusteval.core.reading import Reading
 from robusteval.data.decode import decode
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import chosen_split, split_of
+from robusteval.data.wanted import Wanted
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 _NO_CLASSES = {"__macosx", "__pycache__", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
@@ -27,7 +28,7 @@ class NoImagesError(UserError):
     """A folder is no image folder: perhaps one below it is data of another kind."""
 
 
-def read_folder(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_folder(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """Of a folder of splits that of reading.split. Classes are the subfolders, numbers in the order of numbers and
     other names in that of the alphabet; the id of an image is its path in the folder. Hidden folders and files, and
     those that systems leave, are no classes or images.
@@ -41,7 +42,8 @@ def read_folder(spec: str, limit: int | None, reading: Reading) -> Images:
     files = _images(root, classes)
     if not files:
         raise NoImagesError(f"expected a subfolder per class with images in {root}, got none{_step(root)}")
-    files = sorted(files, key=lambda p: hashlib.sha256(p.relative_to(root).as_posix().encode()).digest())[:limit]
+    files = sorted(files, key=lambda p: hashlib.sha256(p.relative_to(root).as_posix().encode()).digest())
+    files = [files[i] for i in wanted.rows([p.relative_to(root).as_posix() for p in files], spec)]
     decoded = ((str(p), decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p))) for p in files)
     labels = torch.tensor([label_of[p.relative_to(root).parts[0]] for p in files])
     ids = tuple(p.relative_to(root).as_posix() for p in files)

@@ -14,6 +14,7 @@ from robusteval.data.arrow import arrow_table
 from robusteval.data.columns import OF_TABLES, images_of_tables
 from robusteval.data.parquet import parquet_table
 from robusteval.data.shards import holds_shards, shards_of
+from robusteval.data.wanted import Wanted
 
 OF_FOLDERS = OF_TABLES | {"split"}
 """What can be asked of them."""
@@ -26,14 +27,14 @@ def holds_tables(spec: str) -> bool:
     return spec.lower().endswith(".arrow") or holds_shards(Path(spec), tuple(_KINDS))
 
 
-def read_tables(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_tables(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """The rows of all shards of a split in their order, as images_of_tables reads them. The names of the classes are
     in the schema, else in dataset_info.json beside the shards. Raises UserError."""
     path = Path(spec)
     shards = shards_of(path, tuple(_KINDS), reading.split) if path.is_dir() else [path]
     with ExitStack() as opened:
         tables = [opened.enter_context(_KINDS[shard.suffix.lower()](str(shard))) for shard in shards]
-        return images_of_tables(tables, spec, limit, reading, _features(shards[0].parent))
+        return images_of_tables(tables, spec, wanted, reading, _features(shards[0].parent))
 
 
 def _features(folder: Path) -> object:

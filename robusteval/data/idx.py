@@ -19,6 +19,7 @@ from robusteval.core.reading import Reading
 from robusteval.data.labels import labels_of_array
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import chosen_split
+from robusteval.data.wanted import Wanted, taken
 
 _TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 """What the third byte of an IDX file says of its numbers; those of images and labels are 8."""
@@ -26,7 +27,7 @@ _PIECE = 2**24
 """Bytes that are unpacked at a time: a header that promises more than there is costs no memory."""
 
 
-def read_idx(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_idx(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """A folder with *-images-idx3-ubyte and *-labels-idx1-ubyte, gz or not: the test set (t10k), or the training set.
 
     The files hold no names of classes: digits, letters and clothes come in the same format.
@@ -41,10 +42,11 @@ def read_idx(spec: str, limit: int | None, reading: Reading) -> Images:
     if not decoded.size:
         shape = "x".join(map(str, decoded.shape))
         raise UserError(f"expected at least one image, got {shape} numbers in {path}")
-    n = len(decoded[:limit])
-    ids = tuple(f"{'train' if train else 'test'}-{i:06d}" for i in range(n))
-    named = ((f"image {i} of {path}", decoded[i]) for i in range(n))
-    return Images(ids, of_one_size(named, spec, reading), labels_of_array(labels[:n], n, str(labels_path)), source=spec)
+    ids = [f"{split}-{i:06d}" for i in range(len(decoded))]
+    rows = wanted.rows(ids, spec)
+    pixels = of_one_size(((f"image {i} of {path}", decoded[i]) for i in rows), spec, reading)
+    found = labels_of_array(taken(labels, rows), len(rows), str(labels_path))
+    return Images(tuple(ids[i] for i in rows), pixels, found, source=spec)
 
 
 def _chosen(folder: Path, train: bool) -> Path:

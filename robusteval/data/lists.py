@@ -19,6 +19,7 @@ from robusteval.data.decode import decode
 from robusteval.data.folder import in_order
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import same_split
+from robusteval.data.wanted import Wanted
 
 OF_LISTS = frozenset({"resize", "crop", "interpolation", "split", "image_column", "label_column"})
 """What can be asked of them."""
@@ -33,7 +34,7 @@ _DIGITS = 18
 """Of a label: 64 bits hold them."""
 
 
-def read_list(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_list(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """Rows with a path, from the folder of the file on, and a label: whole numbers, or names, whose classes are counted
     as those of a folder. A column `split` is what reading.split chooses from. Images keep the order of the rows; the id
     of one is its path. Raises UserError, also for a path that leads out of the folder."""
@@ -48,10 +49,11 @@ def read_list(spec: str, limit: int | None, reading: Reading) -> Images:
         kinds = ", ".join(sorted({row[split] for row in rows})[:10])
         raise UserError(f"expected --split to name one of the splits of {path} ({kinds}), got none")
     labels, names = _labels([row[label] for row in chosen], path)
-    files = [(row[image], _inside(path, row[image])) for row in chosen[:limit]]
+    kept = wanted.rows([row[image] for row in chosen], spec)
+    files = [(chosen[i][image], _inside(path, chosen[i][image])) for i in kept]
     named = ((str(p), decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p))) for _, p in files)
     pixels = of_one_size(named, spec, reading)
-    return Images(tuple(name for name, _ in files), pixels, torch.tensor(labels[:limit]), names, spec)
+    return Images(tuple(name for name, _ in files), pixels, torch.tensor([labels[i] for i in kept]), names, spec)
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:

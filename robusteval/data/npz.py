@@ -16,6 +16,7 @@ from robusteval.core.images import Images
 from robusteval.core.reading import Reading
 from robusteval.data.arrays import check_array, images_of_arrays
 from robusteval.data.pairs import pair_of
+from robusteval.data.wanted import Wanted
 
 _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -25,18 +26,18 @@ _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
 _BESIDE = ("y", "labels", "label", "targets", "target")
 
 
-def read_npz(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_npz(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """The arrays that pair_of finds, as images_of_arrays reads them."""
     called, x, y = _arrays(spec, reading)
-    return images_of_arrays(x, y, spec, limit, reading, called)
+    return images_of_arrays(x, y, spec, wanted, reading, called)
 
 
-def read_npy(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_npy(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """An .npy file of images; its labels are in the file that reading.label_column names, else in one beside it whose
     name has `labels` for `images` or `y` for `x`, or is labels.npy, y.npy or targets.npy."""
     path = Path(spec)
     x = _npy(path)
-    return images_of_arrays(x, _npy(_labels_beside(path, reading)), spec, limit, reading)
+    return images_of_arrays(x, _npy(_labels_beside(path, reading)), spec, wanted, reading)
 
 
 def _labels_beside(path: Path, reading: Reading) -> Path:

@@ -13,12 +13,13 @@ from robusteval.core.errors import UserError, first_line
 from robusteval.core.images import Images
 from robusteval.core.reading import Reading
 from robusteval.data.columns import RowsOfImages, images_of_tables
+from robusteval.data.wanted import Wanted
 
 
-def read_parquet(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_parquet(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """One file, as images_of_tables reads it."""
     with parquet_table(spec) as table:
-        return images_of_tables([table], spec, limit, reading)
+        return images_of_tables([table], spec, wanted, reading)
 
 
 @contextmanager

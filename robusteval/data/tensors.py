@@ -19,6 +19,7 @@ from robusteval.core.memory import is_out_of_memory
 from robusteval.core.reading import Reading
 from robusteval.data.arrays import check_array, images_of_arrays
 from robusteval.data.pairs import pair_of
+from robusteval.data.wanted import Wanted
 
 _PICKLE_BYTES = 8 * 2**20
 _MEMBERS = 10_000
@@ -27,7 +28,7 @@ _UNPACKED = 16
 _STEP = "save them with torch.save((images, labels), FILE)"
 
 
-def read_tensors(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_tensors(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """A pair (images, labels), or a dict with both under the names that pair_of knows, as images_of_arrays reads
     them. Raises UserError."""
     content = _load(spec)
@@ -43,7 +44,7 @@ def read_tensors(spec: str, limit: int | None, reading: Reading) -> Images:
         got = f"{len(content)} parts" if isinstance(content, tuple | list) else type(content).__name__
         raise UserError(f"expected images and labels in {spec}, got {got}; {_STEP}")
     labels = torch.tensor(y) if isinstance(y, list) and y and all(type(v) is int and abs(v) < 2**63 for v in y) else y
-    return images_of_arrays(_array(x, x_name, spec), _array(labels, "labels", spec), spec, limit, reading, x_name)
+    return images_of_arrays(_array(x, x_name, spec), _array(labels, "labels", spec), spec, wanted, reading, x_name)
 
 
 def _load(spec: str) -> Any:

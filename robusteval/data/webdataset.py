@@ -22,6 +22,7 @@ from robusteval.core.reading import Reading
 from robusteval.data.decode import decode
 from robusteval.data.shards import names_in, shards_of
 from robusteval.data.sizes import of_one_size
+from robusteval.data.wanted import Wanted
 
 OF_TARS = frozenset({"resize", "crop", "interpolation", "split", "image_column", "label_column"})
 """What can be asked of them."""
@@ -46,7 +47,7 @@ def holds_tars(spec: str) -> bool:
     return spec.lower().endswith(".tar")
 
 
-def read_tars(spec: str, limit: int | None, reading: Reading) -> Images:
+def read_tars(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """The samples of a tar or of the shards in a folder, in their order. The image is the member with the suffix of
     reading.image_column, else of an image; the label a whole number in `cls`, or at `label` in `json`, else where
     reading.label_column says: a suffix, or a key in `json`. The id of an image is its name in its tar. Nothing is
@@ -56,24 +57,34 @@ def read_tars(spec: str, limit: int | None, reading: Reading) -> Images:
     labels: list[int] = []
     several = len(paths) > 1
     asked = (reading.image_column, reading.label_column)
-    wanted = {*_IMAGES, "cls", "json", *(name.lower() for name in asked if name is not None)}
+    suffixes = {*_IMAGES, "cls", "json", *(name.lower() for name in asked if name is not None)}
 
     def images() -> Iterator[tuple[str, NDArray[Any]]]:
         for path in paths:
-            for key, members in _samples(path, wanted):
-                where = f"{key} of {path}"
+            for key, members in _samples(path, suffixes):
+                where, name = f"{key} of {path}", called(path, key)
+                if drawn is not None and name not in drawn:
+                    continue
                 labels.append(_label(members, where, reading))
-                ids.append(f"{path.name}/{key}" if several else key)
+                ids.append(name)
                 yield where, decode(_image(members, where, reading), where)
-                if len(ids) == limit:
+                if len(ids) == wanted.limit:
                     return
 
+    def called(path: Path, key: str) -> str:
+        return f"{path.name}/{key}" if several else key
+
+    drawn = None
+    if wanted.sample is not None:
+        there = [called(path, key) for path in paths for key, _ in _samples(path, ())]
+        drawn = {there[i] for i in wanted.rows(there, spec)}
     pixels = of_one_size(images(), spec, reading)
     return Images(tuple(ids), pixels, torch.tensor(labels), source=spec)
 
 
-def _samples(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Each sample with its members by suffix, read where they are wanted; those of one sample follow one another."""
+def _samples(path: Path, suffixes: Collection[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Each sample with its members by suffix, whose content is read of those suffixes; members of one sample follow
+    one another."""
     limits.check_file(path, limits.FILE_BYTES, "a tar")
     key, members = "", dict[str, bytes]()
     try:
@@ -95,7 +106,7 @@ def _samples(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, dict[st
                     members = {}
                 key = found
                 suffix = suffix.lower()
-                members[suffix] = _content(archive, member, path) if suffix in wanted else b""
+                members[suffix] = _content(archive, member, path) if suffix in suffixes else b""
             _check_end(archive)
     except (UserError, MemoryError):
         raise
