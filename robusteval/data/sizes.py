@@ -80,7 +80,7 @@ def _channel(channel: NDArray[Any], size: tuple[int, int], kind: Image.Resamplin
         return np.asarray(Image.fromarray(np.ascontiguousarray(channel)).resize(size, kind))
     resized = np.asarray(Image.fromarray(channel.astype(np.float32)).resize(size, kind))
     found = np.clip(resized, channel.min(), channel.max())
-    return (np.rint(found) if channel.dtype == np.uint16 else found).astype(channel.dtype)
+    return np.asarray(np.rint(found) if channel.dtype == np.uint16 else found, channel.dtype)
 
 
 def _centre(image: NDArray[Any], side: int, name: str) -> NDArray[Any]:

@@ -94,7 +94,8 @@ def _samples(path: Path, suffixes: Collection[str]) -> Iterator[tuple[str, dict[
             while (member := archive.next()) is not None:
                 count += 1
                 limits.check_limit_of(path, count, limits.FOLDER_ENTRIES, "members")
-                archive.members = []  # which would grow with the file
+                # They would grow with the file.
+                archive.members = []  # type: ignore[attr-defined]
                 name = member.name.removeprefix("./")
                 folder, _, own = name.rpartition("/")
                 if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or own.startswith(".") or "." not in own:

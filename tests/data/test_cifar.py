@@ -105,7 +105,7 @@ def test_cifar_100_has_fine_labels_and_coarse_ones(build: Any, tmp_path: Path) -
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("kind", ["u1", "<i8", ">f4", "<f8"])
 def test_every_protocol_is_read_as_pickle_reads_it(protocol: int, kind: str) -> None:
-    held = {
+    held: dict[str, Any] = {
         "a": np.arange(24).reshape(2, 3, 4).astype(kind),
         "f": np.asfortranarray(np.arange(6).reshape(2, 3).astype(kind)),
         "list": [1, -5, 2**40, 2.5, None, True, False, "text \u00e9", (1, 2), (), [], {}, (1, 2, 3, 4), b"bytes"],
@@ -117,7 +117,7 @@ def test_every_protocol_is_read_as_pickle_reads_it(protocol: int, kind: str) -> 
     found = read_plain(pickle.dumps(held, protocol), "f")
     assert found.keys() == held.keys()
     for key in ("a", "f"):
-        assert found[key].dtype == held[key].dtype  # type: ignore[attr-defined]
+        assert found[key].dtype == held[key].dtype
         assert np.array_equal(found[key], held[key])
     assert found["list"] == held["list"]
     assert found["dict"] == held["dict"]

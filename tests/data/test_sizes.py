@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,14 +53,14 @@ def test_the_centre_is_cut_where_torchvision_cuts_it(height: int, width: int, si
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
-def test_a_constant_image_stays_one_and_no_number_leaves_its_range(kind: type) -> None:
+def test_a_constant_image_stays_one_and_no_number_leaves_its_range(kind: Any) -> None:
     white = {np.uint8: 255, np.uint16: 65535, np.float32: 1.0}[kind]
     for interpolation in ("bilinear", "bicubic"):
         reading = reading_of(resize=7, interpolation=interpolation)
         constant = sized(np.full((11, 13), white, kind), reading, "x")
         assert constant.dtype == kind
         assert (constant == kind(white)).all()
-        step = np.where(np.arange(13) < 6, 0, white).astype(kind) * np.ones((11, 1), kind)
+        step: Any = np.where(np.arange(13) < 6, 0, white).astype(kind) * np.ones((11, 1), kind)
         found = sized(step, reading, "x")
         assert found.min() >= 0
         assert found.max() <= white
@@ -109,7 +110,7 @@ def test_what_no_reading_can_be_names_its_option(given: dict[str, object]) -> No
     with pytest.raises(UserError, match=f"--{next(iter(given))}"):
         reading_of(**given)
     with pytest.raises(ValidationError):
-        Reading(**given)  # type: ignore[arg-type]
+        Reading(**given)
 
 
 def test_an_option_that_the_format_has_not_is_refused(tmp_path: Path) -> None:

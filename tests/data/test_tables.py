@@ -123,7 +123,7 @@ def test_columns_are_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"compression": "zstd"}, {"compression": "lz4"}])
-def test_compressed_arrow_is_refused_with_the_step(options: dict[str, str], tmp_path: Path) -> None:
+def test_compressed_arrow_is_refused_with_the_step(options: dict[str, Any], tmp_path: Path) -> None:
     """Since what it unpacks to would not be known before."""
     write_arrow(tmp_path / "x.arrow", table(), **options)
     with pytest.raises(UserError, match=r"without compression in .*x.arrow, got one; save it as .parquet"):
