@@ -117,7 +117,7 @@ def main() -> int:
     if GUIDED:
         instrumented = importlib.import_module("atheris").instrument_imports(include=["robusteval", "PIL"])
     with instrumented:
-        from changed_files import KINDS, good_files
+        from good_files import KINDS, good_files
         from run_fixture import build_run
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=2.0)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from robusteval.core.errors import UserError
     from robusteval.core.images import Images
     from robusteval.core.norms import Norm
+    from robusteval.core.reading import Reading
     from robusteval.data import read_images
     from robusteval.defenses.base import Defense
     from robusteval.metrics.base import ImageMetric, Metric, SetMetric
@@ -60,6 +61,7 @@ _HOMES = {
     "Metric": "metrics.base",
     "MinimumDistanceAttack": "attacks.base",
     "Norm": "core.norms",
+    "Reading": "core.reading",
     "Results": "analysis.results",
     "Run": "results.run",
     "SetMetric": "metrics.base",
@@ -96,6 +98,7 @@ __all__ = [
     "Metric",
     "MinimumDistanceAttack",
     "Norm",
+    "Reading",
     "Results",
     "Run",
     "SetMetric",

@@ -72,6 +72,7 @@ def new_manifest(
             count=len(images),
             limit=limit,
             sample=sample,
+            reading=images.reading,
             fingerprint=images.fingerprint(),
             class_names=images.class_names or _class_names(classifier),
         ),

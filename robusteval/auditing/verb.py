@@ -12,7 +12,8 @@ from robusteval.auditing.session import run_audit
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress
-from robusteval.data.choice import check_choice, read_chosen
+from robusteval.core.reading import AS_IT_IS, Reading
+from robusteval.data.choice import first_or_drawn, read_chosen
 from robusteval.data.classes import Classes, in_classes
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
@@ -44,6 +45,7 @@ def audit(
     batch_size: int | str = "auto",
     progress: Progress | None = None,
     trust: Collection[str | Path] = (),
+    reading: Reading = AS_IT_IS,
 ) -> Run:
     """Run a protocol on a model and images, and leave tables and evidence in the directory `out`.
 
@@ -51,11 +53,13 @@ def audit(
     of a checkpoint, opened as the architecture `arch`. mean, std: the normalisation of a network or a checkpoint, one
     value a channel. data: pixels (N, C, H, W) in [0, 1] with labels (N,); Images; or a data set as for `--data`.
     classes: which label each class of the data has, as for `--classes`, or a list of names in the order of the model.
-    limit: the first so many images; sample: so many drawn without replacement by `seed`, instead. sources: models to
+    limit: the first so many images; sample: so many drawn without replacement by `seed`, instead, or True for as many
+    as the limit. reading: in which size, from which columns and which split a data set is read. sources: models to
     transfer attacks from. trust: checkpoints that are programs (torch.export, TorchScript) and may run what they hold.
     The rest as in run_audit. Raises UserError in one line.
     """
-    images = _images(data, limit, sample, seed, classes)
+    limit, sample = first_or_drawn(limit, sample)
+    images = _images(data, limit, sample, seed, classes, reading)
 
     def opened(given: Model, title: str) -> Classifier:
         if isinstance(given, Classifier):
@@ -83,10 +87,13 @@ def audit(
     )
 
 
-def _images(data: Data, limit: int | None, sample: int | None, seed: int, classes: Classes | None) -> Images:
+def _images(
+    data: Data, limit: int | None, sample: int | None, seed: int, classes: Classes | None, reading: Reading
+) -> Images:
     if isinstance(data, str | Path):
-        return read_chosen(str(data), limit, sample, seed, classes=classes)
-    check_choice(limit, sample)
+        return read_chosen(str(data), limit, sample, seed, classes=classes, reading=reading)
+    if reading.asked:
+        raise UserError(f"expected a data set as for --data to be read with {reading}, got {type(data).__name__}")
     if isinstance(data, tuple) and len(data) == 2:
         images = as_images(*data, source="arrays given in Python")
     elif isinstance(data, Images):

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
+from robusteval.cli.asked import AskedImages, asks_for_images
 from robusteval.cli.options import (
     ArchOption,
     BatchSizeOption,
     BinaryOption,
     CheckpointsArgument,
-    ClassesOption,
-    DataOption,
     DeviceOption,
     DTypeOption,
     EotOption,
@@ -22,7 +21,6 @@ from robusteval.cli.options import (
     OutOption,
     ProtocolOption,
     RequireOption,
-    SampleOption,
     SeedOption,
     StdOption,
     StrictOption,
@@ -33,15 +31,13 @@ from robusteval.cli.running import audit_and_report, explains_mistakes, open_che
 
 
 @explains_mistakes
+@asks_for_images
 def audit(
     checkpoints: CheckpointsArgument,
-    data: DataOption,
+    asked: AskedImages,
     out_dir: OutOption,
     arch: ArchOption = None,
     protocol: ProtocolOption = "quick",
-    limit: LimitOption = None,
-    classes: ClassesOption = None,
-    sample: SampleOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -63,11 +59,10 @@ def audit(
     paper's tables over all of them.
     """
     from robusteval.auditing.protocol import read_protocol
-    from robusteval.data.choice import read_chosen
 
     methods = read_protocol(protocol)
     wanted = requirements(require, methods)
-    images = read_chosen(data, limit, sample, seed, classes=classes)
+    images = asked.read(seed)
     runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
@@ -78,8 +73,8 @@ def audit(
         device=device,
         dtype=dtype,
         batch_size=whole(batch_size),
-        limit=limit,
-        sample=sample,
+        limit=asked.limit,
+        sample=asked.sample,
         strict=strict,
         eot=eot,
     )
@@ -87,15 +82,13 @@ def audit(
 
 
 @explains_mistakes
+@asks_for_images
 def certify(
     checkpoints: CheckpointsArgument,
-    data: DataOption,
+    asked: AskedImages,
     out_dir: OutOption,
     arch: ArchOption = None,
     protocol: ProtocolOption = "certify",
-    limit: LimitOption = None,
-    classes: ClassesOption = None,
-    sample: SampleOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -110,12 +103,11 @@ def certify(
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
     from robusteval.auditing.protocol import certificates_only, read_protocol
-    from robusteval.data.choice import read_chosen
     from robusteval.reports.certification.page import write_certification
 
     methods = certificates_only(read_protocol(protocol))
     wanted = requirements(require, methods)
-    images = read_chosen(data, limit, sample, seed, classes=classes)
+    images = asked.read(seed)
     runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
@@ -125,8 +117,8 @@ def certify(
         device=device,
         dtype=dtype,
         batch_size=whole(batch_size),
-        limit=limit,
-        sample=sample,
+        limit=asked.limit,
+        sample=asked.sample,
         strict=strict,
     )
     for run in runs:

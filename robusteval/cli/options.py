@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from robusteval.core.numbers import MOST, is_whole
+from robusteval.core.numbers import MOST, finite, is_whole
+
+ALL_OF_LIMIT = "as many as --limit"
+"""What stands behind --sample where the user wrote no number there."""
 
 
 def whole_number(given: str | int) -> int:
@@ -16,6 +19,19 @@ def whole_number(given: str | int) -> int:
     if not is_whole(text.removeprefix("-")) or len(text) > len(str(MOST)) or abs(int(text)) > MOST:
         raise typer.BadParameter(f"expected a whole number of at most 64 bits, got '{text}'")
     return int(text)
+
+
+def number_to_draw(given: str | int) -> int:
+    """What --sample takes: a whole number, or ALL_OF_LIMIT, which is True."""
+    return True if given == ALL_OF_LIMIT else whole_number(given)
+
+
+def finite_number(given: str | float) -> float:
+    """What --scale takes: a decimal number or a fraction."""
+    try:
+        return finite(str(given))
+    except ValueError:
+        raise typer.BadParameter(f"expected a finite number, got '{given}'") from None
 
 
 CheckpointsArgument = Annotated[
@@ -40,7 +56,33 @@ LimitOption = Annotated[
 ]
 SampleOption = Annotated[
     int | None,
-    typer.Option(parser=whole_number, metavar="INTEGER", help="Use N images drawn at random by --seed."),
+    typer.Option(
+        parser=number_to_draw,
+        metavar="[INTEGER]",
+        help="Use N images drawn at random by --seed; without a number as many as --limit says.",
+    ),
+]
+ResizeOption = Annotated[
+    int | None,
+    typer.Option(parser=whole_number, metavar="INTEGER", help="Resize images: the shorter side to N pixels."),
+]
+_CENTRE = "Cut out the centre, N x N pixels, after resizing."
+CropOption = Annotated[int | None, typer.Option(parser=whole_number, metavar="INTEGER", help=_CENTRE)]
+InterpolationOption = Annotated[
+    str | None, typer.Option(help="Of --resize: bilinear or bicubic.", show_default="bilinear")
+]
+SplitOption = Annotated[
+    str | None, typer.Option(help="Which part of the data: train, test, validation; DATA:train for short.")
+]
+ImageColumnOption = Annotated[
+    str | None, typer.Option(help="The column (of a table) or array (of a file) with the images.")
+]
+LabelColumnOption = Annotated[str | None, typer.Option(help="The one with the labels.")]
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=finite_number, metavar="NUMBER", help="The number that stands for white in arrays, such as 255."
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(parser=whole_number, metavar="INTEGER", help="Seed of every random stream.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from typer.core import TyperGroup
 
+from robusteval.cli.options import ALL_OF_LIMIT
 from robusteval.core.foreign import one_line, readable
 
 
@@ -35,11 +36,21 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         with _messages_as_text():
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, list(_completed(args)))
 
     def invoke(self, ctx: Any) -> Any:
         with _messages_as_text():
             return super().invoke(ctx)
+
+
+def _completed(args: list[str]) -> Iterator[str]:
+    """The arguments with a value behind --sample, where no number stands there: Typer has no options that may have
+    one."""
+    for i, word in enumerate(args):
+        yield word
+        behind = args[i + 1 : i + 2]
+        if word == "--sample" and not (behind and behind[0].removeprefix("-")[:1].isdigit()):
+            yield ALL_OF_LIMIT
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import typer
 from rich import progress
 from typer.core import TyperGroup
 
+from robusteval.cli.asked import READING, reading_given
 from robusteval.cli.options import ClassesOption, DataOption, DeviceOption, LimitOption
 from robusteval.cli.running import err, explains_mistakes, out
 from robusteval.core.errors import UserError
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 ArchitectureOption = Annotated[str, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
 WeightsOption = Annotated[Path, typer.Option("--out", help="The .safetensors file to write, or to continue.")]
 TestOption = Annotated[str | None, typer.Option(help="A data set on which the accuracy is measured at the end.")]
+_CALLED = {"crop": "center_crop"}
+"""--crop is the augmentation's here, so that of the images has a longer name."""
 SHARED: tuple[tuple[str, Any, Any], ...] = (
     ("data", DataOption, inspect.Parameter.empty),
     ("arch", ArchitectureOption, inspect.Parameter.empty),
     ("to", WeightsOption, inspect.Parameter.empty),
     ("limit", LimitOption, None),
     ("classes", ClassesOption, None),
+    *((_CALLED.get(name, name), kind, None) for name, kind in READING),
     ("test", TestOption, None),
     ("device", DeviceOption, "auto"),
 )
@@ -130,7 +134,7 @@ def _train(
     classes: str | None,
     test: str | None,
     device: str,
-    **settings: str | bool | None,
+    **settings: Any,
 ) -> None:
     from robusteval.analysis.show import percent
     from robusteval.data import read_images
@@ -138,13 +142,19 @@ def _train(
     from robusteval.training.recipe import value_of
     from robusteval.training.settings import TrainingSettings
 
+    reading = reading_given({name: settings.pop(_CALLED.get(name, name)) for name, _ in READING})
     fields = {**TrainingSettings.model_fields, **draft.method.model_fields}
     given = {
         k: value_of(v, fields[k].annotation) if isinstance(v, str) else v for k, v in settings.items() if v is not None
     }
     recipe = draft.recipe(given)
-    images = read_images(data, limit, classes=classes)
-    tested = None if test is None else read_images(test, option="--test", classes=classes)
+    # --split is that of --data; TEST:test names that of the other.
+    other = reading.model_copy(update={"split": None})
+    try:
+        images = read_images(data, limit, classes=classes, reading=reading)
+        tested = None if test is None else read_images(test, option="--test", classes=classes, reading=other)
+    except UserError as error:
+        raise UserError(str(error).replace("--crop", "--center-crop")) from error
     there = to.exists()
     with TrainingBar(recipe.defense.title) as bar:
         card = make_model(

@@ -33,7 +33,7 @@ def print_verification(
     from robusteval.cli.recording import make_record
     from robusteval.cli.signing import sign
     from robusteval.core.device import choose_device, describe
-    from robusteval.data import read_images
+    from robusteval.data.choice import read_again
     from robusteval.reports.pages_again import compare_pages
     from robusteval.reports.verification import write_verification
     from robusteval.results.run import Run
@@ -45,7 +45,8 @@ def print_verification(
         raise UserError(f"expected --out outside of {path}, since nothing is written into a run, got {folder}")
     run, began = Run.open(path), time.perf_counter()
     model = open_model(run, checkpoint, trusted, arch) if checkpoint else None
-    images = read_images(data) if data else None
+    asked, seed = run.manifest.data, run.manifest.seed
+    images = read_again(data, asked.reading, asked.limit, asked.sample, seed) if data else None
     count = None if every_attack else 0 if witnesses_only else SAMPLED
     with Bars(err) as bars:
         findings = list(examine(run, model, bars, not witnesses_only, trusted, arch=arch, data=images, attacks=count))

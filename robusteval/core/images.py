@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from robusteval.core.errors import UserError
+from robusteval.core.reading import AS_IT_IS, Reading
 from robusteval.core.streams import derive_seed
 
 
@@ -19,7 +21,7 @@ class Images:
 
     ids: N distinct names that survive every join; pixels (N, C, H, W) floating point in [0, 1];
     labels (N,) int64; class_names: one a class, or empty where the data has none; class_count: how many classes the
-    labels count through, None where the data does not say.
+    labels count through, None where the data does not say; reading: how they were read, where that was from a file.
     """
 
     ids: tuple[str, ...]
@@ -28,6 +30,7 @@ class Images:
     class_names: tuple[str, ...] = ()
     source: str = ""
     class_count: int | None = None
+    reading: Reading = AS_IT_IS
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,11 +54,7 @@ class Images:
     def sample(self, count: int, seed: int) -> Images:
         """`count` of the images, drawn without replacement and in their own order: the same for the same seed, in
         whatever order they are. Raises UserError where there are not as many."""
-        if not 1 <= count <= len(self):
-            raise UserError(f"expected --sample from 1 to {len(self)}, the images of {self.source}, got {count}")
-        drawn = torch.Generator().manual_seed(derive_seed(seed, "sample of images"))
-        by_id = sorted(range(len(self)), key=self.ids.__getitem__)
-        rows = sorted(by_id[i] for i in torch.randperm(len(self), generator=drawn)[:count].tolist())
+        rows = drawn_rows(self.ids, count, seed, self.source)
         return replace(self.select(torch.tensor(rows)), source=drawn_from(self.source, seed))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Images:
@@ -94,9 +93,7 @@ class Images:
             )
         low, high = self.pixels.min().item(), self.pixels.max().item()
         if not (low >= 0 and high <= 1):
-            hint = "; put a normalisation into --mean and --std" if low < 0 else "; divide by the largest value"
-            hint = hint if math.isfinite(low) and math.isfinite(high) else ""
-            raise UserError(f"expected pixels in [0, 1] in {self.source}, got [{low:g}, {high:g}]{hint}")
+            raise UserError(f"expected pixels in [0, 1] in {self.source}, got [{low:g}, {high:g}]{_hint(low, high)}")
         self._check_classes()
         return self
 
@@ -117,6 +114,26 @@ class Images:
             )
 
 
+def drawn_rows(ids: Sequence[str], count: int, seed: int, source: str) -> list[int]:
+    """The places of `count` images, drawn without replacement and in their own order: the same images for the same
+    seed, in whatever order they are. Raises UserError where there are not as many."""
+    if not 1 <= count <= len(ids):
+        raise UserError(f"expected --sample from 1 to {len(ids)}, the images of {source}, got {count}")
+    drawn = torch.Generator().manual_seed(derive_seed(seed, "sample of images"))
+    by_id = sorted(range(len(ids)), key=ids.__getitem__)
+    return sorted(by_id[i] for i in torch.randperm(len(ids), generator=drawn)[:count].tolist())
+
+
 def drawn_from(source: str, seed: int) -> str:
-    """The name of images that were drawn from `source` at random."""
+    """What images are called that were drawn from a data set."""
     return f"{source} (drawn at random, seed {seed})"
+
+
+def _hint(low: float, high: float) -> str:
+    """What brings numbers between these two into [0, 1], probably."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    if low < 0:
+        return "; put a normalisation into --mean and --std"
+    white = 255 if high <= 255 else 65535 if high <= 65535 else None
+    return f"; divide by the number that stands for white: --scale {f'{white}, if it is that' if white else 'NUMBER'}"

@@ -34,6 +34,8 @@ ARRAY_NUMBERS = 2**30
 """Of an array, and of all the images of a data set together."""
 CHUNK_BYTES = 2**30
 """Of a column of a parquet row group, unpacked."""
+ROWS = 5_000_000
+"""Of all the tables of a data set."""
 FOLDER_ENTRIES = 2_000_000
 """Files and folders in an image folder, at any depth."""
 FOLDER_DEPTH = 32

@@ -11,7 +11,11 @@ from PIL import Image
 
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
-from robusteval.data.decode import FORMATS, from_bytes
+from robusteval.core.reading import Reading
+from robusteval.data.decode import FORMATS
+from robusteval.data.sizes import of_one_size
+from robusteval.data.splits import chosen_split
+from robusteval.data.wanted import Wanted, taken
 
 _TRAIN = 1297
 _SPLIT_SEED = 20181
@@ -27,19 +31,24 @@ _SAMPLES: dict[str, tuple[str, ...]] = {
 }
 
 
-def read_digits(spec: str, limit: int | None) -> Images:
+def read_digits(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """1,797 real 8x8 digits, split once into 1,297 for training and 500 for testing; grey levels 0..16 over 16."""
+    split, _ = chosen_split({"test": None, "train": None}, reading.split, "digits", "test")
     from sklearn.datasets import load_digits
 
     data = load_digits()
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(data.target))
-    chosen = (order[:_TRAIN] if spec.endswith(":train") else order[_TRAIN:])[:limit]
+    there = order[:_TRAIN] if split == "train" else order[_TRAIN:]
+    chosen = taken(there, wanted.rows([f"digits-{i:04d}" for i in there], spec))
     pixels = torch.from_numpy(data.images[chosen] / 16).float()[:, None]
+    if reading.resizes:
+        named = ((f"image {i} of {spec}", image) for i, image in zip(chosen, pixels[:, 0].numpy(), strict=True))
+        pixels = of_one_size(named, spec, reading)
     labels = torch.from_numpy(data.target[chosen]).long()
     return Images(tuple(f"digits-{i:04d}" for i in chosen), pixels, labels, _DIGITS, spec)
 
 
-def read_foolbox(spec: str, limit: int | None) -> Images:
+def read_foolbox(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """The 20 images that ship inside foolbox; those of ImageNet resized to 224x224 as foolbox does."""
     name = spec.partition(":")[2]
     if name not in _SAMPLES:
@@ -47,11 +56,13 @@ def read_foolbox(spec: str, limit: int | None) -> Images:
     package = find_spec("foolbox")
     assert package is not None
     assert package.origin is not None
-    paths = sorted((Path(package.origin).parent / "data").glob(f"{name}_*"))[:limit]
+    there = sorted((Path(package.origin).parent / "data").glob(f"{name}_*"))
+    paths = [there[i] for i in wanted.rows([path.stem for path in there], spec)]
     size = (224, 224) if name == "imagenet" else None
-    arrays = [np.asarray(_opened(path, size)) for path in paths]
+    named = ((path.name, np.asarray(_opened(path, size))) for path in paths)
+    pixels = of_one_size(named, spec, reading)
     labels = torch.tensor([int(path.stem.rpartition("_")[2]) for path in paths])
-    return Images(tuple(path.stem for path in paths), from_bytes(arrays), labels, _SAMPLES[name], spec)
+    return Images(tuple(path.stem for path in paths), pixels, labels, _SAMPLES[name], spec)
 
 
 def _opened(path: Path, size: tuple[int, int] | None) -> Image.Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,8 @@ _WIDE = ("I", "F")
 """Modes of numbers whose largest value no file says, but for a 16-bit image that is read as "I"."""
 _OF_16_BITS = ("PNG", "PPM")
 """Formats without grey of more than 16 bits: there "I" has the scale 0 to 65535."""
-_LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+_LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
+"""The number that stands for white."""
 
 
 def decode(content: bytes, name: str) -> NDArray[Any]:
@@ -102,8 +103,8 @@ def _numbers(image: Image.Image) -> NDArray[Any]:
 
 
 def from_bytes(images: Sequence[NDArray[Any]]) -> Tensor:
-    """Images (H, W) or (H, W, C) of uint8 or uint16, all of one height and width, to pixels (N, C, H, W) in [0, 1].
-    Where some are of three channels and others grey, these get three equal ones."""
+    """Images (H, W) or (H, W, C) of uint8, uint16 or float32 in [0, 1], all of one height and width, to pixels
+    (N, C, H, W) in [0, 1]. Where some are of three channels and others grey, these get three equal ones."""
     with_channels = [p[..., None] if p.ndim == 2 else p for p in images]
     channels = max(p.shape[2] for p in with_channels)
     pixels = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.float32)
@@ -111,20 +112,3 @@ def from_bytes(images: Sequence[NDArray[Any]]) -> Tensor:
         largest = np.float32(_LARGEST[image.dtype])
         np.divide(image.transpose(2, 0, 1), largest, out=pixels[i], dtype=np.float32, casting="unsafe")
     return torch.from_numpy(pixels)
-
-
-def of_one_size(images: Iterable[NDArray[Any]], names: Sequence[str], where: str) -> Tensor:
-    """The pixels (N, C, H, W) of images that are decoded one after another. Raises UserError that names two of them
-    where their sizes differ, and at the first that would be beyond the limit on all of them."""
-    found: list[NDArray[Any]] = []
-    channels = 1
-    for name, image in zip(names, images, strict=True):
-        found.append(image)
-        channels = max(channels, image.size // (image.shape[0] * image.shape[1]))
-        if image.shape[:2] != found[0].shape[:2]:
-            sizes = [f"{p.shape[0]}x{p.shape[1]}" for p in (image, found[0])]
-            raise UserError(
-                f"expected images of one size in {where}, got {sizes[0]} in {name} and {sizes[1]} in {names[0]}"
-            )
-        limits.check_all_numbers(where, len(found) * channels * image.shape[0] * image.shape[1])
-    return from_bytes(found)

@@ -13,37 +13,65 @@ from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
-from robusteval.data.decode import decode, of_one_size
+from robusteval.core.reading import Reading
+from robusteval.data.decode import decode
+from robusteval.data.sizes import of_one_size
+from robusteval.data.splits import chosen_split, split_of
+from robusteval.data.wanted import Wanted
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 _NO_CLASSES = {"__macosx", "__pycache__", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
 """Folders that systems and programs leave, beside those whose name begins with a dot."""
-_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 
 
-def read_folder(spec: str, limit: int | None) -> Images:
-    """Classes are the subfolders, numbers in the order of numbers and other names in that of the alphabet; the id of an
-    image is its path in the folder. Hidden folders and files, and those that systems leave, are no classes or images.
+class NoImagesError(UserError):
+    """A folder is no image folder: perhaps one below it is data of another kind."""
+
+
+def read_folder(spec: str, wanted: Wanted, reading: Reading) -> Images:
+    """Of a folder of splits that of reading.split. Classes are the subfolders, numbers in the order of numbers and
+    other names in that of the alphabet; the id of an image is its path in the folder. Hidden folders and files, and
+    those that systems leave, are no classes or images.
 
     Images come in the order of a hash of that path, so that the first N are a fair sample of all classes.
     """
-    root = Path(spec)
+    root = _split(Path(spec), reading)
     classes = [p.name for p in _visible(root) if p.is_dir()]
-    if classes and {name.lower() for name in classes} <= _SPLITS:
-        raise UserError(f"expected a subfolder per class in {root}, got {', '.join(sorted(classes))}: name one of them")
-    classes = sorted(classes, key=_in_order)
+    classes = sorted(classes, key=in_order)
     label_of = {name: i for i, name in enumerate(classes)}
     files = _images(root, classes)
     if not files:
-        raise UserError(f"expected a subfolder per class with images in {root}, got none")
-    files = sorted(files, key=lambda p: hashlib.sha256(os.fsencode(p.relative_to(root).as_posix())).digest())[:limit]
-    decoded = (decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p)) for p in files)
+        raise NoImagesError(f"expected a subfolder per class with images in {root}, got none{_step(root)}")
+    files = sorted(files, key=lambda p: hashlib.sha256(os.fsencode(p.relative_to(root).as_posix())).digest())
+    files = [files[i] for i in wanted.rows([p.relative_to(root).as_posix() for p in files], spec)]
+    decoded = ((str(p), decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p))) for p in files)
     labels = torch.tensor([label_of[p.relative_to(root).parts[0]] for p in files])
     ids = tuple(p.relative_to(root).as_posix() for p in files)
-    return Images(ids, of_one_size(decoded, [str(p) for p in files], str(root)), labels, tuple(classes), spec)
+    return Images(ids, of_one_size(decoded, str(root), reading), labels, tuple(classes), spec)
 
 
-def _in_order(name: str) -> tuple[bool, int, str]:
+def _split(root: Path, reading: Reading) -> Path:
+    """The folder of classes: `root`, or the one in it that is named as the split."""
+    folders = {p.name: p for p in _visible(root) if p.is_dir()}
+    if reading.split is not None:
+        return chosen_split(folders, reading.split, root)[1]
+    if folders and all(split_of(name) for name in folders):
+        names = ", ".join(sorted(folders))
+        raise UserError(
+            f"expected a subfolder per class in {root}, got {names}: name one of them with --split {min(folders)}"
+        )
+    return root
+
+
+def _step(root: Path) -> str:
+    """What to do with images that lie in no subfolder."""
+    if not any(p.suffix.lower() in _SUFFIXES for p in _visible(root)):
+        return ""
+    lists = [p for p in _visible(root) if p.suffix.lower() in (".csv", ".tsv")]
+    return f"; give {min(lists)}" if lists else "; give a .csv beside them with their paths and labels"
+
+
+def in_order(name: str) -> tuple[bool, int, str]:
     """Whole numbers first, by their value."""
     return (False, int(name), name) if is_whole(name) and len(name) < 20 else (True, 0, name)
 

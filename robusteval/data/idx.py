@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
-from robusteval.data.decode import from_bytes
+from robusteval.core.reading import Reading
 from robusteval.data.labels import labels_of_array
+from robusteval.data.sizes import of_one_size
+from robusteval.data.splits import chosen_split
+from robusteval.data.wanted import Wanted, taken
 
 _TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 """What the third byte of an IDX file says of its numbers; those of images and labels are 8."""
@@ -24,12 +27,13 @@ _PIECE = 2**24
 """Bytes that are unpacked at a time: a header that promises more than there is costs no memory."""
 
 
-def read_idx(spec: str, limit: int | None) -> Images:
-    """A folder with *-images-idx3-ubyte and *-labels-idx1-ubyte, gz or not: the test set (t10k), or FOLDER:train.
+def read_idx(spec: str, wanted: Wanted, reading: Reading) -> Images:
+    """A folder with *-images-idx3-ubyte and *-labels-idx1-ubyte, gz or not: the test set (t10k), or the training set.
 
     The files hold no names of classes: digits, letters and clothes come in the same format.
     """
-    folder, train = Path(spec.removesuffix(":train")), spec.endswith(":train")
+    split, _ = chosen_split({"test": None, "train": None}, reading.split, spec, "test")
+    folder, train = Path(spec), split == "train"
     path = _chosen(folder, train)
     labels_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
     decoded, labels = _numbers(path, 3), _numbers(labels_path, 1)
@@ -38,9 +42,11 @@ def read_idx(spec: str, limit: int | None) -> Images:
     if not decoded.size:
         shape = "x".join(map(str, decoded.shape))
         raise UserError(f"expected at least one image, got {shape} numbers in {path}")
-    n = len(decoded[:limit])
-    ids = tuple(f"{'train' if train else 'test'}-{i:06d}" for i in range(n))
-    return Images(ids, from_bytes(list(decoded[:n])), labels_of_array(labels[:n], n, str(labels_path)), source=spec)
+    ids = [f"{split}-{i:06d}" for i in range(len(decoded))]
+    rows = wanted.rows(ids, spec)
+    pixels = of_one_size(((f"image {i} of {path}", decoded[i]) for i in rows), spec, reading)
+    found = labels_of_array(taken(labels, rows), len(rows), str(labels_path))
+    return Images(tuple(ids[i] for i in rows), pixels, found, source=spec)
 
 
 def _chosen(folder: Path, train: bool) -> Path:

@@ -17,6 +17,7 @@ from robusteval.core.errors import UserError, explain, first_line
 from robusteval.core.limits import ARRAY_NUMBERS, MANIFEST_BYTES, read_limited
 from robusteval.core.norms import Norm
 from robusteval.core.plain_names import PlainName, PlainPath
+from robusteval.core.reading import AS_IT_IS, Reading
 from robusteval.results.calibrate import Calibration
 from robusteval.results.records import CLEAN, Amount, Frozen, StageRecord, Stages
 
@@ -68,6 +69,7 @@ class DataRecord(Frozen):
     count: Count
     limit: int | None = None
     sample: int | None = None
+    reading: Reading = AS_IT_IS
     fingerprint: str
     class_names: tuple[str, ...] = ()
 

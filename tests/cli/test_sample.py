@@ -104,3 +104,23 @@ def test_python_takes_a_sample_too(tmp_path: Path, demo_folder: Path) -> None:
         assert run.manifest.data.sample == 5
     with pytest.raises(rv.UserError, match="got both"):
         rv.audit(model, digits, out=tmp_path / "x", arch="digits-cnn", sample=5, limit=5)
+
+
+def test_a_limit_with_sample_draws_as_many(tmp_path: Path, demo_folder: Path) -> None:
+    """--limit 7 --sample is --sample 7, wherever it stands; without a number anywhere it is a mistake."""
+    (tmp_path / "p.toml").write_text(SMALL)
+    model, out = demo_folder / "digits-standard.safetensors", tmp_path / "run"
+    asked = ["--arch", "digits-cnn", "--data", "digits", "--protocol", tmp_path / "p.toml"]
+    assert here("audit", "--sample", model, *asked, "--limit", 7, "--out", out).returncode == 0
+    data = Run.open(out).manifest.data
+    assert (data.count, data.sample, data.limit) == (7, 7, None)
+    assert set(Run.open(out).bounds()["image_id"]) == set(rv.read_images("digits").sample(7, 0).ids)
+    assert here("audit", model, *asked, "--out", out, "--sample", 7).returncode == 0
+    assert here("verify", out, "--data", "digits").returncode == 0
+    alone = here("audit", model, *asked, "--out", tmp_path / "other", "--sample")
+    assert alone.returncode == 2
+    assert "--limit N --sample or --sample N" in alone.stderr
+    run = rv.audit(
+        model, "digits", str(tmp_path / "p.toml"), tmp_path / "python", arch="digits-cnn", limit=5, sample=True
+    )
+    assert set(run.bounds()["image_id"]) == set(rv.read_images("digits").sample(5, 0).ids)

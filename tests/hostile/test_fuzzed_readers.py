@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from changed_files import KINDS, Read, changed, good_files
+from changed_files import changed
 from confining import confined
+from good_files import KINDS, Read, good_files
 from robusteval.auditing.protocol import read_protocol
 from robusteval.core.errors import UserError
 from robusteval.results.manifest import read_manifest

@@ -9,6 +9,7 @@ import pickle
 import random
 import socket
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 import robusteval.data.choice
@@ -228,6 +230,65 @@ def table(rows: int, content: bytes, **options: Any) -> Build:
     return build
 
 
+def stream(rows: int, content: bytes, **options: Any) -> bytes:
+    """An Arrow stream of the same image in every row."""
+    cells = pa.array([{"bytes": content}] * rows, pa.struct([("bytes", pa.binary())]))
+    found = pa.table({"image": cells, "label": pa.array([0] * rows)})
+    buffer = io.BytesIO()
+    with pa.ipc.new_stream(buffer, found.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(found)
+    return buffer.getvalue()
+
+
+def tar(members: dict[str, bytes], sizes: dict[str, int] | None = None, **facts: Any) -> bytes:
+    """A tar, in which a member may claim another size."""
+    found = b""
+    for name, content in members.items():
+        member = tarfile.TarInfo(name)
+        member.size = (sizes or {}).get(name, len(content))
+        for fact, value in facts.items():
+            setattr(member, fact, value)
+        found += member.tobuf() + content + bytes(-len(content) % 512)
+    return found + bytes(1024)
+
+
+def held(name: str, content: bytes) -> Build:
+    """A file, or one in a folder that is the data."""
+
+    def build(folder: Path) -> Path:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        return folder / name.split("/")[0]
+
+    return build
+
+
+def saved(build: Callable[[Path], object], **options: Any) -> Build:
+    """By torch.save."""
+
+    def make(folder: Path) -> Path:
+        torch.save(build(folder / "canary"), folder / "data.pt", **options)
+        return folder / "data.pt"
+
+    return make
+
+
+def array_pickle(count: int, data: bytes) -> bytes:
+    """A batch of CIFAR whose array claims another shape."""
+    good = pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [0]}, protocol=2)
+    return good.replace(b"K\x01M\x00\x0c", b"J" + count.to_bytes(4, "little") + b"M\x00\x0c", 1) + data
+
+
+def nested_tuples(depth: int) -> bytes:
+    """A key of a dict that is a tuple in a tuple in a tuple."""
+    return b"\x80\x02}(" + b")" + b"\x85" * depth + b"K\x00u."
+
+
+def doubling(depth: int) -> bytes:
+    """A tuple of twice itself, of twice itself: its hash would take 2^depth steps."""
+    return b"\x80\x02})" + b"q\x00h\x00\x86" * depth + b"K\x00s."
+
+
 def deep(folder: Path) -> Path:
     here = os.getcwd()
     (folder / "data" / "0").mkdir(parents=True)
@@ -284,6 +345,28 @@ BOMBS: dict[str, Build] = {
     "one image in every row": lambda folder: table(400, encoded("PNG", 2000), compression="zstd")(folder),
     "one long image in every row": lambda folder: table(12, bytes(30 << 20), compression="zstd")(folder),
     "nested names": lambda folder: table(1, encoded(), metadata={b"huggingface": b"[" * 10**6})(folder),
+    "arrow of zeros": lambda folder: held("data.arrow", stream(1, bytes(100 << 20), compression="zstd"))(folder),
+    "arrow of a long message": held("data.arrow", b"\xff\xff\xff\xff\xff\xff\xff\x7f" + bytes(100)),
+    "tar of a large member": held("data.tar", tar({"1.png": encoded(), "1.cls": b"0"}, {"1.png": 2**33 - 1})),
+    "tar of a large header": held("data.tar", tar({"1.png": b"x"}, {"1.png": 2**33 - 1}, type=b"x")),
+    "tar of headers in headers": lambda folder: held("data.tar", tar({"x": b"9 a=b\n"}, type=b"x")[:-1024] * 20000)(
+        folder
+    ),
+    "tar of a long name": held("data.tar", tar({"1.png": b"x"}, {"1.png": 2**33 - 1}, type=b"L")),
+    "csv of a long line": lambda folder: held("data.csv", b"path,label\n" + b"x," * 10**7)(folder),
+    "csv without end": lambda folder: special(SPECIALS["zeros"], "data.csv", "data.csv")(folder),
+    "npy of a large header": held("data.npy", npy((10**6, 1, 10**4, 10**4))),
+    "npy that promises": held("data.npy", npy((2**15, 1, 2**7, 2**7))),
+    "batch of a large array": held("data/test_batch", array_pickle(2**31 - 1, b"")),
+    "batch of a long text": held("data/test_batch", b"\x80\x04\x8e" + (2**62).to_bytes(8, "little")),
+    "batch of nested tuples": lambda folder: held("data/test_batch", nested_tuples(3 * 10**5))(folder),
+    "batch of doubling tuples": held("data/test_batch", doubling(60)),
+    "batch of many operations": lambda folder: held("data/test_batch", b"\x80\x02" + b"]" * (3 * 10**6))(folder),
+    "batch of nested lists": lambda folder: held("data/test_batch", b"\x80\x02" + b"]" * 10**5 + b"a" * 10**5)(folder),
+    "binary batch without end": lambda folder: special(SPECIALS["zeros"], "data/test_batch.bin")(folder),
+    "tensors of one number": saved(
+        lambda _: (torch.zeros(1).expand(2**20, 3, 2**7, 2**7), torch.zeros(1).expand(2**20))
+    ),
     "deep folders": deep,
     "long list of classes": lambda folder: text(folder, content=b"a\n" * limits.TEXT_BYTES),
     "classes without end": lambda folder: text(folder, Path("/dev/zero")),
@@ -337,7 +420,25 @@ EXECUTING: dict[str, Build] = {
             "script": b"#!/bin/sh\ntouch canary\n",
         }.items()
     },
-    **{f"pickle as {name}": pickled(name) for name in ("data.npz", "data.parquet")},
+    **{f"pickle as {name}": pickled(name) for name in ("data.npz", "data.parquet", "data.npy", "data.pt", "data.tar")},
+    **{f"pickle as {name}": pickled(name) for name in ("data.csv", "data.arrow", "test_batch", "data.pkl")},
+    "tensors that call": saved(Runs),
+    "tensors that call, of old": saved(Runs, _use_new_zipfile_serialization=False),
+    "tensors with one that calls": saved(lambda canary: (torch.zeros(1, 1, 8, 8), Runs(canary))),
+    "batch with one that calls": lambda folder: held(
+        "data/test_batch", pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": Runs(folder / "canary")})
+    )(folder),
+    "names of classes that call": lambda folder: (
+        held("data/test_batch", pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [0]}))(folder),
+        held("data/batches.meta", pickle.dumps(Runs(folder / "canary")))(folder),
+    )[1],
+    "EPS in a tar": lambda folder: held("data.tar", tar({"1.png": eps(folder / "canary"), "1.cls": b"0"}))(folder),
+    "EPS in arrow": lambda folder: held("data.arrow", stream(1, eps(folder / "canary")))(folder),
+    "a tar that leads out": held("data.tar", tar({"../../1.png": encoded(), "/../1.cls": b"0"})),
+    "a tar of links": held("data.tar", tar({"1.png": b"", "1.cls": b""}, type=b"2", linkname="/etc/passwd")),
+    "a tar of devices": held("data.tar", tar({"1.png": b"", "1.cls": b""}, type=b"3")),
+    "a csv that leads out": held("data.csv", b"path,label\n../../../etc/passwd,0\n"),
+    "a csv of a device": held("data.csv", b"path,label\n/dev/zero,0\n"),
     "pickle as an array": pickled("data.npz", lambda found: npy((1,), "|O", found)),
     "objects": objects,
     "pickle of labels": lambda folder: packed(
@@ -350,6 +451,11 @@ EXECUTING: dict[str, Build] = {
 SPECIAL: dict[str, Build] = {
     **{f"{kind} as an image": special(make) for kind, make in SPECIALS.items()},
     **{f"{kind} as an npz": special(make, "data.npz", "data.npz") for kind, make in SPECIALS.items()},
+    **{
+        f"{kind} as {name}": special(make, name, name.split("/")[0])
+        for kind, make in SPECIALS.items()
+        for name in ("data.npy", "data.pt", "data.csv", "data.tar", "data.arrow", "data/test_batch", "data/x.arrow")
+    },
     **{f"{kind} as a parquet": special(make, "data.parquet", "data.parquet") for kind, make in SPECIALS.items()},
     **{
         f"{kind} as IDX{suffix}": special(make, f"data/t10k-images-idx3-ubyte{suffix}")
@@ -364,9 +470,38 @@ SPECIAL: dict[str, Build] = {
         for kind, make in SPECIALS.items()
     },
 }
+
+
+def tensors() -> bytes:
+    buffer = io.BytesIO()
+    torch.save((torch.zeros(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64)), buffer)
+    return buffer.getvalue()
+
+
+def beside(folder: Path, name: str) -> Path:
+    """What the file `name` needs beside it; the data that it is a part of."""
+    if "idx3" in name:
+        path = folder / name.replace("images-idx3", "labels-idx1")
+        path.write_bytes(gzip.compress(idx((3,), bytes(3))) if name.endswith("gz") else idx((3,), bytes(3)))
+    if name == "data.npy":
+        (folder / "labels.npy").write_bytes(npy((3,), content=bytes(3)))
+    if name == "data.csv":
+        (folder / "labels.npy").write_bytes(encoded())
+    return folder / name.split("/")[0]
+
+
 GOOD: dict[str, tuple[str, bytes]] = {
     **{kind: ("data/0/1.png", encoded(kind)) for kind in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")},
     "packed TIFF": ("data/0/1.png", encoded("TIFF", compression="tiff_lzw")),
+    "npy": ("data.npy", npy((3, 8, 8), content=bytes(192))),
+    "CSV": ("data.csv", b"path,label\nlabels.npy,0\n"),
+    "tar": ("data.tar", tar({"1.png": encoded(), "1.cls": b"0", "2.png": encoded(), "2.cls": b"1"})),
+    "arrow": ("data.arrow", stream(3, encoded())),
+    "batch": (
+        "data/test_batch",
+        pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}, protocol=4),
+    ),
+    "tensors": ("data.pt", tensors()),
     "IDX": ("data/t10k-images-idx3-ubyte", idx((3, 8, 8), bytes(192))),
     "gz": ("data/t10k-images-idx3-ubyte.gz", gzip.compress(idx((3, 8, 8), bytes(192)), mtime=0)),
 }
@@ -382,13 +517,9 @@ def damaged(kind: str, seed: int) -> Build:
             found[rng.randrange(len(found))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
 
     def build(folder: Path) -> Path:
-        (folder / name).parent.mkdir(parents=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(found)
-        if "idx3" in name:
-            labels = idx((3,), bytes(3))
-            path = folder / name.replace("images-idx3", "labels-idx1")
-            path.write_bytes(gzip.compress(labels) if name.endswith("gz") else labels)
-        return folder / "data"
+        return beside(folder, name)
 
     return build
 
@@ -456,12 +587,9 @@ def test_the_good_ones_are_read(kind: str, tmp_path: Path) -> None:
     name, content = GOOD[kind]
 
     def build(folder: Path) -> Path:
-        (folder / name).parent.mkdir(parents=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-        if "idx3" in name:
-            path = folder / name.replace("images-idx3", "labels-idx1")
-            path.write_bytes(gzip.compress(idx((3,), bytes(3))) if name.endswith("gz") else idx((3,), bytes(3)))
-        return folder / "data"
+        return beside(folder, name)
 
     assert "none.pt, which does not exist" in read(tmp_path, build).output
 

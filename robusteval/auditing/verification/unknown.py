@@ -22,7 +22,10 @@ def not_knowable(manifest: Manifest) -> Iterator[str]:
         "models or images were left out afterwards; the run is checked as what its manifest says"
     )
     yield f"stage {REPEAT}, {DIFFERS}*: which images came out differently when the audit computed two shards twice"
-    yield "data.source, data.class_names, the labels and the pixels: that they are those of the data set named"
+    yield (
+        "data.source, data.reading, data.class_names, the labels and the pixels: that they are those of the data set "
+        "named, read so"
+    )
     yield "model.path, model.name: where the model lay; what it computes is known by its fingerprint"
     for i, record in enumerate(manifest.stages):
         if record.status == "failed":

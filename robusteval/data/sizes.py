@@ -1,0 +1,98 @@
+"""Images of other sizes: the shorter side resized, the centre cut out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from robusteval.core import limits
+from robusteval.core.errors import UserError
+from robusteval.core.reading import Reading
+from robusteval.data.decode import from_bytes
+
+_KINDS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def sized(image: NDArray[Any], reading: Reading, name: str) -> NDArray[Any]:
+    """An image (H, W) or (H, W, C) of uint8, uint16 or float32 in the size that is asked for, in the same type.
+
+    The shorter side becomes `resize` and the longer one floor(resize * longer / shorter), as torchvision's Resize does;
+    then the centre of `crop` x `crop` is cut out, from round((H - crop) / 2) on, as its CenterCrop. Raises UserError
+    that names the image where it is smaller than that.
+    """
+    if reading.resize is not None:
+        image = _resized(image, reading.resize, _KINDS[reading.interpolation], name)
+    return image if reading.crop is None else _centre(image, reading.crop, name)
+
+
+def of_one_size(images: Iterable[tuple[str, NDArray[Any]]], where: str, reading: Reading) -> Tensor:
+    """The pixels (N, C, H, W) in [0, 1] of images that are decoded one after another, each with its name, in the size
+    that is asked for. Raises UserError that names two of them where their sizes differ, and at the first that would be
+    beyond the limit on all of them."""
+    found: list[NDArray[Any]] = []
+    first, channels = "", 1
+    for name, decoded in images:
+        image = sized(decoded, reading, name)
+        found.append(image)
+        first = first or name
+        channels = max(channels, image.size // max(1, image.shape[0] * image.shape[1]))
+        if image.shape[:2] != found[0].shape[:2]:
+            sizes = [_size(p) for p in (image, found[0])]
+            raise UserError(
+                f"expected images of one size in {where}, got {sizes[0]} in {name} and {sizes[1]} in {first}; "
+                f"{_step(reading, image, found[0])}"
+            )
+        limits.check_all_numbers(where, len(found) * channels * image.shape[0] * image.shape[1])
+    if not found:
+        raise UserError(f"expected at least one image, got an empty selection of {where}")
+    return from_bytes(found)
+
+
+def _step(reading: Reading, *seen: NDArray[Any]) -> str:
+    """What makes them one size."""
+    if reading.resize is not None:
+        return f"--crop {reading.resize} cuts their centres out, all of one size"
+    least = min(min(image.shape[:2]) for image in seen)
+    return f"--resize {least} --crop {least}, or another number, makes them one: the shorter side, then the centre"
+
+
+def _resized(image: NDArray[Any], side: int, kind: Image.Resampling, name: str) -> NDArray[Any]:
+    height, width = image.shape[:2]
+    shorter, longer = sorted((height, width))
+    if not shorter or shorter == side:
+        return image
+    other = side * longer // shorter
+    limits.check_limit_of(f"{name}, resized,", side * other, limits.IMAGE_PIXELS, "pixels")
+    size = (side, other) if width < height else (other, side)
+    if image.ndim == 2:
+        return _channel(image, size, kind)
+    return np.stack([_channel(image[..., c], size, kind) for c in range(image.shape[2])], axis=2)
+
+
+def _channel(channel: NDArray[Any], size: tuple[int, int], kind: Image.Resampling) -> NDArray[Any]:
+    """One channel (H, W), resized to a width and a height; never darker or lighter than it was."""
+    if channel.dtype == np.uint8:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(channel)).resize(size, kind))
+    resized = np.asarray(Image.fromarray(channel.astype(np.float32)).resize(size, kind))
+    found = np.clip(resized, channel.min(), channel.max())
+    return np.asarray(np.rint(found) if channel.dtype == np.uint16 else found, channel.dtype)
+
+
+def _centre(image: NDArray[Any], side: int, name: str) -> NDArray[Any]:
+    height, width = image.shape[:2]
+    if min(height, width) < side:
+        raise UserError(
+            f"expected at least {side}x{side} pixels for --crop {side}, got {_size(image)} in {name}; --resize {side} "
+            "makes the shorter side that long first"
+        )
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return image[top : top + side, left : left + side]
+
+
+def _size(image: NDArray[Any]) -> str:
+    return f"{image.shape[0]}x{image.shape[1]}"
