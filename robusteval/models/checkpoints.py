@@ -1,6 +1,7 @@
 """A checkpoint file -> Classifier: strict, and without executing what the file holds unless the user trusts it.
 
-Safe means: safetensors, or torch.load(weights_only=True). Programs of torch.export and TorchScript run what they hold.
+Safe means: safetensors, torch.load(weights_only=True), or ONNX as data. Programs of torch.export and TorchScript run
+what they hold.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from robusteval.models.formats.programs import open_program
 from robusteval.models.formats.state import find_weights
 from robusteval.models.formats.weights import read_safetensors, read_torch
 from robusteval.models.making import own_network
+from robusteval.models.onnx.network import Onnx, open_onnx
 from robusteval.models.zoo import located
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".ts", ".pt2", ".onnx")
@@ -41,26 +43,29 @@ def open_checkpoint(
 ) -> Classifier:
     """A classifier from a checkpoint.
 
-    path: weights (.safetensors, .pt, .pth, .bin, .ckpt, .pth.tar), for which `arch` says which network they fill; a
-    whole program (torch.export with a dynamic batch dimension, TorchScript), which needs no `arch` but can run code and
-    write files, so that `trusted` has to name that very file; or zoo:NAME. Weights below a wrapper or behind a prefix
-    are taken where they fit the network's own keys; `origin.taken` says how.
+    path: weights (.safetensors, .pt, .pth, .bin, .ckpt, .pth.tar), for which `arch` says which network they fill; an
+    ONNX graph (.onnx, with the extra `onnx`), which is data and needs no `arch`; a whole program (torch.export with a
+    dynamic batch dimension, TorchScript), which needs none either but can run code and write files, so that `trusted`
+    has to name that very file; or zoo:NAME. Weights below a wrapper or behind a prefix are taken where they fit the
+    network's own keys; `origin.taken` says how.
     input_shape: (C, H, W) of the images, in [0, 1]; mean, std: the normalisation, one value a channel. What is not
     given is read from the model card beside the weights, if there is one. A card names known architectures only: one
     that is a file is run where `arch` names it.
     Raises UserError in one line for anything that does not fit.
     """
     path = located(path)
-    content = _read(path, trusted)
+    content = _read(path, trusted, input_shape)
     card = read_card(path)
     if card is not None:
         arch = arch or _known_architecture(path, card.arch)
         mean, std = (card.mean, card.std) if mean is None and std is None else (mean, std)
-    network, taken = (content, "") if isinstance(content, nn.Module) else _filled(path, arch, content)
+    notes = content.notes if isinstance(content, Onnx) else ()
+    whole = content.network if isinstance(content, Onnx) else content
+    network, taken = (whole, "") if isinstance(whole, nn.Module) else _filled(path, arch, whole)
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
     classifier = own_network(path.stem.removesuffix(".pth"), network, input_shape, means, stds, binary)
-    origin = CheckpointOrigin(str(path.resolve()), arch, means, stds, binary=binary, taken=taken)
+    origin = CheckpointOrigin(str(path.resolve()), arch, means, stds, binary=binary, taken=taken, notes=notes)
     if card is not None:
         seconds, names = card.seconds, card.class_names
         origin = replace(origin, training=card.trained.title, training_seconds=seconds, class_names=names)
@@ -76,20 +81,17 @@ def _known_architecture(path: Path, arch: str) -> str:
     return arch
 
 
-def _read(path: Path, trusted: Collection[str | Path]) -> Any:
-    """The network of a program, or what a file of weights holds; by its content, not its name."""
+def _read(path: Path, trusted: Collection[str | Path], input_shape: tuple[int, int, int]) -> Any:
+    """The network of an ONNX graph or of a program, or what a file of weights holds; by its content, not its name."""
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"expected a checkpoint ending in {', '.join(SUFFIXES)}, got {path}")
     if not os.path.lexists(path):
         raise UserError(f"expected a checkpoint file, got {path}, which does not exist")
-    if path.suffix.lower() == ".onnx":
-        raise UserError(
-            f"expected weights in {path}, got a name of an ONNX graph, which is not opened yet; save the weights "
-            "as .safetensors and name the network with --arch"
-        )
     if not check_file(path, FILE_BYTES, "a checkpoint file"):
         raise UserError(f"expected a checkpoint in {path}, got {described(path)}")
     try:
+        if path.suffix.lower() == ".onnx":
+            return open_onnx(path, input_shape)
         if (program := program_in(path)) is not None:
             return open_program(path, program, trusted)
         if path.suffix.lower() == ".safetensors" or looks_like_safetensors(path):
