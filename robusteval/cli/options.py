@@ -21,7 +21,8 @@ def whole_number(given: str | int) -> int:
 CheckpointsArgument = Annotated[
     list[str],
     typer.Argument(
-        help="A .safetensors, .pt, .pth, .bin or .ckpt file; a .pt2 or TorchScript file with --trust; or several."
+        help="A .safetensors, .pt, .pth, .bin, .ckpt or .onnx file; hf:FOLDER; zoo:NAME; a .pt2 or TorchScript file with "
+        "--trust; or several."
     ),
 ]
 DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
@@ -33,7 +34,12 @@ ClassesOption = Annotated[
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
-ArchOption = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
+ArchOption = Annotated[
+    str | None,
+    typer.Option(
+        help="NAME; timm:NAME, torchvision:NAME, robustbench:NAME, hf:FOLDER; or FILE.py:FUNCTION that builds the network."
+    ),
+]
 ProtocolOption = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
 LimitOption = Annotated[
     int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Use only the first N images.")
