@@ -21,8 +21,8 @@ def whole_number(given: str | int) -> int:
 CheckpointsArgument = Annotated[
     list[str],
     typer.Argument(
-        help="A .safetensors, .pt, .pth, .bin, .ckpt or .onnx file; hf:FOLDER; zoo:NAME; a .pt2 or TorchScript file with "
-        "--trust; or several."
+        help="A .safetensors, .pt, .pth, .bin, .ckpt or .onnx file; hf:FOLDER; zoo:NAME; a .pt2 or TorchScript file "
+        "with --trust; or several."
     ),
 ]
 DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
@@ -37,7 +37,7 @@ OutOption = Annotated[Path, typer.Option("--out", help="Directory to write, or t
 ArchOption = Annotated[
     str | None,
     typer.Option(
-        help="NAME; timm:NAME, torchvision:NAME, robustbench:NAME, hf:FOLDER; or FILE.py:FUNCTION that builds the network."
+        help="NAME; timm:NAME, torchvision:NAME, robustbench:NAME, hf:FOLDER; or FILE.py:FUNCTION that builds it."
     ),
 ]
 ProtocolOption = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
