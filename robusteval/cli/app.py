@@ -1,4 +1,7 @@
-"""The command line: arguments and printing, nothing else. Heavy imports wait until a command needs them."""
+"""The command line: arguments and printing, nothing else. Heavy imports wait until a command needs them.
+
+Longer than 250 lines, since the signature of every command stands here.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from robusteval.cli.options import (
     EotOption,
     LimitOption,
     MeanOption,
+    OtherDataOption,
     OutOption,
+    PropertyOption,
     ProtocolOption,
     SampleOption,
     SeedOption,
@@ -28,6 +33,7 @@ from robusteval.cli.options import (
     StrictOption,
     TrustOption,
 )
+from robusteval.cli.properties import check_asked, property_image, property_verdict
 from robusteval.cli.running import (
     audit_and_report,
     err,
@@ -106,8 +112,9 @@ def audit(
 @explains_mistakes
 def certify(
     checkpoints: CheckpointsArgument,
-    data: DataOption,
     out_dir: OutOption,
+    data: OtherDataOption = None,
+    property_: PropertyOption = None,
     arch: ArchOption = None,
     protocol: ProtocolOption = "certify",
     limit: LimitOption = None,
@@ -129,7 +136,9 @@ def certify(
     from robusteval.data.choice import read_chosen
     from robusteval.reports.certification.page import write_certification
 
-    images = read_chosen(data, limit, sample, seed, classes=classes)
+    check_asked(data, property_)
+    images, budget = property_image(property_, checkpoints) if property_ else (None, 0.0)
+    images = images or read_chosen(str(data), limit, sample, seed, classes=classes)
     runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
@@ -145,6 +154,8 @@ def certify(
     )
     for run in runs:
         out.line(f"Certification: {write_certification(run)}")
+        if property_:
+            out.line(property_verdict(property_, run, budget))
 
 
 @app.command()

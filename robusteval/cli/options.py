@@ -26,6 +26,13 @@ CheckpointsArgument = Annotated[
     ),
 ]
 DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
+OtherDataOption = Annotated[str | None, typer.Option("--data", help="A data set: see `robusteval list data`.")]
+PropertyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--property", help="A VNN-LIB file for one .onnx model, instead of --data: a box and what it must not give."
+    ),
+]
 ClassesOption = Annotated[
     str | None,
     typer.Option(
