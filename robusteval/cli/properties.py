@@ -41,7 +41,7 @@ def property_verdict(path: Path, run: Run, budget: float) -> str:
     ]
     if proofs.empty:
         return f"Property {path}: open, no proof in Linf was computed"
-    best = proofs.loc[proofs["radius"].idxmax()]
+    best = proofs.sort_values("radius").iloc[-1]
     if best["radius"] >= budget:
         return f"Property {path}: holds, {best['method']} proves the class within {best['radius']:.6g} of {budget:.6g}"
     return f"Property {path}: open, the largest proven radius is {best['radius']:.6g} of {budget:.6g}"
