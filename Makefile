@@ -3,14 +3,19 @@ VENV := .venv
 RUNS := $(VENV)/.installed
 STAMP := $(VENV)/.developed
 BIN := $(VENV)/bin
+EXTRAS := .venv-extras
 
-.PHONY: demo test check lint fuzz wheel clean
+.PHONY: demo test check lint fuzz extras wheel clean
 
 demo: $(RUNS)
 	$(BIN)/robusteval demo --out runs/demo
 
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# The tests of models that need another package, in an environment of their own: onnx, timm, torchvision, transformers.
+extras: $(EXTRAS)/.installed
+	$(EXTRAS)/bin/pytest tests/models/test_onnx.py tests/models/test_libraries.py tests/models/test_properties.py
 
 check: lint test
 
@@ -45,5 +50,12 @@ $(STAMP): $(RUNS)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
+$(EXTRAS)/.installed: pyproject.toml constraints.txt constraints-extras.txt
+	$(PYTHON) -m venv $(EXTRAS)
+	$(EXTRAS)/bin/pip install --quiet --constraint constraints.txt torch
+	$(EXTRAS)/bin/pip install --quiet --constraint constraints.txt --constraint constraints-extras.txt \
+		--editable '.[dev,extras]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) $(EXTRAS) runs build dist

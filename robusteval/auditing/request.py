@@ -137,6 +137,7 @@ def model_record(classifier: Classifier) -> ModelRecord:
     origin = asdict(classifier.origin) if classifier.origin else {}
     # Where in its file the weights lay is no part of what was audited.
     origin.pop("taken", None)
+    origin.pop("notes", None)
     return ModelRecord(
         name=classifier.name,
         fingerprint=classifier.fingerprint,

@@ -16,6 +16,7 @@ from robusteval.cli.options import (
     InterpolationOption,
     LabelColumnOption,
     LimitOption,
+    OtherDataOption,
     ResizeOption,
     SampleOption,
     ScaleOption,
@@ -36,8 +37,7 @@ READING: tuple[tuple[str, Any], ...] = (
     ("scale", ScaleOption),
 )
 """The options of a Reading: name, type. None is the default of each."""
-_ALL: tuple[tuple[str, Any, Any], ...] = (
-    ("data", DataOption, inspect.Parameter.empty),
+_CHOICE: tuple[tuple[str, Any, Any], ...] = (
     ("limit", LimitOption, None),
     ("sample", SampleOption, None),
     ("classes", ClassesOption, None),
@@ -49,7 +49,7 @@ _ALL: tuple[tuple[str, Any, Any], ...] = (
 class AskedImages:
     """What the command line says of the images: the first `limit`, or `sample` drawn at random."""
 
-    data: str
+    data: str | None
     limit: int | None
     sample: int | None
     classes: str | None
@@ -59,12 +59,21 @@ class AskedImages:
         """The images. Raises UserError."""
         from robusteval.data.choice import read_chosen
 
-        return read_chosen(self.data, self.limit, self.sample, seed, classes=self.classes, reading=self.reading)
+        return read_chosen(str(self.data), self.limit, self.sample, seed, classes=self.classes, reading=self.reading)
 
 
 def asks_for_images(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose parameter `asked: AskedImages` is, on the command line, one option for each thing to ask. Raises
     UserError for what no Reading can be, when it is called."""
+    return _asking(command, ("data", DataOption, inspect.Parameter.empty))
+
+
+def may_ask_for_images(command: Callable[..., None]) -> Callable[..., None]:
+    """The same, of a command that may do without `--data`: asked.data is None."""
+    return _asking(command, ("data", OtherDataOption, None))
+
+
+def _asking(command: Callable[..., None], data_option: tuple[str, Any, Any]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **given: Any) -> None:
@@ -80,7 +89,7 @@ def asks_for_images(command: Callable[..., None]) -> Callable[..., None]:
     parameters: list[inspect.Parameter] = []
     for parameter in own.parameters.values():
         if parameter.name == "asked":
-            parameters += [_option(*option) for option in _ALL]
+            parameters += [_option(*option) for option in (data_option, *_CHOICE)]
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     vars(run)["__signature__"] = own.replace(parameters=parameters)

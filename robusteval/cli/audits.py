@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robusteval.cli.asked import AskedImages, asks_for_images
+from robusteval.cli.asked import AskedImages, asks_for_images, may_ask_for_images
 from robusteval.cli.options import (
     ArchOption,
     BatchSizeOption,
@@ -19,6 +19,7 @@ from robusteval.cli.options import (
     LimitOption,
     MeanOption,
     OutOption,
+    PropertyOption,
     ProtocolOption,
     RequireOption,
     SeedOption,
@@ -26,6 +27,7 @@ from robusteval.cli.options import (
     StrictOption,
     TrustOption,
 )
+from robusteval.cli.properties import check_asked, property_image, property_verdict
 from robusteval.cli.requiring import check_requirements, requirements
 from robusteval.cli.running import audit_and_report, explains_mistakes, open_checkpoints, out, whole
 
@@ -82,11 +84,12 @@ def audit(
 
 
 @explains_mistakes
-@asks_for_images
+@may_ask_for_images
 def certify(
     checkpoints: CheckpointsArgument,
     asked: AskedImages,
     out_dir: OutOption,
+    property_: PropertyOption = None,
     arch: ArchOption = None,
     protocol: ProtocolOption = "certify",
     seed: SeedOption = 0,
@@ -107,7 +110,8 @@ def certify(
 
     methods = certificates_only(read_protocol(protocol))
     wanted = requirements(require, methods)
-    images = asked.read(seed)
+    check_asked(asked.data, property_)
+    images, budget = property_image(property_, checkpoints) if property_ else (asked.read(seed), 0.0)
     runs = audit_and_report(
         open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
         images,
@@ -123,6 +127,8 @@ def certify(
     )
     for run in runs:
         out.line(f"Certification: {write_certification(run)}")
+        if property_:
+            out.line(property_verdict(property_, run, budget))
     check_requirements(wanted, runs)
 
 

@@ -37,10 +37,18 @@ def finite_number(given: str | float) -> float:
 CheckpointsArgument = Annotated[
     list[str],
     typer.Argument(
-        help="A .safetensors, .pt, .pth, .bin or .ckpt file; a .pt2 or TorchScript file with --trust; or several."
+        help="A .safetensors, .pt, .pth, .bin, .ckpt or .onnx file; hf:FOLDER; zoo:NAME; a .pt2 or TorchScript file "
+        "with --trust; or several."
     ),
 ]
 DataOption = Annotated[str, typer.Option(help="A data set: see `robusteval list data`.")]
+OtherDataOption = Annotated[str | None, typer.Option("--data", help="A data set: see `robusteval list data`.")]
+PropertyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--property", help="A VNN-LIB file for one .onnx model, instead of --data: a box and what it must not give."
+    ),
+]
 ClassesOption = Annotated[
     str | None,
     typer.Option(
@@ -49,7 +57,12 @@ ClassesOption = Annotated[
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
-ArchOption = Annotated[str | None, typer.Option(help="NAME, or FILE.py:FUNCTION that builds the network.")]
+ArchOption = Annotated[
+    str | None,
+    typer.Option(
+        help="NAME; timm:NAME, torchvision:NAME, robustbench:NAME, hf:FOLDER; or FILE.py:FUNCTION that builds it."
+    ),
+]
 ProtocolOption = Annotated[str, typer.Option(help="NAME, or a FILE.toml.")]
 LimitOption = Annotated[
     int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Use only the first N images.")

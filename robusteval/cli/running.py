@@ -79,9 +79,10 @@ def open_checkpoints(
         for path in expanded_names(paths)
     ]
     for model in opened:
-        if model.origin is not None and model.origin.taken:
-            text = f"note: weights of {model.name} taken {model.origin.taken}"
-            err.print(text, markup=False, highlight=False, soft_wrap=True)
+        taken = model.origin.taken if model.origin else ""
+        notes = model.origin.notes if model.origin else ()
+        for text in (*([f"weights of {model.name} taken {taken}"] if taken else []), *notes):
+            err.line("note:", text)
     return opened
 
 

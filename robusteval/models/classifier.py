@@ -1,5 +1,4 @@
 """Classifier: pixels in [0, 1] -> logits, in eval mode, with frozen parameters, counting and timing its evaluations.
-
 It owns its module: what a caller hands in is copied (making.py), and a change of device or type makes another copy.
 """
 
@@ -39,6 +38,8 @@ class CheckpointOrigin:
     """Whether its one logit stands for two classes."""
     taken: str = ""
     """Below which wrapper and behind which prefix its weights were; empty where they lay plainly."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how it was read, one line each."""
 
 
 @dataclass(frozen=True, eq=False)

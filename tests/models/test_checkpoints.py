@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_unusable_files(tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "good.pt")
     assert "does not exist" in refused(tmp_path / "no.pt")
     assert "is a folder" in refused(tmp_path / "folder.pt")
-    assert ".safetensors" in refused(tmp_path / "weights.onnx")
+    assert "weights.onnx" in refused(tmp_path / "weights.onnx")
     assert "state dict" in refused(tmp_path / "list.pt")
     assert "only tensors" in refused(tmp_path / "number.pt")
     for name in ("empty.pt", "garbage.pt", "text.safetensors", "text.pt2"):
@@ -164,3 +165,11 @@ def test_the_checkpoint_inside_pyautoattack_fits_resnet18() -> None:
     path = Path(package.origin).parent / "examples" / "model_test.pt"
     model = open_checkpoint(path, "resnet18", input_shape=images.shape)
     assert (model.predict(images.pixels).argmax(1) == images.labels).sum() >= 15
+
+
+def test_without_its_package_an_onnx_graph_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert "pip install 'robusteval[onnx]'" in refused(tmp_path / "net.onnx")

@@ -1,4 +1,4 @@
-"""Layers of torch -> layers that bounds pass through. Functional forms are read as the modules that do the same."""
+"""Layers of torch -> layers that bounds pass through."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import TensorMetadata
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from robusteval.certify.propagation.ops import Max, Op, Reshape, Scale
@@ -43,19 +42,6 @@ def shape_of(node: fx.Node) -> Shape:
 def is_nothing(module: nn.Module) -> bool:
     """Whether the layer does nothing in eval mode."""
     return type(module) is nn.Identity or (type(module) in _DROPOUTS and not module.training)
-
-
-def functional_module(node: fx.Node) -> nn.Module:
-    """The module that does what a function or method of tensors does."""
-    make = _FUNCTIONS.get(node.target)
-    known = node.args[1:], {k: v for k, v in node.kwargs.items() if k not in ("input", "inplace")}
-    if make is None or any(isinstance(v, fx.Node) for v in node.args[1:]):
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        raise unsupported(node, f"the function {name}")
-    try:
-        return make(*known[0], **known[1])
-    except (TypeError, ValueError) as error:
-        raise unsupported(node, f"{node.target} with {known}") from error
 
 
 def from_module(node: fx.Node, module: nn.Module, before: Shape, after: Shape) -> Op:
@@ -150,16 +136,6 @@ def _max_pool(module: nn.MaxPool2d, before: Shape, after: Shape) -> Op | None:
     return Max(Windows(_pair(module.kernel_size), stride, _pair(module.padding), (1, 1), before[1:]), floor=False)
 
 
-def _mean(dim: Any = None, keepdim: bool = False) -> nn.Module:
-    if not isinstance(dim, list | tuple) or sorted(d % 4 for d in dim) != [2, 3]:
-        raise ValueError
-    return nn.AdaptiveAvgPool2d(1)
-
-
-def _dropout(p: float = 0.5, training: bool = True) -> nn.Module:
-    return nn.Dropout(p).train(training)
-
-
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _MODULES: dict[type[nn.Module], Callable[[Any, Shape, Shape], Op | None]] = {
     nn.Linear: _linear,
@@ -172,12 +148,4 @@ _MODULES: dict[type[nn.Module], Callable[[Any, Shape, Shape], Op | None]] = {
     nn.AdaptiveAvgPool2d: _adaptive_pool,
     nn.Flatten: lambda module, before, after: Reshape(before, after),
     nn.Unflatten: lambda module, before, after: Reshape(before, after),
-}
-_FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
-    **dict.fromkeys((torch.relu, torch.relu_, functional.relu, functional.relu_, "relu", "relu_"), nn.ReLU),
-    **dict.fromkeys((functional.max_pool2d, torch.max_pool2d), nn.MaxPool2d),
-    functional.avg_pool2d: nn.AvgPool2d,
-    functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
-    **dict.fromkeys((torch.mean, "mean"), _mean),
-    functional.dropout: _dropout,
 }

@@ -7,13 +7,18 @@ tensor) is refused by name: what it holds depends on the layout of the memory, w
 
 from __future__ import annotations
 
+import torch
 from torch import fx
 
 from robusteval.certify.propagation.program import READ_OFF
 from robusteval.core.errors import UnsupportedError
 
-VIEWS = ("contiguous", "detach")
-"""Methods that may give a tensor over the same memory."""
+_OF = torch.ops.aten
+VIEWS = (
+    *("contiguous", "detach", _OF.contiguous.default, _OF.detach.default),
+    *(_OF.alias.default, _OF.lift_fresh_copy.default),
+)
+"""Methods and operators that may give a tensor over the same memory."""
 
 
 class Memory:

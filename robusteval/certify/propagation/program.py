@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 from torch.fx.passes.shape_prop import _extract_tensor_metadata
 
+from robusteval.certify.propagation.scripted import without_scripts
 from robusteval.certify.propagation.unseen import refuse_unseen
 from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier
@@ -26,19 +27,21 @@ def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
     - `kind`: the type of what it is in Python;
     - `written`: the earlier nodes whose values it changed, views of them included, whatever way it took: torch counts
       the changes of every tensor;
-    - `again`: the earlier nodes whose values are the very same tensor.
+    - `again`: the earlier nodes whose values are the very same tensor;
+    - `constant`: the value itself, where it does not depend on the images.
 
     Raises UnsupportedError where torch.fx cannot trace it, where a module does more than its class says, or where the
     network changes its own weights.
     """
     refuse_unseen(classifier.module, classifier.name)
     try:
+        module = without_scripts(classifier.module)
         like = next((b for b in classifier.module.buffers()), torch.zeros(()))
         example = torch.full((2, *classifier.input_shape), 0.5, dtype=classifier.dtype, device=like.device)
-        own = {**dict(classifier.module.named_parameters()), **dict(classifier.module.named_buffers())}
+        own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         before = {name: tensor._version for name, tensor in own.items()}
         tracer = _Tracer()
-        graph = tracer.trace(classifier.module)
+        graph = tracer.trace(module)
         program = fx.GraphModule(tracer.root, graph)
         with torch.inference_mode(False), torch.no_grad():
             _Noted(program).run(example.clone())
@@ -55,6 +58,10 @@ def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
             f"expected a network that leaves its weights as they are, got {classifier.name}, which changes {changed[0]}"
         )
     return program, example
+
+
+def _of_constants(node: fx.Node) -> bool:
+    return bool(node.all_input_nodes) and all("constant" in before.meta for before in node.all_input_nodes)
 
 
 def _in_place(name: str) -> Callable[..., fx.Proxy]:
@@ -93,6 +100,8 @@ class _Noted(fx.Interpreter):
         before = {node: value._version for node, value in self.values.items()}
         result = super().run_node(n)
         n.meta["kind"] = type(result)
+        if n.op == "get_attr" or (n.op == "call_function" and _of_constants(n)):
+            n.meta["constant"] = result
         n.meta["written"] = [node for node, value in self.values.items() if value._version != before[node]]
         n.meta["again"] = [node for node, value in self.values.items() if value is result]
         found: list[Tensor] = []

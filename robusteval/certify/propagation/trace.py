@@ -8,25 +8,36 @@ from dataclasses import replace
 import torch
 from torch import Tensor, fx, nn
 
+from robusteval.certify.propagation.functions import functional_module
 from robusteval.certify.propagation.graph import Graph, Node
 from robusteval.certify.propagation.guard import check_answers, odd_images
-from robusteval.certify.propagation.layers import from_module, functional_module, is_nothing, shape_of, unsupported
+from robusteval.certify.propagation.layers import from_module, is_nothing, shape_of, unsupported
 from robusteval.certify.propagation.ops import Add, Concatenate, Max, Op, Reshape, Scale
 from robusteval.certify.propagation.overwriting import VIEWS, Memory
 from robusteval.certify.propagation.places import Shape
 from robusteval.certify.propagation.program import READ_OFF, traced
 from robusteval.models.classifier import Classifier
 
-_SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_OF = torch.ops.aten
+
+
+def _forms(name: str) -> tuple[object, ...]:
+    """An operator of arithmetic in all its forms."""
+    operators = [getattr(_OF, form) for form in (name, f"{name}_")]
+    python = {"div": "truediv"}.get(name, name)
+    own: tuple[object, ...] = (getattr(operator, python), getattr(operator, f"i{python}"), getattr(torch, name))
+    return (*own, name, f"{name}_", *(getattr(op, kind) for op in operators for kind in ("Tensor", "Scalar")))
+
+
+_SUMS = _forms("add")
 _ARITHMETIC = {
-    **dict.fromkeys(_SUMS, "+"),
-    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), "-"),
-    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), "*"),
-    **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), "/"),
+    target: kind for name, kind in {"add": "+", "sub": "-", "mul": "*", "div": "/"}.items() for target in _forms(name)
 }
 _RESHAPES: tuple[object, ...] = (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze)
 _RESHAPES += ("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten")
-_NOTHING = (*VIEWS, "clone")
+_RESHAPES += (_OF.flatten.using_ints, _OF.view.default, _OF.reshape.default, _OF._unsafe_view.default)
+_RESHAPES += (_OF.squeeze.default, _OF.squeeze.dim, _OF.squeeze.dims, _OF.unsqueeze.default, _OF.unflatten.int)
+_NOTHING = (*VIEWS, "clone", _OF.clone.default)
 
 
 def trace(classifier: Classifier) -> Graph:
@@ -79,7 +90,7 @@ class Reader:
             self._sum(node)
         elif node.target in _ARITHMETIC:
             self._append(node, self._arithmetic(node), self._inputs(node))
-        elif node.target in (torch.cat, torch.concat):
+        elif node.target in (torch.cat, torch.concat, _OF.cat.default):
             self._concatenation(node)
         elif node.target in _RESHAPES:
             self._append(node, Reshape(self.nodes[self._inputs(node)[0]].shape, shape_of(node)), self._inputs(node))
@@ -119,7 +130,7 @@ class Reader:
         swapped = not self._known(left)
         if swapped and kind == "/":
             raise unsupported(node, "a constant divided by a value")
-        if len(node.args) != 2 or node.kwargs or (swapped and node.target in (operator.isub, "sub_")):
+        if len(node.args) != 2 or node.kwargs or (swapped and node.target in (operator.isub, "sub_", _OF.sub_.Tensor)):
             raise unsupported(node, "this arithmetic")
         shape = shape_of(node)
         constant = self._constant(node, left if swapped else right, shape)

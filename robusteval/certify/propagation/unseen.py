@@ -49,7 +49,8 @@ def _unseen(module: nn.Module) -> Iterator[str]:
     if type(module).__call__ is not CALL and not type(module).__call__.__module__.startswith("torch.fx"):
         yield "a __call__ of its own"
     kind = type(module) if is_layer(module) else nn.Module
-    for patched in (k for k, v in vars(module).items() if callable(v) and callable(getattr(kind, k, None))):
+    own = ((k, v) for k, v in vars(module).items() if not isinstance(v, torch._C.ScriptMethod))
+    for patched in (k for k, v in own if callable(v) and callable(getattr(kind, k, None))):
         yield f"a {patched} of its own instance"
     if is_layer(module):
         yield from _foreign(module)

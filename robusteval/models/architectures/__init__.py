@@ -1,4 +1,4 @@
-"""The papers' networks by name, and any function in a file that the user names."""
+"""The papers' networks by name, those of other packages, and any function in a file that the user names."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from robusteval.models.architectures.resnet50 import resnet50
 from robusteval.models.architectures.resnext import resnext34
 from robusteval.models.architectures.standardisation import cnn7_standardised
 from robusteval.models.architectures.wide_resnet import wrn28
+from robusteval.models.libraries import LIBRARIES, library_network, of_library
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,20 @@ ARCHITECTURES = {architecture.name: architecture for architecture in _ALL}
 
 
 def build_network(spec: str) -> nn.Module:
-    """The network for NAME, or for FILE.py:FUNCTION, which is called without arguments.
+    """The network for NAME, for PACKAGE:NAME of another package, or for FILE.py:FUNCTION, which is called without
+    arguments.
 
     Naming the file is the permission to run it. Raises UserError.
     """
     if spec in ARCHITECTURES:
         return ARCHITECTURES[spec].network()
+    if of_library(spec):
+        return library_network(spec).network
     parts = user_code.file_and_name(spec)
     if parts is None:
         hint = nearest(spec, ARCHITECTURES)
-        raise UserError(f"expected --arch as a known name or FILE.py:FUNCTION, got '{spec}' ({hint})")
+        packages = ", ".join(f"{name}:NAME" for name in LIBRARIES)
+        raise UserError(f"expected --arch as a known name, {packages} or FILE.py:FUNCTION, got '{spec}' ({hint})")
     build = user_code.load_named(Path(parts[0]), parts[1], "function")
     try:
         network = build()
