@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import isfunction
+from types import CodeType
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +60,20 @@ def _unseen(module: nn.Module) -> Iterator[str]:
 def _foreign(module: nn.Module) -> Iterator[str]:
     """Methods of a layer of torch that were put into its class, and tensors that are none of torch's."""
     methods = {k: v for kind in reversed(type(module).__mro__) for k, v in vars(kind).items() if isfunction(v)}
-    for name, method in methods.items():
-        if name != "__init__" and not str(method.__module__).startswith("torch."):
+    foreign = [k for k, v in methods.items() if k != "__init__" and not str(v.__module__).startswith("torch.")]
+    # transformers adds a method of a new name to nn.Module: what no code of torch asks for changes nothing.
+    asked = _names(v.__code__ for k, v in methods.items() if k not in foreign) if foreign else set()
+    for name in foreign:
+        if name in asked or name.startswith("__"):
             yield f"a {name} that torch did not write"
     for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
         if type(tensor) not in (Tensor, nn.Parameter, torch.nn.parameter.Buffer):
             yield f"a tensor of type {type(tensor).__name__}"
+
+
+def _names(codes: Iterable[CodeType]) -> set[str]:
+    """The names that code asks for, also in the functions within."""
+    found: set[str] = set()
+    for code in codes:
+        found |= {*code.co_names, *_names(c for c in code.co_consts if isinstance(c, CodeType))}
+    return found

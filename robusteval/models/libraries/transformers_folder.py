@@ -12,9 +12,9 @@ import torch
 
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.limits import ARRAY_NUMBERS, FILE_BYTES, TEXT_BYTES, check_file, check_limit_of, read_limited
-from robusteval.models.extras import imported
 from robusteval.models.formats.weights import read_safetensors
 from robusteval.models.libraries.preparation import LibraryNetwork, Preparation, Size
+from robusteval.models.libraries.vision import with_torchvision
 
 FOLDER_PREFIX = "hf:"
 CONFIG, WEIGHTS, IMAGES = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -69,7 +69,7 @@ def _config(folder: Path) -> tuple[Any, Any]:
         raise UserError(f"expected a folder with {CONFIG} and {WEIGHTS}, got {folder}")
     for key, number in _numbers(raw, ""):
         check_limit_of(f"'{key}' of {folder / CONFIG}", number, LAYERS if _counts(key) else LARGEST, "as a number")
-    transformers = imported("transformers", "hf", f"for {FOLDER_PREFIX}{folder}")
+    transformers = with_torchvision("transformers", "hf", f"for {FOLDER_PREFIX}{folder}")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:

@@ -260,3 +260,14 @@ def test_a_subclass_that_does_what_bounds_cannot_pass_through_is_refused() -> No
     network = plain()
     network[0][0] = Absolute(1, 3, 3, padding=1)
     assert "expected only layers that bounds can pass through" in refusal(network)
+
+
+def test_a_method_of_a_new_name_in_every_module_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers adds one when it is imported; a method that torch asks for is refused still."""
+    classifier = make_classifier("net", plain(), SHAPE)
+    before = trace(classifier)
+    monkeypatch.setattr(nn.Module, "smart_apply", lambda module: None, raising=False)
+    assert len(trace(classifier).nodes) == len(before.nodes)
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", lambda module, x, *_: x)
+    with pytest.raises(UnsupportedError, match="a _conv_forward that torch did not write"):
+        trace(classifier)
