@@ -152,7 +152,7 @@ def good_files(run: Run) -> dict[str, tuple[str, bytes, Read]]:
         "torch": ("model.pt", _weights("pt", demo), _opened),
         "protocol": (
             "protocol.toml",
-            (package / "protocols" / "quick.toml").read_bytes(),
+            (package / "protocols" / "everything.toml").read_bytes(),
             lambda path: read_protocol(str(path)),
         ),
         "table": ("table.parquet", next(run.path.rglob("*.parquet")).read_bytes(), read_frame),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,23 @@ def audit_together(
     out: str | Path,
     *,
     sources: Sequence[Classifier] = (),
+    ended: Callable[[Run], None] = lambda run: None,
     **options: Any,
 ) -> list[Run]:
     """Run a protocol on each model; one model into `out` itself, several into `out`/NAME each.
 
     Every model is attacked from all others and from `sources`. A model is no source of its own: SGR holds it against a
-    separately trained twin, which is given among the sources. `options` are those of run_audit.
+    separately trained twin, which is given among the sources. `ended` is given each run as soon as it is whole, before
+    the next one begins. `options` are those of run_audit.
     """
+
+    def audited(model: Classifier, folder: Path, others: Sequence[Classifier]) -> Run:
+        run = run_audit(model, images, protocol, folder, sources=others, **options)
+        ended(run)
+        return run
+
     if len(models) == 1:
-        return [run_audit(models[0], images, protocol, out, sources=sources, **options)]
+        return [audited(models[0], Path(out), sources)]
     names = [as_plain_name(model.name) for model in models]
     folded = [name.casefold() for name in names]
     twice = next((name for name, key in zip(names, folded, strict=True) if folded.count(key) > 1), None)
@@ -39,13 +47,6 @@ def audit_together(
         raise UserError(f"expected checkpoints of distinct names, got '{twice}' twice")
     with locked(Path(out)):
         return [
-            run_audit(
-                model,
-                images,
-                protocol,
-                Path(out) / name,
-                sources=[*(other for other in models if other is not model), *sources],
-                **options,
-            )
+            audited(model, Path(out) / name, [*(other for other in models if other is not model), *sources])
             for model, name in zip(models, names, strict=True)
         ]

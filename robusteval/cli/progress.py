@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich import progress
@@ -17,15 +19,7 @@ class Bars:
     """Progress, drawn by rich."""
 
     def __init__(self, console: Console) -> None:
-        self._bars = progress.Progress(
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(bar_width=24),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            console=console,
-        )
+        self._bars = _bars(console)
         self._task: progress.TaskID | None = None
 
     def stage(self, name: str, done: int, total: int) -> None:
@@ -49,6 +43,14 @@ class Bars:
         text = one_line(f"warning: {text}")
         self._bars.console.print(text, style="yellow", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While something else is printed: these bars end where they are, and new ones begin below it."""
+        self._bars.stop()
+        yield
+        self._bars, self._task = _bars(self._bars.console), None
+        self._bars.start()
+
     def __enter__(self) -> Bars:
         self._bars.start()
         return self
@@ -57,3 +59,15 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+
+def _bars(console: Console) -> progress.Progress:
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        console=console,
+    )

@@ -89,19 +89,22 @@ def open_checkpoints(
 def audit_and_report(
     models: list[Classifier], images: Images, protocol: str | Protocol, folder: Path, **options: Any
 ) -> list[Run]:
-    """Run the protocol under progress bars and report on every run."""
+    """Run the protocol under progress bars, and report on each run as soon as it is whole."""
     from robusteval.auditing.together import audit_together
     from robusteval.cli.progress import Bars
     from robusteval.reports.formats.transfer import write_transfer_matrix
     from robusteval.reports.papers.write import write_paper_tables
 
     command = ["robusteval", *sys.argv[1:]]
+
+    def report(run: Run) -> None:
+        with bars.aside():
+            if len(models) > 1:
+                out.rule(one_line(run.path.name))
+            print_report(run)
+
     with Bars(err) as bars:
-        runs = audit_together(models, images, protocol, folder, progress=bars, command=command, **options)
-    for run in runs:
-        if len(runs) > 1:
-            out.rule(one_line(run.path.name))
-        print_report(run)
+        runs = audit_together(models, images, protocol, folder, ended=report, progress=bars, command=command, **options)
     if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
         out.line(f"Transfer matrix: {written}")
     if len(runs) > 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from robusteval.analysis.results import Results
 from robusteval.core.progress import Progress, Silent
-from robusteval.reports.figures.drawing import save
+from robusteval.reports.figures.drawing import save_all
 from robusteval.reports.formats.exports import exports
 from robusteval.reports.formats.html import as_html
 from robusteval.reports.formats.markdown import as_markdown
@@ -22,11 +22,9 @@ def write_report(run: Run | Results, progress: Progress | None = None, into: Pat
     folder = into or results.path
     report = contents(results)
     plots = [plot for section in report.sections for plot in section.plots]
-    drawn, told = {}, progress or Silent()
+    told = progress or Silent()
     told.stage("figures", 0, len(plots))
-    for plot in plots:
-        drawn[plot.name] = save(plot, folder / "figures")
-        told.advance(1)
+    drawn = {plot.name: svg for plot, svg in save_all(plots, folder / "figures", told.advance)}
     texts = {"report.html": as_html(report, drawn), "report.md": as_markdown(report), **exports(report)}
     for name, text in texts.items():
         write_below(folder, name, text)

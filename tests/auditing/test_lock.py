@@ -170,8 +170,15 @@ def test_several_models_are_one_audit(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="another that is at work"):
             audit_together(models, images, str(tmp_path / "small.toml"), tmp_path / "runs")
         assert content(tmp_path) == before
-    runs = audit_together(models, images, str(tmp_path / "small.toml"), tmp_path / "runs")
+    ends: list[tuple[str, bool, list[str]]] = []
+
+    def ended(run: Run) -> None:
+        ends.append((run.path.name, run.manifest.complete, sorted(p.name for p in run.path.parent.iterdir())))
+
+    runs = audit_together(models, images, str(tmp_path / "small.toml"), tmp_path / "runs", ended=ended)
     assert [run.manifest.complete for run in runs] == [True, True]
+    # Each of them before the next one begins, and the lock held.
+    assert ends == [("one", True, [LOCK, "one"]), ("two", True, [LOCK, "one", "two"])]
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["one", "two"]
 
 

@@ -1,5 +1,5 @@
-"""Every odd model through `quick`, end to end: its exit code, its flag or its line, and never a robust accuracy above
-the plain network's without a serious flag."""
+"""Every odd model through attacks, certificates and metrics, end to end: its exit code, its flag or its line, and never
+a robust accuracy above the plain network's without a serious flag."""
 
 from __future__ import annotations
 
@@ -146,9 +146,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def brief(folder: Path) -> Path:
-    """`quick` without what takes longest in it and asks nothing else of a model: it runs whole on WHOLE, and
-    benchmarks/odd_models_on_quick.py runs it whole on all."""
-    text = available_protocols()["quick"].read_text()
+    """`everything` without what takes longest in it and asks nothing else of a model: it runs whole on WHOLE, and
+    benchmarks/odd_models_on_everything.py runs it whole on all."""
+    text = available_protocols()["everything"].read_text()
     tables = re.split(r"(?m)^(?=\[)", text)
     kept = [t for t in tables if not any(f'method = "{name}"' in t for name in LONGEST)]
     (folder / "brief.toml").write_text("".join(kept))
@@ -163,11 +163,11 @@ def test_an_odd_model(name: str, folder: Path, brief: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
-def test_an_odd_model_through_quick(name: str, folder: Path, tmp_path: Path) -> None:
-    code, text, run = audited(name, tmp_path / "run", "quick", FEW)
+def test_an_odd_model_through_everything(name: str, folder: Path, tmp_path: Path) -> None:
+    code, text, run = audited(name, tmp_path / "run", "everything", FEW)
     assert "Traceback" not in text
     assert run is not None
-    holds(name, code, text, run, plain(folder, "quick", FEW))
+    holds(name, code, text, run, plain(folder, "everything", FEW))
     page = (run.path / "report.html").read_text()
     assert all(escape(flag.title).replace("&#x27;", "&#39;") in page for flag in summarise(run).flags)
 

@@ -80,13 +80,13 @@ def test_transfer_without_sources_is_planned_as_unavailable(protocol_file: Path)
     assert not stages["pgd-linf"].unavailable
 
 
-def test_quick_covers_every_registered_method() -> None:
+def test_everything_covers_every_registered_method() -> None:
     """But the one that compiles for half a minute before it begins, and wants a package of its own for it."""
     from robusteval.attacks import ATTACKS
     from robusteval.certify import CERTIFICATES
     from robusteval.metrics import METRICS
 
-    data = tomllib.loads(available_protocols()["quick"].read_text())
+    data = tomllib.loads(available_protocols()["everything"].read_text())
     used = {entry["method"] for kind in ("attacks", "certificates", "metrics") for entry in data[kind]}
     assert used == {*ATTACKS, *CERTIFICATES, *METRICS} - {"brendel-bethge"}
 

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
+from robusteval.core import forked
+from robusteval.reports import write_report
 from robusteval.reports.figures.drawing import Plot, legend, save
+from robusteval.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,3 +43,15 @@ def test_a_figure_is_laid_out_once_and_drawn_once_for_each_format(tmp_path: Path
     assert (pixels < 128).all(axis=2).any()
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "line.csv"), data)
     assert "<text" not in svg
+
+
+def test_the_same_is_drawn_on_however_many_cores(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(cores: int) -> dict[str, bytes]:
+        monkeypatch.setattr(forked, "_cores", lambda: cores)
+        folder = tmp_path / str(cores)
+        write_report(run, into=folder)
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    alone = written(1)
+    assert sum(name.endswith(".svg") for name in alone) > 3
+    assert written(3) == alone

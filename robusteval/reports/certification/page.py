@@ -18,7 +18,7 @@ from robusteval.analysis.sanity import warnings_of
 from robusteval.analysis.show import Round
 from robusteval.core.errors import UserError
 from robusteval.reports.figures.distances import coverage
-from robusteval.reports.figures.drawing import save
+from robusteval.reports.figures.drawing import save_all
 from robusteval.reports.formats.page import render
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections.image_table import FAR
@@ -72,7 +72,7 @@ def write_certification(run: Run | Results, into: Path | None = None) -> Path:
         statements=[state(certificate) for certificate in found],
         not_guaranteed=NOT_GUARANTEED,
         shares=share_grid(found),
-        figures=[(plot, save(plot, folder / "figures")) for plot in coverage(results)],
+        figures=save_all(coverage(results), folder / "figures"),
         headings=["Name", "Class", "Predicted", *(s.title for s in found)],
         images=_rows(results, table),
         unavailable=[s for s in results.manifest.of(CertificateRecord) if not s.done],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from robusteval.core.foreign import readable
+from robusteval.core.forked import on_all_cores
 from robusteval.core.plain_names import plain_name
 from robusteval.results.below import as_csv, write_below
 
@@ -78,6 +79,27 @@ class Plot:
 
 def save(plot: Plot, folder: Path) -> str:
     """Write <name>.svg, .png and .csv; return the SVG in a form that follows the reader's colour scheme."""
+    ((_, themed),) = save_all([plot], folder)
+    return themed
+
+
+def save_all(
+    plots: Sequence[Plot], folder: Path, each: Callable[[int], None] = lambda done: None
+) -> list[tuple[Plot, str]]:
+    """The same of each plot, drawn on all cores: the same bytes. `each` is told of every plot that is there."""
+    # Before any process is forked, so that none has to import it.
+    from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
+
+    themed = [""] * len(plots)
+    for i, (forms, themed[i]) in on_all_cores(_drawn, plots):
+        for form, content in forms.items():
+            write_below(folder.parent, f"{folder.name}/{plain_name(plots[i].name)}.{form}", content)
+        each(1)
+    return list(zip(plots, themed, strict=True))
+
+
+def _drawn(plot: Plot) -> tuple[dict[str, str | bytes], str]:
+    """A plot as the content of its files, and as a page shows it."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -100,10 +122,7 @@ def save(plot: Plot, folder: Path) -> str:
     image.save(png, "png", dpi=(_DPI, _DPI), compress_level=3)
     # Names stand in the SVG's comments, as they are.
     text = readable(svg.getvalue())
-    forms: dict[str, str | bytes] = {"svg": text, "png": png.getvalue(), "csv": as_csv(plot.data)}
-    for form, content in forms.items():
-        write_below(folder.parent, f"{folder.name}/{plain_name(plot.name)}.{form}", content)
-    return _adaptive(text)
+    return {"svg": text, "png": png.getvalue(), "csv": as_csv(plot.data)}, _adaptive(text)
 
 
 def style(i: int) -> tuple[str, str]:

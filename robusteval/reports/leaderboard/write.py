@@ -13,7 +13,7 @@ from robusteval.analysis.leaderboard.board import Board
 from robusteval.core.errors import LONGEST, UserError, explain
 from robusteval.core.limits import BOARD_TEXT, MANIFEST_BYTES, check_limit_of, read_limited
 from robusteval.core.plain_names import as_plain_name
-from robusteval.reports.figures.drawing import Plot, save
+from robusteval.reports.figures.drawing import Plot, save_all
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
 from robusteval.reports.leaderboard.figures import plots
@@ -43,7 +43,7 @@ def read_board(path: Path) -> Board:
 def write_board(board: Board, folder: Path | str) -> Path:
     """Write the board in all its forms into `folder`; return the path of leaderboard.html."""
     folder = Path(folder)
-    drawn = [(plot, save(plot, folder / "figures")) for plot in plots(board)]
+    drawn = save_all(plots(board), folder / "figures")
     texts = {
         # In ASCII: what turns the direction of writing, or is unseen, stands in it as an escape.
         FILE: json.dumps(json.loads(board.model_dump_json()), indent=1),

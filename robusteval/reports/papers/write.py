@@ -11,7 +11,7 @@ from robusteval.analysis import show
 from robusteval.analysis.methods import method_rows
 from robusteval.analysis.results import Results
 from robusteval.core.errors import UserError
-from robusteval.reports.figures.drawing import Plot, save
+from robusteval.reports.figures.drawing import Plot, save_all
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.exports import csv_text
 from robusteval.reports.formats.page import render
@@ -41,7 +41,7 @@ def write_paper_tables(runs: Sequence[Run | Results], folder: Path | str) -> dic
         if own:
             _check_images(own)
             name = f"paper-{protocol}"
-            drawn = [(plot, save(plot, folder / "figures")) for plot in paper_figures(own, protocol)]
+            drawn = save_all(paper_figures(own, protocol), folder / "figures")
             for file, text in _forms(own, name, drawn).items():
                 write_below(folder, file, text)
             pages[paper] = folder / f"{name}.html"

@@ -1,6 +1,6 @@
-"""Every odd model of the tests through the whole of `quick` by the command line: exit code, flags, robust accuracies.
+"""Every odd model of the tests through `everything` by the command line: exit code, flags, robust accuracies.
 
-python benchmarks/odd_models_on_quick.py [NAME ...] [--limit N]
+python benchmarks/odd_models_on_everything.py [NAME ...] [--limit N]
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def main() -> None:
             start, out = time.perf_counter(), Path(folder) / "run"
             arch = f"{odd_models.__file__}:{name}"
             weights = ROOT / "robusteval" / "demo" / "digits-standard.safetensors"
-            done = here("audit", weights, "--arch", arch, "--data", "digits", "--limit", given.limit, "--out", out)
+            audited = ("audit", weights, "--arch", arch, "--protocol", "everything", "--out", out)
+            done = here(*audited, "--data", "digits", "--limit", given.limit)
             said = " ".join(done.stderr.split())
             if done.returncode == 2:
                 print(f"{name}: exit 2, {said[said.find('error:') :]}", flush=True)
