@@ -11,6 +11,7 @@ import typer
 from robusteval.cli.audits import audit, certify, demo
 from robusteval.cli.defaults import options_of, read_defaults
 from robusteval.cli.listing import Listing, listing
+from robusteval.cli.planning import plan_audit
 from robusteval.cli.running import err, explains_mistakes, out, print_paper_tables, print_report
 from robusteval.cli.terminal import Commands, print_anything
 from robusteval.cli.training import train_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 for command in (audit, certify, demo):
     app.command()(command)
+app.command("plan")(plan_audit)
 app.add_typer(train_app, name="train")
 
 

@@ -19,8 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from robusteval.cli.schedule import Planned, Schedule
+from robusteval.cli.terminal import Terminal
 from robusteval.core.foreign import one_line
 from robusteval.core.progress import PREPARING
+from robusteval.core.times import spoken
 
 LONGEST = 80
 """Of a stage's name, in characters; of the bars, in columns."""
@@ -31,10 +33,14 @@ REFRESH = 0.25
 
 
 class Bars:
-    """Progress on a console; `planned` are the stages to come, as far as they are known. It shows between __enter__ and
-    __exit__."""
+    """Progress on a console, stderr unless given; `planned` are the stages to come, as far as they are known.
 
-    def __init__(self, console: Console, planned: Iterable[Planned] = (), every: float = EVERY) -> None:
+    with Bars() as bars:
+        robusteval.audit(network, data, progress=bars)
+    """
+
+    def __init__(self, console: Console | None = None, planned: Iterable[Planned] = (), every: float = EVERY) -> None:
+        console = console or Terminal(stderr=True)
         notebook = console.is_jupyter
         self._drawn = find_spec("ipywidgets") is not None if notebook else _can_be_drawn_over(console)
         plain = notebook and not self._drawn
@@ -172,18 +178,6 @@ class Bars:
             spent = spoken(self._schedule.clock() - current.since)
             line = f"{current.label}: {spent} so far{far}{note}{self._left()}"
         self._say([line])
-
-
-def spoken(seconds: float) -> str:
-    """A time as people say it: 4.1 s, 2 min 10 s, 1 h 5 min."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _clocked(seconds: float) -> str:

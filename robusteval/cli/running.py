@@ -86,16 +86,22 @@ def open_checkpoints(
 
 
 def audit_and_report(
-    models: list[Classifier], images: Images, protocol: str | Protocol, folder: Path, **options: Any
+    models: list[Classifier], images: Images, protocol: Protocol, folder: Path, **options: Any
 ) -> list[Run]:
-    """Run the protocol under progress bars and report on every run."""
+    """Say what will be run and what it may cost; run the protocol under progress bars and report on every run."""
     from robusteval.auditing.together import audit_together
+    from robusteval.cli.forecasting import forecasts, planned
     from robusteval.cli.progress import Bars
+    from robusteval.cli.schedule import Planned
     from robusteval.reports.formats.transfer import write_transfer_matrix
     from robusteval.reports.papers.write import write_paper_tables
 
     command = ["robusteval", *sys.argv[1:]]
-    with Bars(err) as bars:
+    costly = {key: options[key] for key in ("device", "dtype", "batch_size", "eot") if key in options}
+    ahead = forecasts(models, images, protocol, options.get("sources", ()), **costly)
+    for one in ahead:
+        err.line(planned(one))
+    with Bars(err, [Planned(one.model, stage.name, stage.seconds) for one in ahead for stage in one.stages]) as bars:
         runs = audit_together(models, images, protocol, folder, progress=bars, command=command, **options)
     for run in runs:
         if len(runs) > 1:

@@ -17,9 +17,10 @@ import pytest
 from rich.console import Console
 
 from robusteval.cli import progress
-from robusteval.cli.progress import Bars, spoken
+from robusteval.cli.progress import Bars
 from robusteval.cli.schedule import Planned
 from robusteval.core.progress import PREPARING
+from robusteval.core.times import spoken
 
 COLUMNS, ROWS = 50, 24
 CONTROL = re.compile(r"\x1b\[(\d*)([A-Za-z])|\x1b\[\?\d+[hl]|\x1b\[[\d;]*m")
