@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from robusteval.auditing.verb import audit
     from robusteval.auditing.verify import verify
     from robusteval.certify.base import Certificate
+    from robusteval.cli.progress import Bars
     from robusteval.core.errors import UserError
     from robusteval.core.images import Images
     from robusteval.core.norms import Norm
@@ -52,6 +53,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "Attack": "attacks.base",
+    "Bars": "cli.progress",
     "Certificate": "certify.base",
     "Classifier": "models.classifier",
     "Defense": "defenses.base",
@@ -89,6 +91,7 @@ _HOMES = {
 
 __all__ = [
     "Attack",
+    "Bars",
     "Certificate",
     "Classifier",
     "Defense",

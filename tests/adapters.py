@@ -14,17 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from robusteval.attacks.base import Attack
-from robusteval.attacks.external.foolbox_attacks import (
-    EAD,
-    Boundary,
-    CarliniWagner,
-    FoolboxDDN,
-    FoolboxDeepFool,
-    FoolboxFMN,
-    HopSkipJump,
-    SaltAndPepper,
-)
+from robusteval.attacks.external.foolbox_attacks import EAD, CarliniWagner, FoolboxDDN, FoolboxDeepFool, FoolboxFMN
 from robusteval.attacks.external.foolbox_bridge import FoolboxAttack, library
+from robusteval.attacks.external.foolbox_decisions import Boundary, HopSkipJump, SaltAndPepper
 from robusteval.attacks.judge import judge
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm

@@ -35,9 +35,9 @@ ATTACKS: Registry[Attack] = Registry(
         "foolbox-fmn": "robusteval.attacks.external.foolbox_attacks:FoolboxFMN",
         "ead": "robusteval.attacks.external.foolbox_attacks:EAD",
         "brendel-bethge": "robusteval.attacks.external.foolbox_attacks:BrendelBethge",
-        "boundary": "robusteval.attacks.external.foolbox_attacks:Boundary",
-        "hopskipjump": "robusteval.attacks.external.foolbox_attacks:HopSkipJump",
-        "salt-and-pepper": "robusteval.attacks.external.foolbox_attacks:SaltAndPepper",
+        "boundary": "robusteval.attacks.external.foolbox_decisions:Boundary",
+        "hopskipjump": "robusteval.attacks.external.foolbox_decisions:HopSkipJump",
+        "salt-and-pepper": "robusteval.attacks.external.foolbox_decisions:SaltAndPepper",
         "autoattack": "robusteval.attacks.external.autoattack:AutoAttack",
     },
 )

@@ -27,6 +27,7 @@ from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm, column
+from robusteval.core.passes import USUAL, Passes
 from robusteval.core.streams import Streams
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
@@ -57,6 +58,10 @@ class ADef(MinimumDistanceAttack):
     longest: PositiveFloat = 1.0
     """Of a step, in pixels."""
     halvings: NonNegativeInt = 10
+
+    def passes(self, images: int, classes: int) -> Passes:
+        steps = min(self.steps, USUAL)
+        return Passes(2 * steps, steps * min(self.candidates + 1, classes)) * images
 
     @property
     def says(self) -> str:

@@ -26,6 +26,7 @@ from robusteval.attacks.search.losses import Goal, Loss
 from robusteval.attacks.search.targets import likeliest
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm, column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
@@ -62,6 +63,14 @@ class APGD(FixedBudgetAttack):
     of the iterations. None for all, without such a pass."""
     shrinking: bool = False
     """In L1: begin in balls of three and two times the radius, where steps are longer."""
+
+    def passes_within(self, images: int, classes: int) -> Passes:
+        each = self.iterations
+        if self.targets is not None:
+            aims = min(self.targets, classes - 1)
+            few = aims if self.finalists is None else min(self.finalists, aims)
+            each = each * few + (each // QUICK * aims if few < aims else 0)
+        return (Passes.both(each) + Passes(1)) * (self.restarts * images)
 
     @model_validator(mode="after")
     def _shrinks_in_l1_only(self) -> Self:

@@ -30,6 +30,7 @@ from robusteval.attacks.square import Square
 from robusteval.core.images import Images
 from robusteval.core.methods import EnsembleStage, Quantity
 from robusteval.core.norms import BALLS, Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -76,6 +77,15 @@ class Auto(FixedBudgetAttack):
     that came closest in it, in FAB the most likely ones. As many as `targets` for the published recipe as it is."""
     queries: PositiveInt = 5000
     """Queries of Square."""
+
+    def passes_within(self, images: int, classes: int) -> Passes:
+        first = APGD(norm=self.norm, iterations=self.iterations)
+        targeted = APGD(norm=self.norm, iterations=self.iterations, targets=self.targets, finalists=self.finalists)
+        few = FAB(norm=self.norm, iterations=self.iterations, targets=min(self.finalists, self.targets))
+        quick = FAB(norm=self.norm, iterations=max(1, self.iterations // QUICK), targets=self.targets)
+        parts = [attack.passes_within(images, classes) for attack in (first, targeted)]
+        parts += [attack.passes(images, classes) for attack in (few, quick)]
+        return sum(parts, Passes(self.queries) * images)
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         candidates, closest = images.pixels.clone(), images.pixels.clone()

@@ -14,11 +14,12 @@ from robusteval.attacks.budgets import Budget, radii_of
 from robusteval.attacks.judge import judge
 from robusteval.attacks.result import AttackCost, AttackResult
 from robusteval.attacks.search.active import keep
-from robusteval.attacks.search.bisection import bisect
+from robusteval.attacks.search.bisection import HALVINGS, SEARCHES, bisect
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.methods import EnsembleStage, NormedMethod
 from robusteval.core.norms import Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
@@ -152,6 +153,14 @@ class FixedBudgetAttack(Attack):
 
     minimum_distance: bool = False
     """Give it no budget, but search the smallest one at which it succeeds, for each image."""
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        once = self.passes_within(images, classes)
+        return once if once is None or not self.minimum_distance else once * SEARCHES + Passes(HALVINGS) * images
+
+    def passes_within(self, images: int, classes: int) -> Passes | None:
+        """The same inside one ball."""
+        return None
 
     @abstractmethod
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:

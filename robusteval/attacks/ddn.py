@@ -20,6 +20,7 @@ from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.search.segment import shrink
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
@@ -43,6 +44,9 @@ class DDN(MinimumDistanceAttack):
     """The norm before the first step."""
     refine: NonNegativeInt = 6
     """Evaluations of the final search between the image and its witness."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return (Passes.both(self.steps) + Passes(self.refine + 2)) * images
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         farthest = Norm.L2.size(torch.maximum(images.pixels, 1 - images.pixels))

@@ -21,6 +21,7 @@ from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
+from robusteval.core.passes import USUAL, Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -44,6 +45,10 @@ class DeepFool(MinimumDistanceAttack):
     """The part of the way to the boundary that a step covers."""
     refine: NonNegativeInt = 3
     """Evaluations of the final search between the image and its witness."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        steps = min(self.steps, USUAL)
+        return Passes(steps + self.refine + 2, steps * min(self.candidates, classes)) * images
 
     def gradients(self, classes: int) -> int:
         return min(self.candidates, classes)

@@ -28,6 +28,7 @@ from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -70,6 +71,11 @@ class FAB(MinimumDistanceAttack):
     """What is left of the perturbation when the search draws back from a witness."""
     refine: NonNegativeInt = 6
     """Evaluations of the final search between the image and its witness."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        if self.targets is not None:
+            return Passes.both(self.iterations * min(self.targets, classes - 1)) * (self.restarts * images)
+        return Passes(self.iterations, self.iterations * min(self.classes + 1, classes)) * (self.restarts * images)
 
     def gradients(self, classes: int) -> int:
         return min(self.classes + 1, classes) if self.targets is None else 0

@@ -14,6 +14,7 @@ from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -27,6 +28,9 @@ class FGSM(FixedBudgetAttack):
     norms = BALLS
 
     loss: Loss = Loss.CROSS_ENTROPY
+
+    def passes_within(self, images: int, classes: int) -> Passes:
+        return Passes.both(images)
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         gradient, _, _ = classifier.gradient(images.pixels, Goal(self.loss, images.labels))

@@ -25,6 +25,7 @@ from robusteval.attacks.search.losses import margin
 from robusteval.attacks.search.segment import shrink
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column, flat
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
@@ -52,6 +53,9 @@ class FMN(MinimumDistanceAttack):
     """The first step's length in L2; unless given 8 in L0 and L1, else 4."""
     refine: NonNegativeInt = 6
     """Evaluations of the final search."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return (Passes.both(self.steps) + Passes(self.refine + 2)) * images
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         centers, norm = images.pixels, self.norm

@@ -25,6 +25,7 @@ from robusteval.attacks.search.targets import Target, choose
 from robusteval.attacks.solvers import Floats, minimise_in_box
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
@@ -54,6 +55,9 @@ class LBFGS(MinimumDistanceAttack):
     """Of the solver, for each penalty."""
     refine: NonNegativeInt = 6
     """Evaluations of the final search between the image and its witness."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes.both(self.searches * self.iterations) * images
 
     @property
     def says(self) -> str:

@@ -31,6 +31,7 @@ from robusteval.attacks.search.active import keep
 from robusteval.attacks.starts import closer, starts
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
@@ -66,6 +67,9 @@ class LogBarrier(MinimumDistanceAttack):
     """Of the weight, from one outer loop to the next."""
     temperature: PositiveFloat = 500.0
     """Of the smooth maximum that stands for the Linf distance."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes.both(self.outer * self.steps) * images
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         found, start = starts(classifier, images, self.norm, streams)

@@ -32,6 +32,7 @@ from robusteval.attacks.search.sampling import Draw, worst_of
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.data import read_images
 from robusteval.models.classifier import Classifier
@@ -59,6 +60,9 @@ class LRC(FixedBudgetAttack):
     unit: Literal["standardised", "pixels"] = "standardised"
     """What eps is measured in: the standard deviation of the image's own pixels, since SGR standardises each image, or
     pixels."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(self.samples) * images
 
     @model_validator(mode="after")
     def _strong(self) -> Self:

@@ -17,6 +17,7 @@ from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.sampling import worst_of
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -28,6 +29,9 @@ class Noise(FixedBudgetAttack):
     follows = "outputs"
 
     samples: PositiveInt = 100
+
+    def passes_within(self, images: int, classes: int) -> Passes:
+        return Passes(self.samples) * images
 
     @abstractmethod
     def unit(self, streams: Streams, shape: tuple[int, int, int]) -> Tensor:

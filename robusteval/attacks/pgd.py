@@ -15,6 +15,7 @@ from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ascent import Ascent
 from robusteval.core.images import Images
 from robusteval.core.norms import column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.answers import answered, misclassified
 from robusteval.models.classifier import Classifier
@@ -32,6 +33,9 @@ class PGD(Ascent):
     summary = "projected gradient ascent (Madry et al. 2018; OpNorm Eqs. 15-18)"
 
     restarts: PositiveInt = 1
+
+    def passes_within(self, images: int, classes: int) -> Passes:
+        return (Passes.both(self.steps) + Passes(1)) * (self.restarts * images)
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         best = images.pixels.clone()

@@ -27,6 +27,7 @@ from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import margin
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm, column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -53,6 +54,9 @@ class Square(FixedBudgetAttack):
     restarts: PositiveInt = 1
     p: float = Field(default=0.8, gt=0, le=1)
     """The share of the image that the first windows cover."""
+
+    def passes_within(self, images: int, classes: int) -> Passes:
+        return Passes(self.queries) * (self.restarts * images)
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         found = images.pixels.clone()

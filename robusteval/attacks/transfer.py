@@ -14,6 +14,7 @@ from torch import Tensor
 from robusteval.attacks.base import Candidates
 from robusteval.attacks.search.ascent import Ascent
 from robusteval.core.images import Images
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -28,6 +29,9 @@ class Transfer(Ascent):
     on_sources = True
 
     steps: PositiveInt = 40
+
+    def passes_within(self, images: int, classes: int) -> Passes:
+        return Passes.both(self.steps) * images
 
     @model_validator(mode="after")
     def _budgets_only(self) -> Self:

@@ -87,8 +87,7 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
 
     Raises UserError that names the first difference; what the directory holds stays as it is.
     """
-    if batch_size != "auto":
-        check_batch_size(batch_size, "--batch-size auto or a whole number")
+    check_asked_size(batch_size)
     if not (path / NAME).exists():
         check_place(path)
         size = batch_size if isinstance(batch_size, int) else measure()
@@ -108,6 +107,12 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
     if asked.device not in run.manifest.device:
         return run.updated(device=f"{run.manifest.device}, then {asked.device}")
     return run
+
+
+def check_asked_size(batch_size: int | str) -> None:
+    """Raises UserError for what --batch-size does not take."""
+    if batch_size != "auto":
+        check_batch_size(batch_size, "--batch-size auto or a whole number")
 
 
 def check_place(path: Path) -> None:

@@ -97,7 +97,7 @@ def run_audit(
     with locked(Path(out)):
         run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
         remove_leftovers(run.path)
-        progress = progress or Silent()
+        (progress := progress or Silent()).begins(classifier.name, [stage.name for stage in stages])
         for found in remove_damaged(run):
             progress.warn(f"{found} is missing or damaged, it is computed again")
         placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]

@@ -11,6 +11,7 @@ import typer
 from robusteval.cli.audits import audit, certify, demo
 from robusteval.cli.defaults import options_of, read_defaults
 from robusteval.cli.listing import Listing, listing
+from robusteval.cli.planning import plan_audit
 from robusteval.cli.running import err, explains_mistakes, out, print_paper_tables, print_report
 from robusteval.cli.terminal import Commands, print_anything
 from robusteval.cli.training import train_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 for command in (audit, certify, demo):
     app.command()(command)
+app.command("plan")(plan_audit)
 app.add_typer(train_app, name="train")
 
 
@@ -64,15 +66,20 @@ def leaderboard(
 ) -> None:
     """Compare audited models: a sortable table with places that say what the images can tell apart. Runs of a paper's
     protocol give the paper's tables too."""
+    from robusteval.cli.progress import Bars
     from robusteval.reports import leaderboard as boards
     from robusteval.reports.papers.write import write_paper_tables
     from robusteval.results.run import Run
 
     opened, beside = [Run.open(run) for run in runs], boards.read_board(add) if add else None
-    board = boards.leaderboard(opened, beside)
-    out.line(f"Leaderboard: {boards.write_board(board, out_dir)}")
-    earlier, gone = boards.earlier_runs(beside, opened) if beside else ([], [])
-    pages = write_paper_tables([*earlier, *opened], out_dir)
+    with Bars(err) as bars:
+        bars.stage("comparing", 0, 0)
+        board = boards.leaderboard(opened, beside)
+        bars.stage("writing", 0, 0)
+        written = boards.write_board(board, out_dir)
+        earlier, gone = boards.earlier_runs(beside, opened) if beside else ([], [])
+        pages = write_paper_tables([*earlier, *opened], out_dir)
+    out.line(f"Leaderboard: {written}")
     print_paper_tables(pages)
     if pages and gone:
         err.line(f"Without {', '.join(gone)}: not there as it was audited.")

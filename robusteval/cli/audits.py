@@ -140,9 +140,10 @@ def demo(
     seed: SeedOption = 0,
 ) -> None:
     """Audit the small checkpoints that come with robusteval on real digits."""
+    from robusteval.auditing.protocol import read_protocol
     from robusteval.data import read_images
 
     images = read_images("digits", limit)
     paths = sorted((Path(__file__).parents[1] / "demo").glob("*.safetensors"))
     models = open_checkpoints([str(path) for path in paths], "digits-cnn", images, None, None)
-    audit_and_report(models, images, protocol, out_dir, seed=seed, limit=limit)
+    audit_and_report(models, images, read_protocol(protocol), out_dir, seed=seed, limit=limit)

@@ -87,15 +87,22 @@ def open_checkpoints(
 
 
 def audit_and_report(
-    models: list[Classifier], images: Images, protocol: str | Protocol, folder: Path, **options: Any
+    models: list[Classifier], images: Images, protocol: Protocol, folder: Path, **options: Any
 ) -> list[Run]:
-    """Run the protocol under progress bars, and report on each run as soon as it is whole."""
+    """Say what will be run and what it may cost; run the protocol under progress bars, and report on each run as soon as
+    it is whole."""
     from robusteval.auditing.together import audit_together
+    from robusteval.cli.forecasting import forecasts, planned
     from robusteval.cli.progress import Bars
+    from robusteval.cli.schedule import Planned
     from robusteval.reports.formats.transfer import write_transfer_matrix
     from robusteval.reports.papers.write import write_paper_tables
 
     command = ["robusteval", *sys.argv[1:]]
+    costly = {key: options[key] for key in ("device", "dtype", "batch_size", "eot") if key in options}
+    ahead = forecasts(models, images, protocol, options.get("sources", ()), **costly)
+    for one in ahead:
+        err.line(planned(one))
 
     def report(run: Run) -> None:
         with bars.aside():
@@ -103,7 +110,7 @@ def audit_and_report(
                 out.rule(one_line(run.path.name))
             print_report(run)
 
-    with Bars(err) as bars:
+    with Bars(err, [Planned(one.model, stage.name, stage.seconds) for one in ahead for stage in one.stages]) as bars:
         runs = audit_together(models, images, protocol, folder, ended=report, progress=bars, command=command, **options)
     if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
         out.line(f"Transfer matrix: {written}")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from rich import progress
 from typer.core import TyperGroup
 
 from robusteval.cli.asked import READING, reading_given
@@ -18,6 +17,7 @@ from robusteval.cli.running import err, explains_mistakes, out
 from robusteval.core.errors import UserError
 
 if TYPE_CHECKING:
+    from robusteval.cli.progress import Bars
     from robusteval.training.loop import Tick
     from robusteval.training.recipe import Draft
 
@@ -137,6 +137,7 @@ def _train(
     **settings: Any,
 ) -> None:
     from robusteval.analysis.show import percent
+    from robusteval.cli.progress import Bars
     from robusteval.data import read_images
     from robusteval.training.make import make_model
     from robusteval.training.recipe import value_of
@@ -156,9 +157,10 @@ def _train(
     except UserError as error:
         raise UserError(str(error).replace("--crop", "--center-crop")) from error
     there = to.exists()
-    with TrainingBar(recipe.defense.title) as bar:
+    with Bars(err) as bars:
+        told = TrainingBar(bars, recipe.defense.title)
         card = make_model(
-            recipe, arch, images, to, test=tested, device=device, command=["robusteval", *sys.argv[1:]], tell=bar.tell
+            recipe, arch, images, to, test=tested, device=device, command=["robusteval", *sys.argv[1:]], tell=told.tell
         )
     shares = {"training": card.accuracy.training, "held out": card.accuracy.validation, "test": card.accuracy.test}
     found = ", ".join(f"{percent(share)} {name}" for name, share in shares.items() if share is not None)
@@ -167,26 +169,15 @@ def _train(
 
 
 class TrainingBar:
-    """A bar over all updates, with the loss and accuracy of the present epoch and the time left."""
+    """All updates as one stage, with the loss and accuracy of the present epoch."""
 
-    def __init__(self, title: str) -> None:
-        self.bars = progress.Progress(
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(bar_width=12),
-            progress.TextColumn("loss {task.fields[loss]:.3f}, {task.fields[accuracy]:.1f} % right"),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            console=err,
-        )
-        self.task = self.bars.add_task(title, total=None, loss=float("nan"), accuracy=float("nan"))
+    def __init__(self, bars: Bars, title: str) -> None:
+        self.bars, self.title, self.done = bars, title, -1
 
     def tell(self, tick: Tick) -> None:
-        done, total = tick.done, tick.total
-        self.bars.update(self.task, completed=done, total=total, loss=tick.loss, accuracy=100 * tick.accuracy)
-
-    def __enter__(self) -> TrainingBar:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        if self.done < 0:
+            self.bars.stage(self.title, tick.done, tick.total)
+        else:
+            self.bars.advance(tick.done - self.done)
+        self.done = tick.done
+        self.bars.note(f"loss {tick.loss:.3f}, {100 * tick.accuracy:.1f} % right")

@@ -20,6 +20,7 @@ from pydantic import (
 
 from robusteval.core.norms import BALLS, Norm
 from robusteval.core.numbers import MOST, number
+from robusteval.core.passes import Passes
 
 
 class Guarantee(StrEnum):
@@ -126,6 +127,11 @@ class Method(Settings):
     """What it puts into the tables of measurements and statistics. Where several cover a name, the first one counts."""
     batch_independent: ClassVar[bool] = True
     """Whether an image's result is the same whichever images share its batch."""
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        """What it is expected to take of a model of so many classes for so many images, none of which it breaks: for an
+        attack at one budget. None where its work is not of passes, or nobody can say before it runs."""
+        return None
 
     @property
     def label(self) -> str:

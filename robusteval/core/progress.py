@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from robusteval.core.methods import Step
 
+PREPARING = ", preparing"
+"""Behind the name of a stage while it learns from the whole set."""
+
 
 class Progress(Protocol):
     """What an audit, a verification and a report tell while they run."""
+
+    def begins(self, model: str, stages: Sequence[str]) -> None:
+        """The work on a model begins: the names of its stages, in their order."""
 
     def stage(self, name: str, done: int, total: int) -> None:
         """A stage begins, with `done` of `total` (images, batches of a preparation, figures) already there."""
@@ -25,6 +32,9 @@ class Progress(Protocol):
 
 class Silent:
     """No progress shown."""
+
+    def begins(self, model: str, stages: Sequence[str]) -> None:
+        pass
 
     def stage(self, name: str, done: int, total: int) -> None:
         pass
@@ -58,7 +68,7 @@ def preparing(progress: Progress, name: str) -> Step:
     def step(done: int, total: int) -> None:
         nonlocal shown
         if shown == 0:
-            progress.stage(f"{name}, preparing", 0, total)
+            progress.stage(name + PREPARING, 0, total)
         progress.advance(done - shown)
         shown = done
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
 from robusteval.models.classifier import Classifier
@@ -54,6 +55,9 @@ class ActivationMaximization(SetMetric):
     """Standard deviation of the noise at the start, pixel units."""
     classes: PositiveInt = 20
     """Of more classes only the first so many are seen."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes.both(self.steps * min(self.classes, classes))
 
     def observe(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step

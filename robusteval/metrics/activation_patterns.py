@@ -12,6 +12,7 @@ from torch import Tensor
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.activations import activation_pattern
 from robusteval.metrics.base import ImageMetric, Measurement
@@ -47,6 +48,9 @@ class ActivationPatterns(AtPerturbed, ImageMetric):
     magnitudes: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = tuple(i / 40 for i in range(21))
     """eps, in pixel units; by default 21 values evenly in [0, 0.5]. The paper gives its own in an image only."""
     samples: PositiveInt = 3
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(3 + (2 * self.samples + 1) * len(self.magnitudes)) * images
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams

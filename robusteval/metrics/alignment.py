@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.twinned import Twinned
@@ -43,6 +44,9 @@ class Alignment(Twinned):
         Quantity(name="alignment", title="of the network"),
         Quantity(name="alignment_twin", title="of random weights"),
     )
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        return Passes(1, classes) * (2 * images) if self.of == "logits" else None
 
     @model_validator(mode="after")
     def _of_something(self) -> Self:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.metrics.first_relu import FirstRelu, first_relu
@@ -63,6 +64,9 @@ class AnalyticMoments(ImageMetric):
     """Noisy copies behind each Monte Carlo estimate."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
     """About the probability, for each image and sigma, that an agreement or disagreement is due to the samples."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(1 + len(self.sigmas) * (1 + self.samples)) * images
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams

@@ -18,6 +18,7 @@ from robusteval.core import memory
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, Observation, SetMetric
 from robusteval.models.classifier import Classifier
@@ -69,6 +70,9 @@ class Covariance(AtWitnesses, SetMetric):
     witnesses: str
     matrix: NonNegativeInt = 1024
     """Largest number of pixel values for which the whole matrices are kept: 3072 keeps CIFAR's, of 38 MB each."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes()
 
     def observe(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step

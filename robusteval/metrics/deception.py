@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
@@ -34,6 +35,9 @@ class Deception(AtWitnesses, ImageMetric):
 
     witnesses: str
     """The label of the attack in the protocol."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(images)
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams

@@ -23,6 +23,7 @@ from robusteval.core.images import Images
 from robusteval.core.methods import NormedMethod, Quantity
 from robusteval.core.norms import Norm, column
 from robusteval.core.numbers import number
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics import masking_constants as masking
 from robusteval.metrics.base import ImageMetric, Measurement
@@ -78,6 +79,9 @@ class GradientMasking(NormedMethod, ImageMetric):
     samples: PositiveInt = masking.UNSTABLE_SAMPLES
     repeats: PositiveInt = 5
     """Evaluations of the same image."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return (Passes(self.samples + self.queries) + Passes.both((8 + self.restarts) * self.steps)) * images
 
     @property
     def radius(self) -> float:

@@ -15,6 +15,7 @@ from robusteval.core import memory
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
 from robusteval.models.classifier import Classifier
@@ -57,6 +58,9 @@ class Kernels(SetMetric):
     shown: PositiveInt = 4
     side: PositiveInt = 64
     """Of the grid of frequencies, or the kernel's if that is larger."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(1)
 
     def observe(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step

@@ -12,6 +12,7 @@ from torch import Tensor
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
@@ -57,6 +58,9 @@ class NoiseRobustness(ImageMetric):
     """m of the paper, which does not say its value."""
     early_stop: bool = True
     """Whether an image is left alone at a sigma once its prediction changed."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(len(self.sigmas) * self.samples) * images
 
     @property
     def label(self) -> str:

@@ -12,6 +12,7 @@ from robusteval.core import memory
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.norms import BALLS, Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
@@ -48,6 +49,9 @@ class OperatorNorm(ImageMetric):
     """Of the power method, so many of each kind: leading singular vectors, largest rows, random directions."""
     iterations: PositiveInt = 100
     """Of the power method, at most; it ends when nothing moves."""
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        return Passes(1, classes) * images if self.of == "logits" else None
 
     @property
     def says(self) -> str:

@@ -13,6 +13,7 @@ from robusteval.attacks.deepfool import DeepFool
 from robusteval.attacks.judge import judge
 from robusteval.core.images import Images
 from robusteval.core.methods import NormedMethod, Quantity
+from robusteval.core.passes import USUAL, Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
@@ -42,6 +43,10 @@ class PredictionDistance(NormedMethod, ImageMetric):
     overshoot: PositiveFloat = 0.02
     refine: NonNegativeInt = 0
     """Evaluations back towards the image, which the paper's DeepFool does not make."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        steps = min(self.steps, USUAL)
+        return Passes(steps + self.refine + 2, steps * min(10, classes)) * images
 
     def measure(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams

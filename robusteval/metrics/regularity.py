@@ -13,6 +13,7 @@ from robusteval.certify.extreme_value.loss import margin_loss
 from robusteval.core.images import Images
 from robusteval.core.methods import NormedMethod, Quantity
 from robusteval.core.norms import Norm, column
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
@@ -67,6 +68,10 @@ class Regularity(NormedMethod, ImageMetric):
     """Steps of ascent at each radius."""
     h: PositiveFloat = 0.01
     """The step of the finite differences, L2, pixel units."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        radii = len(self.radii or RADII[self.norm])
+        return (Passes.both(1 + radii * self.steps) + Passes(2 + radii * (self.samples + 2))) * images
 
     @field_validator("radii")
     @classmethod

@@ -11,6 +11,7 @@ from torch import Tensor
 from robusteval.certify.smoothing.votes import votes
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import ImageMetric, Measurement
 from robusteval.models.classifier import Classifier
@@ -45,6 +46,9 @@ class SmoothedPrediction(ImageMetric):
     """Samples."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
     """The probability, for each image, of a class that is not g's."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(self.n) * images
 
     @model_validator(mode="after")
     def _enough(self) -> Self:

@@ -14,6 +14,7 @@ from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Radius, Statistic, Step
 from robusteval.core.norms import Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import AtWitnesses, Measurement, Observation, SetMetric
 from robusteval.models.classifier import Classifier
@@ -51,6 +52,9 @@ class SoftmaxLine(AtWitnesses, SetMetric):
     points: Annotated[int, Field(ge=2)] = 41
     """Evenly in [-span, span], both ends included."""
     classes: PositiveInt = 10
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(self.points) * images
 
     def observe(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.twinned import Twinned
@@ -40,6 +41,9 @@ class JacobianSpectrum(Twinned):
         Quantity(name="singular_value_adversarial", title="at the perturbed images"),
         Quantity(name="singular_value_twin", title="of random weights"),
     )
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        return Passes(1, classes) * (3 * images) if self.of == "logits" else None
 
     @property
     def label(self) -> str:

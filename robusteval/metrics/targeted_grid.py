@@ -18,6 +18,7 @@ from robusteval.attacks.search.losses import Goal, Loss
 from robusteval.core.images import Images
 from robusteval.core.methods import NormedMethod, Quantity, Radius, Statistic, Step
 from robusteval.core.norms import Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.metrics.base import Observation, SetMetric
 from robusteval.models.classifier import Classifier
@@ -50,6 +51,10 @@ class TargetedGrid(NormedMethod, SetMetric):
     steps: PositiveInt = 40
     classes: PositiveInt = 20
     """Of more classes only the first so many are sources and targets."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        k = min(self.classes, classes)
+        return Passes(images) + Passes.both(k * (classes - 1) * self.steps)
 
     def observe(
         self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step

@@ -28,7 +28,7 @@ def mistake(*arguments: object) -> str:
     done = here(*arguments)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith(("sanity ", "clean "))]
+    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith(("[", "plan: "))]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: "), done.stderr
     return lines[0]

@@ -21,6 +21,7 @@ from robusteval.attacks.search.ball import Ball
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.models.recording import passed_back
@@ -46,6 +47,10 @@ class AutoAttack(FixedBudgetAttack):
     """Steps of APGD and FAB."""
     queries: PositiveInt = 5000
     """Queries of Square."""
+
+    def passes_within(self, images: int, classes: int) -> Passes:
+        aims = min(9, classes - 1)
+        return (Passes.both(self.iterations * (1 + 2 * aims)) + Passes(self.queries)) * images
 
     @property
     def ranks_on_robustbench(self) -> bool:

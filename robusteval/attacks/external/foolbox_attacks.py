@@ -1,4 +1,4 @@
-"""The minimum-distance attacks of foolbox (Rauber et al. 2017, 2020) and their settings.
+"""The minimum-distance attacks of foolbox (Rauber et al. 2017, 2020) that follow gradients, and their settings.
 
 The algorithms, and the defaults where nothing else is said, are foolbox's; foolbox_bridge.py runs them and says what it
 guards against. Where a deviation changes an algorithm, its class says so.
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from robusteval.attacks.external.foolbox_bridge import FoolboxAttack, StartingAttack
 from robusteval.attacks.search.active import keep
-from robusteval.attacks.search.segment import shrink
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
+from robusteval.core.passes import USUAL, Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -39,6 +39,10 @@ class FoolboxDeepFool(FoolboxAttack):
     candidates: int = Field(default=10, ge=2)
     """How many of the likeliest classes are considered."""
 
+    def passes(self, images: int, classes: int) -> Passes:
+        steps = min(self.steps, USUAL)
+        return Passes.both(steps * (min(self.candidates, classes) - 1)) * images
+
 
 class PenaltyAttack(FoolboxAttack, ABC):
     """Descends on distance plus a weighted margin, with a binary search for the weight.
@@ -54,6 +58,9 @@ class PenaltyAttack(FoolboxAttack, ABC):
     """By how much the logits of an image must be wrong for it to count."""
     initial_const: PositiveFloat = 1e-3
     """The first weight of the margin."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes.both(self.steps * self.binary_search_steps) * images
 
 
 class CarliniWagner(PenaltyAttack):
@@ -83,6 +90,9 @@ class FoolboxDDN(FoolboxAttack):
     gamma: float = Field(default=0.05, gt=0, lt=1)
     """By how much a radius grows or shrinks, relative."""
 
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes.both(self.steps) * images
+
 
 class FoolboxFMN(StartingAttack):
     """DDN's idea in any norm, with radii from the linearised model until the first success.
@@ -107,6 +117,9 @@ class FoolboxFMN(StartingAttack):
     """The first step's length (L2); it falls to a hundredth."""
     gamma: float = Field(default=0.05, gt=0, lt=1)
     """By how much a radius grows or shrinks at first, relative."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes.both(self.steps) * images
 
     def search(self, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
         found = self.found(classifier, images, streams)
@@ -141,6 +154,10 @@ class EAD(PenaltyAttack):
     decision_rule: Literal["L1", "EN"] = "L1"
     """Which images count as closer: in L1, or in the elastic net."""
 
+    def passes(self, images: int, classes: int) -> Passes:
+        """A search ends when the loss stops falling: after a quarter of its steps, as a rule."""
+        return Passes(0.5, 0.25) * (self.steps * self.binary_search_steps * images)
+
 
 class BrendelBethge(StartingAttack):
     """Walks along the boundary, each step a quadratic program in a trust region around the last image.
@@ -167,6 +184,9 @@ class BrendelBethge(StartingAttack):
     momentum: float = Field(default=0.8, ge=0, lt=1)
     """Of the estimate of the boundary's normal."""
 
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes.both(self.steps) * images
+
     def of_foolbox(self, count: int) -> Any:
         try:
             attack = super().of_foolbox(count)
@@ -176,63 +196,6 @@ class BrendelBethge(StartingAttack):
             ) from error
         attack.lr = self.trust_region / count
         return attack
-
-
-class Boundary(StartingAttack):
-    """Walks along the decision boundary towards the image; needs decisions only, no gradients or scores.
-
-    Deviation: the starting point is drawn towards the image first.
-    """
-
-    name = "boundary"
-    title = "Boundary attack"
-    summary = "gradient-free walk along the decision boundary (Brendel et al. 2018; foolbox)"
-    kinds: ClassVar = {Norm.L2: "BoundaryAttack"}
-    norms = tuple(kinds)
-    follows = "outputs"
-
-    steps: PositiveInt = 5000
-
-    def starts(self, classifier: Classifier, images: Images, streams: Streams) -> tuple[Tensor, Tensor]:
-        starts, rows = super().starts(classifier, images, streams)
-        return shrink(classifier, images, starts, 10), rows
-
-
-class HopSkipJump(StartingAttack):
-    """Gradient steps from decisions only: the normal of the boundary is estimated from noise around a point on it."""
-
-    name = "hopskipjump"
-    title = "HopSkipJump"
-    summary = "decisions only, with estimated gradients (Chen et al. 2020; foolbox)"
-    kinds: ClassVar = {Norm.L2: "HopSkipJumpAttack", Norm.LINF: "HopSkipJumpAttack"}
-    norms = tuple(kinds)
-    follows = "outputs"
-
-    steps: PositiveInt = 64
-    initial_queries: PositiveInt = Field(default=100, serialization_alias="initial_gradient_eval_steps")
-    """Evaluations for the first estimate; they grow with the square root of the step,"""
-    max_queries: PositiveInt = Field(default=10_000, serialization_alias="max_gradient_eval_steps")
-    """up to this number."""
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "constraint": self.norm.value}
-
-
-class SaltAndPepper(FoolboxAttack):
-    """More and more pixels set to black or white at random, in all channels, until the image is misclassified.
-
-    Listed under L0: each changed pixel goes all the way to 0 or 1, so what is small about the result is their number.
-    foolbox keeps the closest in L2, which for such images orders nearly as L0.
-    """
-
-    name = "salt-and-pepper"
-    title = "Salt and pepper"
-    summary = "random black and white pixels, as few as suffice (foolbox)"
-    kinds: ClassVar = {Norm.L0: "SaltAndPepperNoiseAttack"}
-    norms = tuple(kinds)
-    follows = "outputs"
-
-    steps: PositiveInt = 1000
 
 
 def _project_l2(x: Any, x0: Any, epsilon: Any) -> Any:

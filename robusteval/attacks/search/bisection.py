@@ -22,6 +22,8 @@ ROUNDS = 12
 """More halvings than PRECISION asks for, should a witness not come closer."""
 HALVINGS = 8
 """Evaluations on the way from a new witness to its image."""
+SEARCHES = 9
+"""Attacks of an image, as a plan counts them: 2 until there is a witness, 7 until PRECISION."""
 
 Within = Callable[[Classifier, Images, Tensor, Streams], Tensor]
 """A fixed-budget attack: images (N, C, H, W) within the radii (N,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -18,6 +19,7 @@ from robusteval.auditing.stages.budget_search import Measured, search_budgets
 from robusteval.auditing.stages.frames import array, measurement_rows
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Step
+from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.models.classifier import Classifier
 from robusteval.models.meter import Meter
@@ -72,6 +74,12 @@ class AttackStage(Stage):
             ensemble=method.ensemble,
             ranks_on_robustbench=method.ranks_on_robustbench,
         )
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        """Of an image that stands at every budget, which are searched by bisection."""
+        once = self.method.passes(images, classes)
+        attacks = math.ceil(math.log2(len(self.budgets) + 1)) if self.method.fixed_budget else 1
+        return None if once is None else once * attacks
 
     @property
     def radii(self) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from robusteval.certify.base import State
 from robusteval.core.images import Images
 from robusteval.core.methods import Method, Step
+from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
@@ -127,6 +128,10 @@ class Stage(ABC):
     name: str
     unavailable: str
     """Why it cannot run at all; empty if it can."""
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        """The evaluations that it is expected to take (Method.passes); None where nobody can say."""
+        return None
 
     @abstractmethod
     def record(self) -> StageRecord:

@@ -11,6 +11,7 @@ from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, 
 from robusteval.certify.base import Certificate
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, Step
+from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.results.records import CertificateRecord
 from robusteval.results.tables import CERTIFICATES_TABLE
@@ -38,6 +39,9 @@ class CertificateStage(Stage):
             alpha=method.error_probability,
             limit=method.limit,
         )
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        return self.method.passes(images, classes)
 
     @property
     def proves(self) -> bool:

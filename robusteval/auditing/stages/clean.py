@@ -9,6 +9,7 @@ from robusteval.attacks.search.losses import margin
 from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import array, cost_of
 from robusteval.core.methods import Step
+from robusteval.core.passes import Passes
 from robusteval.results.records import CLEAN, CleanRecord
 from robusteval.results.tables import IMAGES_TABLE
 
@@ -26,6 +27,9 @@ class CleanStage(Stage):
 
     def record(self) -> CleanRecord:
         return CleanRecord(name=self.name, title="Clean predictions")
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(images)
 
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images = shard.images

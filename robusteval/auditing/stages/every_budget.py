@@ -13,6 +13,7 @@ from robusteval.auditing.stages.base import Context, Part, Shard, unheard
 from robusteval.auditing.stages.budget_search import Measured
 from robusteval.auditing.stages.frames import array
 from robusteval.core.methods import Step
+from robusteval.core.passes import Passes
 from robusteval.results.run import witness_key
 
 
@@ -22,6 +23,10 @@ class EveryBudgetStage(AttackStage):
     what it found there. An image may be fooled at one budget and stand at a larger one. Each witness is kept."""
 
     by_itself: ClassVar[bool] = True
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        once = self.method.passes(images, classes)
+        return None if once is None else once * len(self.budgets)
 
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images, method, correct = shard.images, self.method, known(shard.correct)

@@ -8,6 +8,7 @@ from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stag
 from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
+from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
 from robusteval.results.records import MetricRecord
@@ -26,6 +27,9 @@ class MetricStage(Stage):
         return method_record(
             MetricRecord, self.name, method, self.origin, witnesses=method.witnesses_of, of_the_set=whole
         )
+
+    def passes(self, images: int, classes: int) -> Passes | None:
+        return self.method.passes(images, classes)
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
         needed = self.method.witnesses_of

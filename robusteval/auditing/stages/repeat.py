@@ -17,6 +17,7 @@ from robusteval.auditing.stages.sanity import LOOKED_AT
 from robusteval.auditing.stages.twice import changes, tolerance_of, worth_another
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
+from robusteval.core.passes import Passes
 from robusteval.models.behaviour import sizes
 from robusteval.results.records import DIFFERS, REPEAT, Cost, SanityRecord
 from robusteval.results.run import Arrays
@@ -42,6 +43,10 @@ class RepeatStage(Stage):
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
         again = tuple(worth_another(self.others, evidence))
         return replace(shard, margins=evidence.margins(shard), again=again)
+
+    def passes(self, images: int, classes: int) -> Passes:
+        """Without those of the shards that it computes once more, which it chooses by the time that they took."""
+        return Passes(min(images, LOOKED_AT))
 
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images, before = shard.images, shard.margins

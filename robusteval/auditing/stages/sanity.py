@@ -18,6 +18,7 @@ from robusteval.auditing.stages.base import Context, Part, Shard, Stage, cut, un
 from robusteval.auditing.stages.frames import cost_of, measurement_rows, statistic_rows
 from robusteval.core.images import Images
 from robusteval.core.methods import Statistic, Step
+from robusteval.core.passes import Passes
 from robusteval.metrics.gradient_size import gradient_rows, largest_entries
 from robusteval.models.behaviour import Traits, observe, sizes
 from robusteval.models.classifier import Classifier
@@ -44,6 +45,9 @@ class SanityStage(Stage):
 
     def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
         return cut(images, len(images))
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(19, 4) * min(images, LOOKED_AT)
 
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images = shard.images.first(LOOKED_AT)

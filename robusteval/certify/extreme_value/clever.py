@@ -14,6 +14,7 @@ from robusteval.certify.extreme_value.loss import rounded_down
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, Quantity
 from robusteval.core.norms import Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -61,6 +62,9 @@ class Clever(Certificate):
     slopes, however few points they are of; more maxima of fewer points each give less spread."""
     targets: PositiveInt = 9
     """The likeliest other classes, as far as there are so many."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(1, min(self.targets, classes - 1)) * (self.batches * self.samples * images)
 
     @property
     def limit(self) -> float | None:

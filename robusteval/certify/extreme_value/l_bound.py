@@ -12,6 +12,7 @@ from robusteval.certify.extreme_value.gev import fit
 from robusteval.certify.extreme_value.loss import loss_gradient, rounded_down, slopes
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
@@ -39,6 +40,9 @@ class LBound(FittedBound):
         Quantity(name="L", title="Lipschitz constant L"),
         Quantity(name="gradient_norm", title="|grad l|"),
     )
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes.both(2) * images
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         norms = []

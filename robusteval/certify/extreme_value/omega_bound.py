@@ -19,6 +19,7 @@ from robusteval.certify.extreme_value.loss import rounded_down, slopes
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.norms import Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams, derive_seed
 from robusteval.models.classifier import Classifier
 
@@ -70,6 +71,12 @@ class OmegaBound(FittedBound):
     """Steps of the ascent: one gradient each."""
     climbers: PositiveInt = 5
     """Images of each batch that the ascent starts from."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        radii, size = len(self.grid or GRIDS[self.norm]), self.batch
+        climbed = 2 * self.climbers * self.steps if self.climbs else 0
+        each = Passes.both(size + radii * climbed) + Passes(radii * size)
+        return each * self.batches + Passes.both(images)
 
     @field_validator("grid")
     @classmethod

@@ -12,6 +12,7 @@ from robusteval.certify.smoothing.base import Smoothed
 from robusteval.certify.smoothing.fixed import Smoothing
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.numerics.binomial import certified_radius
@@ -43,6 +44,9 @@ class SmoothingEnvelope(Smoothed):
 
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.12, 0.25, 0.5)
     """Standard deviations of the noise, ascending, pixel units."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(len(self.sigmas) * (self.n0 + self.n)) * images
 
     @field_validator("sigmas")
     @classmethod

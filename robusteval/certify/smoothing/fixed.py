@@ -12,6 +12,7 @@ from robusteval.certify.smoothing.base import SmoothedOnce
 from robusteval.certify.smoothing.votes import votes
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.numerics.binomial import certified_radius
@@ -41,6 +42,9 @@ class Smoothing(SmoothedOnce):
 
     n: PositiveInt = 1000
     """Samples that bound its probability. The radius is at most sigma * Phi^-1(alpha^(1/n))."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(self.n0 + self.n) * images
 
     def certifies(self, n: int) -> bool:
         return bool(certified_radius(n, n, self.alpha, self.sigma) > 0)

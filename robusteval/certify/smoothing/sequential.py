@@ -15,6 +15,7 @@ from robusteval.certify.smoothing.base import SmoothedOnce
 from robusteval.certify.smoothing.fixed import Smoothing
 from robusteval.certify.smoothing.votes import votes
 from robusteval.core.images import Images
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.numerics.binomial import anytime_lower, anytime_radius, anytime_upper, gaussian_radius
@@ -55,6 +56,9 @@ class SmoothingSequential(SmoothedOnce):
     """How far, relative, the largest radius may stay below what is in reach."""
     n: PositiveInt = 100_000
     """At most so many samples bound its probability."""
+
+    def passes(self, images: int, classes: int) -> Passes:
+        return Passes(self.n0 + self.n) * images
 
     @property
     def limit(self) -> float | None:

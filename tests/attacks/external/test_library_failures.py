@@ -11,15 +11,9 @@ from torch import Tensor
 
 from adapters import CASES, IDS, SMALL, bump, made, plateau, raw, run, seen, streams, two, wrong
 from oracles import affine, random_images
-from robusteval.attacks.external.foolbox_attacks import (
-    EAD,
-    Boundary,
-    CarliniWagner,
-    FoolboxDDN,
-    FoolboxFMN,
-    HopSkipJump,
-)
+from robusteval.attacks.external.foolbox_attacks import EAD, CarliniWagner, FoolboxDDN, FoolboxFMN
 from robusteval.attacks.external.foolbox_bridge import FoolboxAttack, StartingAttack
+from robusteval.attacks.external.foolbox_decisions import Boundary, HopSkipJump
 from robusteval.attacks.external.libraries import or_itself
 from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.images import Images
