@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from robusteval.analysis.leaderboard.board import Board
 from robusteval.reports.formats.latex import escaped
-from robusteval.reports.leaderboard.ranking import Cell, Ranking, ranking, subject, trained
+from robusteval.reports.leaderboard.ranking import RankedCell, Ranking, board_subject, ranking, trained
 
 
 def paper_table(board: Board) -> str:
@@ -26,7 +26,7 @@ def paper_table(board: Board) -> str:
         [
             r"\begin{table*}",
             r"\centering\footnotesize\setlength{\tabcolsep}{3.5pt}",
-            rf"\caption{{{escaped(subject(board))} {escaped(found.rule)}}}",
+            rf"\caption{{{escaped(board_subject(board))} {escaped(found.rule)}}}",
             rf"\begin{{tabular}}{{@{{}}rl{'r' * len(headings)}p{{9em}}@{{}}}}",
             r"\toprule",
             groups,
@@ -63,9 +63,9 @@ def _heading(title: str) -> str:
     return rf"\shortstack[r]{{{escaped(first)}\\{escaped(second)}}}" if comma else escaped(title)
 
 
-def _value(cell: Cell) -> str:
+def _value(cell: RankedCell) -> str:
     return rf"\textbf{{{escaped(cell.shown)}}}" if cell.best else escaped(cell.shown)
 
 
-def _interval(cell: Cell) -> str:
+def _interval(cell: RankedCell) -> str:
     return "" if cell.interval == "-" else rf"\scriptsize {escaped(cell.interval)}"

@@ -22,7 +22,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RankedCell:
     """A number with its interval as shown ("-" for none), by which it is sorted, and whether it is among the best: no
     model is significantly better, and at least one is significantly worse."""
 
@@ -39,7 +39,7 @@ class Row:
     rank: str
     order: int
     entry: BoardEntry
-    cells: tuple[Cell, ...]
+    cells: tuple[RankedCell, ...]
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,16 @@ def _rank(score: Score | None) -> int:
     return UNRANKED if score is None or score.rank is None else score.rank
 
 
-def _cells(scores: list[Score | None]) -> list[Cell]:
+def _cells(scores: list[Score | None]) -> list[RankedCell]:
     """Of one column. A model without the number sorts last in it."""
     compared = sum(score is not None and score.rank is not None for score in scores)
     found = []
     for score in scores:
         if score is None:
-            found.append(Cell("-", "-", 1e300, False))
+            found.append(RankedCell("-", "-", 1e300, False))
             continue
         best = score.rank == 1 and score.rank_last is not None and score.rank_last < compared
-        found.append(Cell(score.shown, score.interval, min(score.value, 1e300), best))
+        found.append(RankedCell(score.shown, score.interval, min(score.value, 1e300), best))
     return found
 
 
@@ -91,9 +91,9 @@ def rule(column: BoardColumn) -> str:
         f"{column.title[0].lower()}{column.title[1:]}"
     )
     return (
-        f"Ranked by {what}: a rank is 1 + the number of models that are significantly better on these images "
-        "(McNemar's exact test, 5 % over all pairs by Holm's correction). So models that these images do not tell "
-        "apart share a rank, marked =, unless a third model is better than one of them alone. Bold: no model is significantly better "
+        f"Ranked by {what}: a rank is 1 + the number of models that are significantly better here (McNemar's "
+        "exact test, 5 % over all pairs by Holm's correction). So models that these images do not tell apart share a "
+        "rank, marked =, unless a third model is better than one of them alone. Bold: no model is significantly better "
         "in the column, and one is significantly worse. Intervals are 95 % over the images."
     )
 
@@ -141,7 +141,7 @@ def ranking_grid(board: Board) -> Grid:
     return Grid("Ranking", [*headings, "Architecture", "Trained by"], rows, text=2, note=found.rule, name="ranking")
 
 
-def _with_interval(cell: Cell) -> str:
+def _with_interval(cell: RankedCell) -> str:
     return cell.shown if cell.interval == "-" else f"{cell.shown} ({cell.interval})"
 
 
@@ -150,7 +150,7 @@ def trained(entry: BoardEntry) -> str:
     return entry.training or "-"
 
 
-def subject(board: Board) -> str:
+def board_subject(board: Board) -> str:
     """Of what the board is, in a sentence."""
     models = f"{len(board.entries)} models" if len(board.entries) > 1 else "One model"
     return f"{models} on {len(board.images):,} images of {board.data}, protocol {board.protocol.name}."

@@ -19,7 +19,7 @@ from robusteval.reports.formats.page import render
 from robusteval.reports.leaderboard.figures import plots
 from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, transfer
 from robusteval.reports.leaderboard.paper_table import paper_table
-from robusteval.reports.leaderboard.ranking import ranking, ranking_grid, subject
+from robusteval.reports.leaderboard.ranking import board_subject, ranking, ranking_grid
 from robusteval.reports.leaderboard.robustbench import submissions
 from robusteval.results.below import as_csv, write_below
 
@@ -103,7 +103,7 @@ def as_frame(board: Board) -> pd.DataFrame:
 def board_as_markdown(board: Board) -> str:
     parts = [
         "# Leaderboard",
-        markdown.escaped(subject(board)),
+        markdown.escaped(board_subject(board)),
         *(f"> **{markdown.escaped(e.model)}**: {markdown.escaped(f)}." for e in board.entries for f in e.flags),
         *markdown.titled_tables([ranking_grid(board)]),
         "## Each column",
@@ -127,7 +127,7 @@ def _html(board: Board, drawn: list[tuple[Plot, str]]) -> str:
         "leaderboard.html",
         "leaderboard.js",
         board=board,
-        subject=subject(board),
+        subject=board_subject(board),
         ranking=ranking(board),
         groups=groups(board),
         cell=cell,
