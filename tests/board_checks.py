@@ -23,7 +23,8 @@ _CONTRAST = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const element = node.parentElement;
-    if (!node.textContent.trim() || !element.checkVisibility() || element.closest('script, style, .unseen')) continue;
+    if (!node.textContent.trim() || !element.checkVisibility()) continue;
+    if (element.closest('script, style, .unseen, [aria-disabled=true]')) continue;
     const both = [rgba(getComputedStyle(element).color).slice(0, 3), behind(element)];
     const [a, b] = both.map(light).sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
@@ -32,7 +33,7 @@ _CONTRAST = """() => {
   return found; }"""
 _CUT = """() => [...document.querySelectorAll('table, img, svg, pre, dl')].filter((e) => e.checkVisibility())
   .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
-  .filter((e) => !e.parentElement.closest('[tabindex="0"], .dt-scroll-body, .scroll'))
+  .filter((e) => !e.parentElement.closest('[tabindex="0"], .dt-scroll, .scroll'))
   .map((e) => e.outerHTML.slice(0, 60))"""
 
 

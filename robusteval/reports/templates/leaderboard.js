@@ -12,15 +12,5 @@ new DataTable(board, {
 region.before(region.firstElementChild);
 board.before(region);
 region.append(board);
-// What scrolls sideways says so, and at which edge there is more.
-const watch = (scrolled) => {
-  const look = () => {
-    const left = scrolled.scrollLeft, right = scrolled.scrollWidth - scrolled.clientWidth - left;
-    scrolled.dataset.more = `${left > 1 ? "left" : ""} ${right > 1 ? "right" : ""}`.trim();
-  };
-  scrolled.addEventListener("scroll", look, { passive: true });
-  new ResizeObserver(look).observe(scrolled);
-  look();
-};
-document.querySelectorAll(".sideways").forEach(watch);
+document.querySelectorAll(".sideways").forEach(showMore);
 document.documentElement.dataset.ready = "yes";
