@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import ProtocolRecord
 from robusteval.results.records import CLEAN, Frozen
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ROBUST = "robust_"
 """Begins the key of a column of robust accuracy at one budget: robust_<norm>_<budget as shown>."""
@@ -157,3 +160,9 @@ class Board(Frozen):
         by_key = {column.key: column for column in self.columns}
         robust = next((column for column in self.columns if column.robust), None)
         return by_key.get(WORST) or robust or by_key[CLEAN]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Each model's accuracies with their intervals, the best model at the top; see robusteval.plot_board."""
+        from robusteval import plot_board
+
+        return plot_board(self, ax)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,20 @@ def save(plot: Plot, folder: Path) -> str:
     for form, content in forms.items():
         write_below(folder.parent, f"{folder.name}/{plain_name(plot.name)}.{form}", content)
     return _adaptive(text)
+
+
+@contextmanager
+def drawn_on(ax: Axes | None, width: float = 6.4, height: float = 3.8) -> Iterator[Axes]:
+    """The axes that a caller gave, or those of a new figure of pyplot in our style, which a notebook shows by itself.
+    Text is drawn as it is: a dollar sign in a name begins no formula."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False} if ax is not None else _STYLE):
+        if ax is None:
+            from matplotlib import pyplot
+
+            ax = pyplot.subplots(figsize=(width, height))[1]
+        yield ax
 
 
 def style(i: int) -> tuple[str, str]:
