@@ -42,6 +42,14 @@ if TYPE_CHECKING:
     from robusteval.models.making import make_classifier
     from robusteval.reports import write_report
     from robusteval.reports.leaderboard import leaderboard, write_board
+    from robusteval.reports.leaderboard.drawn import plot_board, plot_board_curves
+    from robusteval.reports.notebook import (
+        plot_attack,
+        plot_certificate,
+        plot_curve,
+        plot_metric,
+        plot_run,
+    )
     from robusteval.results.run import Run
     from robusteval.training.loop import train
     from robusteval.training.make import make_model
@@ -78,6 +86,13 @@ _HOMES = {
     "make_classifier": "models.making",
     "open_checkpoint": "models.checkpoints",
     "make_model": "training.make",
+    "plot_attack": "reports.notebook",
+    "plot_board": "reports.leaderboard.drawn",
+    "plot_board_curves": "reports.leaderboard.drawn",
+    "plot_certificate": "reports.notebook",
+    "plot_curve": "reports.notebook",
+    "plot_metric": "reports.notebook",
+    "plot_run": "reports.notebook",
     "read_images": "data",
     "read_protocol": "auditing.protocol",
     "run_audit": "auditing.session",
@@ -116,6 +131,13 @@ __all__ = [
     "make_classifier",
     "make_model",
     "open_checkpoint",
+    "plot_attack",
+    "plot_board",
+    "plot_board_curves",
+    "plot_certificate",
+    "plot_curve",
+    "plot_metric",
+    "plot_run",
     "read_images",
     "read_protocol",
     "run_audit",

@@ -129,10 +129,9 @@ def build_paper_run(
         WITNESSES_TABLE.frame(),
         *(_fake_rows(ids, fake, b) for fake in attacks for b in fake.budgets or (np.nan,)),
     ]
-    bound: dict[str, Any] = {"subject": "f", "kind": "estimate", "alpha": np.nan, "abstained": False}
-    bound |= {"predicted": images["predicted"]}
+    bound: dict[str, Any] = {"subject": "f", "alpha": np.nan, "abstained": False, "predicted": images["predicted"]}
     radii = [
-        CERTIFICATES_TABLE.frame({"image_id": ids, "method": c.label, "norm": c.norm, "radius": c.radii, **bound})
+        CERTIFICATES_TABLE.frame({"image_id": ids, "norm": c.norm, "radius": c.radii, **_says(c), **bound})
         for c in certificates
     ]
     measured = [
@@ -274,6 +273,10 @@ def _fake_attack(fake: Fake) -> AttackRecord:
 
 OTHERWISE = {"fool": "prediction-distance"}
 """Labels of protocols that do not begin with the name of their metric."""
+
+
+def _says(fake: FakeCertificate) -> dict[str, str]:
+    return {"method": fake.label, "kind": str(CERTIFICATES[_named(fake.label, CERTIFICATES)].kind)}
 
 
 def _fake_certificate(fake: FakeCertificate) -> CertificateRecord:

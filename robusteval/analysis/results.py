@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ from robusteval.results.bracket import usable_radii
 from robusteval.results.manifest import Manifest
 from robusteval.results.records import AttackRecord, CertificateRecord, MetricRecord
 from robusteval.results.run import Arrays, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,10 @@ class Results:
     def _repr_html_(self) -> str | None:
         """The headline, in a notebook."""
         return self.run._repr_html_()
+
+    def plot(self, norm: str | None = None, ax: Axes | None = None) -> Axes:
+        """As of the run."""
+        return self.run.plot(norm, ax)
 
     @property
     def manifest(self) -> Manifest:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from robusteval.core.norms import Norm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +63,9 @@ class AttackResult:
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in self._facts().items())
         return f"<table>{rows}</table>"
+
+    def plot(self, norm: str | None = None, ax: Axes | None = None) -> Axes:
+        """The share of images that the attack did not break, against distance; see robusteval.plot_attack."""
+        from robusteval import plot_attack
+
+        return plot_attack(self, norm, ax)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
 from robusteval.core.memory import is_out_of_memory
-from robusteval.results.run import atomically
+from robusteval.results.atomic import atomically
 
 
 def ended_by(error: Exception, kept: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ import torch
 from robusteval.core.device import describe
 from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier
-from robusteval.results.run import atomically
+from robusteval.results.atomic import atomically
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from robusteval.core.streams import Streams
 from robusteval.models.behaviour import require_function
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 State = tuple[Statistic, ...]
 """What `prepare` learns from the set; it is written to the statistics table and read back from there."""
@@ -65,6 +68,12 @@ class CertificateResult:
         above = int((self.radius > 0).sum())
         middle = f", median {float(self.radius.median()):.4g}" if len(self) else ""
         return f"CertificateResult({self.certificate} of {self.subject}: {above} of {len(self)} above 0{middle})"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The share of images with at least each radius; see robusteval.plot_certificate."""
+        from robusteval import plot_certificate
+
+        return plot_certificate(self, ax)
 
 
 class Certificate(NormedMethod):

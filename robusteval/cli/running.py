@@ -89,8 +89,8 @@ def open_checkpoints(
 def audit_and_report(
     models: list[Classifier], images: Images, protocol: Protocol, folder: Path, **options: Any
 ) -> list[Run]:
-    """Say what will be run and what it may cost; run the protocol under progress bars, and report on each run as soon as
-    it is whole."""
+    """Say what will be run and what it may cost; run the protocol under progress bars, and report on each run when it
+    is whole."""
     from robusteval.auditing.together import audit_together
     from robusteval.cli.forecasting import forecasts, planned
     from robusteval.cli.progress import Bars

@@ -34,6 +34,7 @@ def print_verification(
     from robusteval.cli.signing import sign
     from robusteval.core.device import choose_device, describe
     from robusteval.data.choice import read_again
+    from robusteval.reports.certification.page import write_certification
     from robusteval.reports.pages_again import compare_pages
     from robusteval.reports.verification import write_verification
     from robusteval.results.run import Run
@@ -73,6 +74,8 @@ def print_verification(
     if folder:
         written = write_verification(record, folder)
         out.line(f"Record: {written}")
+        if not wrong and (path / "certification.html").is_file():
+            out.line(f"Certification: {write_certification(run, into=folder, verification=record)}")
         if key:
             out.line(f"Signature: {sign(written, key)}")
     (err if wrong or blocked else out).line(record.sentence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from robusteval.core.methods import Method, Statistic, Step
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,12 @@ class MetricResult:
     def __repr__(self) -> str:
         names = dict.fromkeys(quantity for quantity, _ in (*self.measurements, *self.statistics))
         return f"MetricResult({self.metric}: {', '.join(names)})"
+
+    def plot(self, quantity: str | None = None, ax: Axes | None = None) -> Axes:
+        """One quantity, its mean over the images at each place; see robusteval.plot_metric."""
+        from robusteval import plot_metric
+
+        return plot_metric(self, quantity, ax)
 
 
 class Metric(Method):

@@ -11,7 +11,7 @@ import pandas as pd
 from robusteval.core.errors import UserError
 from robusteval.core.foreign import dead
 from robusteval.core.plain_names import is_below
-from robusteval.results.run import atomically
+from robusteval.results.atomic import atomically
 
 
 def write_below(folder: Path, name: str, content: str | bytes | Callable[[Path], object]) -> Path:

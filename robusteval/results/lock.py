@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from robusteval.core.errors import UserError
-from robusteval.results.run import writing
+from robusteval.results.atomic import writing
 
 LOCK = ".lock"
 """The file in a run while an audit is at work in it."""

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load
 
+from robusteval.results.atomic import writing
 from robusteval.results.records import StageRecord
-from robusteval.results.run import Run, checksum, read_beside, read_cost, writing
+from robusteval.results.run import Run, checksum, read_beside, read_cost
 from robusteval.results.shards import PlannedFile, planned_files
 
 _LEFT = re.compile(r".+\.([0-9]{1,10})\.tmp")

@@ -10,16 +10,14 @@ tables/<table>.parquet                    the parts put together, and bounds.csv
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,11 +27,16 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from robusteval.core.errors import UserError, first_line
+from robusteval.results.atomic import atomically
+from robusteval.results.atomic import writing as writing
 from robusteval.results.manifest import NAME, Manifest, read_manifest
 from robusteval.results.own_files import check_own_files
 from robusteval.results.records import Cost, StageRecord
 from robusteval.results.shards import planned_files
 from robusteval.results.tables import TABLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -70,6 +73,12 @@ class Run:
         from robusteval import headline_html
 
         return headline_html(self) if self.manifest.complete else None
+
+    def plot(self, norm: str | None = None, ax: Axes | None = None) -> Axes:
+        """Accuracy against distance, between what attacks found and what is proven; see robusteval.plot_run."""
+        from robusteval import plot_run
+
+        return plot_run(self, norm, ax)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -130,55 +139,6 @@ class Run:
             for planned in planned_files(self.manifest, record):
                 if (self.path / planned.path).is_file():
                     yield self.path / planned.path
-
-
-class NotWrittenError(UserError, OSError):
-    """A full disk, a quota, a directory that is read-only or not ours: no method's failure. What was written stays."""
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raises NotWrittenError, in one line that says how to go on, where the system lets a change of `path` fail."""
-    try:
-        yield
-    except NotWrittenError:
-        raise
-    except OSError as error:
-        raise NotWrittenError(
-            f"expected to write {path}, got: {error.strerror or first_line(error)}; what was computed is kept, and the "
-            "same command continues when that is mended"
-        ) from error
-
-
-def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, then rename: a reader sees the whole file or none, also after a loss of power. Raises
-    NotWrittenError."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # never through a link of that name
-        try:
-            write(temporary)
-            _flush(temporary, os.O_RDWR)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            _flush(path.parent, os.O_RDONLY)
-
-
-def _flush(path: Path, flags: int) -> None:
-    """Onto the disk, as far as the file system can: some know nothing of it."""
-    opened = os.open(path, flags)
-    try:
-        os.fsync(opened)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(opened)
 
 
 def write_frame(

@@ -24,7 +24,7 @@ from robusteval.models.architectures import build_network
 from robusteval.models.card import Accuracies, ModelCard, TrainedBy, card_path, is_card, read_card
 from robusteval.models.making import Preprocessed, make_classifier
 from robusteval.models.plain import check_classes
-from robusteval.results.run import atomically
+from robusteval.results.atomic import atomically
 from robusteval.training.loop import Epoch, Tick, train
 from robusteval.training.markdown import card_markdown
 from robusteval.training.recipe import Recipe

@@ -13,7 +13,7 @@ import torch
 
 from robusteval.core.errors import UserError
 from robusteval.core.limits import FILE_BYTES, check_file
-from robusteval.results.run import atomically
+from robusteval.results.atomic import atomically
 
 
 @dataclass(frozen=True)

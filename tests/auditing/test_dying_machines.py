@@ -18,7 +18,7 @@ from robusteval.core.images import Images
 from robusteval.core.progress import Silent
 from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
-from robusteval.results import run as run_directory
+from robusteval.results.atomic import atomically
 from robusteval.results.tables import TABLES
 
 PROTOCOL = """
@@ -231,7 +231,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(
 
     monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(os, "replace", renamed)
-    run_directory.atomically(tmp_path / "a", lambda temporary: temporary.write_text("x"))
+    atomically(tmp_path / "a", lambda temporary: temporary.write_text("x"))
     assert done == [str(tmp_path / f"a.{os.getpid()}.tmp"), "renamed", str(tmp_path)]
 
 

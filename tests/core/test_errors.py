@@ -8,7 +8,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from robusteval.core.errors import LONGEST, UnsupportedError, UserError, explain
-from robusteval.results.run import NotWrittenError
+from robusteval.results.atomic import NotWrittenError
 
 
 def even(value: int) -> int:

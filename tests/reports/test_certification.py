@@ -12,16 +12,25 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from markupsafe import escape
 
+from commands import here
 from records import with_changes
+from robusteval.analysis import names
 from robusteval.analysis.certification import covered, radii_by_image, wrong_by_image
+from robusteval.analysis.claims_made import claims_made
 from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import certificates_only, parse_protocol, read_protocol
+from robusteval.cli.recording import make_record
 from robusteval.core.errors import UserError
 from robusteval.core.methods import Guarantee
-from robusteval.reports.certification.page import share_grid, state, write_certification
+from robusteval.reports.certification.page import write_certification
+from robusteval.reports.certification.tables import claims_grid, share_grid
+from robusteval.reports.certification.words import statements
+from robusteval.results.digest import digest
 from robusteval.results.records import AttackRecord
 from robusteval.results.run import Run
+from robusteval.results.verification import Checked, read_verification
 from run_fixture import EVIL, IDS, L_BOUND, SMOOTHING, FakeCertificate, build_paper_run, build_run
 from visiting import Visit
 
@@ -36,25 +45,76 @@ def page(run: Run) -> str:
     return write_certification(run).read_text()
 
 
-def test_each_kind_says_what_it_is(run: Run) -> None:
-    estimate, confidence = map(state, covered(Results(run)))
-    assert (estimate.kind, confidence.kind) == ("estimate", "confidence")
+def test_each_kind_says_what_it_is_once(run: Run, page: str) -> None:
+    confidence, estimate = statements(covered(Results(run)))
+    assert (confidence.kind, estimate.kind) == ("confidence", "estimate")
     assert "guarantees nothing" in estimate.says
-    assert "an estimate" in estimate.says.lower()
-    assert "probability of at most 0.001" in confidence.says
-    assert "smooth(f, 0.25)" in confidence.says
+    assert "probability of at most alpha" in confidence.says
     assert "without that noise" in confidence.leaves_open
-    assert (
-        estimate.covers
-        == "7 of 8 images have a radius above 0; their median radius is 0.3000; 1 is given a wrong class."
-    )
+    rows = [dict(zip(s.certificates.headings, *s.certificates.rows, strict=True)) for s in (confidence, estimate)]
+    subject = names.subject("smooth(f, 0.25)")
+    assert (rows[0]["speaks of"], rows[0]["alpha"], rows[1]["speaks of"]) == (subject, "0.001", "the model")
+    assert [rows[1][k] for k in ("radius above 0", "median of these", "wrong class")] == ["7 of 8", "0.3000", "1"]
+    for said in (confidence.says, estimate.says):
+        assert page.count(str(escape(said))) == 1
 
 
 def test_a_proof_is_said_to_be_one(tmp_path: Path) -> None:
     run = with_changes(build_run(tmp_path), "l-bound-l2", method="crown", guarantee=Guarantee.PROOF)
-    proof = state(covered(Results(run))[0])
+    proof = statements(covered(Results(run)))[0]
+    assert proof.kind == "proof"
     assert "mathematical proof" in proof.says
-    assert "within L2 distance r" in proof.says
+
+
+def test_the_summary_counts_what_is_certified_and_by_what(tmp_path: Path) -> None:
+    """The best proof of each image counts, in each norm that it holds in: a radius in L2 holds in L1, not the
+    other way round. An estimate does not count."""
+    run = build_paper_run(
+        tmp_path,
+        "mine",
+        [True, True, True, False],
+        [],
+        budgets={"l2": [0.5]},
+        certificates=[
+            FakeCertificate("l-bound-l2", [9.0] * 4),
+            FakeCertificate("lipschitz-l2", [0.6, 0.1, 0.1, 0.6]),
+            FakeCertificate("crown-l1", [0.0, 0.7, 0.0, 0.9], norm="l1"),
+        ],
+    )
+    results = Results(run)
+    first, second = claims_made(results, covered(results))
+    assert (first.guarantee, first.norm, first.radius, first.share.count, first.share.n) == ("proof", "l2", 0.5, 1, 4)
+    assert (second.guarantee, second.norm, second.radius, second.share.count) == ("proof", "l1", None, 3)
+    text = write_certification(run).read_text()
+    assert "tiny classifies 3 of 4 images correctly as they are: clean accuracy 75.0 %" in text
+    assert "By proof, the model keeps 1 of 4 images right within L2 0.5." in text
+    assert claims_grid([first]).rows[0][:3] == ["L2 0.5", "1 of 4", "25.0 %"]
+
+
+def test_a_run_of_estimates_certifies_nothing(tmp_path: Path) -> None:
+    bound = FakeCertificate("l-bound-l2", [9.0] * 3)
+    run = build_paper_run(tmp_path, "mine", [True] * 3, [], budgets={"l2": [0.5]}, certificates=[bound])
+    text = write_certification(run).read_text()
+    assert "No image is certified: the run has estimates alone, which guarantee nothing." in text
+    assert "By proof" not in text
+
+
+def test_it_says_whether_it_was_verified(run: Run, tmp_path: Path) -> None:
+    """In the run it cannot: nothing is written into it. Beside a record it says what that says."""
+    assert "Not verified yet." in (run.path / "certification.html").read_text()
+    record = make_record(run, [Checked(what="radii", values=12)], ["the attacks"], [], "cpu", 1.0)
+    text = write_certification(run, tmp_path, record).read_text()
+    assert "Not verified" not in text
+    assert record.sentence in text
+    assert "verification.json beside this page" in text
+    assert record.digest in text
+    wrong = make_record(run, [Checked(what="radii", values=12)], [], ["a radius"], "cpu", 1.0)
+    assert "not found right" in write_certification(run, tmp_path, wrong).read_text()
+
+
+def test_versions_and_the_digest_are_on_the_page(run: Run, page: str) -> None:
+    assert digest(run.manifest) in page
+    assert f"robusteval {run.manifest.robusteval}, python 3.11.7" in page
 
 
 def test_radii_image_by_image(run: Run, page: str) -> None:
@@ -80,7 +140,6 @@ def test_a_misclassified_image_has_no_radius_that_could_be_more(run: Run, tmp_pa
     text = write_certification(own).read_text()
     shown = json.loads(re.search(r'id="image-data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
     assert [row[-1][0] for row in shown["rows"]] == ["0.6000", "0.0000", "wrong class"]
-    assert "1 is given a wrong class." in text
 
 
 def test_certified_accuracy_rounds_down(run: Run, tmp_path: Path) -> None:
@@ -134,6 +193,10 @@ def test_the_command(tmp_path: Path, demo_folder: Path) -> None:
     text = (tmp_path / "run" / "certification.html").read_text()
     assert "mathematical proof" in text
     assert Run.open(tmp_path / "run").manifest.of(AttackRecord) == ()
+    assert here("verify", tmp_path / "run", "--out", tmp_path / "filed").returncode == 0
+    sentence = read_verification(tmp_path / "filed" / "verification.json").sentence
+    assert sentence in (tmp_path / "filed" / "certification.html").read_text()
+    assert "Not verified yet" in (tmp_path / "run" / "certification.html").read_text()
 
 
 def test_it_opens_in_a_browser(run: Run, page: str, browser: Any) -> None:

@@ -40,19 +40,19 @@ def test_every_form_says_how_the_models_were_trained(tmp_path: Path, runs: list[
     for text in texts.values():
         assert "PGD training, budget 8/255" in text
     rows = [[e.model, "digits-cnn", e.training or "-"] for e in board.entries]
-    assert in_markdown(texts[".md"].replace("\n## ", "\n### "))["Models"][1:] == rows
-    assert in_latex(texts[".tex"])["Models"] == [["Model", "architecture", "trained by"], *rows]
+    in_text = in_markdown(texts[".md"])
+    assert in_text["Models"][1:] == rows
+    assert [[row[1], *row[-2:]] for row in in_text["Ranking"][1:]] == rows
+    assert in_latex((tmp_path / "tables" / "models.tex").read_text())["Models"][1:] == rows
     table = pd.read_csv(tmp_path / "leaderboard.csv", keep_default_na=False)
     assert dict(zip(table["model"], table["training"], strict=True)) == {m: t or "" for m, t in TRAININGS.items()}
     export = json.loads((tmp_path / "robustbench" / "Linf-0.05" / "strong.json").read_text())
     assert export["footnote"].endswith("; trained by: PGD training, budget 8/255")
     visit = Visit(browser, page)
-    cells = visit.tab.locator("#models tbody td").all_text_contents()
-    assert cells == [cell for row in rows for cell in row]
-    beside = visit.tab.locator("#board tbody th .training").all_text_contents()
-    assert beside == [e.training for e in board.entries if e.training]
-    # Sorted by name, whatever stands below it.
-    visit.tab.locator(".dt-scroll-head thead tr:last-child th").first.click()
+    beside = visit.tab.locator("#board tbody td.text").all_text_contents()
+    assert beside == [cell for row in rows for cell in row[1:]]
+    # Sorted by name.
+    visit.tab.locator("#board thead tr:last-child th", has_text="Model").click()
     visit.tab.wait_for_function("() => document.querySelector('#board tbody tr:last-child th').textContent[0] === 'w'")
     assert visit.said == []
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 
@@ -11,8 +12,17 @@ from robusteval.core.norms import Norm
 from robusteval.results.manifest import ProtocolRecord
 from robusteval.results.records import CLEAN, Frozen
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 ROBUST = "robust_"
 """Begins the key of a column of robust accuracy at one budget: robust_<norm>_<budget as shown>."""
+CERTIFIED = "certified_"
+"""Begins the key of a column of certified accuracy at one budget: certified_<norm>_<budget as shown>, of all proofs of
+the model itself; with _<stage> behind it, of one certificate of another classifier made of it."""
+WORST = "worst_case"
+"""The key of robust accuracy over all budgets."""
+_AT = re.compile(f"(?:{ROBUST}|{CERTIFIED})[^_]+_([^_]+)(_.*)?")
 
 
 def _from_json(value: float | None) -> float:
@@ -41,8 +51,20 @@ class BoardColumn(Frozen):
 
     @property
     def budget(self) -> str | None:
-        """The budget of a column of robust accuracy, as shown; None for the others."""
-        return self.key.rsplit("_", 1)[1] if self.key.startswith(ROBUST) else None
+        """The budget of a column of robust or certified accuracy, as shown; None for the others."""
+        found = _AT.fullmatch(self.key)
+        return found[1] if found else None
+
+    @property
+    def of_another(self) -> bool:
+        """Whether it is of certified accuracy, but of another classifier than the model itself."""
+        found = _AT.fullmatch(self.key)
+        return found is not None and found[2] is not None
+
+    @property
+    def robust(self) -> bool:
+        """Whether it is of robust accuracy at one budget."""
+        return self.key.startswith(ROBUST) and self.budget is not None
 
 
 class Score(Frozen):
@@ -117,9 +139,30 @@ class Board(Frozen):
     columns: tuple[BoardColumn, ...]
     entries: tuple[BoardEntry, ...]
 
+    @field_validator("columns")
+    @classmethod
+    def _with_clean_accuracy(cls, columns: tuple[BoardColumn, ...]) -> tuple[BoardColumn, ...]:
+        if all(column.key != CLEAN for column in columns):
+            raise ValueError(f"expected a column '{CLEAN}', the accuracy on the images as they are")
+        return columns
+
     @field_validator("entries")
     @classmethod
     def _with_a_model(cls, entries: tuple[BoardEntry, ...]) -> tuple[BoardEntry, ...]:
         if not entries:
             raise ValueError("expected at least one model")
         return entries
+
+    @property
+    def ranked_by(self) -> BoardColumn:
+        """The column by which the models are ranked: robust accuracy over all budgets, at the only one, or, where no
+        attack ran, clean accuracy."""
+        by_key = {column.key: column for column in self.columns}
+        robust = next((column for column in self.columns if column.robust), None)
+        return by_key.get(WORST) or robust or by_key[CLEAN]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Each model's accuracies with their intervals, the best model at the top; see robusteval.plot_board."""
+        from robusteval import plot_board
+
+        return plot_board(self, ax)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from robusteval.analysis import masking
-from robusteval.analysis.leaderboard.board import ROBUST, Board, BoardColumn, BoardEntry, Score, TransferScore
+from robusteval.analysis.leaderboard.board import ROBUST, WORST, Board, BoardColumn, BoardEntry, Score, TransferScore
 from robusteval.analysis.leaderboard.ranks import rank
 from robusteval.analysis.leaderboard.scores import scores, standard_autoattack
 from robusteval.analysis.results import Results
@@ -120,7 +120,7 @@ def _best_first(entries: list[BoardEntry]) -> list[BoardEntry]:
     """By the worst case over all budgets, by clean accuracy where there is none; then by name."""
 
     def order(entry: BoardEntry) -> tuple[float, float, str]:
-        robust = next((entry.scores[k].value for k in entry.scores if k == "worst_case"), None)
+        robust = next((entry.scores[k].value for k in entry.scores if k == WORST), None)
         single = [s.value for k, s in entry.scores.items() if k.startswith(ROBUST)]
         robust = robust if robust is not None else min(single, default=0.0)
         return -robust, -entry.scores[CLEAN].value, entry.model

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from robusteval.analysis import names, show
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import mean, mean_share, median, proportion
-from robusteval.analysis.leaderboard.board import ROBUST, BoardColumn, Score
+from robusteval.analysis.leaderboard.board import ROBUST, WORST, BoardColumn, Score
+from robusteval.analysis.leaderboard.certified import certified_shares
+from robusteval.analysis.leaderboard.shares import share_score
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
@@ -25,7 +27,7 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     bounds = results.bounds.sort_values("image_id", ignore_index=True)
     yield (
         BoardColumn(key=CLEAN, title="Clean accuracy", kind="share"),
-        _share(bounds["correct"].to_numpy(), Round.NEAREST),
+        share_score(bounds["correct"].to_numpy(), Round.NEAREST),
     )
     standing = []
     for norm, budgets in results.manifest.protocol.budgets.items():
@@ -36,14 +38,15 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
             note = "at most: the share of images that no attack broke within the budget"
             yield (
                 BoardColumn(key=_key(norm, budget), title=title, kind="share", norm=norm, note=note),
-                _share(left, Round.UP),
+                share_score(left, Round.UP),
             )
     if len(standing) > 1:
         note = "at most: the share of images that no attack broke at any of the protocol's budgets"
         yield (
-            BoardColumn(key="worst_case", title="Worst case of all budgets", kind="share", note=note),
-            _share(np.all(standing, axis=0), Round.UP),
+            BoardColumn(key=WORST, title="Worst case of all budgets", kind="share", note=note),
+            share_score(np.all(standing, axis=0), Round.UP),
         )
+    yield from certified_shares(results)
     for searched in (n for n in results.norms if n in results.attacked):
         yield from _distances(bounds[f"upper_{searched}"].to_numpy(dtype=np.float64), searched)
     yield from _radii(results)
@@ -64,18 +67,6 @@ def standard_autoattack(results: Results) -> dict[str, float]:
 
 def _key(norm: Norm, budget: float) -> str:
     return f"{ROBUST}{norm}_{show.budget(budget)}"
-
-
-def _share(hits: NDArray[np.bool_], rounding: Round) -> Score:
-    found = proportion(hits)
-    return Score(
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        shown=show.percent(found.value, rounding),
-        interval=show.percents(found.low, found.high),
-        images=tuple(hits.astype(float)),
-    )
 
 
 def _distances(far: Values, norm: Norm) -> Iterator[tuple[BoardColumn, Score]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,20 @@ def _drawn(plot: Plot) -> tuple[dict[str, str | bytes], str]:
     # Names stand in the SVG's comments, as they are.
     text = readable(svg.getvalue())
     return {"svg": text, "png": png.getvalue(), "csv": as_csv(plot.data)}, _adaptive(text)
+
+
+@contextmanager
+def drawn_on(ax: Axes | None, width: float = 6.4, height: float = 3.8) -> Iterator[Axes]:
+    """The axes that a caller gave, or those of a new figure of pyplot in our style, which a notebook shows by itself.
+    Text is drawn as it is: a dollar sign in a name begins no formula."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False} if ax is not None else _STYLE):
+        if ax is None:
+            from matplotlib import pyplot
+
+            ax = pyplot.subplots(figsize=(width, height))[1]
+        yield ax
 
 
 def style(i: int) -> tuple[str, str]:

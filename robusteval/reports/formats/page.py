@@ -31,7 +31,7 @@ def render(template: str, script: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"embedded": _embedded, "gzipped": _gzipped, "cleaned": _cleaned}
+    environment.filters |= {"embedded": _embedded, "gzipped": _gzipped, "cleaned": _cleaned, "quoted": _quoted}
     text = _source("page.js") + _source(script)
     page = environment.get_template(template).render(
         style=Markup(_source("report.css")),
@@ -65,6 +65,12 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, dict):
         return {readable(str(key)): _cleaned(item) for key, item in value.items()}
     return [_cleaned(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _quoted(text: str) -> Markup:
+    """Text as a string of CSS, of which every letter that is not plain is an escape."""
+    plain = "".join(x if x.isascii() and x.isalnum() else f"\\{ord(x):06x}" for x in readable(text))
+    return Markup(f'"{plain}"')
 
 
 def _embedded(svg: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from robusteval.analysis import names
 from robusteval.analysis.curves import curve
-from robusteval.analysis.leaderboard.board import Board, BoardColumn
+from robusteval.analysis.leaderboard.board import WORST, Board, BoardColumn
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.drawing import COLOURS, FAINT, MARKERS, Plot, legend, legend_height, share_axis, style
 
@@ -24,7 +24,7 @@ BANDS = 5
 
 def plots(board: Board) -> list[Plot]:
     far = {c.norm: c for c in board.columns if c.norm and c.key.startswith("median_")}
-    ranked = [c for c in board.columns if c.key == "worst_case" or c.budget]
+    ranked = [c for c in board.columns if c.key == WORST or c.robust]
     return [
         *(_curves(board, column, norm) for norm, column in far.items()),
         *([_trade_offs(board, ranked)] if ranked and len(board.entries) > 1 else []),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from robusteval.analysis import names, show
-from robusteval.analysis.leaderboard.board import Board, BoardColumn, Score
+from robusteval.analysis.leaderboard.board import CERTIFIED, Board, BoardColumn, Score
 from robusteval.analysis.show import Round
 from robusteval.reports.grid import Grid
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "Accuracy": ("share",),
-    "Distance of the closest witness": ("upper",),
-    "Lower bounds": ("radius",),
-    "Noise": ("lower",),
-    "Cost": ("cost",),
+GROUPS: dict[str, Callable[[BoardColumn], bool]] = {
+    "Accuracy": lambda column: column.kind == "share",
+    "Certified accuracy": lambda column: column.key.startswith(CERTIFIED),
+    "Distance of the closest witness": lambda column: column.kind == "upper",
+    "Lower bounds": lambda column: column.kind == "radius",
+    "Noise": lambda column: column.kind == "lower" and not column.key.startswith(CERTIFIED),
+    "Cost": lambda column: column.kind == "cost",
 }
-"""Heading -> the kinds of columns below it."""
+"""Heading -> which columns stand below it."""
 NOTE = (
     "With 95 % intervals over the images. Places: 1 + the number of models that are significantly better, to the "
     "number of those that are not significantly worse (exact paired tests on the same images, McNemar's for "
@@ -25,7 +28,7 @@ NOTE = (
 
 def groups(board: Board) -> dict[str, list[BoardColumn]]:
     """The columns of each group that has any."""
-    found = {title: [c for c in board.columns if c.kind in kinds] for title, kinds in GROUPS.items()}
+    found = {title: list(filter(below, board.columns)) for title, below in GROUPS.items()}
     return {title: columns for title, columns in found.items() if columns}
 
 

@@ -28,7 +28,7 @@ def submissions(board: Board, entry: BoardEntry) -> dict[str, dict[str, Any]]:
     found = {}
     for column in board.columns:
         eps, norm = column.budget, column.norm
-        if eps is None or norm not in THREATS or column.key not in entry.scores:
+        if eps is None or not column.robust or norm not in THREATS or column.key not in entry.scores:
             continue
         under_autoattack = entry.autoattack.get(column.key)
         found[as_plain_name(f"{norm.symbol}-{eps}", "budget")] = {

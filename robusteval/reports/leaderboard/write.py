@@ -17,7 +17,9 @@ from robusteval.reports.figures.drawing import Plot, save_all
 from robusteval.reports.formats import latex, markdown
 from robusteval.reports.formats.page import render
 from robusteval.reports.leaderboard.figures import plots
-from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, models_grid, transfer
+from robusteval.reports.leaderboard.grids import NOTE, cell, grids, groups, transfer
+from robusteval.reports.leaderboard.paper_table import paper_table
+from robusteval.reports.leaderboard.ranking import board_subject, ranking, ranking_grid
 from robusteval.reports.leaderboard.robustbench import submissions
 from robusteval.results.below import as_csv, write_below
 
@@ -50,7 +52,8 @@ def write_board(board: Board, folder: Path | str) -> Path:
         "leaderboard.schema.json": json.dumps(Board.model_json_schema(mode="serialization"), indent=1),
         "leaderboard.csv": as_csv(as_frame(board)),
         "leaderboard.md": board_as_markdown(board),
-        "leaderboard.tex": "\n".join(latex.table(grid) for grid in (*grids(board), *transfer(board))),
+        "leaderboard.tex": paper_table(board),
+        **{f"tables/{grid.key}.tex": latex.table(grid) for grid in (*grids(board), *transfer(board))},
         "leaderboard.html": _html(board, drawn),
     }
     for name, entry in zip(_file_names(board), board.entries, strict=True):
@@ -100,13 +103,15 @@ def as_frame(board: Board) -> pd.DataFrame:
 def board_as_markdown(board: Board) -> str:
     parts = [
         "# Leaderboard",
-        markdown.escaped(_subject(board)),
-        markdown.escaped(NOTE),
+        markdown.escaped(board_subject(board)),
         *(f"> **{markdown.escaped(e.model)}**: {markdown.escaped(f)}." for e in board.entries for f in e.flags),
+        *markdown.titled_tables([ranking_grid(board)]),
+        "## Each column",
+        markdown.escaped(NOTE),
         *(
             x
             for g in grids(board)
-            for x in (f"## {markdown.escaped(g.title)}", markdown.table(g), markdown.escaped(g.note))
+            for x in (f"### {markdown.escaped(g.title)}", markdown.table(g), markdown.escaped(g.note))
         ),
         *(
             ("## Transfer", "Accuracy of each model (column) under attacks made on another (row).")
@@ -117,18 +122,13 @@ def board_as_markdown(board: Board) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _subject(board: Board) -> str:
-    models = f"{len(board.entries)} models" if len(board.entries) > 1 else "One model"
-    return f"{models} on {len(board.images):,} images of {board.data}, protocol {board.protocol.name}."
-
-
 def _html(board: Board, drawn: list[tuple[Plot, str]]) -> str:
     return render(
         "leaderboard.html",
         "leaderboard.js",
         board=board,
-        subject=_subject(board),
-        models=models_grid(board),
+        subject=board_subject(board),
+        ranking=ranking(board),
         groups=groups(board),
         cell=cell,
         note=NOTE,

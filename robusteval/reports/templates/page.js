@@ -14,6 +14,16 @@ document.addEventListener("click", async (event) => {
   link.click();
   URL.revokeObjectURL(link.href);
 });
+// What scrolls sideways says so, and at which edge there is more.
+const showMore = (scrolled) => {
+  const look = () => {
+    const left = scrolled.scrollLeft, right = scrolled.scrollWidth - scrolled.clientWidth - left;
+    scrolled.dataset.more = `${left > 1 ? "left" : ""} ${right > 1 ? "right" : ""}`.trim();
+  };
+  scrolled.addEventListener("scroll", look, { passive: true });
+  new ResizeObserver(look).observe(scrolled);
+  look();
+};
 // Rows of [shown, sorted by] cells, and the thumbnails of each row, drawn as they are looked at.
 const thumbnail = (source, title) => (source ? `<img src="${source}" alt="${title}">` : "");
 const shownCells = ({ columns, rows, thumbnails }) => ({
