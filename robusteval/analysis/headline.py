@@ -63,7 +63,7 @@ def certified_name(c: Certified) -> str:
     doubt = f"{c.kind}, alpha {c.alpha:g}" if c.alpha is not None else c.kind
     if c.subject == "f":
         return f"Certified accuracy, {title} ({doubt})"
-    return f"Certified accuracy of {c.subject}, {title.split(',')[0]} ({doubt})"
+    return f"Certified accuracy of {names.subject(c.subject)}, {title.split(',')[0]} ({doubt})"
 
 
 def _line(quantity: str, at: str, share: Proportion, rounding: Round) -> Line:

@@ -42,7 +42,7 @@ def test_each_kind_says_what_it_is(run: Run) -> None:
     assert "guarantees nothing" in estimate.says
     assert "an estimate" in estimate.says.lower()
     assert "probability of at most 0.001" in confidence.says
-    assert "smooth(f, 0.25)" in confidence.says
+    assert "the model smoothed with noise 0.25" in confidence.says
     assert "without that noise" in confidence.leaves_open
     assert (
         estimate.covers

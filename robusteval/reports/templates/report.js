@@ -51,4 +51,8 @@ document.getElementById("images").addEventListener("click", (event) => {
 details.addEventListener("click", (event) => {
   if (event.target === details || event.target.closest(".close")) details.close();
 });
+// A link to a folded chapter opens it.
+const unfold = () => document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector("details.chapter")?.setAttribute("open", "");
+addEventListener("hashchange", unfold);
+unfold();
 document.documentElement.dataset.ready = "yes";
