@@ -22,6 +22,8 @@ def test_the_table_sorts_and_filters_in_a_browser(run: Run, page: str, browser: 
     visit.sort("Witness at")
     assert visit.settles("Witness at", "none found")[-1] == "0.00000"
     assert visit.column("Found by")[-1] == "the image itself"
+    # The class of the witness; of a misclassified image its own; none where no attack succeeded.
+    assert visit.column("Seen as") == ["", "", *[EVIL] * 5, "two"]
     visit.tab.select_option("#filter-show", "wrong")
     assert visit.settles("Name", IDS[-1]) == [IDS[-1]]
     visit.tab.select_option("#filter-show", "contradiction")
@@ -46,6 +48,7 @@ def test_a_name_opens_the_details_of_its_image(run: Run, page: str, browser: Any
     names, cells = shown.locator("dt").all_text_contents(), shown.locator("dd").all_text_contents()
     assert cells[names.index("Class")] == EVIL
     assert cells[names.index("Witness at")] == visit.column("Witness at")[0]
+    assert cells[names.index("Seen as")] == EVIL
     visit.tab.keyboard.press("Escape")
     assert not shown.is_visible()
     # The last name is markup, and stays text.
