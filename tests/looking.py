@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.colors import to_hex
+
+from robusteval.reports.figures.drawing import Plot
 
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"width": 1440},
@@ -129,6 +132,25 @@ def looked_at(tab: Any) -> Look:
     """What is wrong with an open page."""
     wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     return Look(tab.evaluate(FAINT), tab.evaluate(OVERLAPPING), tab.evaluate(CUT), tab.evaluate(wider))
+
+
+def alike(plot: Plot) -> list[tuple[str, str]]:
+    """Pairs of named curves in one panel of a figure that have the same colour and the same dashes."""
+    from matplotlib.figure import Figure
+
+    figure, found = Figure(), []
+    plot.draw(figure)
+    for axes in figure.axes:
+        seen: dict[Any, str] = {}
+        for line in axes.lines:
+            name = str(line.get_label())
+            if name.startswith("_") or line.get_linestyle() == "None":
+                continue
+            look = (to_hex(line.get_color()), str(line._dash_pattern))
+            if look in seen:
+                found.append((seen[look], name))
+            seen[look] = name
+    return found
 
 
 def axe_findings(tab: Any) -> list[str]:

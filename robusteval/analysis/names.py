@@ -41,6 +41,11 @@ def _levels(sigmas: list[str]) -> str:
     return sigmas[0] if len(sigmas) == 1 else f"{', '.join(sigmas[:-1])} or {sigmas[-1]}"
 
 
+def alpha_meaning(alpha: str) -> str:
+    """What alpha says."""
+    return f"the bound of each image may be wrong with a probability of at most {alpha}, from the noise that was drawn"
+
+
 def smoothed_formula(levels: str) -> str:
     """What `subject` says of a smoothed model, exactly."""
     return (

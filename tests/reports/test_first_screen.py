@@ -41,7 +41,7 @@ from run_fixture import CLASSES
             "l2",
             "at least 66.6 %: 66.6 % proven, 33.4 % open; no attack searched in L2",
         ),
-        (Standing("l2", 1, 2, 0, 1, 0), "l2", "l2", "66.7 %: 66.6 % proven, 33.3 % broken"),
+        (Standing("l2", 1, 2, 0, 1, 0), "l2", "l2", "66.6 %: 66.6 % proven, 33.3 % broken"),
     ],
 )
 def test_a_sentence_of_a_budget_claims_what_is_known(

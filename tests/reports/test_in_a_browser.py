@@ -73,9 +73,11 @@ def test_it_fits_a_printed_page(run: Run, page: str, browser: Any) -> None:
     visit.tab.emulate_media(media="print", color_scheme="dark")
     assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 680
     assert visit.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    # By which the drawings, too, take the colours for white paper.
+    assert visit.tab.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
     assert visit.tab.locator(".dt-scroll-body thead th", has_text="Witness at").first.bounding_box()["height"] > 8
     assert not visit.tab.locator("nav, .filters, .dt-paging, .beside").filter(visible=True).count()
-    for kept in (".verdict", "figcaption", ".printed", ".faint"):
+    for kept in (".verdict", ".bar", ".examples img", ".unchecked", "figcaption", ".printed", ".faint"):
         assert visit.tab.locator(kept).first.is_visible(), kept
 
 

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from looking import LOOKS, Look, axe_findings, looked_at, opened
+from looking import LOOKS, Look, alike, axe_findings, looked_at, opened
+from robusteval.analysis.results import Results
 from robusteval.reports.figures.standing import LIGHT, PARTS
+from robusteval.reports.formats.explained import explained
+from robusteval.reports.sections.contents import contents
 from robusteval.results.run import Run
 
 BAD = """<!DOCTYPE html><html lang="en" data-ready><body style="margin: 0"><p style="color: #999">faint</p>
@@ -65,3 +68,18 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("part", [part for part in PARTS if part != "open"])
 def test_the_numbers_on_the_bars_of_the_figure_are_readable(part: str) -> None:
     assert (luminance(LIGHT) + 0.05) / (luminance(PARTS[part][1]) + 0.05) >= 4.5
+
+
+def test_no_two_curves_of_a_figure_look_alike(run: Run) -> None:
+    plots = [plot for section in contents(Results(run)).sections for plot in section.plots]
+    assert len(plots) > 5
+    assert {plot.name: found for plot in plots if (found := alike(plot))} == {}
+
+
+def test_a_smoothed_model_has_its_formula_on_hover_and_nothing_else_is_markup() -> None:
+    said = explained("<b> The model smoothed with noise 0.12, 0.25 or 1e-05. It is (alpha 0.001).")
+    assert said.startswith("&lt;b&gt; <abbr tabindex=")
+    assert 'title="smooth(f, 0.12, 0.25 or 1e-05): g(x) = argmax' in said
+    assert ">The model smoothed with noise 0.12, 0.25 or 1e-05</abbr>. It is (<abbr" in said
+    assert "may be wrong with a probability of at most 0.001" in said
+    assert explained("a & b") == "a &amp; b"

@@ -165,7 +165,7 @@ def test_the_share_of_time_outside_the_model(tmp_path: Path) -> None:
 
 def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(run: Run, page: str) -> None:
     lines = {line.quantity: line for line in headline_of(summarise(run))}
-    before, after = lines["Estimate above a witness, L-bound"], lines["The same, calibrated at 25.0 %"]
+    before, after = lines["L-bound above a known adversarial example"], lines["The same, calibrated at 25.0 %"]
     assert (before.at, before.shown, before.n) == ("L2", "33.4 %", 3)
     assert (after.shown, after.n) == ("0.0 %", 3)
     # Of several, the one that is most often wrong.
@@ -173,6 +173,6 @@ def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(ru
     (own,) = summary.calibrated
     better = dataclasses.replace(own, title="CLEVER (estimate), L2", before=proportion([False] * 3))
     lines = {x.quantity: x for x in headline_of(dataclasses.replace(summary, calibrated=(better, own, better)))}
-    assert lines["Estimate most often above a witness, L-bound"].shown == "33.4 %"
+    assert lines["L-bound most often above a known adversarial example"].shown == "33.4 %"
     assert "split-conformal" in html.unescape(page)
     assert "0.7961" in page

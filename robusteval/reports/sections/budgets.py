@@ -62,7 +62,7 @@ def sentence(s: Standing, n: int, summary: Summary) -> str:
     if not attacked and not proved and not s.broken:
         return f"At {at}, nothing is known: neither an attack nor a proof was tried in {norm.symbol}."
     if not s.open:
-        known = show.percent(s.proven / n) if s.proven else "none"
+        known = low if s.proven else "none"
     elif not s.proven:
         known = f"at most {high}"
     elif not attacked and not s.broken:
