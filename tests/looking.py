@@ -146,7 +146,8 @@ def alike(plot: Plot) -> list[tuple[str, str]]:
             name = str(line.get_label())
             if name.startswith("_") or line.get_linestyle() == "None":
                 continue
-            look = (to_hex(line.get_color()), str(line._dash_pattern))
+            dashes: object = vars(line)["_dash_pattern"]
+            look = (to_hex(line.get_color()), str(dashes))
             if look in seen:
                 found.append((seen[look], name))
             seen[look] = name

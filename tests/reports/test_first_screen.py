@@ -47,11 +47,8 @@ from run_fixture import CLASSES
 def test_a_sentence_of_a_budget_claims_what_is_known(
     run: Run, standing: Standing, attacked: str, proved: str, said: str
 ) -> None:
-    norms = {
-        "attacked": frozenset({Norm(attacked)} if attacked else ()),
-        "proved": frozenset({Norm(proved)} if proved else ()),
-    }
-    summary = dataclasses.replace(summarise(run), n=3, standings=(standing,), **norms)
+    tried = [frozenset(Norm(norm) for norm in norms.split()) for norms in (attacked, proved)]
+    summary = dataclasses.replace(summarise(run), n=3, standings=(standing,), attacked=tried[0], proved=tried[1])
     known, counted = said.split(": ", 1)
     (line,) = at_budgets(summary)
     assert line.says == f"At L2 1, {known} of the images stay right: {counted}."

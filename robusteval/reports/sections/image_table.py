@@ -110,7 +110,7 @@ def _seen_as(results: Results, norm: Norm) -> dict[str, str]:
     found = closest(results.witnesses, norm).set_index("image_id")["predicted"].to_dict()
     images = results.images[~results.correct]
     found |= dict(zip(images["image_id"], images["predicted"], strict=True))
-    return {image_id: results.classes[predicted] for image_id, predicted in found.items()}
+    return {str(image_id): results.classes[predicted] for image_id, predicted in found.items()}
 
 
 def _columns_of(own: NormBounds, titles: dict[str, str], seen_as: dict[str, str]) -> Iterator[ImageColumn]:
