@@ -16,13 +16,17 @@ Tables = dict[str, list[list[str]]]
 def in_html(page: str) -> Tables:
     """The tables of a page that stand under a heading of their own."""
     found = {}
-    table = r'<h3>([^<]*)</h3>\s*<div class="scroll"><table class="grid">(.*?)</table>'
+    table = r'<h3>([^<]*)</h3>\s*<div class="scroll"[^>]*><table class="grid">(.*?)</table>'
     for title, body in re.findall(table, page, re.DOTALL):
         rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
         cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
         assert html.unescape(title) not in found
-        found[html.unescape(title)] = [[html.unescape(cell) for cell in row] for row in cells]
+        found[html.unescape(title)] = [[_untagged(cell) for cell in row] for row in cells]
     return found
+
+
+def _untagged(cell: str) -> str:
+    return html.unescape(re.sub(r"</?abbr[^>]*>", "", cell))
 
 
 def in_markdown(text: str) -> Tables:

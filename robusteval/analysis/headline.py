@@ -42,7 +42,7 @@ def headline_of(summary: Summary) -> list[Line]:
         _line(certified_name(c), names.at(c.norm, c.budget), c.share, Round.DOWN) for c in _telling(summary.certified)
     )
     distances = (_distance("Median distance, at most", d) for d in summary.distances)
-    widths = (_distance("Median bracket, proof to witness", w) for w in summary.widths)
+    widths = (_distance("Median gap, proof to adversarial example", w) for w in summary.widths)
     clean = _line("Clean accuracy", "clean", summary.clean, Round.NEAREST)
     worst = max(summary.calibrated, key=lambda c: c.before.value, default=None)
     violated = [] if worst is None else _violated(worst, alone=len(summary.calibrated) == 1)
@@ -63,7 +63,7 @@ def certified_name(c: Certified) -> str:
     doubt = f"{c.kind}, alpha {c.alpha:g}" if c.alpha is not None else c.kind
     if c.subject == "f":
         return f"Certified accuracy, {title} ({doubt})"
-    return f"Certified accuracy of {c.subject}, {title.split(',')[0]} ({doubt})"
+    return f"Certified accuracy of {names.subject(c.subject)}, {title.split(',')[0]} ({doubt})"
 
 
 def _line(quantity: str, at: str, share: Proportion, rounding: Round) -> Line:
@@ -73,7 +73,8 @@ def _line(quantity: str, at: str, share: Proportion, rounding: Round) -> Line:
 
 def _violated(c: Calibrated, alone: bool) -> list[Line]:
     norm, title = Norm(c.norm).symbol, names.bare(c.title, c.norm).replace(" (estimate)", "")
-    what = f"Estimate above a witness, {title}" if alone else f"Estimate most often above a witness, {title}"
+    often = "" if alone else "most often "
+    what = f"{title} {often}above a known adversarial example"
     return [
         _line(what, norm, c.before, Round.UP),
         _line(f"The same, calibrated at {show.percent(c.delta)}", norm, c.after, Round.UP),

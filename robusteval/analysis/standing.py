@@ -10,7 +10,10 @@ import pandas as pd
 
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, median
+from robusteval.core.methods import Guarantee
 from robusteval.core.norms import BALLS, Norm
+from robusteval.results.bracket import HOLDS_IN
+from robusteval.results.records import CertificateRecord
 
 NormBudgets = Mapping[Norm, Sequence[float]]
 
@@ -48,6 +51,12 @@ def standings(bounds: pd.DataFrame, budgets: NormBudgets) -> tuple[Standing, ...
             rest = ~wrong & ~broken & ~proven
             found.append(Standing(norm, budget, *(int(x.sum()) for x in (proven, rest, broken, wrong))))
     return tuple(found)
+
+
+def proved_norms(certificates: Sequence[CertificateRecord]) -> frozenset[Norm]:
+    """The norms in which a proof of the model itself speaks: a radius in one norm holds in every smaller one."""
+    made = {c.norm for c in certificates if c.guarantee is Guarantee.PROOF and c.subject == "f"}
+    return frozenset(norm for norm in BALLS if made.intersection(HOLDS_IN[norm]))
 
 
 def widths(bounds: pd.DataFrame, norms: Sequence[str]) -> tuple[Width, ...]:

@@ -13,7 +13,8 @@ from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
 from robusteval.analysis.results import Results
 from robusteval.analysis.sanity import warnings_of
-from robusteval.analysis.standing import NormBudgets, Standing, Width, standings, widths
+from robusteval.analysis.standing import NormBudgets, Standing, Width, proved_norms, standings, widths
+from robusteval.core.norms import Norm
 from robusteval.results.records import CertificateRecord
 from robusteval.results.run import Run
 from robusteval.sanity import SanityWarning
@@ -78,6 +79,10 @@ class Summary:
     robust: tuple[Robust, ...]
     distances: tuple[Distance, ...]
     standings: tuple[Standing, ...]
+    attacked: frozenset[Norm]
+    """The norms that an attack searched in."""
+    proved: frozenset[Norm]
+    """The norms that a proof of the model itself was tried in, or holds in."""
     widths: tuple[Width, ...]
     certified: tuple[Certified, ...]
     calibrated: tuple[Calibrated, ...]
@@ -141,6 +146,8 @@ def summarise(run: Run | Results) -> Summary:
         ),
         distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in results.norms if n in results.attacked),
         standings=standings(bounds, budgets),
+        attacked=results.attacked,
+        proved=proved_norms(results.certificates_ran),
         norms=tuple(results.norms),
         widths=widths(bounds, results.norms) if results.attacked else (),
         certified=_certified(results, budgets),

@@ -50,6 +50,7 @@ def test_each_kind_says_what_it_is_once(run: Run, page: str) -> None:
     assert (confidence.kind, estimate.kind) == ("confidence", "estimate")
     assert "guarantees nothing" in estimate.says
     assert "probability of at most alpha" in confidence.says
+    assert "an estimate" in estimate.says.lower()
     assert "without that noise" in confidence.leaves_open
     rows = [dict(zip(s.certificates.headings, *s.certificates.rows, strict=True)) for s in (confidence, estimate)]
     subject = names.subject("smooth(f, 0.25)")

@@ -53,6 +53,9 @@ def test_what_covers_no_image_is_named_once(run: Run) -> None:
     lines = headline_of(dataclasses.replace(summary, certified=(bound, further, *nothing)))
     shown = [(x.quantity, x.at) for x in lines if "accuracy" in x.quantity][4:]
     assert shown == [
-        ("Certified accuracy of smooth(f, 0.25), Randomized smoothing (confidence, alpha 0.001)", "L2 0.5"),
+        (
+            "Certified accuracy of the model smoothed with noise 0.25, Randomized smoothing (confidence, alpha 0.001)",
+            "L2 0.5",
+        ),
         ("Estimated accuracy, L-bound", "L2 0.5"),
     ]

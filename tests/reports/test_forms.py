@@ -62,7 +62,7 @@ def test_every_table_has_the_same_cells_in_every_form(run: Run, page: str, markd
 
 def test_sections_come_in_the_order_in_which_they_are_read(run: Run, page: str, markdown: str) -> None:
     order = ["verdict", "brackets", "curves", "table", "distances", "certificates", "noise", "jacobian-spectrum"]
-    assert re.findall(r'<section id="([^"]*)">', page) == [*order, "cost", "manifest"]
+    assert re.findall(r'<section id="([^"]*)"', page) == [*order, "cost", "manifest"]
     titles = re.findall(r"^## (.*)", markdown, re.MULTILINE)
     assert titles == ["Attacks", "Distances", "Lower bounds", "Noise", "Spectrum", "Cost", "How it was made"]
 
@@ -105,7 +105,7 @@ def test_the_page_says_what_to_know(page: str) -> None:
     text = html.unescape(page)
     assert "robusteval audit 'models/a b.safetensors' --out runs/tiny" in text
     assert f"Could not run: Transfer, Linf. No source {EVIL}" in text
-    assert "on 1 image a lower bound lies above a witness" in text
+    assert "on 1 image a lower bound is larger than the distance of a known adversarial example" in text
     assert "guarantee nothing" in text
 
 
@@ -116,7 +116,8 @@ def test_every_figure_has_its_data(run: Run, page: str) -> None:
     assert stems == expected | {"verdict", "noise-gaussian-noise", "spectrum-jacobian-spectrum"}
     for suffix in (".png", ".csv"):
         assert {p.stem for p in folder.glob(f"*{suffix}")} == stems
-    assert page.count("data:image/svg+xml") == len(stems)
+    # The bars of the verdict are part of the page, which is narrower than a figure on a phone.
+    assert page.count("data:image/svg+xml") == len(stems) - 1
 
 
 @pytest.mark.parametrize(("certificates", "metrics"), [(True, False), (False, True)])
@@ -153,7 +154,7 @@ class Told:
 
 
 def test_the_same_run_gives_the_same_report_and_says_how_far_it_is(run: Run, page: str) -> None:
-    told, figures = Told(), page.count("data:image/svg+xml")
+    told, figures = Told(), len(list((run.path / "figures").glob("*.svg")))
     assert write_report(run, told).read_text() == page
     assert told.said == ["figures", 0, figures, *[1] * figures]
 

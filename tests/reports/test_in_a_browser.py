@@ -22,6 +22,8 @@ def test_the_table_sorts_and_filters_in_a_browser(run: Run, page: str, browser: 
     visit.sort("Witness at")
     assert visit.settles("Witness at", "none found")[-1] == "0.00000"
     assert visit.column("Found by")[-1] == "the image itself"
+    # The class of the witness; of a misclassified image its own; none where no attack succeeded.
+    assert visit.column("Seen as") == ["", "", *[EVIL] * 5, "two"]
     visit.tab.select_option("#filter-show", "wrong")
     assert visit.settles("Name", IDS[-1]) == [IDS[-1]]
     visit.tab.select_option("#filter-show", "contradiction")
@@ -46,6 +48,7 @@ def test_a_name_opens_the_details_of_its_image(run: Run, page: str, browser: Any
     names, cells = shown.locator("dt").all_text_contents(), shown.locator("dd").all_text_contents()
     assert cells[names.index("Class")] == EVIL
     assert cells[names.index("Witness at")] == visit.column("Witness at")[0]
+    assert cells[names.index("Seen as")] == EVIL
     visit.tab.keyboard.press("Escape")
     assert not shown.is_visible()
     # The last name is markup, and stays text.
@@ -70,9 +73,11 @@ def test_it_fits_a_printed_page(run: Run, page: str, browser: Any) -> None:
     visit.tab.emulate_media(media="print", color_scheme="dark")
     assert visit.tab.evaluate("document.documentElement.scrollWidth") <= 680
     assert visit.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    # By which the drawings, too, take the colours for white paper.
+    assert visit.tab.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
     assert visit.tab.locator(".dt-scroll-body thead th", has_text="Witness at").first.bounding_box()["height"] > 8
     assert not visit.tab.locator("nav, .filters, .dt-paging, .beside").filter(visible=True).count()
-    for kept in (".verdict", "figcaption", ".printed", ".faint"):
+    for kept in (".verdict", ".bar", ".examples img", ".unchecked", "figcaption", ".printed", ".faint"):
         assert visit.tab.locator(kept).first.is_visible(), kept
 
 

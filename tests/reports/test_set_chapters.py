@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from looking import alike
 from robusteval.analysis.metrics.covariance import ENTRIES, shown_entries
 from robusteval.analysis.results import Results
 from robusteval.auditing.protocol import parse_protocol
@@ -103,8 +104,11 @@ def test_lines_are_drawn_for_fooled_images(run: Run) -> None:
     assert grid.rows[0][:2] == ["FGSM, Linf, closest witnesses", "20"]
 
 
-def test_lines_of_one_figure_differ_in_colour_or_dashes() -> None:
+def test_lines_of_one_figure_differ_in_colour_or_dashes(run: Run) -> None:
     assert len({style(i) for i in range(28)}) == 28
+    results = Results(run)
+    for plot in [p for chapter in (covariance, softmax_line, kernels) for p in chapter.plots(results)]:
+        assert alike(plot) == [], plot.name
 
 
 def test_kernels_are_drawn_and_listed(run: Run) -> None:

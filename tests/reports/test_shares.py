@@ -59,7 +59,7 @@ def test_29_of_30_is_the_same_wherever_it_is_shown(tmp_path: Path) -> None:
     assert grid.rows[0][1] == "96.6 %"
     lines = {line.quantity: line.shown for line in headline(run)}
     assert lines["Robust accuracy, at most"] == "3.4 %"
-    assert "at most 3.4 % under Linf 0.05" in verdict(summary)
+    assert "At Linf 0.05, at most 3.4 % of the images stay right: 96.6 % broken, 3.4 % open;" in verdict(summary)
     clean = run_of(tmp_path / "clean", 0, 30, right=29)
     assert {line.quantity: line.shown for line in headline(clean)}["Clean accuracy"] == "96.7 %"
     assert "classifies 96.7 % of" in verdict(summarise(clean))

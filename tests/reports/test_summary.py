@@ -17,8 +17,8 @@ from robusteval.analysis import show
 from robusteval.analysis.headline import headline_of
 from robusteval.analysis.intervals import median, proportion, share
 from robusteval.analysis.show import Round
-from robusteval.analysis.standing import Standing, Width, standings, widths
-from robusteval.analysis.summary import Robust
+from robusteval.analysis.standing import Standing, standings, widths
+from robusteval.analysis.summary import Distance
 from robusteval.core.norms import Norm
 from robusteval.reports import summarise
 from robusteval.reports.sections.costs import cost_grid
@@ -59,7 +59,10 @@ def test_summary_by_hand(run: Run) -> None:
 def test_an_estimate_is_never_called_certified(run: Run) -> None:
     quantities = [line.quantity for line in headline_of(summarise(run))]
     assert "Estimated accuracy, L-bound" in quantities
-    assert "Certified accuracy of smooth(f, 0.25), Randomized smoothing (confidence, alpha 0.001)" in quantities
+    assert (
+        "Certified accuracy of the model smoothed with noise 0.25, Randomized smoothing (confidence, alpha 0.001)"
+        in quantities
+    )
     assert not any("ertified" in q and "bound" in q for q in quantities)
 
 
@@ -127,30 +130,30 @@ def test_standings_and_widths_by_hand() -> None:
     assert width.median.value == pytest.approx(0.3)
 
 
-def test_the_verdict_says_what_is_proven_and_how_wide_the_brackets_are(run: Run) -> None:
+def test_the_verdict_says_what_is_known_at_each_budget(run: Run) -> None:
     summary = summarise(run)
     assert "87.5 % of 8 images" in verdict(summary)
-    assert "Proven" not in verdict(summary)
-    assert "The smoothed model smooth(f, 0.25) is certified on at least 62.5 % at L2 0.5." in verdict(summary)
+    assert "The model smoothed with noise 0.25 is certified on at least 62.5 % at L2 0.5." in verdict(summary)
     proven = (Standing("linf", 0.1, 3, 2, 2, 1), Standing("linf", 0.2, 1, 4, 2, 1), Standing("linf", 0.3, 0, 0, 7, 1))
-    width = Width("linf", median([0.1, 0.2, 0.30000001]))
-    proofs = dataclasses.replace(summary, guarantees=frozenset({"proof"}), standings=proven, widths=(width,))
-    assert "Proven to stay right are at least 12.5 % at Linf 0.2." in verdict(proofs)
-    assert "The median gap between proof and closest witness is 0.20000 in Linf." in verdict(proofs)
+    proofs = dataclasses.replace(summary, proved=frozenset({Norm.LINF}), standings=proven)
+    said = verdict(proofs)
+    assert (
+        "At Linf 0.1, between 37.5 and 62.5 % of the images stay right: 37.5 % proven, 25.0 % broken, 25.0 % open, "
+        "12.5 % wrong from the start. "
+    ) in said
+    assert "At Linf 0.2, between 12.5 and 62.5 % of the images stay right: 12.5 % proven" in said
+    assert "At Linf 0.3, none of the images stays right: 87.5 % broken, 12.5 % wrong from the start." in said
     third = tuple(dataclasses.replace(c, share=share(1, 3)) for c in summary.certified)
     assert "is certified on at least 33.3 % at" in verdict(dataclasses.replace(summary, certified=third))
-    assert "falls to at most 66.7 % under" in verdict(
-        dataclasses.replace(summary, robust=(Robust("l2", 1.0, share(2, 3)),))
-    )
     assert verdict(summary).startswith("Do not rely on these numbers: unconstrained attack failure (indicator 6). ")
     unflagged = dataclasses.replace(summary, flags=())
-    looked, blind = (dataclasses.replace(unflagged, masking_checked=known) for known in (True, False))
+    looked = dataclasses.replace(unflagged, masking_checked=True)
     assert "No sign of gradient masking was seen." in verdict(looked)
-    assert "Gradient masking was not checked" in verdict(blind)
     # Attacks on no image show no sign of anything.
     assert "masking" not in verdict(dataclasses.replace(summary, clean=share(0, N)))
-    nothing = dataclasses.replace(proofs, standings=proven[2:], widths=())
-    assert "Nothing is proven at these budgets." in verdict(nothing)
+    # Without budgets: how far half of the images are.
+    free = dataclasses.replace(summary, standings=(), distances=(Distance("l2", median([0.2, 0.3, 0.4])),))
+    assert "Half of the images are broken within 0.3000 in L2." in verdict(free)
 
 
 def test_the_share_of_time_outside_the_model(tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def test_the_share_of_time_outside_the_model(tmp_path: Path) -> None:
 
 def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(run: Run, page: str) -> None:
     lines = {line.quantity: line for line in headline_of(summarise(run))}
-    before, after = lines["Estimate above a witness, L-bound"], lines["The same, calibrated at 25.0 %"]
+    before, after = lines["L-bound above a known adversarial example"], lines["The same, calibrated at 25.0 %"]
     assert (before.at, before.shown, before.n) == ("L2", "33.4 %", 3)
     assert (after.shown, after.n) == ("0.0 %", 3)
     # Of several, the one that is most often wrong.
@@ -170,6 +173,6 @@ def test_estimates_above_a_witness_are_headlines_before_and_after_calibration(ru
     (own,) = summary.calibrated
     better = dataclasses.replace(own, title="CLEVER (estimate), L2", before=proportion([False] * 3))
     lines = {x.quantity: x for x in headline_of(dataclasses.replace(summary, calibrated=(better, own, better)))}
-    assert lines["Estimate most often above a witness, L-bound"].shown == "33.4 %"
+    assert lines["L-bound most often above a known adversarial example"].shown == "33.4 %"
     assert "split-conformal" in html.unescape(page)
     assert "0.7961" in page

@@ -20,7 +20,7 @@ from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.chapters.covariance_matrices import IMAGES, ZETAS, matrices
-from robusteval.reports.figures.drawing import COLOURS, FAINT, INK, Plot, legend, legend_height, style
+from robusteval.reports.figures.drawing import FAINT, INK, Plot, legend, legend_height, style
 from robusteval.reports.grid import Grid
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def _functions(stage: MeasuredStage, channels: int) -> Plot:
         grid = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
         for axes, rows, title in zip(grid, sides, ("within a channel", "across channels"), strict=False):
             for i, (label, line) in enumerate(rows.groupby("channels", sort=False)):
-                colours = _RGB if channels == 3 and line["within"].all() else COLOURS[::-1]
-                _line(axes, line, colours[i % len(colours)], str(label))
+                look = (_RGB[i], "-") if channels == 3 and line["within"].all() else style(i)
+                _line(axes, line, look, str(label))
             _decayed(axes)
             axes.set_xlabel("displacement (pixels)")
             if channels > 1:
@@ -67,10 +67,11 @@ def _functions(stage: MeasuredStage, channels: int) -> Plot:
     return Plot(f"covariance-{stage.label}", title, caption, data[COLUMNS], draw)
 
 
-def _line(axes: Axes, line: pd.DataFrame, colour: str, label: str) -> None:
+def _line(axes: Axes, line: pd.DataFrame, look: tuple[str, str], label: str) -> None:
+    colour, dash = look
     low, high = (line["covariance"] + s * line["standard_error"] for s in (-1, 1))
     axes.fill_between(line["displacement"], low, high, color=colour, alpha=0.2, lw=0)
-    axes.plot(line["displacement"], line["covariance"], "o-", ms=2.5, lw=1.3, color=colour, label=label)
+    axes.plot(line["displacement"], line["covariance"], "o", ls=dash, ms=2.5, lw=1.3, color=colour, label=label)
 
 
 def _decayed(axes: Axes) -> None:
@@ -92,12 +93,9 @@ def _beside(found: list[MeasuredStage], channels: int) -> Plot:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for i, (label, line) in enumerate(lines.items()):
-            colour, _ = style(i)
-            look: Any = (
-                {"ls": "-", "marker": "o", "ms": 2.5, "lw": 1.6} if label in measured else {"ls": "--", "lw": 1.1}
-            )
-            own = INK if label == IMAGES else FAINT if label in noise else colour
-            axes.plot(line["displacement"], line["covariance"], color=own, label=label, **look)
+            colour, dash = (INK, "-") if label == IMAGES else style(i)
+            look: Any = {"marker": "o", "ms": 2.5, "lw": 1.6} if label in measured else {"lw": 1.1}
+            axes.plot(line["displacement"], line["covariance"], color=colour, ls=dash, label=label, **look)
         for zeta in ZETAS:
             axes.annotate(f"{zeta}", (zeta, np.exp(-1)), color=FAINT, fontsize=8, ha="left", va="bottom")
         _decayed(axes)

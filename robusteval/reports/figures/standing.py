@@ -11,22 +11,22 @@ import pandas as pd
 from robusteval.analysis import names, show
 from robusteval.analysis.show import Round
 from robusteval.analysis.standing import Standing
-from robusteval.reports.figures.drawing import FAINT, GRID, INK, Plot
+from robusteval.reports.figures.drawing import GRID, INK, Plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = {
-    "proven": ("proven right", "#009e73"),
+    "proven": ("proven right", "#00694c"),
     "open": ("neither proven nor broken", GRID),
-    "broken": ("broken by an attack", "#d55e00"),
-    "wrong": ("misclassified as they are", FAINT),
+    "broken": ("broken by an attack", "#b03a00"),
+    "wrong": ("misclassified as they are", "#565d69"),
 }
-"""What can be said of an image at a budget: its name, and its colour."""
-AT_LEAST = ("proven", "broken")
-"""Those that better methods can only make larger."""
+"""What can be said of an image at a budget: its name, and its colour, against which its number has 4.5 : 1 or more."""
+ROUNDING = {"proven": Round.DOWN, "broken": Round.DOWN, "open": Round.UP}
+"""Better methods can only make the first two larger and the third smaller; what is misclassified is known."""
 LIGHT = "#fafafa"
-"""Of numbers on a dark part. Pure white is the paper of a figure, which a page makes transparent."""
+"""Of numbers on a dark part."""
 ROOM = 0.085
 """Of a bar: a narrower part has no room for its number."""
 
@@ -49,8 +49,7 @@ def standing_plot(found: Sequence[Standing]) -> list[Plot]:
             for y, (x, width) in enumerate(zip(left, share, strict=True)):
                 if width >= ROOM:
                     ink = INK if part == "open" else LIGHT
-                    rounding = Round.DOWN if part in AT_LEAST else Round.NEAREST
-                    axes.text(x + width / 2, y, show.percent(width, rounding), ha="center", va="center", color=ink)
+                    axes.text(x + width / 2, y, shown_share(part, width), ha="center", va="center", color=ink)
             left += share
         axes.set(xlim=(0, 1), yticks=at, yticklabels=labels)
         axes.invert_yaxis()
@@ -65,3 +64,8 @@ def standing_plot(found: Sequence[Standing]) -> list[Plot]:
         "grey share withstood these attacks and may fall to others. Smoothed models and estimates have no part in this."
     )
     return [Plot("verdict", "What is known at each budget", caption, counts, draw, height=0.62 + 0.3 * len(found))]
+
+
+def shown_share(part: str, value: float) -> str:
+    """A share of the images, rounded as its part asks for."""
+    return show.percent(value, ROUNDING.get(part, Round.NEAREST))

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from robusteval.analysis.closest import closest
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.results.records import CLEAN, AttackRecord
@@ -55,7 +56,7 @@ def read_closest(results: Results, norm: str, rows: pd.DataFrame) -> Iterator[tu
     """Each image of a run with its id and its closest witness in `norm` among `rows` of the table of witnesses; None
     where there is none: an image that is its own witness has none, and a run may have been stripped of its images.
     One shard is in memory at a time."""
-    rows = rows[rows["success"]].sort_values(norm, kind="stable").drop_duplicates("image_id")
+    rows = closest(rows, norm)
     wanted = {i: (s, b) for s, i, b in zip(rows["method"], rows["image_id"], rows["budget"], strict=True)}
     budgets = {entry.name: entry.budgets for entry in results.manifest.of(AttackRecord)}
     for path in sorted((results.path / "witnesses" / CLEAN).glob("*.safetensors")):

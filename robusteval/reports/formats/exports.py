@@ -14,6 +14,7 @@ from robusteval.core.foreign import dead
 from robusteval.reports.formats import latex
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections.contents import Contents
+from robusteval.reports.sections.verdict import verdict
 from robusteval.results.below import as_csv
 
 VERSION = 1
@@ -52,12 +53,13 @@ def as_json(report: Contents) -> dict[str, Any]:
         "data": summary.data,
         "data_fingerprint": results.manifest.data.fingerprint,
         "protocol": summary.protocol,
-        "verdict": report.verdict,
+        "verdict": verdict(report.summary),
         "headline": [
             {key: None if isinstance(v, float) and math.isinf(v) else v for key, v in vars(line).items()}
             for line in headline_of(summary)
         ],
         "masking": [vars(flag) for flag in summary.flags],
+        "unchecked": report.unchecked,
         "notes": report.notes,
         "tables": [
             {"section": s.title, "title": g.title, "headings": g.headings, "rows": g.rows, "note": g.note}

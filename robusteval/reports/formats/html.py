@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from robusteval.analysis import show
+from robusteval.reports.figures.standing import PARTS
 from robusteval.reports.formats.page import render
 from robusteval.reports.sections.contents import IMAGES, Contents
 from robusteval.reports.sections.image_table import image_table
@@ -18,6 +20,8 @@ def as_html(report: Contents, drawn: Mapping[str, str]) -> str:
     """
     manifest = report.results.manifest
     top, *sections = report.sections
+    images = image_table(report.results)
+    thumbnails = dict(zip(report.results.bounds["image_id"], images.thumbs, strict=True))
     return render(
         "report.html",
         "report.js",
@@ -25,13 +29,14 @@ def as_html(report: Contents, drawn: Mapping[str, str]) -> str:
         manifest_text=manifest.as_text(),
         command=shlex.join(manifest.command),
         summary=report.summary,
-        reading=report.reading,
-        verdict=report.verdict,
-        notes=report.notes,
-        facts=report.facts,
+        report=report,
         images_at=IMAGES,
         top=top,
         sections=sections,
         drawn=drawn,
-        images=image_table(report.results),
+        images=images,
+        examples=[(e, thumbnails[e.image_id], show.upper(e.distance, e.norm)) for e in report.examples],
+        parts=[
+            (key, title) for key, (title, _) in PARTS.items() if any(getattr(s, key) for s in report.summary.standings)
+        ],
     )

@@ -6,6 +6,8 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from robusteval.analysis import show
+from robusteval.analysis.closest import Example
 from robusteval.analysis.masking import Flag
 from robusteval.core.foreign import readable
 from robusteval.reports.grid import Grid
@@ -18,12 +20,18 @@ def as_markdown(report: Contents) -> str:
     top, *sections = report.sections
     parts = [
         f"# Robustness of {escaped(summary.model)}",
-        escaped(report.verdict),
+        escaped(report.opening),
+        "\n".join(f"- {escaped(f'{line.says} {line.interval}')}" for line in report.at_budgets),
+        escaped(report.closing),
         *(f"> **{escaped(w.title)}.** {escaped(w.text)} **Do next:** {escaped(w.advice)}" for w in summary.warnings),
         *map(_flagged, summary.leading_flags),
         *(["What may follow from that:"] if summary.other_flags else []),
         *map(_flagged, summary.other_flags),
         *(f"> {escaped(note)}" for note in report.notes),
+        *(["Adversarial examples:"] if report.examples else []),
+        "\n".join(f"- {escaped(_example(e))}" for e in report.examples),
+        "Not checked:",
+        "\n".join(f"- {escaped(text)}" for text in report.unchecked),
         *titled_tables(top.grids),
         "\n".join(f"- {escaped(text)}" for text in report.reading),
         *(
@@ -37,6 +45,11 @@ def as_markdown(report: Contents) -> str:
         fenced(shlex.join(command)) if command else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _example(e: Example) -> str:
+    at = f"{e.norm.symbol} {show.upper(e.distance, e.norm)}"
+    return f"{e.image_id}: {e.label} -> {e.seen_as} at {at}, by {e.by} ({e.place})"
 
 
 def _flagged(flag: Flag) -> str:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robusteval.core.foreign import readable
+from robusteval.reports.formats.explained import explained
 from robusteval.results.below import as_csv
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def render(template: str, script: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"embedded": _embedded, "gzipped": _gzipped, "cleaned": _cleaned, "quoted": _quoted}
+    environment.filters["explained"] = explained
     text = _source("page.js") + _source(script)
     page = environment.get_template(template).render(
         style=Markup(_source("report.css")),

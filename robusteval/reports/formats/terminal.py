@@ -25,7 +25,8 @@ def headline_table(summary: Summary) -> Table:
         table.add_row(*(Text(one_line(x)) for x in (line.quantity, line.at, line.shown, line.interval)))
     captions = []
     if summary.contradictions:
-        captions.append(f"A lower bound lies above a witness on {show.images(summary.contradictions)}: see the report")
+        where = show.images(summary.contradictions)
+        captions.append(f"On {where} a lower bound exceeds the distance of a known adversarial example: see the report")
     captions += [one_line(f"{title}: {words}") for title, words in summary.rounding]
     if captions:
         table.caption = Text("\n".join(captions))

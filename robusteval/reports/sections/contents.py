@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robusteval.analysis.certification import spreads
+from robusteval.analysis.closest import Example, examples
 from robusteval.analysis.distances import DistanceSummary, summarise_distances
 from robusteval.analysis.results import Results
 from robusteval.analysis.summary import Summary, summarise
@@ -15,10 +16,13 @@ from robusteval.reports.figures.distances import accuracy_curves, brackets, cove
 from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.fits import fits
 from robusteval.reports.figures.standing import standing_plot
+from robusteval.reports.figures.thumbnails import main_norm
 from robusteval.reports.grid import Grid
 from robusteval.reports.sections import attack_tables, bound_tables, provenance, verdict
+from robusteval.reports.sections.budgets import AtBudget, at_budgets
 from robusteval.reports.sections.costs import cost_grid
 from robusteval.reports.sections.headline import headline_grid
+from robusteval.reports.sections.not_checked import not_checked
 
 IMAGES = "table"
 """The section that is only a place: where the page has its table of images."""
@@ -31,6 +35,8 @@ class Section:
     plots: Sequence[Plot] = ()
     grids: Sequence[Grid] = ()
     note: str = ""
+    folded: bool = False
+    """Of interest to few readers: a page opens it on demand."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,11 @@ class Contents:
     results: Results
     summary: Summary
     distances: DistanceSummary
-    verdict: str
+    opening: str
+    at_budgets: Sequence[AtBudget]
+    closing: str
+    examples: Sequence[Example]
+    unchecked: Sequence[str]
     notes: Sequence[str]
     reading: Sequence[str]
     facts: Sequence[tuple[str, str]]
@@ -63,15 +73,19 @@ def contents(results: Results) -> Contents:
         Section(IMAGES, "Images"),
         Section("distances", "Distances", (), attack_tables.distance_grids(distances)),
         Section("certificates", "Lower bounds", [*coverage(results), *fits(results)], lower, asked),
-        *(Section(c.method, c.title, c.plots(results), c.grids(results)) for c in chapters_of(results)),
-        Section("paper", papers.title(results) if published else "", papers.paper_plots(results), published),
+        *(Section(c.method, c.title, c.plots(results), c.grids(results), folded=True) for c in chapters_of(results)),
+        Section("paper", papers.title(results) if published else "", papers.paper_plots(results), published, "", True),
         Section("cost", "Cost", (), [cost_grid(summary.costs)]),
     ]
     return Contents(
         results,
         summary,
         distances,
-        verdict.verdict(summary),
+        verdict.opening(summary),
+        at_budgets(summary),
+        verdict.closing(summary),
+        examples(results, main_norm(results.manifest.protocol.budgets, results.witnesses)),
+        not_checked(results, summary),
         [*(f"Judged by {text}." for text in provenance.judged_by(results)), *verdict.notes(summary)],
         verdict.reading(summary),
         provenance.facts(results),

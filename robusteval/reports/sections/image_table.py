@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from robusteval.analysis import names, show
 from robusteval.analysis.brackets import NormBounds, bounds_by_norm
+from robusteval.analysis.closest import closest
 from robusteval.analysis.results import Results
 from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
@@ -100,11 +101,19 @@ def _columns(results: Results, norm: Norm) -> Iterator[ImageColumn]:
     yield ImageColumn("Class", "", "text", lambda bounds: _text(classes[bounds["label"]]))
     yield ImageColumn("Predicted", "", "text", lambda bounds: _prediction(bounds, classes))
     for own in bounds_by_norm(results, norm):
-        yield from _columns_of(own, titles)
+        yield from _columns_of(own, titles, _seen_as(results, own.norm))
     yield ImageColumn("Contradictions", "", "text", lambda bounds: _text(_against(bounds, titles)))
 
 
-def _columns_of(own: NormBounds, titles: dict[str, str]) -> Iterator[ImageColumn]:
+def _seen_as(results: Results, norm: Norm) -> dict[str, str]:
+    """By image id the class that the model gives its closest witness, of a misclassified image that of the image."""
+    found = closest(results.witnesses, norm).set_index("image_id")["predicted"].to_dict()
+    images = results.images[~results.correct]
+    found |= dict(zip(images["image_id"], images["predicted"], strict=True))
+    return {str(image_id): results.classes[predicted] for image_id, predicted in found.items()}
+
+
+def _columns_of(own: NormBounds, titles: dict[str, str], seen_as: dict[str, str]) -> Iterator[ImageColumn]:
     """The columns of one norm."""
     norm, group = own.norm, own.norm.symbol
 
@@ -121,6 +130,7 @@ def _columns_of(own: NormBounds, titles: dict[str, str]) -> Iterator[ImageColumn
         yield ImageColumn(BEST[kind], group, "number", lower(f"{kind}_{norm}"))
         yield ImageColumn("by", group, "text", method(f"{kind}_{norm}_method"))
     yield ImageColumn("Witness at", group, "number", upper)
+    yield ImageColumn("Seen as", group, "text", lambda bounds: _text(seen_as.get(bounds["image_id"], "")))
     yield ImageColumn("Found by", group, "text", lambda bounds: _text(_found_by(bounds, norm, titles)))
     for stage in own.estimates:
         yield ImageColumn(names.bare(titles[stage], norm), group, "number", lower(f"lower_{stage}"))

@@ -7,49 +7,61 @@ from collections.abc import Sequence
 
 from robusteval.analysis import names, show
 from robusteval.analysis.show import Round
-from robusteval.analysis.standing import Standing
-from robusteval.analysis.summary import Certified, Robust, Summary
+from robusteval.analysis.summary import Distance, Summary
 from robusteval.core.norms import Norm
+from robusteval.reports.sections.budgets import at_budgets
 
 
 def verdict(summary: Summary) -> str:
-    """The run in a few sentences: accuracy, under attack, proven, how wide the brackets are, signs of masking."""
+    """The run in a few sentences: accuracy, what is known at each budget, smoothed models, signs of masking."""
+    return " ".join([opening(summary), *(line.says for line in at_budgets(summary)), closing(summary)]).strip()
+
+
+def opening(summary: Summary) -> str:
+    """Whether to rely on the numbers, and the accuracy; where no budgets are given, how far half of the images are."""
     n, data, clean = show.images(summary.n), summary.data, show.percent(summary.clean.value)
     said = [f"Do not rely on these numbers: {_and([_small(t) for t in summary.doubts])}."] if summary.doubts else []
     said += [f"{summary.model} classifies {clean} of {n} of {data} correctly."]
-    if attacked := {r.norm: r for r in summary.robust}.values():
-        shares = [f"at most {show.percent(r.share.value, Round.UP)} under {_at(r)}" for r in attacked]
-        said.append(f"Under attack that falls to {_and(shares)}.")
-    if "proof" in summary.guarantees and summary.standings:
-        proven = {s.norm: s for s in summary.standings if s.proven}.values()
-        shares = [f"at least {show.percent(s.proven / summary.n, Round.DOWN)} at {_at(s)}" for s in proven]
-        said.append(f"Proven to stay right are {_and(shares)}." if shares else "Nothing is proven at these budgets.")
+    if not summary.standings:
+        near = [
+            f"{show.upper(d.median.value, d.norm)} in {Norm(d.norm).symbol}" for d in summary.distances if _known(d)
+        ]
+        said += [f"Half of the images are broken within {_and(near)}."] * bool(near)
+    return " ".join(said)
+
+
+def closing(summary: Summary) -> str:
+    """What is certified of smoothed models, what was seen of gradient masking, and outputs that are not finite."""
+    said = []
     if smoothed := [c for c in summary.certified if c.kind == "confidence" and c.share.count]:
         best = max(smoothed, key=lambda c: (c.share.count, c.budget))
         share = show.percent(best.share.value, Round.DOWN)
-        said.append(f"{_capital(names.subject(best.subject))} is certified on at least {share} at {_at(best)}.")
-    if widths := [w for w in summary.widths if math.isfinite(w.median.value)]:
-        gaps = [f"{show.upper(w.median.value, w.norm)} in {Norm(w.norm).symbol}" for w in widths]
-        said.append(f"The median gap between proof and closest witness is {_and(gaps)}.")
+        said.append(
+            f"{_capital(names.subject(best.subject))} is certified on at least {share} at "
+            f"{names.at(best.norm, best.budget)}."
+        )
     if unanswered := next((f for f in summary.flags if f.name == "non-finite-outputs"), None):
         said.append(f"{unanswered.evidence.split('. ')[0].rstrip('.')}.")
     if summary.flags and not summary.doubts:
         signs = "sign" if len(summary.flags) == 1 else "signs"
         said.append(f"{len(summary.flags)} weak {signs} of gradient masking, below.")
-    elif not summary.flags and attacked and summary.clean.count:
-        said.append("No sign of gradient masking was seen." if summary.masking_checked else UNCHECKED)
+    elif not summary.flags and summary.robust and summary.clean.count and summary.masking_checked:
+        said.append("No sign of gradient masking was seen.")
     return " ".join(said)
 
 
-UNCHECKED = "Gradient masking was not checked: add the metric gradient-masking, or an attack without gradients."
-
-
-def _at(found: Robust | Certified | Standing) -> str:
-    return names.at(found.norm, found.budget)
+def _known(found: Distance) -> bool:
+    return math.isfinite(found.median.value)
 
 
 def _and(parts: Sequence[str]) -> str:
     return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _in_norm(title: str) -> str:
+    """L-bound (estimate), L1 -> L-bound (estimate) in L1."""
+    bare, _, symbol = title.rpartition(", ")
+    return f"{bare} in {symbol}" if bare and symbol in {n.symbol for n in Norm} else title
 
 
 def _small(text: str) -> str:
@@ -61,7 +73,7 @@ def _capital(text: str) -> str:
 
 
 def notes(summary: Summary) -> list[str]:
-    """What qualifies the numbers: stages that are missing or could not run, and contradictions."""
+    """What qualifies the numbers: stages that are missing, and contradictions."""
     found = []
     if summary.failed:
         what = "method" if len(summary.failed) == 1 else "methods"
@@ -72,15 +84,11 @@ def notes(summary: Summary) -> list[str]:
     elif not summary.complete:
         found.append("This run is not finished: stages are missing.")
     if summary.contradictions:
-        where = "; ".join(f"{title} on {count:,}" for title, count in summary.contradicted)
+        where = [f"{_in_norm(title)} on {show.images(count)}" for title, count in summary.contradicted]
         found.append(
-            f"Contradictions: on {show.images(summary.contradictions)} a lower bound lies above a witness, so it is "
-            f"wrong there: {where}."
+            f"Contradictions: on {show.images(summary.contradictions)} a lower bound is larger than the distance of a "
+            f"known adversarial example, so it is wrong there: {_and(where)}."
         )
-    reasons = dict.fromkeys(c.reason for c in summary.unavailable)
-    for reason in reasons:
-        titles = [c.title for c in summary.unavailable if c.reason == reason]
-        found.append(f"Could not run: {show.first_of(titles)}. {_capital(reason)}.")
     return found
 
 

@@ -19,9 +19,10 @@ const details = document.getElementById("details");
 const open = (row) => {
   const cells = row.data();
   const thumbnails = details.querySelector(".thumbnails");
-  const facts = details.querySelector("dl");
+  const facts = details.querySelector(".facts");
   thumbnails.replaceChildren();
   facts.replaceChildren();
+  let list = facts.appendChild(document.createElement("dl"));
   let group = "";
   data.columns.forEach(({ kind, title, group: own }, i) => {
     if (kind === "image") {
@@ -37,11 +38,14 @@ const open = (row) => {
       details.querySelector("h2").textContent = cells[i][1];
       return;
     }
-    if (own && own !== group) facts.appendChild(document.createElement("h3")).textContent = own;
+    if (own !== group) {
+      if (own) facts.appendChild(document.createElement("h3")).textContent = own;
+      list = facts.appendChild(document.createElement("dl"));
+    }
     group = own;
-    facts.appendChild(document.createElement("dt")).textContent = title;
+    list.appendChild(document.createElement("dt")).textContent = title;
     // Cells are escaped when the page is made.
-    facts.appendChild(document.createElement("dd")).innerHTML = cells[i][0] || "-";
+    list.appendChild(document.createElement("dd")).innerHTML = cells[i][0] || "-";
   });
   details.showModal();
 };
@@ -51,4 +55,8 @@ document.getElementById("images").addEventListener("click", (event) => {
 details.addEventListener("click", (event) => {
   if (event.target === details || event.target.closest(".close")) details.close();
 });
+// A link to a folded chapter opens it.
+const unfold = () => document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector("details.chapter")?.setAttribute("open", "");
+addEventListener("hashchange", unfold);
+unfold();
 document.documentElement.dataset.ready = "yes";
