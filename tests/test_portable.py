@@ -108,9 +108,10 @@ def test_what_windows_lacks_is_used_behind_a_question() -> None:
                 continue
             names = {a.name for a in node.names} if isinstance(node, ast.Import) else set()
             names |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
-            of_os = isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "os"
-            if names & OF_POSIX or (of_os and node.attr in CALLS_OF_POSIX):
-                found.append(f"{path.relative_to(ROOT)}, line {node.lineno}: {ast.unparse(node)}")
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os":
+                names |= {node.attr} & CALLS_OF_POSIX
+            if names & (OF_POSIX | CALLS_OF_POSIX):
+                found.append(f"{path.relative_to(ROOT)}: {ast.unparse(node)}")
     assert not found, "\n".join(found)
 
 
