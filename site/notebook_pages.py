@@ -13,7 +13,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-_STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
+_STYLE = re.compile(r"<style.*?</style>| border=\"1\"| class=\"dataframe\"| style=\"text-align: right;\"", re.DOTALL)
+"""Of a table of pandas: the theme has its own."""
 _LINK = re.compile(r"\]\(([\w./-]+)\.ipynb\)")
 
 

@@ -6,8 +6,10 @@ Which names there are is read out of the files, not imported: the site's environ
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -27,8 +29,6 @@ FOUNDATIONS = (
     "robusteval.core.methods.Quantity",
     "robusteval.certify.base.Guarantee",
 )
-FIXED = "!^(name|title|summary|norms|follows|quantities|model_config)$"
-"""What a method says of itself: its heading, not its settings."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -40,17 +40,40 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def pages() -> dict[str, str]:
     """The Markdown of each page of the reference."""
     front = [f"::: robusteval.{home}.{name}" for name, home in sorted(homes().items())]
+    package = griffe.load("robusteval", search_paths=[PACKAGE.parent], resolve_aliases=True)
     found = {"front": "\n\n".join(["# robusteval", "`import robusteval as rv` gives these, and each method.", *front])}
     for group, about in METHODS.items():
-        entries = [f"## {name}\n\n{method(where)}" for name, where in registry(group).items()]
+        methods = registry(group).items()
+        entries = [f"## {name}\n\n{method(package[path_of(where)], where)}" for name, where in methods]
         found[group] = "\n\n".join([f"# {group.capitalize()}: settings", about, *entries])
     found["foundations"] = "\n\n".join(["# To write methods with", *(f"::: {name}" for name in FOUNDATIONS)])
     return found
 
 
-def method(where: str) -> str:
-    options = f"    options:\n      inherited_members: true\n      filters: ['!^_', '{FIXED}']"
-    return f"::: {where.replace(':', '.')}\n{options}"
+def path_of(where: str) -> str:
+    """`module:Class` below the package, with dots."""
+    return where.replace(":", ".").removeprefix("robusteval.")
+
+
+def method(found: griffe.Object | griffe.Alias, where: str) -> str:
+    """What a method says of itself, and a table of its settings."""
+    text = f"::: {where.replace(':', '.')}\n    options:\n      members: false"
+    if not (rows := list(settings(found))):
+        return f"{text}\n\nNo settings."
+    return "\n".join([text, "", "| setting | type | default | |", "| --- | --- | --- | --- |", *rows])
+
+
+def settings(found: griffe.Object | griffe.Alias) -> Iterator[str]:
+    """A row for each field of a class and of those that it inherits from."""
+    for name, member in found.all_members.items():
+        # Of a class variable griffe knows that no instance has it; a name or title has no annotation at all.
+        if not member.is_attribute or name.startswith("_") or "instance-attribute" not in member.labels:
+            continue
+        if member.annotation is None:
+            continue
+        default = "required" if member.value is None else f"`{member.value}`"
+        about = " ".join(member.docstring.value.split()).replace("|", "\\|") if member.docstring else ""
+        yield f"| `{name}` | `{member.annotation}` | {default} | {about} |"
 
 
 def homes() -> dict[str, str]:

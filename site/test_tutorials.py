@@ -1,7 +1,8 @@
 """Every block of the tutorials, run in its order in an empty folder: `make site`.
 
-A Python or TOML block whose first line is `# NAME` is the file of that name; other Python runs, each page in a namespace
-of its own; the commands of a console block run in this process, and what is shown below one must be what it prints.
+A Python or TOML block whose first line is `# NAME` is the file of that name; other Python runs, each page in a
+namespace of its own; the commands of a console block run in this process, and what is shown below one must be what it
+prints.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ for name, network in networks.items():
         distance = attack(*given).distances["linf"]
         rows.append((name, attack.title, "upper", float(distance.median())))
     for proof in (rv.CROWN(norm="linf"), rv.IBP(norm="linf")):
-        rows.append((name, proof.title, "lower", float(proof(*given).radius.median())))
+        radius = proof(*given).radius
+        rows.append((name, proof.title, "lower", float(radius.median())))
 pd.DataFrame(rows, columns=["network", "method", "bound", "median Linf distance"]).round(4)
 
 # %% [markdown]
