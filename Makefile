@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 SITE := .venv-site/.installed
 
-.PHONY: demo test check lint fuzz wheel site notebooks clean
+.PHONY: demo test check lint fuzz wheel site notebooks versions clean
 
 demo: $(RUNS)
 	$(BIN)/robusteval demo --out runs/demo
@@ -46,6 +46,10 @@ site: $(SITE) $(STAMP)
 notebooks: $(SITE)
 	.venv-site/bin/python site/notebooks.py
 
+# Python 3.11 to 3.13, and the oldest allowed dependencies: by night, not in .ci/run.
+versions:
+	.ci/versions
+
 # An environment of its own, which sees the libraries of the other.
 $(SITE): pyproject.toml constraints-site.txt $(RUNS)
 	$(PYTHON) -m venv --clear .venv-site
@@ -67,4 +71,4 @@ $(STAMP): $(RUNS)
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .venv-site runs build dist
+	rm -rf $(VENV) .venv-site .venv-versions runs build dist
