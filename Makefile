@@ -4,8 +4,9 @@ RUNS := $(VENV)/.installed
 STAMP := $(VENV)/.developed
 BIN := $(VENV)/bin
 EXTRAS := .venv-extras
+SITE := .venv-site/.installed
 
-.PHONY: demo test check lint fuzz extras wheel clean
+.PHONY: demo test check lint fuzz extras first-hour wheel site notebooks versions clean
 
 demo: $(RUNS)
 	$(BIN)/robusteval demo --out runs/demo
@@ -40,6 +41,29 @@ wheel: $(RUNS)
 	cd dist && venv/bin/python -c 'import robusteval; assert "dist" in robusteval.__file__, robusteval.__file__'
 	cd dist && venv/bin/robusteval demo --limit 3 --protocol certify --out demo
 
+# The documentation as pages, build/site: notebooks executed, no warnings, every block of the tutorials run.
+site: $(SITE) $(STAMP)
+	.venv-site/bin/python site/notebooks.py --check
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --quiet --strict
+	PYTHONPATH=tests $(BIN)/pytest -p conftest -n 2 site
+
+notebooks: $(SITE)
+	.venv-site/bin/python site/notebooks.py
+
+# Python 3.11 to 3.13, and the oldest allowed dependencies: by night, not in .ci/run.
+versions:
+	.ci/versions
+
+# An environment of its own, which sees the libraries of the other.
+$(SITE): pyproject.toml constraints-site.txt $(RUNS)
+	$(PYTHON) -m venv --clear .venv-site
+	.venv-site/bin/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-site/docs.txt
+	.venv-site/bin/pip install --quiet --constraint constraints-site.txt --requirement .venv-site/docs.txt
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0], "$(abspath .)", sep="\n")' \
+		> $$(.venv-site/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth
+	touch $(SITE)
+
 $(RUNS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
@@ -60,4 +84,4 @@ $(EXTRAS)/.installed: pyproject.toml constraints.txt constraints-extras.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(EXTRAS) runs build dist
+	rm -rf $(VENV) $(EXTRAS) .venv-site .venv-versions runs build dist

@@ -47,7 +47,7 @@ class Case:
         """A command on the run in `folder`/run."""
         words: tuple[object, ...] = (verb, folder / "run")
         if verb == AUDIT:
-            (folder / f"{self.name}.toml").write_text(self.protocol)
+            (folder / f"{self.name}.toml").write_text(self.protocol, encoding="utf-8", newline="\n")
             words = (AUDIT, DEMO / "digits-standard.safetensors", "--arch", "digits-cnn", "--data", "digits")
             words += ("--limit", 6, "--batch-size", 4, "--device", "cpu", *self.options)
             words += ("--protocol", folder / f"{self.name}.toml", "--out", folder / "run")

@@ -117,7 +117,7 @@ def write(study: Study, claims: Sequence[Claim], more: str = "") -> None:
     text = f"{HEADING}\n\n{facts}\n\n{table}\n\n{TEST}\n"
     print(text)
     data = {"facts": facts, "claims": [asdict(c) for c in claims]}
-    (o.out / "claims.json").write_text(json.dumps(data, indent=2) + "\n")
+    (o.out / "claims.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8", newline="\n")
     if o.page:
-        before = o.page.read_text().partition(HEADING)[0]
-        o.page.write_text(before + text)
+        before = o.page.read_text(encoding="utf-8").partition(HEADING)[0]
+        o.page.write_text(before + text, encoding="utf-8", newline="\n")

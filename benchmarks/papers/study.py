@@ -104,9 +104,9 @@ class Study:
     def minutes(self) -> float:
         """Taken so far, those of runs that were stopped among them; kept in OUT."""
         file = Path(self.options.out) / "minutes"
-        before = float(file.read_text()) if file.exists() else 0.0
+        before = float(file.read_text(encoding="utf-8")) if file.exists() else 0.0
         total = before + (time.monotonic() - self.begun) / MINUTE
-        file.write_text(f"{total:.2f}")
+        file.write_text(f"{total:.2f}", encoding="utf-8", newline="\n")
         return total
 
     def _spread(self, do: Callable[..., Any], work: Sequence[tuple[Any, ...]], what: str) -> dict[tuple[str, int], Any]:

@@ -19,7 +19,7 @@ def ended_by(error: Exception, kept: Path) -> dict[str, str]:
     if isinstance(error, UserError | RefutedError) and not short:
         raise error
     text = "".join(traceback.format_exception(error))
-    atomically(kept, lambda temporary: temporary.write_text(text))
+    atomically(kept, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
     if short:
         return {"status": "failed", "reason": f"expected enough memory, got none left: {first_line(error)}"}
     place = traceback.extract_tb(error.__traceback__)[-1]

@@ -29,7 +29,7 @@ def best_batch_size(classifier: Classifier, device: torch.device, dtype: torch.d
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "robusteval" / "batch-sizes.json"
     key = f"{classifier.fingerprint} {dtype} {describe(device)}"
     try:
-        known = json.loads(cache.read_text())
+        known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
     if key in known:
@@ -37,7 +37,7 @@ def best_batch_size(classifier: Classifier, device: torch.device, dtype: torch.d
     size = _measure(classifier, device, dtype)
     try:
         text = json.dumps({**known, key: size}, indent=1)
-        atomically(cache, lambda temporary: temporary.write_text(text))
+        atomically(cache, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
     except OSError:
         pass
     return size

@@ -168,7 +168,7 @@ class Session:
             self.run = self.run.with_stage(record.model_copy(update={"cost": cost}))
         write_tables(self.run)
         self.run = self.run.updated(
-            evidence={str(p.relative_to(self.run.path)): checksum(p) for p in self.run.evidence()},
+            evidence={p.relative_to(self.run.path).as_posix(): checksum(p) for p in self.run.evidence()},
             status="incomplete" if self.run.manifest.failed else "complete",
             finished=self.run.manifest.finished or now(),
         )

@@ -49,7 +49,7 @@ def check_record(run: Run, path: Path, allowed: Path | None) -> tuple[Verificati
     own = digest(run.manifest)
     if record.digest != own:
         raise UserError(f"expected a record of {run.path} (digest {own}), got {path} of digest {record.digest}")
-    files = {str(p.relative_to(run.path)): checksum(p) for p in run.evidence()}
+    files = {p.relative_to(run.path).as_posix(): checksum(p) for p in run.evidence()}
     if files != run.manifest.evidence:
         name = sorted(n for n, _ in files.items() ^ run.manifest.evidence.items())[0]
         raise UserError(f"expected the evidence of {path} in {run.path}, got another {name}")

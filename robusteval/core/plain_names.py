@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -54,6 +54,8 @@ PlainPath = Annotated[str, AfterValidator(plain_path)]
 
 
 def is_below(text: str) -> bool:
-    """Whether a relative path stays below the folder that it starts in."""
-    path = PurePosixPath(text)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in text
+    """Whether a relative path stays below the folder that it starts in, on every system: on Windows a \\ separates
+    too, and a drive leads elsewhere."""
+    path, on_windows = PurePosixPath(text), PureWindowsPath(text)
+    elsewhere = path.is_absolute() or on_windows.anchor or ".." in (*path.parts, *on_windows.parts)
+    return bool(path.parts) and not elsewhere and "\0" not in text

@@ -112,7 +112,7 @@ class Run:
 
     def write_manifest(self) -> None:
         text = self.manifest.as_text()
-        atomically(self.path / NAME, lambda temporary: temporary.write_text(text))
+        atomically(self.path / NAME, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
     def updated(self, **changes: object) -> Run:
         """The run with other fields in its manifest, written."""

@@ -24,7 +24,7 @@ COMMAND = ["python", "-m", "robusteval.training.zoo"]
 def make(name: str, folder: Path) -> ModelCard:
     """Train one network of the zoo on one thread and write it to a folder, with its card."""
     torch.set_num_threads(1)
-    zoo = tomllib.loads(RECIPES.read_text())
+    zoo = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
     network: dict[str, Any] = zoo["networks"][name]
     tables = {"defense": network["defense"], "training": zoo["training"] | network.get("training", {})}
     recipe = draft_of(tables, f"{RECIPES.name}, {name}", FOLDER).recipe()
@@ -39,7 +39,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 2,
 ) -> None:
     """Train the networks of the zoo and write them with their cards; those that are there stay."""
-    known = tomllib.loads(RECIPES.read_text())["networks"]
+    known = tomllib.loads(RECIPES.read_text(encoding="utf-8"))["networks"]
     for name in networks or []:
         if name not in known:
             typer.echo(f"error: expected a network of the zoo, got '{name}' ({nearest(name, known)})", err=True)
