@@ -28,6 +28,7 @@ FLOORS = (
     "numerics",
     "models",
     "data",
+    "files",
     "core",
 )
 """From the top down: a package imports those below it, never one above."""

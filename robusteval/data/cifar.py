@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robusteval.core import limits
-from robusteval.core.errors import UserError, nearest
+from robusteval.core.errors import UserError, first_line, nearest
 from robusteval.core.images import Images
 from robusteval.core.reading import Reading
 from robusteval.data.arrays import images_of_arrays
 from robusteval.data.labels import labels_of_array
-from robusteval.data.plain_pickles import read_plain
 from robusteval.data.shards import names_in
 from robusteval.data.splits import chosen_split
 from robusteval.data.wanted import Wanted
+from robusteval.files.pickled_arrays import PickledArray, read_plain
 
 OF_BATCHES = frozenset({"resize", "crop", "interpolation", "split", "label_column"})
 """What can be asked of them."""
@@ -90,7 +90,7 @@ def _layout(path: Path) -> _Layout | None:
 def _of_pickle(path: Path, key: str, layout: _Layout) -> tuple[NDArray[Any], NDArray[Any]]:
     held = read_plain(limits.read_limited(path, _MOST_BYTES, f"a batch of {layout.name}"), str(path))
     held = held if isinstance(held, dict) else {}
-    x, y = held.get("data"), held.get(key)
+    x, y = _array(held.get("data"), path), _array(held.get(key), path)
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 2 or x.shape[1] != _PIXELS:
         got = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else ", ".join(map(str, held)) or "none"
         raise UserError(f"expected data of uint8 and shape (N, {_PIXELS}) in {path}, got {got[:200]}")
@@ -99,6 +99,14 @@ def _of_pickle(path: Path, key: str, layout: _Layout) -> tuple[NDArray[Any], NDA
     if not isinstance(y, list) or not all(type(label) is int for label in y):
         raise UserError(f"expected a list of whole numbers {key} in {path}, got {type(y).__name__}")
     return x.reshape(-1, 3, 32, 32), np.array(y, dtype=np.int64 if y and max(map(abs, y)) < 2**63 else None)
+
+
+def _array(found: Any, path: Path) -> Any:
+    """The numbers where an array is described, else what was found."""
+    try:
+        return found.numbers() if isinstance(found, PickledArray) else found
+    except ValueError as error:
+        raise UserError(f"expected arrays of numbers in {path}, got {first_line(error)}") from error
 
 
 def _of_bytes(path: Path, key: str, layout: _Layout) -> tuple[NDArray[Any], NDArray[Any]]:

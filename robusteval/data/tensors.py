@@ -1,16 +1,13 @@
-"""Tensors of images and labels that torch.save wrote, read without executing anything."""
+"""Tensors of images and labels that torch.save wrote, read as data: nothing is unpickled, imported or called."""
 
 from __future__ import annotations
 
-import pickle
-import warnings
-import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robusteval.core import limits
 from robusteval.core.errors import UserError, first_line
@@ -20,74 +17,101 @@ from robusteval.core.reading import Reading
 from robusteval.data.arrays import check_array, images_of_arrays
 from robusteval.data.pairs import pair_of
 from robusteval.data.wanted import Wanted
+from robusteval.files.contents import kind_and_advice, program_in
+from robusteval.files.pickled import CallsError, Inert, Name, Rebuild
+from robusteval.files.pickled_arrays import PickledArray, plain_calls
+from robusteval.files.pickled_tensors import PickledTensor, rebuilt
+from robusteval.files.torch_files import read_file
 
-_PICKLE_BYTES = 8 * 2**20
-_MEMBERS = 10_000
-_UNPACKED = 16
-"""Times its size; torch stores tensors as they are, 1 time."""
+_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
+"""Floating points that NumPy has, too."""
 _STEP = "save them with torch.save((images, labels), FILE)"
 
 
 def read_tensors(spec: str, wanted: Wanted, reading: Reading) -> Images:
-    """A pair (images, labels), or a dict with both under the names that pair_of knows, as images_of_arrays reads
-    them. Raises UserError."""
+    """A pair (images, labels) of tensors or NumPy arrays, or a dict with both under the names that pair_of knows, as
+    images_of_arrays reads them. Raises UserError."""
     content = _load(spec)
+    if isinstance(content, Inert):
+        raise UserError(
+            f"expected plain tensors in {spec}, got a whole object ({content.kind}), which would have to run code to be"
+            f" loaded; {_STEP}"
+        )
     if isinstance(content, dict):
-        held = {key: value for key, value in content.items() if isinstance(key, str)}
-        x_name, y_name = pair_of(held, spec, reading)
-        x, y = held[x_name], held[y_name]
+        x_name, y_name = pair_of(content, spec, reading)
+        x, y = content[x_name], content[y_name]
     elif isinstance(content, tuple | list) and len(content) == 2:
         x_name, (x, y) = "images", content
         if reading.image_column or reading.label_column or reading.split:
             raise UserError(f"expected no --split and no columns of {spec}, a pair of tensors without names, got them")
     else:
-        got = f"{len(content)} parts" if isinstance(content, tuple | list) else type(content).__name__
+        got = f"{len(content)} parts" if isinstance(content, tuple | list) else _called(content)
         raise UserError(f"expected images and labels in {spec}, got {got}; {_STEP}")
-    labels = torch.tensor(y) if isinstance(y, list) and y and all(type(v) is int and abs(v) < 2**63 for v in y) else y
-    return images_of_arrays(_array(x, x_name, spec), _array(labels, "labels", spec), spec, wanted, reading, x_name)
+    pixels, labels = _array(x, x_name, spec), _labels(y, spec)
+    return images_of_arrays(pixels, labels, spec, wanted, reading, x_name)
 
 
 def _load(spec: str) -> Any:
+    path = Path(spec)
     limits.check_file(spec, limits.FILE_BYTES, "a file of tensors")
-    _check_zip(spec)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(spec, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises all kinds for a file that is not its own
+        if program := program_in(path, "tensors of torch.save"):
+            raise UserError(f"expected plain tensors in {spec}, got {program.what}; {_STEP}")
+        return read_file(path, _calls())
+    except UserError:
+        raise
+    except CallsError as error:
+        raise UserError(
+            f"expected plain tensors in {spec}, got a file that would have to run code to be loaded ({error}); {_STEP}"
+        ) from error
+    except Exception as error:  # a file that is none raises all kinds
         if is_out_of_memory(error):
             raise
-        calls = isinstance(error, pickle.UnpicklingError)
-        got = (
-            "a file that would have to run code to be loaded" if calls else f"a damaged one ({first_line(error)[:80]})"
-        )
-        raise UserError(f"expected plain tensors in {spec}, got {got}; {_STEP}") from error
+        raise UserError(f"expected a file of torch.save in {spec}, got {kind_and_advice(path)[0]}; {_STEP}") from error
 
 
-def _check_zip(spec: str) -> None:
-    """Raises UserError for what torch.save does not write: no zip, or one that unpacks to far more than it is."""
-    try:
-        with zipfile.ZipFile(spec) as archive:
-            members = archive.infolist()
-    except Exception as error:  # zipfile raises all kinds for what is no zip
-        raise UserError(
-            f"expected a file of torch.save (a zip, from torch 1.6 on) in {spec}, got: {first_line(error)}; {_STEP}"
-        ) from error
-    limits.check_limit_of(spec, len(members), _MEMBERS, "members of the zip")
-    most = max(_UNPACKED * sum(m.compress_size for m in members), 2**20)
-    limits.check_limit_of(spec, sum(m.file_size for m in members), most, "bytes that its zip unpacks to")
-    pickles = [m.file_size for m in members if m.filename.endswith(".pkl")]
-    limits.check_limit_of(spec, max(pickles, default=0), _PICKLE_BYTES, "bytes in a pickle")
+def _calls() -> Rebuild:
+    """What torch's calls for tensors and NumPy's for arrays describe."""
+    plain = plain_calls()
+
+    def described(called: Name, arguments: tuple[Any, ...]) -> Any:
+        made = rebuilt(called, arguments)
+        return plain(called, arguments) if made is None else made
+
+    return described
 
 
 def _array(found: Any, name: str, spec: str) -> NDArray[Any]:
-    """A tensor as an array. Raises UserError for what is no dense tensor with numbers in it."""
-    if not isinstance(found, Tensor):
-        raise UserError(f"expected a tensor {name} in {spec}, got {type(found).__name__}; {_STEP}")
-    if found.layout != torch.strided or found.is_quantized or found.is_meta or found.is_nested:
-        raise UserError(f"expected a dense tensor {name} in {spec}, got another; {_STEP}")
-    check_array(tuple(found.shape), f"{name} of {spec}")
-    dense = found.detach().resolve_neg().resolve_conj()
-    if dense.is_floating_point() and dense.dtype not in (torch.float16, torch.float32, torch.float64):
-        dense = dense.float()
-    return np.asarray(dense.numpy())
+    """What is described, as an array. Raises UserError for what is no dense tensor with numbers in it."""
+    try:
+        if isinstance(found, PickledArray):
+            return found.numbers()
+        if not isinstance(found, PickledTensor):
+            raise UserError(f"expected a tensor {name} in {spec}, got {_called(found)}; {_STEP}")
+        if found.odd or found.shape is None:
+            raise UserError(f"expected a dense tensor {name} in {spec}, got one that is {found.odd}; {_STEP}")
+        check_array(found.shape, f"{name} of {spec}")
+        dense = found.numbers()
+        known = dense.dtype in _OF_NUMPY or not dense.is_floating_point()
+        return np.asarray((dense if known else dense.float()).numpy())
+    except (RuntimeError, TypeError, ValueError) as error:  # a type or strides that torch does not take
+        if isinstance(error, UserError) or is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"expected the numbers of {name} in {spec}, got a damaged file ({first_line(error)})"
+        ) from error
+
+
+def _labels(found: Any, spec: str) -> NDArray[Any]:
+    whole = isinstance(found, list) and found and all(type(v) is int and abs(v) < 2**63 for v in found)
+    return np.array(found, np.int64) if whole else _array(found, "labels", spec)
+
+
+def _called(found: Any) -> str:
+    """A tensor, an array, or an object by the name of its class."""
+    if isinstance(found, Inert) and found.kind is not None:
+        return str(found.kind)
+    if isinstance(found, Name):
+        return str(found)
+    names = {PickledTensor: "Tensor", PickledArray: "ndarray"}
+    return names.get(type(found), type(found).__name__)

@@ -15,14 +15,14 @@ from torch import nn
 
 from robusteval.core.errors import LONGEST, UserError, first_line
 from robusteval.core.limits import FILE_BYTES, check_file
+from robusteval.files.contents import described, looks_like_safetensors, program_in
+from robusteval.files.pickled_tensors import tensor_of
 from robusteval.models.architectures import ARCHITECTURES, build_network
 from robusteval.models.card import read_card
 from robusteval.models.casting import check_cast
 from robusteval.models.classifier import CheckpointOrigin, Classifier
-from robusteval.models.formats.contents import described, looks_like_safetensors, program_in
 from robusteval.models.formats.programs import open_program
 from robusteval.models.formats.state import find_weights
-from robusteval.models.formats.tensors import tensor_of
 from robusteval.models.formats.weights import read_safetensors, read_torch
 from robusteval.models.libraries import LIBRARIES, classes_of, library_network, of_library
 from robusteval.models.libraries.preparation import LibraryNetwork, resizing, said

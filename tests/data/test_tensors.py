@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -30,6 +31,9 @@ Y = torch.tensor([2, 0, 1, 1])
         {"images": X, "labels": Y.to(torch.uint8)},
         {"x": X.double() / 255, "y": Y, "epoch": 3},
         {"data": X, "targets": Y.tolist()},
+        {"images": X.numpy(), "labels": Y.numpy()},
+        (X.numpy() / 255, Y),
+        {"x": X, "y": Y, "kept": numpy.float64(1), "by": Path("a"), "of": {1, 2}},
         {"x_train": X[:2], "y_train": Y[:2], "x_test": X, "y_test": Y},
     ],
 )
@@ -39,6 +43,13 @@ def test_tensors_are_read(held: Any, tmp_path: Path) -> None:
     torch.testing.assert_close(found.pixels, X.float() / 255)
     assert found.labels.tolist() == Y.tolist()
     assert torch.equal(read_images(str(tmp_path / "data.pt"), 2).pixels, found.pixels[:2])
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_the_older_layout_of_torch_is_read(protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "data.pt"
+    torch.save({"x": X, "y": Y}, path, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+    torch.testing.assert_close(read_images(str(path)).pixels, X.float() / 255)
 
 
 def test_half_precision_and_a_size(tmp_path: Path) -> None:
@@ -62,6 +73,7 @@ class _Calls:
         ({"x": X, "y": _Calls()}, "would have to run code"),
         (TensorDataset(X, Y), "would have to run code"),
         (nn.Linear(1, 1), "would have to run code"),
+        (torch.nn.functional.relu, "torch.nn.functional.relu"),
         ((X.to_sparse(), Y), "expected a dense tensor images"),
         ((torch.zeros(2, 1, 4, 4, dtype=torch.complex64), Y[:2]), "got complex64"),
         ((X, Y.float()), "got float32"),
@@ -82,11 +94,17 @@ def test_files_that_torch_did_not_write(tmp_path: Path) -> None:
     path = tmp_path / "data.pt"
     path.write_bytes(b"nothing")
     with pytest.raises(
-        UserError, match=r"a file of torch.save .* save them with torch.save\(\(images, labels\), FILE\)"
+        UserError, match=r"a file of torch.save .* got text; save them with torch.save\(\(images, labels\), FILE\)"
     ):
         read_images(str(path))
-    torch.save((X, Y), path, _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match=r"a zip, from torch 1.6 on"):
+    torch.save((X, Y), path)
+    whole = path.read_bytes()
+    for size in (100, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"data\.pt"):
+            read_images(str(path))
+    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), path)
+    with pytest.raises(UserError, match="got a TorchScript program"):
         read_images(str(path))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", bytes(2**22))

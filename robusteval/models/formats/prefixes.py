@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from robusteval.models.formats.tensors import Weight
+from robusteval.files.pickled_tensors import Weight
 
 COUNTER = "num_batches_tracked"
 """Of batch normalisation: older files lack it, and evaluation does not use it."""

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.user_code import NotPermittedError
-from robusteval.models.formats.contents import Program
+from robusteval.files.contents import Program
 
 
 def open_program(path: Path, program: Program, trusted: Collection[str | Path]) -> nn.Module:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from robusteval.core.errors import UserError
 from robusteval.core.limits import CHECKPOINT_KEYS, check_limit_of
-from robusteval.models.formats.pickled import Inert
+from robusteval.files.pickled import Inert
+from robusteval.files.pickled_tensors import PickledTensor, Weight
 from robusteval.models.formats.prefixes import key_matches, split_over
-from robusteval.models.formats.tensors import PickledTensor, Weight
 
 WRAPPERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "params", "weights"),

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.limits import CHECKPOINT_KEYS, TEXT_BYTES, check_limit_of
-from robusteval.models.formats.contents import described, looks_like_safetensors
-from robusteval.models.formats.pickled import CallsError, Inert
-from robusteval.models.formats.torch_files import read_file
+from robusteval.files.contents import described, looks_like_safetensors
+from robusteval.files.pickled import CallsError, Inert
+from robusteval.files.torch_files import read_file
 
 
 def read_safetensors(path: Path) -> Any:

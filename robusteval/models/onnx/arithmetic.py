@@ -13,7 +13,7 @@ from torch.nn import functional
 from robusteval.core.errors import UserError
 from robusteval.models.onnx.building import Builder, Operand, Value
 from robusteval.models.onnx.file import Operation
-from robusteval.models.onnx.operands import Make, axes_of, constant_in, given, optional, sizes_of
+from robusteval.models.onnx.operands import Make, axes_of, axis_in, constant_in, given, optional, sizes_of
 
 _JOINED = 13
 """Before this set of operators Softmax took all axes from its own on as one."""
@@ -79,7 +79,7 @@ def _softmax(function: Callable[..., Any]) -> Make:
     def make(build: Builder, op: Operation, inputs: list[Operand | None]) -> Operand:
         x = given(inputs, 0)
         rank = len(sizes_of(x))
-        axis = op.settings.get("axis", -1 if build.version >= _JOINED else 1) % rank
+        axis = axis_in(op.settings.get("axis", -1 if build.version >= _JOINED else 1), rank)
         if build.version < _JOINED and axis != rank - 1:
             raise UserError(f"expected a softmax over the last axis, got one over all axes from {axis} on")
         return build.call(function, x, axis)
@@ -95,7 +95,7 @@ def _reduction(function: Callable[..., Any]) -> Make:
             if op.settings.get("noop_with_empty_axes", 0):
                 return x
             axes = tuple(range(len(sizes_of(x))))
-        return build.call(function, x, tuple(a % len(sizes_of(x)) for a in axes), keepdim=keep)
+        return build.call(function, x, tuple(axis_in(a, len(sizes_of(x))) for a in axes), keepdim=keep)
 
     return make
 

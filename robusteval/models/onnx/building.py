@@ -7,20 +7,30 @@ before anything has it.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from robusteval.core.errors import UserError
 from robusteval.core.limits import check_limit_of
 
 VALUE_NUMBERS = 2**28
 """Of one value of a network for a few images, and of all constants that are computed from others."""
+ALL_NUMBERS = 2**32
+"""Of all values of a network together, for a few images."""
+OPERATIONS, OF_CONSTANTS = 2**42, 2**36
+"""Multiplications and additions in matrix products and convolutions: of the network for a few images, and of constants
+that are computed from others."""
+_COUNTED = 2**14
+"""Numbers into and out of a step from which on its operations are counted, which takes a millisecond."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +53,8 @@ class Builder:
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, version: int) -> None:
         self.root, self.graph, self.mode = nn.Module(), fx.Graph(), FakeTensorMode(allow_non_fake_inputs=True)
-        self.dtype, self.version, self.folded = dtype, version, 0
+        self.dtype, self.version, self.folded, self.numbers = dtype, version, 0, 0
+        self.operations = {False: 0, True: 0}  # of constants: True
         with self.mode:
             self.image = Value(self.graph.placeholder("pixels"), torch.empty(shape, dtype=dtype))
 
@@ -65,7 +76,7 @@ class Builder:
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Operand:
         """What a function says of values, constants and settings; sequences of values are allowed among `args`."""
         like = self._like(function, args, kwargs)
-        if not any(isinstance(v, Value) for a in args for v in (a if isinstance(a, list) else [a])):
+        if not _of_images(args):
             return self._folded(like, function, args, kwargs)
         nodes = tuple([self._node(v) for v in a] if isinstance(a, list) else self._node(a) for a in args)
         return Value(self.graph.call_function(function, nodes, kwargs), like)
@@ -98,11 +109,22 @@ class Builder:
                 return a.like
             return self.mode.from_tensor(a) if isinstance(a, Tensor) else a
 
-        with self.mode, torch.no_grad():
-            found = function(*map(shown, args), **kwargs)
+        given = [shown(a) for a in args]
+        with self.mode, torch.no_grad(), _quiet():
+            found = function(*given, **kwargs)
         if not isinstance(found, Tensor):
             raise UserError(f"expected a tensor, got {type(found).__name__}")
-        check_limit_of("a value of the graph", math.prod(found.shape), VALUE_NUMBERS, "numbers")
+        numbers = math.prod(found.shape)
+        self.numbers += numbers
+        check_limit_of("a value of the graph", numbers, VALUE_NUMBERS, "numbers")
+        check_limit_of("all values of the graph", self.numbers, ALL_NUMBERS, "numbers")
+        if numbers + sum(math.prod(a.shape) for a in given if isinstance(a, Tensor)) >= _COUNTED:
+            with self.mode, torch.no_grad(), FlopCounterMode(display=False) as counted:
+                function(*given, **kwargs)
+            constant = not _of_images(args)
+            self.operations[constant] += counted.get_total_flops()
+            most, what = (OF_CONSTANTS, "constants of the graph") if constant else (OPERATIONS, "the graph")
+            check_limit_of(what, self.operations[constant], most, "operations in products and convolutions")
         return found
 
     def _folded(
@@ -113,3 +135,19 @@ class Builder:
         with torch.no_grad():
             found: Tensor = function(*args, **kwargs)
         return found.contiguous()
+
+
+def _of_images(args: Sequence[Any]) -> bool:
+    """Whether what comes of these arguments depends on the images."""
+    return any(isinstance(v, Value) for a in args for v in (a if isinstance(a, list) else [a]))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own lines on what it cannot compute, which the error says."""
+    told = logging.getLogger("torch._subclasses.fake_tensor")
+    before, told.disabled = told.disabled, True
+    try:
+        yield
+    finally:
+        told.disabled = before

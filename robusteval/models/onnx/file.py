@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robusteval.core.errors import UserError, first_line
+from robusteval.core.errors import LONGEST, UserError, first_line
+from robusteval.core.foreign import one_line
 from robusteval.core.limits import (
     ARRAY_NUMBERS,
     CHECKPOINT_KEYS,
@@ -110,7 +111,13 @@ def _operation(path: Path, node: Any) -> Operation:
             f"expected operators of the ONNX standard in {path}, got the custom operator {node.domain}.{node.op_type}"
         )
     settings = {attribute.name: _setting(path, node, attribute) for attribute in node.attribute}
-    return Operation(node.op_type, node.name or node.op_type, tuple(node.input), tuple(node.output), settings)
+    kind, name = (one_line(_text(found), LONGEST) for found in (node.op_type, node.name or node.op_type))
+    return Operation(kind, name, tuple(node.input), tuple(node.output), settings)
+
+
+def _text(found: str | bytes) -> str:
+    """A name; protobuf hands on as bytes what is no UTF-8."""
+    return found if isinstance(found, str) else found.decode("utf-8", "replace")
 
 
 def _setting(path: Path, node: Any, attribute: Any) -> Any:
@@ -160,7 +167,7 @@ def _tensor(path: Path, tensor: Any) -> Tensor:
 
 def _beside(path: Path, tensor: Any, size: int) -> bytes:
     """The bytes of a tensor in another file in the folder of the graph."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    entries = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
     named = PurePosixPath(entries.get("location", ""))
     folder = path.resolve().parent
     try:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from robusteval.core.errors import UserError
 from robusteval.models.onnx.building import Builder, Operand, Value
 from robusteval.models.onnx.file import Operation
-from robusteval.models.onnx.operands import Make, constant_in, given, optional, reshaped, sizes_of
+from robusteval.models.onnx.operands import Make, axis_in, constant_in, given, optional, reshaped, sizes_of
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -198,7 +198,7 @@ def _global_max(build: Builder, op: Operation, inputs: list[Operand | None]) -> 
 
 def _layer_norm(build: Builder, op: Operation, inputs: list[Operand | None]) -> Operand:
     x, scale, shift = given(inputs, 0), constant_in(given(inputs, 1)), constant_in(optional(inputs, 2))
-    axis = op.settings.get("axis", -1) % len(sizes_of(x))
+    axis = axis_in(op.settings.get("axis", -1), len(sizes_of(x)))
     sizes, epsilon = sizes_of(x)[axis:], op.settings.get("epsilon", 1e-5)
     return build.call(functional.layer_norm, x, sizes, scale, shift, epsilon)
 

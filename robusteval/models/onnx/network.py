@@ -87,10 +87,14 @@ def _built(graph: OnnxGraph, input_shape: tuple[int, int, int], size: int) -> fx
     values: dict[str, Operand] = {**graph.constants, graph.input: _fitting(build, graph, input_shape)}
     for op in graph.operations:
         found = _made(build, graph, op, values)
+        if twice := [name for name in op.outputs if name and name in values]:
+            raise UserError(f"expected each name once in {graph.path}, got '{twice[0]}' again from {op.kind}")
         values.update(zip(op.outputs, found, strict=False))
     if graph.output not in values:
         raise UserError(f"expected the output '{graph.output}' of {graph.path} among what it computes, got none")
     result = values[graph.output]
+    if isinstance(result, Tensor):
+        raise UserError(f"expected an output of {graph.path} that follows from its input, got a constant")
     if len(result.shape) != 2:
         if math.prod(result.shape) % size or math.prod(result.shape) < 2 * size:
             raise UserError(

@@ -45,6 +45,13 @@ def axes_of(op: Operation, inputs: list[Operand | None], k: int = 1) -> tuple[in
     return op.settings["axes"] if "axes" in op.settings else whole_numbers(optional(inputs, k))
 
 
+def axis_in(axis: object, rank: int) -> int:
+    """An axis, counted from the front. Raises UserError for one that a value of so many axes has not."""
+    if not isinstance(axis, int) or not -rank <= axis < rank:
+        raise UserError(f"expected one of {rank} axes, got {axis}")
+    return axis % rank
+
+
 def sizes_of(operand: Operand) -> tuple[int, ...]:
     return tuple(operand.shape)
 

@@ -14,6 +14,7 @@ from robusteval.models.onnx.file import Operation
 from robusteval.models.onnx.operands import (
     Make,
     axes_of,
+    axis_in,
     constant_in,
     given,
     optional,
@@ -43,7 +44,7 @@ def _flatten(build: Builder, op: Operation, inputs: list[Operand | None]) -> Ope
 def _squeeze(build: Builder, op: Operation, inputs: list[Operand | None]) -> Operand:
     x, axes = given(inputs, 0), axes_of(op, inputs)
     shape = sizes_of(x)
-    gone = {a % len(shape) for a in axes} if axes is not None else {i for i, s in enumerate(shape) if s == 1}
+    gone = {axis_in(a, len(shape)) for a in axes} if axes is not None else {i for i, s in enumerate(shape) if s == 1}
     if any(shape[i] != 1 for i in gone):
         raise UserError(f"expected axes of size 1 to squeeze, got {sorted(gone)} of {shape}")
     return reshaped(build, x, tuple(s for i, s in enumerate(shape) if i not in gone))
@@ -53,7 +54,7 @@ def _unsqueeze(build: Builder, op: Operation, inputs: list[Operand | None]) -> O
     x, axes = given(inputs, 0), axes_of(op, inputs) or ()
     shape = list(sizes_of(x))
     rank = len(shape) + len(axes)
-    for axis in sorted(a % rank for a in axes):
+    for axis in sorted(axis_in(a, rank) for a in axes):
         shape.insert(axis, 1)
     return reshaped(build, x, tuple(shape))
 
@@ -74,7 +75,7 @@ def _transpose(build: Builder, op: Operation, inputs: list[Operand | None]) -> O
 def _concat(build: Builder, op: Operation, inputs: list[Operand | None]) -> Operand:
     parts = [x for x in inputs if x is not None]
     rank = len(sizes_of(parts[0]))
-    return build.call(torch.cat, parts, dim=op.settings["axis"] % rank)
+    return build.call(torch.cat, parts, dim=axis_in(op.settings["axis"], rank))
 
 
 def _shape(build: Builder, op: Operation, inputs: list[Operand | None]) -> Operand:
@@ -85,7 +86,7 @@ def _shape(build: Builder, op: Operation, inputs: list[Operand | None]) -> Opera
 def _gather(build: Builder, op: Operation, inputs: list[Operand | None]) -> Operand:
     x, chosen = given(inputs, 0), constant_in(given(inputs, 1))
     assert chosen is not None
-    axis = op.settings.get("axis", 0) % len(sizes_of(x))
+    axis = axis_in(op.settings.get("axis", 0), len(sizes_of(x)))
     size = sizes_of(x)[axis]
     if not bool(((chosen >= -size) & (chosen < size)).all()):
         raise UserError(f"expected places below {size} to gather from, got {chosen.tolist()}")
@@ -119,7 +120,7 @@ def _slice(build: Builder, op: Operation, inputs: list[Operand | None]) -> Opera
 
 def _split(build: Builder, op: Operation, inputs: list[Operand | None]) -> tuple[Operand, ...]:
     x, count = given(inputs, 0), len(op.outputs)
-    axis = op.settings.get("axis", 0) % len(sizes_of(x))
+    axis = axis_in(op.settings.get("axis", 0), len(sizes_of(x)))
     size = sizes_of(x)[axis]
     part = -(-size // count)
     equal = tuple(min(part, size - part * i) for i in range(count))

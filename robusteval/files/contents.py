@@ -54,33 +54,38 @@ class Program:
 
 def described(path: Path) -> str:
     """What a file that no reader takes is, and what to do: "got X; Y" of an error."""
+    return "; ".join(kind_and_advice(path))
+
+
+def kind_and_advice(path: Path) -> tuple[str, str]:
+    """What a file is by its bytes, and what who wanted a checkpoint can do."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
-        return f"an empty file; {AGAIN}"
+        return "an empty file", AGAIN
     for signature, what, advice in _SIGNATURES:
         if head.startswith(signature):
-            return f"{what}; {advice}"
+            return what, advice
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(_ZIP):
-        return f"a zip archive that is cut short or no checkpoint; {AGAIN}"
+        return "a zip archive that is cut short or no checkpoint", AGAIN
     if head[257:262] == b"ustar":
-        return "a tar archive; unpack it first"
+        return "a tar archive", "unpack it first"
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return f"an HTML page, perhaps that of a failed download; {AGAIN}"
+        return "an HTML page, perhaps that of a failed download", AGAIN
     if start.startswith(b"<"):
-        return f"XML or HTML; {AGAIN}"
+        return "XML or HTML", AGAIN
     if start.startswith((b"{", b"[")) and b"\0" not in head:
-        return f"JSON, perhaps the error of a failed download; {AGAIN}"
+        return "JSON, perhaps the error of a failed download", AGAIN
     if not any(head):
-        return f"zeros, perhaps of a download that was cut short; {AGAIN}"
+        return "zeros, perhaps of a download that was cut short", AGAIN
     if looks_like_safetensors(path):
-        return f"safetensors that are cut short or damaged; {AGAIN}"
+        return "safetensors that are cut short or damaged", AGAIN
     if head.startswith(b"\x80") and head[1:2] <= b"\x05" and _operations(head):
-        return f"a pickle that torch did not write or that is cut short; {AGAIN}, or save the weights as .safetensors"
+        return "a pickle that torch did not write or that is cut short", f"{AGAIN}, or save the weights as .safetensors"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return f"text; {AGAIN}"
-    return f"bytes of no known format (they begin with {head[:4].hex(' ')}); {AGAIN}"
+        return "text", AGAIN
+    return f"bytes of no known format (they begin with {head[:4].hex(' ')})", AGAIN
 
 
 def looks_like_safetensors(path: Path) -> bool:
@@ -95,16 +100,16 @@ def is_zip(path: Path) -> bool:
         return file.read(4) == _ZIP
 
 
-def program_in(path: Path) -> Program | None:
-    """The program that a zip holds, by the names of its members; None for weights. Raises UserError for a zip that
-    is damaged, no checkpoint, or unpacks to far more than it is."""
+def program_in(path: Path, wanted: str = "a checkpoint") -> Program | None:
+    """The program that a zip holds, by the names of its members; None for what torch.save wrote. Raises UserError for a
+    zip that is damaged, is no file of torch, or unpacks to far more than it is; it says what is `wanted`."""
     if not is_zip(path):
         return None
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except Exception as error:  # zipfile raises all kinds for what is no zip
-        raise UserError(f"expected a checkpoint in {path}, got {described(path)} ({first_line(error)})") from error
+        raise UserError(f"expected {wanted} in {path}, got {described(path)} ({first_line(error)})") from error
     check_limit_of(path, len(members), ENTRIES, "members of the zip")
     most = max(UNPACKED * path.stat().st_size, 2**20)
     check_limit_of(path, sum(member.file_size for member in members), most, "bytes that its zip unpacks to")
@@ -115,7 +120,7 @@ def program_in(path: Path) -> Program | None:
         return Program(exported=False)
     pickles = [member.file_size for member in members if member.filename.split("/")[-1] == "data.pkl"]
     if not pickles:
-        raise UserError(f"expected a checkpoint in {path}, got a zip archive that holds none (no data.pkl)")
+        raise UserError(f"expected {wanted} in {path}, got a zip archive that holds none (no data.pkl)")
     check_limit_of(path, max(pickles), PICKLE_BYTES, "bytes in the pickle")
     return None
 

@@ -1,8 +1,8 @@
 """A pickle read as data: its operations, one by one, build plain containers, numbers and descriptions of tensors.
 
-Nothing is imported and nothing is called, so that nothing can execute. Objects that no weights lie in become `Inert`;
-where a function would have to run, `CallsError` names it. Of a dict only what has a name (a str) is kept, and no other
-key is ever hashed. All protocols of pickle are read.
+Nothing is imported or called, so that nothing can execute. A reader's `Rebuild` describes calls that it wants; other
+objects become `Inert`, and where a function would have to run, `CallsError` names it. Of a dict only what has a name is
+kept (a str, or bytes, as Python 2 wrote text), and no other key is ever hashed. All protocols of pickle are read.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from robusteval.core.foreign import one_line
-from robusteval.models.formats.constructors import CONTAINERS, is_harmless
+from robusteval.files.constructors import CONTAINERS, is_harmless
 
 OPERATIONS = 3_000_000
 """Of a pickle. A tensor takes about 36: this is 20,000 weights with three statistics of an optimizer each."""
 Rebuild = Callable[["Name", tuple[Any, ...]], Any]
-"""What a call that torch writes for a tensor describes; None for other calls."""
+"""What a call describes, of a tensor or an array for example; None for a call that the reader does not want."""
 
 
 class CallsError(ValueError):
@@ -54,6 +54,12 @@ class Inert(dict[str, Any]):
         self.kind = kind
 
 
+class Described:
+    """What a call describes rather than makes, and the state that the pickle gives it afterwards."""
+
+    state: Any = None
+
+
 def read_pickle(file: BinaryIO, rebuild: Rebuild, persistent: Callable[[Any], Any], most: int) -> Any:
     """What the pickle at the place of the file holds; the file is left behind it. Raises CallsError, TooManyError, and
     other errors of all kinds for what is no pickle."""
@@ -84,10 +90,6 @@ class _Machine:
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
-    def frozen_set(self) -> None:
-        self.since_mark()
-        self.push(Inert(None))
-
     def mark(self, _: Any) -> None:
         self.marked.append(self.stack)
         self.stack = []
@@ -95,6 +97,10 @@ class _Machine:
     def since_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.marked.pop()
         return items
+
+    def replace_marked(self, value: Any) -> None:
+        self.since_mark()
+        self.push(value)
 
     def pop(self, _: Any) -> None:
         if self.stack:
@@ -126,6 +132,8 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) is str:
                 target[key] = value
+            elif type(key) is bytes:
+                target.setdefault(key.decode("latin-1"), value)
 
     def new_dict(self, items: list[Any]) -> None:
         self.push({})
@@ -185,6 +193,11 @@ class _Machine:
         kind, *arguments = self.since_mark()
         self.call(kind, tuple(arguments))
 
+    def build(self, _: Any) -> None:
+        (state,) = self.last(1)
+        if self.stack and isinstance(self.stack[-1], Described):
+            self.stack[-1].state = state
+
     def refuse(self, _: Any) -> None:
         raise CallsError("an extension of pickle")
 
@@ -205,7 +218,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "EMPTY_TUPLE": lambda m, _: m.push(()),
     "EMPTY_DICT": lambda m, _: m.push({}),
     "EMPTY_SET": lambda m, _: m.push(Inert(None)),
-    "FROZENSET": lambda m, _: m.frozen_set(),
+    "FROZENSET": lambda m, _: m.replace_marked(Inert(None)),
     "LIST": lambda m, _: m.push(m.since_mark()),
     "TUPLE": lambda m, _: m.push(tuple(m.since_mark())),
     "TUPLE1": lambda m, _: m.push(m.last(1)),
@@ -213,8 +226,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "TUPLE3": lambda m, _: m.push(m.last(3)),
     "DICT": lambda m, _: m.new_dict(m.since_mark()),
     "APPEND": lambda m, _: m.extend(list(m.last(1))),
-    "APPENDS": lambda m, _: m.extend(m.since_mark()),
-    "ADDITEMS": lambda m, _: m.extend(m.since_mark()),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda m, _: m.extend(m.since_mark())),
     "SETITEM": lambda m, _: m.set_items(list(m.last(2))),
     "SETITEMS": lambda m, _: m.set_items(m.since_mark()),
     "MARK": _Machine.mark,
@@ -231,12 +243,8 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "REDUCE": _Machine.reduce,
     "INST": _Machine.instance,
     "OBJ": _Machine.object,
-    "BUILD": lambda m, _: m.last(1),
+    "BUILD": _Machine.build,
     "BINPERSID": lambda m, _: m.push(m.persistent(m.last(1)[0])),
-    "PROTO": lambda _, __: None,
-    "FRAME": lambda _, __: None,
-    **dict.fromkeys(
-        ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"),
-        _Machine.refuse,
-    ),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda _, __: None),
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"), _Machine.refuse),
 }

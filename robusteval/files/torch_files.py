@@ -12,9 +12,9 @@ from typing import Any
 from robusteval.core.errors import UserError
 from robusteval.core.foreign import one_line
 from robusteval.core.limits import check_limit_of, lifted
-from robusteval.models.formats.contents import PICKLE_BYTES, is_zip
-from robusteval.models.formats.pickled import OPERATIONS, CallsError, TooManyError, read_pickle
-from robusteval.models.formats.tensors import DamagedError, Storage, rebuilt, storage_of
+from robusteval.files.contents import PICKLE_BYTES, is_zip
+from robusteval.files.pickled import OPERATIONS, CallsError, Rebuild, TooManyError, read_pickle
+from robusteval.files.pickled_tensors import DamagedError, Storage, rebuilt, storage_of
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of the older layout."""
@@ -24,18 +24,18 @@ class NotTorchError(ValueError):
     """A pickle that torch did not write."""
 
 
-def read_file(path: Path) -> Any:
-    """What torch.save wrote, tensors as descriptions. Raises UserError beyond a limit, CallsError, NotTorchError, and
-    errors of all kinds for what is no such file."""
+def read_file(path: Path, rebuild: Rebuild = rebuilt) -> Any:
+    """What torch.save wrote; tensors, and all else that `rebuild` knows, as descriptions. Raises UserError beyond a
+    limit, CallsError, NotTorchError, and errors of all kinds for what is no such file."""
     most = sys.maxsize if lifted() else OPERATIONS
     try:
-        return _zipped(path, most) if is_zip(path) else _older(path, most)
+        return _zipped(path, rebuild, most) if is_zip(path) else _older(path, rebuild, most)
     except TooManyError:
         check_limit_of(path, most + 1, most, "operations in its pickles")
         raise
 
 
-def _zipped(path: Path, most: int) -> Any:
+def _zipped(path: Path, rebuild: Rebuild, most: int) -> Any:
     archive = zipfile.ZipFile(path)  # stays open for the storages, which are read where they are wanted
     names = archive.namelist()
     pickles = [name for name in names if name.split("/")[-1] == "data.pkl"]
@@ -56,10 +56,10 @@ def _zipped(path: Path, most: int) -> Any:
         _, kind, key, *_ = saved
         return storage_of(kind, key, member)
 
-    return read_pickle(io.BytesIO(archive.read(pickles[0])), rebuilt, persistent, most)
+    return read_pickle(io.BytesIO(archive.read(pickles[0])), rebuild, persistent, most)
 
 
-def _older(path: Path, most: int) -> Any:
+def _older(path: Path, rebuild: Rebuild, most: int) -> Any:
     with path.open("rb") as opened:
         file = io.BytesIO(opened.read() if lifted() else opened.read(PICKLE_BYTES))
     kinds: dict[str, Storage] = {}
@@ -81,7 +81,7 @@ def _older(path: Path, most: int) -> Any:
         return storage_of(kind, key, stored, view)
 
     def following() -> Any:
-        return read_pickle(file, rebuilt, persistent, most)
+        return read_pickle(file, rebuild, persistent, most)
 
     try:
         if following() != MAGIC:

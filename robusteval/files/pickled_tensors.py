@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robusteval.core.errors import UserError
-from robusteval.models.formats.pickled import Name
+from robusteval.files.pickled import Name
 
 Bytes = Callable[[str], bytearray]
 """The bytes of the storage of this name in a file. Raises DamagedError."""
