@@ -41,6 +41,12 @@ wheel: $(RUNS)
 	cd dist && venv/bin/python -c 'import robusteval; assert "dist" in robusteval.__file__, robusteval.__file__'
 	cd dist && venv/bin/robusteval demo --limit 3 --protocol certify --out demo
 
+# A new user's first hour, of the wheel: every format of models and data, and the usual mistakes, a process each.
+first-hour: wheel $(EXTRAS)/.installed
+	$(EXTRAS)/bin/python -c 'import site; print(site.getsitepackages()[0])' \
+		> $$(dist/venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth
+	cd dist && venv/bin/python ../benchmarks/first_hour.py
+
 # The documentation as pages, build/site: notebooks executed, no warnings, every block of the tutorials run.
 site: $(SITE) $(STAMP)
 	.venv-site/bin/python site/notebooks.py --check
