@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from robusteval.analysis.headline import headline_of
+from robusteval.core.progress import Silent
 from robusteval.reports import summarise, write_report
 from robusteval.reports.formats.markdown import escaped
 from robusteval.reports.formats.terminal import headline_table
@@ -134,7 +135,7 @@ def test_a_run_without_some_methods_is_reported_all_the_same(tmp_path: Path, cer
     assert ("## Lower bounds" in markdown) == certificates
 
 
-class Told:
+class Told(Silent):
     """What a report tells while it is made."""
 
     def __init__(self) -> None:

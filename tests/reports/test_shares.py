@@ -20,7 +20,7 @@ from robusteval.analysis.summary import summarise
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.external.autoattack import AutoAttack
 from robusteval.core.norms import Norm
-from robusteval.reports.certification.page import share_grid
+from robusteval.reports.certification.tables import share_grid
 from robusteval.reports.leaderboard import leaderboard, write_board
 from robusteval.reports.sections.attack_tables import attack_grids
 from robusteval.reports.sections.verdict import verdict
