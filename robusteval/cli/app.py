@@ -73,9 +73,8 @@ def leaderboard(
 
     opened, beside = [Run.open(run) for run in runs], boards.read_board(add) if add else None
     with Bars(err) as bars:
-        bars.stage("comparing", 0, 0)
+        bars.stage("leaderboard", 0, 0)
         board = boards.leaderboard(opened, beside)
-        bars.stage("writing", 0, 0)
         written = boards.write_board(board, out_dir)
         earlier, gone = boards.earlier_runs(beside, opened) if beside else ([], [])
         pages = write_paper_tables([*earlier, *opened], out_dir)

@@ -7,7 +7,7 @@ that ended, and one every half a minute while a long one runs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from threading import Event, Lock, RLock, Thread
@@ -34,13 +34,21 @@ REFRESH = 0.25
 
 
 class Bars:
-    """Progress on a console, stderr unless given; `planned` are the stages to come, as far as they are known.
+    """Progress on a console, stderr unless given; `planned` are the stages to come, as far as they are known,
+    `plans` what is said where the work on a model begins.
 
     with Bars() as bars:
         robusteval.audit(network, data, progress=bars)
     """
 
-    def __init__(self, console: Console | None = None, planned: Iterable[Planned] = (), every: float = EVERY) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        planned: Iterable[Planned] = (),
+        plans: Mapping[str, str] | None = None,
+        every: float = EVERY,
+    ) -> None:
+        self._plans = plans or {}
         console = console or Terminal(stderr=True)
         notebook = console.is_jupyter
         self._drawn = find_spec("ipywidgets") is not None if notebook else _can_be_drawn_over(console)
@@ -58,9 +66,12 @@ class Bars:
         with self._lock:
             lines = self._end()
             self._schedule.begins(model, stages)
-            if len({planned.model for planned in self._schedule.planned}) > 1:
-                lines.append(f"{one_line(model, LONGEST)}:")
+            several = len({planned.model for planned in self._schedule.planned}) > 1
         self._say(lines)
+        if model in self._plans:
+            self._say([one_line(self._plans[model])], whole=True)
+        elif several:
+            self._say([f"{one_line(model, LONGEST)}:"])
 
     def stage(self, name: str, done: int, total: int) -> None:
         own = name.removesuffix(PREPARING)

@@ -101,8 +101,6 @@ def audit_and_report(
     command = ["robusteval", *sys.argv[1:]]
     costly = {key: options[key] for key in ("device", "dtype", "batch_size", "eot") if key in options}
     ahead = forecasts(models, images, protocol, options.get("sources", ()), **costly)
-    for one in ahead:
-        err.line(planned(one))
 
     def report(run: Run) -> None:
         with bars.aside():
@@ -110,7 +108,8 @@ def audit_and_report(
                 out.rule(one_line(run.path.name))
             print_report(run)
 
-    with Bars(err, [Planned(one.model, stage.name, stage.seconds) for one in ahead for stage in one.stages]) as bars:
+    stages = [Planned(one.model, stage.name, stage.seconds) for one in ahead for stage in one.stages]
+    with Bars(err, stages, {one.model: planned(one) for one in ahead}) as bars:
         runs = audit_together(models, images, protocol, folder, ended=report, progress=bars, command=command, **options)
     if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
         out.line(f"Transfer matrix: {written}")

@@ -126,7 +126,7 @@ def test_the_bar_says_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plain(every: float, action: Callable[[Bars], None], planned: tuple[Planned, ...] = ()) -> list[str]:
     shown = io.StringIO()
-    with Bars(Console(file=shown, width=COLUMNS), planned, every) as bars:
+    with Bars(Console(file=shown, width=COLUMNS), planned, every=every) as bars:
         action(bars)
     assert not set(shown.getvalue()) & {"\r", "\x1b"}
     return shown.getvalue().splitlines()

@@ -58,7 +58,8 @@ class SmoothingSequential(SmoothedOnce):
     """At most so many samples bound its probability."""
 
     def passes(self, images: int, classes: int) -> Passes:
-        return Passes(self.n0 + self.n) * images
+        """Whether a radius is reached is known long before the last sample, as a rule."""
+        return Passes(self.n0 + (self.n if self.radius is None else self.n / 4)) * images
 
     @property
     def limit(self) -> float | None:
