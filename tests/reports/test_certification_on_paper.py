@@ -88,3 +88,11 @@ def test_nothing_is_cut_on_a_phone_or_on_paper(long: Run, browser: Any, width: i
     visit.tab.emulate_media(media=media)
     visit.tab.evaluate("dispatchEvent(new Event('beforeprint'))" if media == "print" else "0")
     assert cut_parts(visit.tab) == []
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+def test_axe_finds_no_serious_fault(long: Run, browser: Any, width: int) -> None:
+    looking = pytest.importorskip("looking", reason="the helper that runs axe-core")
+    context = browser.new_context(bypass_csp=True, viewport={"width": width, "height": 900})
+    assert looking.axe_findings(Visit(context, long.path / "certification.html").tab) == []
+    context.close()

@@ -163,3 +163,11 @@ def test_on_paper_the_ranking_is_whole(runs: list[Run], tmp_path: Path, browser:
     pages = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", visit.tab.pdf(prefer_css_page_size=True))
     assert pages
     assert all(float(width) > float(height) for width, height in pages)
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+def test_axe_finds_no_serious_fault(runs: list[Run], tmp_path: Path, browser: Any, width: int) -> None:
+    looking = pytest.importorskip("looking", reason="the helper that runs axe-core")
+    context = browser.new_context(bypass_csp=True, viewport={"width": width, "height": 900})
+    assert looking.axe_findings(Visit(context, write_board(leaderboard(runs), tmp_path)).tab) == []
+    context.close()
