@@ -141,8 +141,7 @@ class Session:
     def run_stage(self, stage: Stage) -> None:
         """Compute the shards that are missing. A method that cannot run here is noted, and so is one that an error
         stops, with its traceback: the others go on."""
-        record = self.run.manifest.stage(stage.name)
-        kept = self.run.path / "failures" / f"{stage.name}.txt"
+        record, kept = self.run.manifest.stage(stage.name), self.run.path / "failures" / f"{stage.name}.txt"
         with writing(kept):
             kept.unlink(missing_ok=True)
         try:
@@ -161,13 +160,15 @@ class Session:
             self._stop_if_refuted()
 
     def finish(self) -> Run:
-        """Put the parts together, price the stages, and seal the evidence."""
+        """Put the parts together, price the stages, and seal the evidence; the manifest is written once."""
+        priced = []
         for record in self.run.manifest.stages:
             parts = [self.run.path / p.path for p in planned_files(self.run.manifest, record) if p.table is not None]
             cost = sum((read_cost(p) for p in parts if p.is_file()), Cost())
-            self.run = self.run.with_stage(record.model_copy(update={"cost": cost}))
+            priced.append(record.model_copy(update={"cost": cost}))
         write_tables(self.run)
         self.run = self.run.updated(
+            stages=tuple(priced),
             evidence={p.relative_to(self.run.path).as_posix(): checksum(p) for p in self.run.evidence()},
             status="incomplete" if self.run.manifest.failed else "complete",
             finished=self.run.manifest.finished or now(),
@@ -183,9 +184,9 @@ class Session:
     def _unanswered(self, reason: str) -> str:
         """The line for a model that does not answer to the images themselves: the first one of them, if it is one."""
         model = self.context.classifier
-        for i, image_id in enumerate(self.images.ids):
+        for image_id, pixels in zip(self.images.ids, self.images.pixels, strict=True):
             try:
-                model.predict(self.images.pixels[i : i + 1])
+                model.predict(pixels[None])
             except Exception as error:
                 return f"expected an answer of {model.name} to every image, got on {image_id}: {first_line(error)}"
         return f"expected an answer of {model.name} to every image, got: {reason}"
@@ -218,8 +219,7 @@ class Session:
         return True
 
     def _prepare(self, stage: Stage) -> None:
-        path = self.run.part(stage.name, "set", "statistics")
-        if not path.exists():
+        if not (path := self.run.part(stage.name, "set", "statistics")).exists():
             start = time.perf_counter()
             part = stage.prepare(self.context, self.images, preparing(self.progress, stage.name))
             write_frame(path, part.rows, _timed(part, time.perf_counter() - start))
