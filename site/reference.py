@@ -27,7 +27,7 @@ FOUNDATIONS = (
     "robusteval.attacks.search.ball.Ball",
     "robusteval.core.streams.Streams",
     "robusteval.core.methods.Quantity",
-    "robusteval.certify.base.Guarantee",
+    "robusteval.core.methods.Guarantee",
 )
 
 
