@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import pickle
 import tarfile
@@ -19,7 +20,9 @@ from safetensors.torch import load_file
 import robusteval
 from robusteval.auditing.protocol import read_protocol
 from robusteval.data import read_images
+from robusteval.data.vnnlib import read_property
 from robusteval.models.checkpoints import open_checkpoint
+from robusteval.models.onnx.network import open_onnx
 from robusteval.results.manifest import read_manifest
 from robusteval.results.run import Run, read_arrays, read_frame
 
@@ -101,6 +104,23 @@ def _read_list(path: Path) -> object:
     return read_images(str(path))
 
 
+def _onnx() -> bytes:
+    from onnx_graphs import convolutional
+
+    content: bytes = convolutional().SerializeToString()
+    return content
+
+
+def _property() -> bytes:
+    box = [f"(declare-const X_{i} Real) (assert (and (>= X_{i} 0.1) (<= X_{i} 0.3)))" for i in range(4)]
+    names = "(declare-const Y_0 Real) (declare-const Y_1 Real) ; two classes"
+    return "\n".join([names, *box, "(assert (or (and (>= Y_0 Y_1))))"]).encode()
+
+
+def _read_property(path: Path) -> object:
+    return read_property(path).images((1, 2, 2))
+
+
 def _weights(suffix: str, demo: Path) -> bytes:
     if suffix == "safetensors":
         return demo.read_bytes()
@@ -137,6 +157,8 @@ def good_files(run: Run) -> dict[str, tuple[str, bytes, Read]]:
         f"image {kind}": ("data/0/1.png", _image(kind), _images)
         for kind in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
     }
+    if "onnx" in KINDS:
+        goods["onnx"] = ("model.onnx", _onnx(), lambda path: open_onnx(path, (1, 8, 8)))
     return goods | {
         "idx": ("idx/t10k-images-idx3-ubyte", _idx(3, 8, 8), _read_idx),
         "idx gz": ("gz/t10k-images-idx3-ubyte.gz", gzip.compress(_idx(3, 8, 8), mtime=0), _read_idx),
@@ -148,6 +170,7 @@ def good_files(run: Run) -> dict[str, tuple[str, bytes, Read]]:
         "csv": ("data.csv", b'path,label,split\n"1.png",0,test\n./1.png,1,test\n', _read_list),
         "batch": ("test_batch", _batch(), _data),
         "tensors": ("data.pt", _tensors(), _data),
+        "vnnlib": ("property.vnnlib", _property(), _read_property),
         "safetensors": ("model.safetensors", _weights("safetensors", demo), _opened),
         "torch": ("model.pt", _weights("pt", demo), _opened),
         "protocol": (
@@ -162,5 +185,6 @@ def good_files(run: Run) -> dict[str, tuple[str, bytes, Read]]:
 
 
 KINDS = [f"image {kind}" for kind in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")]
-KINDS += ["npy", "arrow", "tar", "csv", "batch", "tensors"]
+KINDS += ["npy", "arrow", "tar", "csv", "batch", "tensors", "vnnlib"]
+KINDS += ["onnx"] if importlib.util.find_spec("onnx") else []
 KINDS += ["idx", "idx gz", "npz", "parquet", "safetensors", "torch", "protocol", "manifest", "table", "arrays"]

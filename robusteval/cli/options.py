@@ -76,8 +76,8 @@ SampleOption = Annotated[
     ),
 ]
 ResizeOption = Annotated[
-    int | None,
-    typer.Option(parser=whole_number, metavar="INTEGER", help="Resize images: the shorter side to N pixels."),
+    str | None,
+    typer.Option(metavar="N|HxW", help="Resize images: the shorter side to N pixels, or to H x W pixels."),
 ]
 _CENTRE = "Cut out the centre, N x N pixels, after resizing."
 CropOption = Annotated[int | None, typer.Option(parser=whole_number, metavar="INTEGER", help=_CENTRE)]

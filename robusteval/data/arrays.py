@@ -14,7 +14,7 @@ from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.reading import Reading
-from robusteval.data.labels import labels_of_array
+from robusteval.data.labels import classes_of_array
 from robusteval.data.sizes import of_one_size
 from robusteval.data.wanted import Wanted, taken
 
@@ -33,21 +33,22 @@ def images_of_arrays(
     ids: Sequence[str] = (),
 ) -> Images:
     """x: uint8, or floating point in [0, 1], or any real numbers that reading.scale divides; (N, C, H, W), (N, H, W),
-    or (N, H, W, C) with C 1 or 3. y: (N,) or (N, 1) integers. In any byte order. `called` is what the file calls x,
+    or (N, H, W, C) with C 1 or 3. y: (N,) or (N, 1) integers, or names of
+    classes. In any byte order. `called` is what the file calls x,
     `ids` the names of the images, else row-000000 onwards. Raises UserError."""
     _check_numbers(x, where, reading, called)
     pixels = _channels_first(x, where, called)
-    labels = labels_of_array(y, len(x), where)
+    labels, classes = classes_of_array(y, len(x), where)
     names = ids or [f"row-{i:06d}" for i in range(len(pixels))]
     chosen = wanted.rows(names, where)
     pixels, labels = taken(pixels, chosen), labels[list(chosen)]
     own = tuple(names[i] for i in chosen)
     if not reading.resizes or not pixels.size:
-        return Images(own, _scaled(pixels, reading), labels, source=where)
+        return Images(own, _scaled(pixels, reading), labels, classes, where)
     rows = (_scaled(row, reading) if row.dtype != np.uint8 or reading.scale else row for row in pixels)
     last = (np.ascontiguousarray(np.asarray(row).transpose(1, 2, 0)) for row in rows)
     named = ((f"image {i} of {where}", row) for i, row in zip(chosen, last, strict=True))
-    return Images(own, of_one_size(named, where, reading), labels, source=where)
+    return Images(own, of_one_size(named, where, reading), labels, classes, where)
 
 
 def check_array(shape: tuple[int, ...], where: str) -> None:

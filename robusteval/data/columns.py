@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from robusteval.core import limits
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
+from robusteval.core.numbers import is_whole
 from robusteval.core.reading import Reading
 from robusteval.data.decode import decode
-from robusteval.data.labels import labels_of_column
+from robusteval.data.labels import class_names_of, is_of_names, labels_by_name, labels_of_column
 from robusteval.data.sizes import of_one_size
 from robusteval.data.wanted import Wanted
 
@@ -41,8 +42,8 @@ def images_of_tables(
     tables: Sequence[RowsOfImages], spec: str, wanted: Wanted, reading: Reading, features: object = None
 ) -> Images:
     """The images of tables of one schema, one table after another: a column of encoded images (a struct with `bytes`,
-    or mere bytes) and one of integer labels. The names of the classes are in the schema, else in `features`, as
-    dataset_info.json has them. Raises UserError."""
+    or mere bytes) and one of labels: integers, or the names of classes. Of integers the names of the classes are in the
+    schema, else in `features`, as dataset_info.json has them. Raises UserError."""
     image, label = _columns(tables[0].schema.names, spec, reading)
     for table in tables[1:]:
         if not {image, label} <= set(table.schema.names):
@@ -56,8 +57,23 @@ def images_of_tables(
     labels: list[pa.Array] = []
     pixels = of_one_size(_rows(tables, image, label, rows, labels), spec, reading)
     ids = tuple(names[i] for i in rows)
-    found = labels_of_column(pa.chunked_array(labels), spec, label)
+    column = pa.chunked_array(labels)
+    if is_of_names(column.type) and (classes := _names_in(tables, label, spec)):
+        return Images(ids, pixels, labels_by_name(column, classes, spec), classes, spec)
+    found = labels_of_column(column, spec, label)
     return Images(ids, pixels, found, _class_names(tables[0].schema, label, features), spec)
+
+
+def _names_in(tables: Sequence[RowsOfImages], label: str, spec: str) -> tuple[str, ...]:
+    """The names of the classes in all rows, so that a label does not depend on which rows are read; none where all of
+    them are digits, which may be names or numbers."""
+    found: set[str] = set()
+    for table in tables:
+        for batch in table.batches([label], table.rows):
+            if not is_of_names(batch[label].type):
+                raise UserError(f"expected text in the column {label} of {table.where} too, got {batch[label].type}")
+            found.update(name for name in batch[label].unique().to_pylist() if name is not None)
+    return () if all(map(is_whole, found)) else class_names_of(found, spec)
 
 
 def _count(tables: Sequence[RowsOfImages], spec: str) -> int:

@@ -12,9 +12,9 @@ import torch
 from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
-from robusteval.core.numbers import is_whole
 from robusteval.core.reading import Reading
 from robusteval.data.decode import decode
+from robusteval.data.labels import in_order
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import chosen_split, split_of
 from robusteval.data.wanted import Wanted
@@ -69,11 +69,6 @@ def _step(root: Path) -> str:
         return ""
     lists = [p for p in _visible(root) if p.suffix.lower() in (".csv", ".tsv")]
     return f"; give {min(lists)}" if lists else "; give a .csv beside them with their paths and labels"
-
-
-def in_order(name: str) -> tuple[bool, int, str]:
-    """Whole numbers first, by their value."""
-    return (False, int(name), name) if is_whole(name) and len(name) < 20 else (True, 0, name)
 
 
 def _visible(folder: Path) -> list[Path]:

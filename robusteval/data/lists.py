@@ -16,7 +16,7 @@ from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
 from robusteval.core.reading import Reading
 from robusteval.data.decode import decode
-from robusteval.data.folder import in_order
+from robusteval.data.labels import class_names_of
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import same_split
 from robusteval.data.wanted import Wanted
@@ -134,10 +134,7 @@ def _labels(cells: list[str], path: Path) -> tuple[list[int], tuple[str, ...]]:
         raise UserError(f"expected a label in every row of {path}, got none in one of them")
     if all(is_whole(cell) and len(cell) <= _DIGITS for cell in cells):
         return [int(cell) for cell in cells], ()
-    wrong = next((cell for cell in cells if is_whole(cell.lstrip("+-").replace(".", "", 1))), None)
-    if wrong is not None:
-        raise UserError(f"expected labels that are all whole numbers from 0 or all names in {path}, got '{wrong}'")
-    names = tuple(sorted(set(cells), key=in_order))
+    names = class_names_of(cells, str(path))
     place = {name: i for i, name in enumerate(names)}
     return [place[cell] for cell in cells], names
 

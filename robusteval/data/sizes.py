@@ -21,12 +21,12 @@ _KINDS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BIC
 def sized(image: NDArray[Any], reading: Reading, name: str) -> NDArray[Any]:
     """An image (H, W) or (H, W, C) of uint8, uint16 or float32 in the size that is asked for, in the same type.
 
-    The shorter side becomes `resize` and the longer one floor(resize * longer / shorter), as torchvision's Resize does;
-    then the centre of `crop` x `crop` is cut out, from round((H - crop) / 2) on, as its CenterCrop. Raises UserError
-    that names the image where it is smaller than that.
+    The shorter side becomes `resize` and the longer one floor(resize * longer / shorter), as torchvision's Resize does,
+    or both become what `resize` says; then the centre of `crop` x `crop` is cut out, from round((H - crop) / 2) on, as
+    its CenterCrop. Raises UserError that names the image where it is smaller than that.
     """
     if reading.resize is not None:
-        image = _resized(image, reading.resize, _KINDS[reading.interpolation], name)
+        image = _resized(image, _sides(image, reading), _KINDS[reading.interpolation], name)
     return image if reading.crop is None else _centre(image, reading.crop, name)
 
 
@@ -61,14 +61,24 @@ def _step(reading: Reading, *seen: NDArray[Any]) -> str:
     return f"--resize {least} --crop {least}, or another number, makes them one: the shorter side, then the centre"
 
 
-def _resized(image: NDArray[Any], side: int, kind: Image.Resampling, name: str) -> NDArray[Any]:
+def _sides(image: NDArray[Any], reading: Reading) -> tuple[int, int]:
+    """The height and width that an image is resized to."""
     height, width = image.shape[:2]
-    shorter, longer = sorted((height, width))
+    if reading.size is not None:
+        return reading.size
+    side, shorter = int(reading.resize or 0), min(height, width)
     if not shorter or shorter == side:
+        return height, width
+    other = side * max(height, width) // shorter
+    return (other, side) if width < height else (side, other)
+
+
+def _resized(image: NDArray[Any], sides: tuple[int, int], kind: Image.Resampling, name: str) -> NDArray[Any]:
+    if image.shape[:2] == sides or 0 in image.shape:
         return image
-    other = side * longer // shorter
-    limits.check_limit_of(f"{name}, resized,", side * other, limits.IMAGE_PIXELS, "pixels")
-    size = (side, other) if width < height else (other, side)
+    height, width = sides
+    limits.check_limit_of(f"{name}, resized,", height * width, limits.IMAGE_PIXELS, "pixels")
+    size = (width, height)
     if image.ndim == 2:
         return _channel(image, size, kind)
     return np.stack([_channel(image[..., c], size, kind) for c in range(image.shape[2])], axis=2)

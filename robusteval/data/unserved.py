@@ -11,6 +11,8 @@ from robusteval.core.errors import LONGEST, first_line, nearest
 from robusteval.data.shards import names_in
 
 _ARRAYS = "save its arrays as an .npz with images and labels"
+_LIST = "list the paths of the images with their labels in a .csv"
+_PNG = "save it as .png in FOLDER/CLASS/"
 _UNPACK = "unpack it and give the folder"
 _NEAREST: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip", ".7z", ".rar", ".tbz2"), "a packed archive", _UNPACK),
@@ -20,13 +22,21 @@ _NEAREST: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "one image",
         "put it into FOLDER/CLASS/ and give FOLDER, or list it with its label in a .csv",
     ),
-    ((".h5", ".hdf5", ".mat"), "an HDF5 or MATLAB file", _ARRAYS),
-    ((".pkl", ".pickle"), "a pickle, which may run code when it is opened", _ARRAYS),
-    ((".tfrecord", ".tfrecords", ".beton", ".lmdb", ".mdb", ".rec"), "a format without a reader here", _ARRAYS),
-    ((".json", ".jsonl"), "JSON", "list the paths of the images with their labels in a .csv"),
+    ((".h5", ".hdf5"), "an HDF5 file", _ARRAYS),
+    ((".mat",), "a MATLAB file", _ARRAYS),
+    ((".pkl", ".pickle", ".joblib", ".dill"), "a pickle, which may run code when it is opened", _ARRAYS),
+    ((".tfrecord", ".tfrecords"), "records of TensorFlow", f"{_ARRAYS}, or the images as a WebDataset .tar"),
+    ((".beton", ".lmdb", ".mdb", ".rec", ".zarr", ".nc"), "a format without a reader here", _ARRAYS),
+    ((".json", ".jsonl", ".ndjson", ".xml", ".yaml"), "a list in text", _LIST),
     ((".xlsx", ".xls", ".ods"), "a spreadsheet", "save it as .csv, with a column of paths and one of labels"),
     ((".feather",), "a Feather file", "save the table as .parquet"),
-    ((".safetensors", ".ckpt", ".bin", ".onnx", ".pt2"), "a file of weights or a program", "give the images"),
+    (
+        (".safetensors", ".ckpt", ".bin", ".onnx", ".pt2", ".keras", ".pb", ".tflite", ".mlmodel", ".gguf", ".ts"),
+        "a file of weights or a program",
+        "give the images",
+    ),
+    ((".mp4", ".avi", ".mov", ".mkv", ".webm"), "a video", "save its frames as images in FOLDER/CLASS/"),
+    ((".heic", ".heif", ".avif", ".jxl", ".dcm", ".nii", ".svg", ".pdf"), "an image without a reader", _PNG),
     ((".txt",), "text", "name it .csv, with a column of paths and one of labels"),
 )
 _KINDS = {

@@ -24,6 +24,9 @@ _HEAD = 1024
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file that it stands for", "fetch that with: git lfs pull"),
     (b"\x89HDF", "an HDF5 file (Keras)", "save the weights as .safetensors"),
+    (b"PAR1", "a Parquet file", "give it with --data"),
+    (b"ARROW1", "an Arrow file", "give it with --data"),
+    (b"MATLAB 5", "a MATLAB file", "save the weights as .safetensors"),
     (b"\x89PNG", "a PNG image", "give the checkpoint"),
     (b"\xff\xd8\xff", "a JPEG image", "give the checkpoint"),
     (b"GIF8", "a GIF image", "give the checkpoint"),
@@ -69,6 +72,8 @@ def kind_and_advice(path: Path) -> tuple[str, str]:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(_ZIP):
         return "a zip archive that is cut short or no checkpoint", AGAIN
+    if head[4:8] == b"TFL3":
+        return "a model of TensorFlow Lite", "convert it to .onnx"
     if head[257:262] == b"ustar":
         return "a tar archive", "unpack it first"
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):

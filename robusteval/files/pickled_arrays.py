@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.limits import check_limit_of, lifted
-from robusteval.files.pickled import OPERATIONS, CallsError, Described, Name, Rebuild, TooManyError, read_pickle
+from robusteval.files.pickled import CallsError, Described, Name, Rebuild, TooManyError, read_pickle
 
+PLAIN_OPERATIONS = 2_000_000
+"""Of a pickle of plain data, one or two an item: the training set of CIFAR-100 has 300,000."""
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
 _NUMBERS = re.compile(r"[<>|=]?([uif][1248])")
@@ -101,7 +103,7 @@ def _scalar(kind: Any, data: Any) -> int | float | None:
 def read_plain(content: bytes, where: str) -> Any:
     """What the pickle holds: dicts by text, lists, tuples, numbers, text, bytes, and descriptions of arrays. Raises
     UserError that names the file."""
-    most = sys.maxsize if lifted() else OPERATIONS
+    most = sys.maxsize if lifted() else PLAIN_OPERATIONS
     wanted = f"a pickle of plain containers and numpy arrays in {where}"
     try:
         return read_pickle(io.BytesIO(content), plain_calls(), _no_storage, most)

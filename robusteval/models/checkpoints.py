@@ -16,6 +16,7 @@ from torch import nn
 from robusteval.core.errors import LONGEST, UserError, first_line
 from robusteval.core.limits import FILE_BYTES, check_file
 from robusteval.files.contents import described, looks_like_safetensors, program_in
+from robusteval.files.foreign_models import nearest_model
 from robusteval.files.pickled_tensors import tensor_of
 from robusteval.models.architectures import ARCHITECTURES, build_network
 from robusteval.models.card import read_card
@@ -126,7 +127,7 @@ def _known_architecture(path: Path, arch: str) -> str:
 def _read(path: Path, trusted: Collection[str | Path], input_shape: tuple[int, int, int]) -> Any:
     """The network of an ONNX graph or of a program, or what a file of weights holds; by its content, not its name."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"expected a checkpoint ending in {', '.join(SUFFIXES)}, got {path}")
+        raise UserError(f"expected a checkpoint ending in {', '.join(SUFFIXES)}, got {path}{nearest_model(path)}")
     if not os.path.lexists(path):
         raise UserError(f"expected a checkpoint file, got {path}, which does not exist")
     if not check_file(path, FILE_BYTES, "a checkpoint file"):

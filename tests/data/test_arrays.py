@@ -145,3 +145,17 @@ def test_arrays_through_the_command_line(tmp_path: Path, demo_folder: Path) -> N
     done = here(*asked, "--scale", 16)
     assert done.returncode == 0, done.stderr
     assert here("verify", tmp_path / "run", "--data", tmp_path / "images.npy").returncode == 0
+
+
+def test_labels_of_text_are_counted_as_the_classes_of_a_folder(tmp_path: Path) -> None:
+    x = np.zeros((4, 1, 4, 4), np.uint8)
+    for labels in (np.array(["owl", "cat", "owl", "bee"]), np.array([["owl"], ["cat"], ["owl"], ["bee"]])):
+        np.savez(tmp_path / "x.npz", images=x, labels=labels)
+        found = read_images(str(tmp_path / "x.npz"))
+        assert found.class_names == ("bee", "cat", "owl")
+        assert found.labels.tolist() == [2, 1, 2, 0]
+        assert read_images(str(tmp_path / "x.npz"), 1).labels.tolist() == [2]
+    for wrong, said in ((["a", "1"] * 2, "got '1'"), (["a", ""] * 2, "all names"), (["3"] * 4, "got <U1")):
+        np.savez(tmp_path / "x.npz", images=x, labels=np.array(wrong))
+        with pytest.raises(UserError, match=said):
+            read_images(str(tmp_path / "x.npz"))

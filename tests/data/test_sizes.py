@@ -42,6 +42,23 @@ def test_the_shorter_side_is_resized_and_the_longer_one_rounded_down() -> None:
     assert sized(image, Reading(resize=10), "x") is image
 
 
+@pytest.mark.parametrize("shape", [(10, 17, 3), (4, 6), (6, 4)])
+def test_both_sides_are_resized_to(shape: tuple[int, ...]) -> None:
+    image = RNG.integers(0, 256, shape, dtype=np.uint8)
+    found = sized(image, Reading(resize="4x6"), "x")
+    assert np.array_equal(found, np.asarray(Image.fromarray(image).resize((6, 4), Image.Resampling.BILINEAR)))
+    assert sized(found, Reading(resize="4x6"), "x") is found
+    assert sized(image, Reading(resize="8x9", crop=3), "x").shape[:2] == (3, 3)
+
+
+@pytest.mark.parametrize("asked", ["0x4", "4x", "x4", "4x4x4", "4X4", "-4x4", "4 x 4", "1" * 30, "a", "", 70_000, True])
+def test_sizes_that_are_none(asked: object) -> None:
+    with pytest.raises(UserError, match=r"expected 1 to 65536 pixels .* or HEIGHTxWIDTH, got .* for --resize"):
+        reading_of(resize=asked)
+    assert reading_of(resize="016").resize == 16
+    assert reading_of(resize="16x032").resize == "16x32"
+
+
 @pytest.mark.parametrize(
     ("height", "width", "side", "top", "left"), [(10, 10, 4, 3, 3), (5, 8, 4, 0, 2), (7, 9, 4, 2, 2), (4, 4, 4, 0, 0)]
 )
@@ -80,6 +97,8 @@ def test_mixed_sizes_are_read_with_both_and_refused_with_the_step_without(tmp_pa
         UserError, match=r"images of one size in .*, got \d+x\d+ in .* and \d+x\d+ in .*; --resize \d+ "
     ):
         read_images(str(folder))
+    images = read_images(str(folder), reading=Reading(resize="8x6"))
+    assert images.shape == (3, 8, 6)
     with pytest.raises(UserError, match=r"--crop 8 cuts their centres out"):
         read_images(str(folder), reading=Reading(resize=8))
     with pytest.raises(UserError, match=r"at least 9x9 pixels for --crop 9, got .*; --resize 9"):
@@ -138,11 +157,11 @@ def test_the_command_line_resizes_and_verify_reads_the_same_images(tmp_path: Pat
     (tmp_path / "p.toml").write_text(SMALL)
     model, out, data = demo_folder / "digits-standard.safetensors", tmp_path / "run", tmp_path / "data"
     asked = ["audit", model, "--arch", "digits-cnn", "--data", data, "--protocol", tmp_path / "p.toml", "--out", out]
-    asked += ["--resize", 10, "--crop", 8, "--split", "validation", "--limit", 6, "--sample"]
+    asked += ["--resize", "10x12", "--crop", 8, "--split", "validation", "--limit", 6, "--sample"]
     done = here(*asked)
     assert done.returncode == 0, done.stderr
     record = rv.Run.open(out).manifest.data
-    assert record.reading == Reading(resize=10, crop=8, split="validation")
+    assert record.reading == Reading(resize="10x12", crop=8, split="validation")
     assert (record.sample, record.limit, record.count) == (6, None, 6)
     found = here("verify", out, "--data", data)
     assert found.returncode == 0, found.stderr

@@ -147,6 +147,50 @@ def build_missing(root: Path) -> None:
     os.remove(root / "data-00000-of-00002.arrow")
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_labels_of_text_are_counted_as_the_classes_of_a_folder(kind: pa.DataType, suffix: str, tmp_path: Path) -> None:
+    texts = pa.array([["owl", "cat", "\u00e9lan"][i] for i in LABELS]).cast(kind)
+    rows = table().set_column(1, "label", texts)
+    path = tmp_path / f"x.{suffix}"
+    write_arrow(path, rows) if suffix == "arrow" else pq.write_table(rows, path)
+    found = read_images(str(path))
+    assert found.class_names == ("cat", "owl", "\u00e9lan")
+    assert found.labels.tolist() == [1, 0, 2, 2, 0, 1]
+    # Which class a label is does not follow from how many images are read.
+    assert read_images(str(path), 1).labels.tolist() == [1]
+    assert read_images(str(path), 1).class_names == found.class_names
+    drawn = read_images(str(path), sample=3, seed=1)
+    assert drawn.labels.tolist() == [found.labels[found.ids.index(i)] for i in drawn.ids]
+    asked = read_images(str(path), classes=["\u00e9lan", "owl", "cat", "dog"])
+    assert asked.labels.tolist() == [1, 2, 0, 0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a", None, "b", "a", "b", "a"], "got null in row 1"),
+        (["a", "", "b", "a", "b", "a"], "all names in"),
+        (["a", "-1", "b", "a", "b", "a"], "got '-1'"),
+        (["a", "2.5", "b", "a", "b", "a"], "got '2.5'"),
+        (["a", "x" * 1000, "b", "a", "b", "a"], "of at most 800 characters"),
+        (["0", "1", "2", "0", "1", "2"], "got string"),
+    ],
+)
+def test_text_that_is_no_names(labels: list[str | None], said: str, tmp_path: Path) -> None:
+    pq.write_table(table().set_column(1, "label", pa.array(labels)), tmp_path / "x.parquet")
+    with pytest.raises(UserError) as raised:
+        read_images(str(tmp_path / "x.parquet"))
+    assert said in str(raised.value)
+
+
+def test_text_in_one_shard_and_numbers_in_another(tmp_path: Path) -> None:
+    write_arrow(tmp_path / "data-00000-of-00002.arrow", table().set_column(1, "label", pa.array(["a"] * 6)))
+    write_arrow(tmp_path / "data-00001-of-00002.arrow", table())
+    with pytest.raises(UserError, match=str(tmp_path)):
+        read_images(str(tmp_path))
+
+
 def build_two(root: Path) -> None:
     for name in ("a/train/0.parquet", "b/train/0.parquet"):
         (root / name).parent.mkdir(parents=True)
@@ -170,7 +214,7 @@ def build_text(root: Path) -> None:
 
 
 def build_labels(root: Path) -> None:
-    write_arrow(root / "x.arrow", table().set_column(1, "label", pa.array(["a"] * 6)))
+    write_arrow(root / "x.arrow", table().set_column(1, "label", pa.array(["a"] * 5 + ["1"])))
 
 
 def build_info(root: Path) -> None:
@@ -186,7 +230,7 @@ def build_info(root: Path) -> None:
         (build_cut, "expected an Arrow stream in"),
         (build_other_columns, "expected columns image and label in"),
         (build_text, "expected an Arrow stream in"),
-        (build_labels, "whole numbers in the column label of"),
+        (build_labels, "all whole numbers from 0 or all names in"),
         (build_info, "expected JSON in"),
     ],
 )

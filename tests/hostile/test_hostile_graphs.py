@@ -38,7 +38,7 @@ def damaged(_: Path) -> Files:
     for i in range(20):
         yield f"cut{i}", whole[: chance.randrange(1, len(whole) - 10)]
         turned = bytearray(whole)
-        for _ in range(3):
+        for _i in range(3):
             turned[chance.randrange(min(400, len(turned)))] = chance.randrange(256)
         yield f"turned{i}", bytes(turned)
         start = chance.randrange(len(whole))
@@ -157,7 +157,8 @@ def odd(folder: Path) -> Files:
     name = linear([node("LSTM", "image", "s")], "s")
     name.graph.node[0].name = "x\n" * 10_000
     yield "name", name.SerializeToString()
-    for i, settings in enumerate(({"axis": 2**62}, {"axis": "x"}, {"axis": [1]}, {})):
+    axes: list[dict[str, Any]] = [{"axis": 2**62}, {"axis": "x"}, {"axis": [1]}, {}]
+    for i, settings in enumerate(axes):
         yield f"setting{i}", linear([node("Concat", "image image", "s", **settings)], "s").SerializeToString()
     yield "perm", linear([node("Transpose", "image", "s", perm=[0, 0, 9, -9])], "s").SerializeToString()
     yield "kernel", linear([node("MaxPool", "image", "s", kernel_shape=[0, 2**40])], "s").SerializeToString()
