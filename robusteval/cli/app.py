@@ -12,7 +12,7 @@ from robusteval.cli.audits import audit, certify, demo
 from robusteval.cli.defaults import options_of, read_defaults
 from robusteval.cli.listing import Listing, listing
 from robusteval.cli.planning import plan_audit
-from robusteval.cli.running import err, explains_mistakes, out, print_paper_tables, print_report
+from robusteval.cli.running import err, explains_mistakes, out, print_paper_tables, print_report, runs_in
 from robusteval.cli.terminal import Commands, print_anything
 from robusteval.cli.training import train_app
 
@@ -60,7 +60,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
 @app.command()
 @explains_mistakes
 def leaderboard(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories of the same protocol on the same images.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs of one protocol on the same images, or folders of them.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Directory to write.")] = Path("leaderboard"),
     add: Annotated[Path | None, typer.Option(help="A leaderboard.json, or its folder, to stand beside.")] = None,
 ) -> None:
@@ -69,9 +69,8 @@ def leaderboard(
     from robusteval.cli.progress import Bars
     from robusteval.reports import leaderboard as boards
     from robusteval.reports.papers.write import write_paper_tables
-    from robusteval.results.run import Run
 
-    opened, beside = [Run.open(run) for run in runs], boards.read_board(add) if add else None
+    opened, beside = runs_in(runs), boards.read_board(add) if add else None
     with Bars(err) as bars:
         bars.stage("leaderboard", 0, 0)
         board = boards.leaderboard(opened, beside)

@@ -127,6 +127,20 @@ def print_paper_tables(pages: dict[str, Path]) -> None:
         out.line(f"Tables of {paper}: {page}")
 
 
+def runs_in(places: list[Path]) -> list[Run]:
+    """Runs by their directories, and by folders of them. Raises UserError."""
+    from robusteval.results.run import Run
+
+    found: list[Run] = []
+    for place in places:
+        held = sorted(p.parent for p in place.glob("*/manifest.json")) if place.is_dir() else []
+        alone = not held or (place / "manifest.json").exists()
+        if place.is_file():
+            raise UserError(f"expected a run directory or a folder of runs, got the file {place}; give {place.parent}")
+        found += [Run.open(place)] if alone else [Run.open(run) for run in held]
+    return found
+
+
 def print_report(run: Run) -> None:
     from robusteval.analysis import show
     from robusteval.cli.progress import Bars

@@ -163,6 +163,17 @@ def test_a_leaderboard_of_a_papers_protocol_has_its_tables(tmp_path: Path, runs:
     assert sorted(row[0] for row in in_page(page.read_text())["table-1-8"][1:]) == sorted(ROWS[:3])
 
 
+def test_a_folder_of_runs_stands_for_them(tmp_path: Path, runs: list[Run]) -> None:
+    (folder,) = {run.path.parent for run in runs}
+    (folder / "transfer.csv").write_text("")
+    done = here("leaderboard", folder, "--out", tmp_path / "board")
+    assert done.returncode == 0, done.stderr
+    assert len(read_board(tmp_path / "board").entries) == len(runs)
+    done = here("leaderboard", folder / "transfer.csv", "--out", tmp_path / "board")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"transfer.csv; give {folder}" in done.stderr
+
+
 def test_a_board_whose_runs_are_gone_says_so(tmp_path: Path, runs: list[Run]) -> None:
     write_board(leaderboard(runs[:3]), tmp_path / "board")
     board = read_board(tmp_path / "board")

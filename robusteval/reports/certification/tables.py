@@ -39,7 +39,7 @@ def claims_grid(claims: Sequence[Claim]) -> Grid:
             show.percents(claim.share.low, claim.share.high),
             "proof" if claim.guarantee == "proof" else f"confidence {_confidence(claim)}",
             names.subject(claim.subject),
-            ", ".join(names.bare(title, claim.norm).replace(f" ({claim.guarantee})", "") for title in claim.by),
+            "; ".join(names.bare(title, claim.norm).replace(f" ({claim.guarantee})", "") for title in claim.by),
         ]
         for claim in claims
     ]
