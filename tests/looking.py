@@ -97,12 +97,17 @@ for (const one of document.querySelectorAll("figure img, .bar")) {
     if (scrolls) found.push(`${name} is scrolled`);
   }
 }
+for (const one of document.querySelectorAll("table, pre, dl")) {
+  const right = one.getBoundingClientRect().right, scrolls = one.closest('[tabindex="0"], .dt-scroll, .scroll');
+  if (one.checkVisibility() && right > width + 1 && !scrolls) found.push(`${one.outerHTML.slice(0, 60)}: ${right}`);
+}
 for (const one of document.querySelectorAll(".bar span")) {
   if (one.scrollWidth > one.clientWidth + 1) found.push(`the number ${one.textContent}`);
 }
 return found;
 }"""
-"""Figures, bars and their numbers of which a part is outside of the page or of what can be seen without scrolling."""
+"""Figures, bars and their numbers of which a part is outside of the page or of what can be seen without scrolling, and
+tables that reach beyond the page and cannot be scrolled."""
 
 
 @dataclass(frozen=True)

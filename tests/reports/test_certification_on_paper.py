@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from board_checks import cut_parts, faint_texts
+from looking import LOOKS, Look, axe_findings, looked_at, opened
 from pdf_text import pages_of
 from records import with_model
 from robusteval.reports.certification.page import write_certification
@@ -72,27 +72,16 @@ def test_the_screen_shows_some_again_after_printing(long: Run, browser: Any) -> 
     assert rows.count() == 25
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_its_texts_can_be_read(long: Run, browser: Any, scheme: str) -> None:
-    visit = Visit(browser, long.path / "certification.html")
-    visit.tab.emulate_media(color_scheme=scheme)
-    assert faint_texts(visit.tab) == []
-    assert cut_parts(visit.tab) == []
+@pytest.mark.parametrize("look", LOOKS)
+def test_it_is_readable_and_whole(long: Run, browser: Any, look: str) -> None:
+    tab = opened(browser, long.path / "certification.html", look)
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))" if look == "print" else "0")
+    assert looked_at(tab) == Look(faint=[], overlapping=[], cut=[], wider_by=0)
+    tab.close()
 
 
-@pytest.mark.parametrize(("width", "media"), [(360, "screen"), (673, "print")])
-def test_nothing_is_cut_on_a_phone_or_on_paper(long: Run, browser: Any, width: int, media: str) -> None:
-    """178 mm wide on paper: A4 within its margins."""
-    visit = Visit(browser, long.path / "certification.html")
-    visit.tab.set_viewport_size({"width": width, "height": 1000})
-    visit.tab.emulate_media(media=media)
-    visit.tab.evaluate("dispatchEvent(new Event('beforeprint'))" if media == "print" else "0")
-    assert cut_parts(visit.tab) == []
-
-
-@pytest.mark.parametrize("width", [1440, 360])
-def test_axe_finds_no_serious_fault(long: Run, browser: Any, width: int) -> None:
-    looking = pytest.importorskip("looking", reason="the helper that runs axe-core")
-    context = browser.new_context(bypass_csp=True, viewport={"width": width, "height": 900})
-    assert looking.axe_findings(Visit(context, long.path / "certification.html").tab) == []
-    context.close()
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_axe_finds_no_serious_fault(long: Run, browser: Any, look: str) -> None:
+    tab = opened(browser, long.path / "certification.html", look)
+    assert axe_findings(tab) == []
+    tab.close()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from board_checks import cut_parts, faint_texts
+from looking import LOOKS, Look, axe_findings, looked_at, opened
 from records import with_model
 from robusteval.reports.leaderboard import leaderboard, write_board
 from robusteval.reports.leaderboard.paper_table import paper_table
@@ -125,18 +125,16 @@ def test_the_page_begins_with_the_ranking_and_sorts(runs: list[Run], tmp_path: P
     assert not [u for u in visit.asked if not u.startswith(("file:", "data:", "blob:"))]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_its_texts_are_readable(runs: list[Run], tmp_path: Path, browser: Any, scheme: str) -> None:
-    visit = Visit(browser, write_board(leaderboard(runs), tmp_path))
-    visit.tab.emulate_media(color_scheme=scheme)
-    assert faint_texts(visit.tab) == []
-    assert cut_parts(visit.tab) == []
+@pytest.mark.parametrize("look", [look for look in LOOKS if look != "print"])
+def test_it_is_readable_and_whole(runs: list[Run], tmp_path: Path, browser: Any, look: str) -> None:
+    tab = opened(browser, write_board(leaderboard(runs), tmp_path), look)
+    assert looked_at(tab) == Look(faint=[], overlapping=[], cut=[], wider_by=0)
+    tab.close()
 
 
 def test_on_a_phone_a_shadow_shows_where_there_is_more(runs: list[Run], tmp_path: Path, browser: Any) -> None:
     visit = Visit(browser, write_board(leaderboard(runs), tmp_path))
     visit.tab.set_viewport_size({"width": 360, "height": 800})
-    assert cut_parts(visit.tab) == []
     region = visit.tab.get_by_role("region", name="Ranking; scrolls sideways")
     more = "(e) => [e.dataset.more, getComputedStyle(e).boxShadow, getComputedStyle(e, '::before').content]"
     visit.tab.wait_for_function("() => document.querySelector('.sideways').dataset.more === 'right'")
@@ -156,7 +154,7 @@ def test_on_paper_the_ranking_is_whole(runs: list[Run], tmp_path: Path, browser:
     visit = Visit(browser, write_board(leaderboard(runs), tmp_path))
     visit.tab.set_viewport_size({"width": 1032, "height": 720})
     visit.tab.emulate_media(media="print", color_scheme="dark")
-    assert cut_parts(visit.tab) == []
+    assert looked_at(visit.tab) == Look(faint=[], overlapping=[], cut=[], wider_by=0)
     assert visit.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     printed = visit.tab.locator("#board thead tr:last-child th").filter(visible=True)
     assert printed.count() == len(ranking_grid(leaderboard(runs)).headings)
@@ -165,9 +163,8 @@ def test_on_paper_the_ranking_is_whole(runs: list[Run], tmp_path: Path, browser:
     assert all(float(width) > float(height) for width, height in pages)
 
 
-@pytest.mark.parametrize("width", [1440, 360])
-def test_axe_finds_no_serious_fault(runs: list[Run], tmp_path: Path, browser: Any, width: int) -> None:
-    looking = pytest.importorskip("looking", reason="the helper that runs axe-core")
-    context = browser.new_context(bypass_csp=True, viewport={"width": width, "height": 900})
-    assert looking.axe_findings(Visit(context, write_board(leaderboard(runs), tmp_path)).tab) == []
-    context.close()
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_axe_finds_no_serious_fault(runs: list[Run], tmp_path: Path, browser: Any, look: str) -> None:
+    tab = opened(browser, write_board(leaderboard(runs), tmp_path), look)
+    assert axe_findings(tab) == []
+    tab.close()
