@@ -58,9 +58,9 @@ def action_for(path: Path) -> Action:
 def test_properties_of_strangers_are_refused_in_a_line(kind: str, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     actions = {}
-    for i, (name, made) in enumerate((FILES if kind == "files" else SPECIAL).items()):
-        path = tmp_path / f"{i}.vnnlib"
-        made(path) if callable(made) else path.write_bytes(made)
+    places = {name: tmp_path / f"{i}.vnnlib" for i, name in enumerate(FILES if kind == "files" else SPECIAL)}
+    for name, path in places.items():
+        _ = path.write_bytes(FILES[name]) if kind == "files" else SPECIAL[name](path)
         actions[name] = action_for(path)
     for name, found in confined_each(actions, tmp_path / "out").items():
         lines = found.output.strip().splitlines()
