@@ -16,7 +16,9 @@ test: $(STAMP)
 
 # The tests of models that need another package, in an environment of their own: onnx, timm, torchvision, transformers.
 extras: $(EXTRAS)/.installed
-	$(EXTRAS)/bin/pytest tests/models/test_onnx.py tests/models/test_libraries.py tests/models/test_properties.py
+	$(EXTRAS)/bin/pytest tests/models/test_onnx.py tests/models/test_libraries.py tests/models/test_properties.py \
+		tests/hostile/test_hostile_graphs.py tests/hostile/test_hostile_folders.py
+	$(EXTRAS)/bin/pytest tests/hostile/test_fuzzed_readers.py -k onnx
 
 check: lint test
 

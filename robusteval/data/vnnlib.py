@@ -20,6 +20,7 @@ import torch
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.limits import TEXT_BYTES, read_limited
+from robusteval.core.numbers import is_whole
 
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _COMMENT = re.compile(r";[^\n]*")
@@ -127,7 +128,7 @@ def _bound(path: Path, ends: dict[tuple[str, int], float], order: str, a: str, b
     if b.startswith("X_"):
         order, a, b = {"<=": ">=", ">=": "<="}[order], b, a
     number, place = _number(b), a[2:]
-    if number is None or not place.isdecimal() or order not in ("<=", ">="):
+    if number is None or not _is_place(place) or order not in ("<=", ">="):
         raise UserError(f"expected an input and a number in {path}, got {order} {a[:40]} {b[:40]}")
     tightest = min if order == "<=" else max
     ends[order, int(place)] = tightest(number, ends.get((order, int(place)), number))
@@ -148,11 +149,15 @@ def _choices(path: Path, condition: Any) -> list[tuple[Condition, ...]]:
             else:
                 return [tuple(joined)]
         case [("<=" | ">=") as order, str(a), str(b)] if (
-            a[:2] == b[:2] == "Y_" and (a + b).replace("Y_", "").isdecimal()
+            a[:2] == b[:2] == "Y_" and _is_place(a[2:]) and _is_place(b[2:])
         ):
             left, right = int(a[2:]), int(b[2:])
             return [((left, right) if order == ">=" else (right, left),)]
     raise UserError(f"expected conditions Y_j >= Y_c, with and below or, in {path}, got {str(condition)[:60]}")
+
+
+def _is_place(text: str) -> bool:
+    return is_whole(text) and len(text) < 10
 
 
 def _number(text: str) -> float | None:

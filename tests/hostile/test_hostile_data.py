@@ -439,6 +439,12 @@ EXECUTING: dict[str, Build] = {
     "a tar of devices": held("data.tar", tar({"1.png": b"", "1.cls": b""}, type=b"3")),
     "a csv that leads out": held("data.csv", b"path,label\n../../../etc/passwd,0\n"),
     "a csv of a device": held("data.csv", b"path,label\n/dev/zero,0\n"),
+    "a csv of a long name": held("data.csv", b"path,label\n" + b"x" * 10_000 + b",0\n"),
+    "a csv of formulas": held("data.csv", b"path,label\n=cmd|' /C calc'!A0,0\n"),
+    "tensors of numpy that call": saved(lambda canary: {"images": np.array([Runs(canary)]), "labels": np.zeros(1)}),
+    "labels of long names": lambda folder: packed(
+        {"x.npy": npy((1, 1, 8, 8), content=bytes(64)), "y.npy": npy((1,), "<U100000", b"a\0\0\0" * 100_000)}
+    )(folder),
     "pickle as an array": pickled("data.npz", lambda found: npy((1,), "|O", found)),
     "objects": objects,
     "pickle of labels": lambda folder: packed(

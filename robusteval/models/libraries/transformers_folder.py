@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ def folder_network(name: str, classes: int | None, channels: int) -> LibraryNetw
     folder = Path(name)
     transformers, config = _config(folder)
     try:
-        network = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+        with _offline():
+            network = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
     except Exception as error:
         raise _unfit(folder, error) from error
     return LibraryNetwork(network, _preparation(folder, config))
@@ -44,15 +47,16 @@ def open_folder(folder: Path) -> LibraryNetwork:
     check_file(weights, FILE_BYTES, f"the weights of {folder} in one file of safetensors")
     read_safetensors(weights)
     try:
-        network, told = transformers.AutoModelForImageClassification.from_pretrained(
-            str(folder),
-            config=config,
-            trust_remote_code=False,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
+        with _offline():
+            network, told = transformers.AutoModelForImageClassification.from_pretrained(
+                str(folder),
+                config=config,
+                trust_remote_code=False,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+            )
     except Exception as error:
         raise _unfit(folder, error) from error
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -69,21 +73,34 @@ def _config(folder: Path) -> tuple[Any, Any]:
         raise UserError(f"expected a folder with {CONFIG} and {WEIGHTS}, got {folder}")
     for key, number in _numbers(raw, ""):
         check_limit_of(f"'{key}' of {folder / CONFIG}", number, LAYERS if _counts(key) else LARGEST, "as a number")
+    for key in ("quantization_config", "use_pretrained_backbone"):
+        if raw.get(key):
+            raise UserError(f"expected a network of plain weights in {folder}, got one with {key} in {CONFIG}")
     transformers = with_torchvision("transformers", "hf", f"for {FOLDER_PREFIX}{folder}")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        config = transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-        # Weights of a part of the network would be downloaded.
-        if getattr(config, "use_pretrained_backbone", False):
-            config.use_pretrained_backbone = False
-        with torch.device("meta"):
+        with _offline(), torch.device("meta"):
+            config = transformers.AutoConfig.from_pretrained(
+                str(folder), trust_remote_code=False, local_files_only=True
+            )
             empty = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
     except Exception as error:
         raise _unfit(folder, error) from error
     count = sum(parameter.numel() for parameter in empty.parameters())
     check_limit_of(f"the network of {folder / CONFIG}", count, ARRAY_NUMBERS, "weights")
     return transformers, config
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Parts of networks that a configuration names are not looked for on the network."""
+    constants: Any = import_module("huggingface_hub.constants")
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _counts(key: str) -> bool:
@@ -97,6 +114,8 @@ def _json(folder: Path, name: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(read_limited(path, TEXT_BYTES, "a configuration"))
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"expected JSON in {path}, got: {first_line(error)}") from error
     if not isinstance(found, dict):
@@ -118,7 +137,16 @@ def _numbers(value: Any, key: str) -> Iterator[tuple[str, int]]:
 
 
 def _preparation(folder: Path, config: Any) -> Preparation:
-    """Of the folder's own configuration of images, where it has one; else the size alone."""
+    """Of the folder's own configuration of images, where it has one; else the size alone. Raises UserError."""
+    try:
+        return _of_images(folder, config)
+    except (KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"expected numbers that fit in {folder / IMAGES}, got: {first_line(error)}") from error
+
+
+def _of_images(folder: Path, config: Any) -> Preparation:
     own = _json(folder, IMAGES) or {}
     labels = getattr(config, "id2label", None) or {}
     names = tuple(str(labels[key]) for key in sorted(labels)) if all(isinstance(k, int) for k in labels) else ()
