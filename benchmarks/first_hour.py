@@ -183,8 +183,8 @@ def main() -> int:
     wrong = count = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "first.toml").write_text(PROTOCOL, encoding="utf-8")
-        (folder / "proofs.toml").write_text(PROOFS, encoding="utf-8")
+        (folder / "first.toml").write_text(PROTOCOL, encoding="utf-8", newline="\n")
+        (folder / "proofs.toml").write_text(PROOFS, encoding="utf-8", newline="\n")
         make_models(folder)
         make_data(folder)
         for number, step in steps(only):

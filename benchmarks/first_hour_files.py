@@ -50,7 +50,7 @@ VIT = {"image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers"
 
 def make_models(folder: Path) -> None:
     """One network's weights in every format, and random ones of the packages that are installed."""
-    (folder / "net.py").write_text(NETWORKS, encoding="utf-8")
+    (folder / "net.py").write_text(NETWORKS, encoding="utf-8", newline="\n")
     weights = load_file(Path(rv.__file__).parent / "demo" / "digits-standard.safetensors")
     gray = build_network("digits-cnn")
     gray.load_state_dict(weights)
@@ -93,7 +93,7 @@ def _programs(gray: nn.Module, folder: Path) -> None:
     label = int(gray(image.view(1, 1, 8, 8)).argmax())
     unsafe = " ".join(f"(and (>= Y_{i} Y_{label}))" for i in range(10) if i != label)
     lines = [*bounds, *outputs, f"(assert (or {unsafe}))"]
-    (folder / "property.vnnlib").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "property.vnnlib").write_text("\n".join(lines), encoding="utf-8", newline="\n")
 
 
 def _of_packages(folder: Path) -> None:
@@ -145,7 +145,7 @@ def _folders(folder: Path, gray: NDArray[np.uint8], labels: NDArray[np.int64]) -
     for label in range(10):
         (folder / "folder" / str(label)).mkdir(exist_ok=True)
         (folder / "photos" / f"n{label:08}").mkdir(exist_ok=True)
-    with tarfile.open(folder / "shard-000000.tar", "w") as archive:
+    with tarfile.open(folder / "shard-000000.tar", "w", encoding="utf-8") as archive:
         for i, (pixels, label) in enumerate(zip(gray, labels, strict=True)):
             for name, content in ((f"{i:06}.png", _png(pixels)), (f"{i:06}.cls", str(label).encode())):
                 member = tarfile.TarInfo(name)
@@ -154,7 +154,7 @@ def _folders(folder: Path, gray: NDArray[np.uint8], labels: NDArray[np.int64]) -
 
 
 def _tables(folder: Path, gray: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    rows = [(str(p.relative_to(folder)), p.parent.name) for p in sorted((folder / "folder").rglob("*.png"))]
+    rows = [(p.relative_to(folder).as_posix(), p.parent.name) for p in sorted((folder / "folder").rglob("*.png"))]
     for name, mark, header in (("list.csv", ",", ("path", "label")), ("named.tsv", "\t", ("where", "what"))):
         with (folder / name).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, delimiter=mark).writerows([header, *rows])
@@ -168,7 +168,7 @@ def _tables(folder: Path, gray: NDArray[np.uint8], labels: NDArray[np.int64]) ->
     with pa.OSFile(saved, "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
     files = [{"filename": "data-00000-of-00001.arrow"}]
-    (folder / "saved" / "state.json").write_text(json.dumps({"_data_files": files}), encoding="utf-8")
+    (folder / "saved" / "state.json").write_text(json.dumps({"_data_files": files}), encoding="utf-8", newline="\n")
 
 
 def _arrays(folder: Path, gray: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:

@@ -70,7 +70,7 @@ def _arrow() -> bytes:
 
 def _tar() -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
+    with tarfile.open(fileobj=buffer, mode="w", encoding="utf-8") as archive:
         for name, content in (
             ("1.png", _image("PNG")),
             ("1.cls", b"0"),

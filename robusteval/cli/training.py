@@ -26,13 +26,20 @@ WeightsOption = Annotated[Path, typer.Option("--out", help="The .safetensors fil
 TestOption = Annotated[str | None, typer.Option(help="A data set on which the accuracy is measured at the end.")]
 _CALLED = {"crop": "center_crop"}
 """--crop is the augmentation's here, so that of the images has a longer name."""
+
+
+def _reading_options(draft: Draft) -> dict[str, str]:
+    """What the options of a Reading are called beside the settings of a defense, of which one may have such a name."""
+    called = {name: _CALLED.get(name, name) for name, _ in READING}
+    return {name: f"image_{own}" if own in draft.method.model_fields else own for name, own in called.items()}
+
+
 SHARED: tuple[tuple[str, Any, Any], ...] = (
     ("data", DataOption, inspect.Parameter.empty),
     ("arch", ArchitectureOption, inspect.Parameter.empty),
     ("to", WeightsOption, inspect.Parameter.empty),
     ("limit", LimitOption, None),
     ("classes", ClassesOption, None),
-    *((_CALLED.get(name, name), kind, None) for name, kind in READING),
     ("test", TestOption, None),
     ("device", DeviceOption, "auto"),
 )
@@ -80,7 +87,9 @@ def _command(name: str, draft: Draft) -> Any:
     def run(**given: Any) -> None:
         _train(draft, **given)
 
-    parameters = [*(_parameter(*shared) for shared in SHARED), *_settings(draft)]
+    kinds = dict(READING)
+    reading = (_parameter(called, kinds[own], None) for own, called in _reading_options(draft).items())
+    parameters = [*(_parameter(*shared) for shared in SHARED), *reading, *_settings(draft)]
     if taken := {shared[0] for shared in SHARED} & draft.method.model_fields.keys():
         raise UserError(f"expected settings of {name} with names of their own, got '{min(taken)}'")
     # Typer reads the options of a command off its signature.
@@ -143,7 +152,7 @@ def _train(
     from robusteval.training.recipe import value_of
     from robusteval.training.settings import TrainingSettings
 
-    reading = reading_given({name: settings.pop(_CALLED.get(name, name)) for name, _ in READING})
+    reading = reading_given({own: settings.pop(called) for own, called in _reading_options(draft).items()})
     fields = {**TrainingSettings.model_fields, **draft.method.model_fields}
     given = {
         k: value_of(v, fields[k].annotation) if isinstance(v, str) else v for k, v in settings.items() if v is not None

@@ -54,7 +54,7 @@ def _apart(compute: Callable[[T], R], items: Sequence[T], count: int) -> Iterato
             with warnings.catch_warnings():
                 # Of threads, which a fork does not copy: no worker waits for one.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
+                pid = _fork()
             if not pid:
                 # Else a worker that tells its result would never learn that nobody is left to hear it.
                 for other in (reader, *workers):
@@ -78,6 +78,12 @@ def _apart(compute: Callable[[T], R], items: Sequence[T], count: int) -> Iterato
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             reader.close()
+
+
+def _fork() -> int:
+    if sys.platform == "linux":
+        return os.fork()
+    raise NotImplementedError("forks elsewhere are not safe")
 
 
 def _work(compute: Callable[[T], R], items: Sequence[T], row: int, numbers: int, writer: Connection) -> NoReturn:

@@ -89,7 +89,7 @@ def _samples(path: Path, suffixes: Collection[str]) -> Iterator[tuple[str, dict[
     key, members = "", dict[str, bytes]()
     try:
         # Unpacked tars alone: what is packed would have no known size.
-        with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as archive:
             count = 0
             while (member := archive.next()) is not None:
                 count += 1

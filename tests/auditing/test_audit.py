@@ -110,7 +110,7 @@ def test_another_seed_draws_other_numbers(
 
 KILLED = """
 import os, signal, sys
-import robusteval.results.run as files
+import robusteval.results.atomic as files
 from robusteval import open_checkpoint, read_images, run_audit
 
 model, source, protocol, out = sys.argv[1:]

@@ -38,7 +38,7 @@ def test_it_answers_the_headline(run: Run) -> None:
         assert len(at) == 2
         assert ("Median distance", symbol) in told
     assert {"proof", "confidence"} <= summarise(run).guarantees
-    assert "Median bracket" in {quantity for quantity, _ in told}
+    assert "Median gap" in {quantity for quantity, _ in told}
     assert "gradient-masking" in {stage.method for stage in run.manifest.stages if hasattr(stage, "method")}
 
 
