@@ -44,7 +44,10 @@ def audit_together(
     folded = [name.casefold() for name in names]
     twice = next((name for name, key in zip(names, folded, strict=True) if folded.count(key) > 1), None)
     if twice is not None:
-        raise UserError(f"expected checkpoints of distinct names, got '{twice}' twice")
+        raise UserError(
+            f"expected checkpoints of distinct names, got '{twice}' twice; rename one of the files, or audit each by "
+            "itself with an --out of its own"
+        )
     with locked(Path(out)):
         return [
             audited(model, Path(out) / name, [*(other for other in models if other is not model), *sources])

@@ -134,6 +134,7 @@ def _hint(low: float, high: float) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
     if low < 0:
-        return "; put a normalisation into --mean and --std"
+        halves = "; from -1 to 1: (x + 1) / 2, --mean 0.5, --std 0.5" if low >= -1 and high <= 1 else ""
+        return f"; undo the normalisation in the file, x * std + mean, and put it into --mean and --std{halves}"
     white = 255 if high <= 255 else 65535 if high <= 65535 else None
     return f"; divide by the number that stands for white: --scale {f'{white}, if it is that' if white else 'NUMBER'}"

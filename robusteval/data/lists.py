@@ -61,6 +61,9 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     content = limits.read_limited(path, _BYTES, "a table of paths and labels")
     try:
         text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"expected a table in UTF-8 in {path}, got other bytes; save it as 'CSV UTF-8'") from error
+    try:
         first = text.partition("\n")[0]
         mark = next((m for m in ("\t", ",", ";") if m in first), ",")
         found = list(_rows(text, mark, path))
@@ -143,9 +146,17 @@ def _inside(path: Path, named: str) -> Path:
     """The file of a row. Raises UserError where it is not in the folder of the table, by its name."""
     root = os.path.abspath(path.parent)
     found = os.path.abspath(os.path.join(root, named))
+    if not os.path.exists(found):
+        # As Windows writes it; elsewhere a name may hold the character itself.
+        found = os.path.abspath(os.path.join(root, named.replace("\\", "/")))
     if not found.startswith(root.rstrip(os.sep) + os.sep):
         raise UserError(
             f"expected paths in the folder of {path}, got '{named}', which leads out of it; move the table into a "
             "folder above the images"
+        )
+    if not os.path.exists(found):
+        raise UserError(
+            f"expected paths from the folder of {path} on, got '{named}', which is not there; move the table, or write "
+            "the paths as they lie from it"
         )
     return Path(path.parent, os.path.relpath(found, root))

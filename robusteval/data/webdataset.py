@@ -148,10 +148,14 @@ def _label(members: dict[str, bytes], where: str, reading: Reading) -> int:
     if asked is None and "cls" in members:
         return _whole(members["cls"], where)
     held = _described(members.get("json", b""), where)
-    for key in (asked,) if asked is not None else _KEYS:
+    keys_of_labels = (asked,) if asked is not None else _KEYS
+    for key in keys_of_labels:
         label = held.get(key)
         if type(label) is int and abs(label) < 2**63:
             return label
+    words = next((held[key] for key in keys_of_labels if isinstance(held.get(key), str)), None)
+    if words is not None:
+        raise _no_number(words, where)
     keys = ", ".join([*members, *(f"json: {key}" for key in list(held)[:10])])
     raise UserError(
         f"expected a whole number in cls, or as label in json, of {where}, got {keys}; name its suffix or its key with "
@@ -162,8 +166,16 @@ def _label(members: dict[str, bytes], where: str, reading: Reading) -> int:
 def _whole(content: bytes, where: str) -> int:
     text = content.decode("latin-1").strip()
     if not is_whole(text) or len(text) > 18:
-        raise UserError(f"expected a whole number from 0 as the label of {where}, got '{text[:40]}'")
+        raise _no_number(text, where)
     return int(text)
+
+
+def _no_number(text: str, where: str) -> UserError:
+    """What a label in words is told; tars have no list of all their classes."""
+    return UserError(
+        f"expected a whole number from 0 as the label of {where}, got '{text[:40]}'; name a member or a key with "
+        "numbers with --label-column, or unpack it into a folder per class"
+    )
 
 
 def _described(content: bytes, where: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def open_checkpoint(
         notes = tuple(filter(None, [said(arch, opened.library, input_shape[1:], normalised)]))
     _check_finite(path, network)
     means, stds = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
-    classifier = own_network(path.stem.removesuffix(".pth"), network, input_shape, means, stds, binary)
+    classifier = own_network(_called(path, arch), network, input_shape, means, stds, binary)
     origin = CheckpointOrigin(str(path.resolve()), arch, means, stds, None, None, names, binary, opened.taken, notes)
     if card is not None:
         seconds, names = card.seconds, card.class_names
@@ -98,6 +98,12 @@ def _named(path: str | Path, arch: str | None) -> tuple[Path, str | None]:
         folder = Path(str(path).removeprefix(FOLDER_PREFIX)).resolve()
         return folder / WEIGHTS, f"{FOLDER_PREFIX}{folder}"
     return located(path), arch
+
+
+def _called(path: Path, arch: str | None) -> str:
+    """The name of a classifier: that of its file, or of the folder of transformers, whose files all have one name."""
+    in_folder = arch is not None and arch.startswith(FOLDER_PREFIX) and path.name == WEIGHTS
+    return path.resolve().parent.name if in_folder else path.stem.removesuffix(".pth")
 
 
 def _opened(path: Path, arch: str | None, trusted: Collection[str | Path], shape: tuple[int, int, int]) -> _Opened:

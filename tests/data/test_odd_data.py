@@ -225,7 +225,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "16 bits of unknown scale": (npz_of(GREY.astype(np.uint16)), "got uint16"),
     "truth values": (npz_of(GREY > 99), "got bool"),
     "0 to 255": (npz_of(GREY.astype(np.float32)), "got [0, 230]; divide"),
-    "negative": (npz_of(GREY / 255 - 0.5), "put a normalisation into --mean and --std"),
+    "negative": (npz_of(GREY / 255 - 0.5), "put it into --mean and --std; from -1 to 1: (x + 1) / 2"),
     "NaN": (npz_of(np.full((3, 1, 4, 6), np.nan)), "got [nan, nan]"),
     "infinite": (npz_of(np.full((3, 1, 4, 6), np.inf)), "got [inf, inf]"),
     "beyond float32": (npz_of(np.full((3, 1, 4, 6), 1e300)), "got [inf, inf]"),

@@ -113,7 +113,7 @@ REFUSED: dict[str, Any] = {
     "half a label": (lambda p: tar(p, {"1.png": png(0), "1.cls": b"0.5"}), "got '0.5'"),
     "label in words": (
         lambda p: tar(p, {"1.png": png(0), "1.json": b'{"label": "cat"}'}),
-        "got png, json, json: label",
+        "got 'cat'; name a member or a key with numbers",
     ),
     "true": (lambda p: tar(p, {"1.png": png(0), "1.json": b'{"label": true}'}), "expected a whole number"),
     "deep json": (lambda p: tar(p, {"1.png": png(0), "1.json": b"[" * 10**5}), "expected a whole number"),

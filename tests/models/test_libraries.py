@@ -139,6 +139,7 @@ def test_a_folder_of_transformers(tmp_path: Path) -> None:
     by_file = open_checkpoint(tmp_path / "model.safetensors", f"hf:{tmp_path}", input_shape=(3, 16, 16))
     for opened in (by_name, by_file):
         torch.testing.assert_close(opened(pixels), expected)
+        assert opened.name == tmp_path.name
         assert opened.origin is not None
         assert opened.origin.class_names == ("cat", "dog", "owl")
     assert by_name.fingerprint == by_file.fingerprint
