@@ -86,7 +86,7 @@ def examine(
     """
     if run.manifest.finished is None:
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; its audit continues it")
-    yield from (unknown(line) for line in not_knowable(run.manifest))
+    yield from (unknown(line) for line in not_knowable(run.manifest, data is not None))
     yield from contained("manifest.json, stages", claims.check_ends(run))
     planned = yield from contained("manifest.json, protocol", _check_plan(run.manifest, trusted))
     stages, blocked = planned or (None, "")

@@ -178,6 +178,8 @@ def _filled(path: Path, arch: str | None, content: Any, channels: int) -> _Opene
     found = [f"{what}: {_few(keys)}" for what, keys in problems.items() if keys]
     if found:
         hint = f" ({found_weights.hint})" if found_weights.hint else ""
+        if library is not None and problems["of another shape"]:
+            hint += "; a variant of it, such as for other sizes of images: --arch FILE.py:FUNCTION, which builds it"
         raise UserError(f"expected the weights of {arch} in {path}, got keys {'; '.join(found)}{hint}")
     state = {key: tensor_of(path, key, value) for key, value in state.items()}
     for key, value in state.items():

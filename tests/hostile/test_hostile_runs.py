@@ -360,6 +360,9 @@ def test_images_that_are_not_those_of_the_data_set(honest: Run, tmp_path: Path) 
     write_arrays(run.array_file(CLEAN, "00000"), arrays | {first: arrays[first] * 0.5})
     digits = read_images("digits")
     assert list(verify(honest, attacks=0, data=digits)) == []
+    for data, words in ((None, 1), (digits, 0)):
+        open_claims = [f.line for f in examine(honest, attacks=0, data=data) if f.kind == "unchecked"]
+        assert sum(line.startswith("data.source") for line in open_claims) == words
     lines = list(verify(sealed(run), attacks=0, data=digits))
     assert f"witnesses/clean, image {first}: its pixels are not those in digits" in lines
     assert not [line for line in lines if second in line and "pixels" in line]

@@ -84,6 +84,14 @@ def test_a_transformer_takes_other_sizes_through_its_resize_and_crop(tmp_path: P
     assert (gradient != 0).any()
 
 
+def test_a_transformer_made_for_other_sizes_is_told_the_way(tmp_path: Path) -> None:
+    timm = the_package("timm")
+    network = timm.create_model("test_vit", num_classes=5, img_size=64)
+    found = refused(saved(network, tmp_path / "net.safetensors"), "timm:test_vit", (3, 64, 64))
+    assert "pos_embed" in found
+    assert "--arch FILE.py:FUNCTION" in found
+
+
 def test_names_that_lead_elsewhere_or_nowhere_are_refused(tmp_path: Path) -> None:
     the_package("timm")
     path = saved(nn.Linear(2, 2), tmp_path / "net.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -27,6 +28,23 @@ from run_fixture import EVIL, IDS, build_run
 @pytest.fixture(scope="module")
 def markdown(run: Run, page: str) -> str:
     return (run.path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_a_narrow_terminal_keeps_the_names_and_the_numbers(run: Run, width: int) -> None:
+    summary = summarise(run)
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(headline_table(summary))
+    terminal = console.export_text()
+    assert max(map(len, terminal.splitlines())) <= width
+    assert "\u2026" not in terminal
+    words = {
+        word
+        for line in headline_of(summary)
+        for cell in (line.quantity, line.at, line.shown, line.interval)
+        for word in cell.split()
+    }
+    assert {word for word in words if len(word) <= 9 and word not in terminal} == set()
 
 
 def test_html_and_markdown_and_terminal_show_the_same_headline(run: Run, page: str, markdown: str) -> None:

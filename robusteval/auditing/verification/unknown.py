@@ -8,8 +8,9 @@ from robusteval.results.manifest import Manifest
 from robusteval.results.records import DIFFERS, REPEAT
 
 
-def not_knowable(manifest: Manifest) -> Iterator[str]:
-    """One line for each kind of claim that nothing in a run can prove, by the keys of the manifest where it has one."""
+def not_knowable(manifest: Manifest, with_data: bool = False) -> Iterator[str]:
+    """One line for each kind of claim that nothing in a run can prove, by the keys of the manifest where it has one;
+    with_data: whether the run is held against its data set."""
     yield "robusteval, versions, device: with which software on which machine the run was made"
     yield "command, started, finished: how it was called, and when"
     yield "stages.*.cost.seconds, stages.*.cost.model_seconds: how long it took; only that stages are the sums of parts"
@@ -22,10 +23,11 @@ def not_knowable(manifest: Manifest) -> Iterator[str]:
         "models or images were left out afterwards; the run is checked as what its manifest says"
     )
     yield f"stage {REPEAT}, {DIFFERS}*: which images came out differently when the audit computed two shards twice"
-    yield (
-        "data.source, data.reading, data.class_names, the labels and the pixels: that they are those of the data set "
-        "named, read so"
-    )
+    if not with_data:
+        yield (
+            "data.source, data.reading, data.class_names, the labels and the pixels: that they are those of the data "
+            "set named, read so; --data holds the images against it"
+        )
     yield "model.path, model.name: where the model lay; what it computes is known by its fingerprint"
     for i, record in enumerate(manifest.stages):
         if record.status == "failed":

@@ -131,7 +131,7 @@ def _made(build: Builder, graph: OnnxGraph, op: Operation, values: Mapping[str, 
     if make is None:
         raise UserError(
             f"expected operators that robusteval reads ({', '.join(sorted(OPERATORS))}) in {graph.path}, got {op.kind} "
-            f"'{op.name}'"
+            f"'{op.name}'; export the network without it, or give its weights with --arch FILE.py:FUNCTION"
         )
     missing = [name for name in op.inputs if name and name not in values]
     if missing:

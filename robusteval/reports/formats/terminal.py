@@ -13,14 +13,14 @@ from robusteval.core.foreign import one_line
 
 
 def headline_table(summary: Summary) -> Table:
-    """The headline as a table that fits 100 columns."""
+    """The headline as a table with a line a row at 100 columns; cells break between words where there are fewer."""
     table = Table(
         title=Text(one_line(f"{summary.model} on {summary.n:,} images of {summary.data}")), box=box.SIMPLE_HEAD
     )
     table.add_column("", max_width=46, overflow="fold")
-    table.add_column("at", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column("at", overflow="fold")
+    table.add_column("value", justify="right", overflow="fold")
+    table.add_column("95 % interval", justify="right", overflow="fold")
     for line in headline_of(summary):
         table.add_row(*(Text(one_line(x)) for x in (line.quantity, line.at, line.shown, line.interval)))
     captions = []
