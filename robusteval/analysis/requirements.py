@@ -40,7 +40,7 @@ class Requirement:
             return f"{what}: the run has no such number"
         if best.value >= self.share:
             return ""
-        return f"{what}: {show.percent(best.value, show.Round.DOWN)} of {best.n} images"
+        return f"{what}: {best.count} of {best.n} images ({show.percent(best.value, show.Round.DOWN)})"
 
     def _shares(self, summary: Summary) -> Iterable[Proportion]:
         if self.kind == "clean":

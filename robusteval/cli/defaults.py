@@ -14,6 +14,7 @@ from robusteval.core.toml_files import read_toml
 FILE = Path("robusteval.toml")
 SPOKEN = ("trust", "sign", "allowed-signers")
 """Options that only the command line gives: they are permissions."""
+AUDIT, PLAN = "audit", "plan"
 
 
 def options_of(context: typer.Context) -> dict[str, dict[str, str]]:
@@ -27,14 +28,19 @@ def options_of(context: typer.Context) -> dict[str, dict[str, str]]:
 
 def read_defaults(options: Mapping[str, Mapping[str, str]], path: Path = FILE) -> dict[str, dict[str, Any]]:
     """The options of each command, as click takes its default map; none where there is no file. `options` are those of
-    each command, without their dashes, each with the name of its parameter.
+    each command, without their dashes, each with the name of its parameter. A plan has those of the audit that it
+    plans.
 
     The file is data and permits nothing: what runs a program (a Python file, a protocol's file, --trust) stands on the
     command line. Raises UserError, which names the table and the key.
     """
     if not path.is_file():
         return {}
-    return {command: _table(command, table, options, path) for command, table in read_toml(path).items()}
+    found = {command: _table(command, table, options, path) for command, table in read_toml(path).items()}
+    if PLAN in options:
+        shared = {name: value for name, value in found.get(AUDIT, {}).items() if name in options[PLAN].values()}
+        found[PLAN] = shared | found.get(PLAN, {})
+    return found
 
 
 def _table(command: str, table: Any, options: Mapping[str, Mapping[str, str]], path: Path) -> dict[str, Any]:

@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from robusteval.cli.asked import AskedImages, asks_for_images
 from robusteval.cli.forecasting import forecasts, planned, shortened
 from robusteval.cli.options import (
     ArchOption,
     BatchSizeOption,
     BinaryOption,
     CheckpointsArgument,
-    ClassesOption,
-    DataOption,
     DeviceOption,
     DTypeOption,
     EotOption,
-    LimitOption,
     MeanOption,
     ProtocolOption,
-    SampleOption,
     SeedOption,
     StdOption,
     TrustOption,
@@ -43,14 +40,12 @@ BESIDES = (
 
 
 @explains_mistakes
+@asks_for_images
 def plan_audit(
     checkpoints: CheckpointsArgument,
-    data: DataOption,
+    asked: AskedImages,
     arch: ArchOption = None,
     protocol: ProtocolOption = "quick",
-    limit: LimitOption = None,
-    classes: ClassesOption = None,
-    sample: SampleOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
@@ -67,10 +62,9 @@ def plan_audit(
     """Say what an audit with these arguments would run, and estimate what it would cost: passes of the model, and
     seconds as a forward and a backward pass take them here. Runs no method and writes nothing."""
     from robusteval.auditing.protocol import read_protocol
-    from robusteval.data.choice import read_chosen
 
     methods = read_protocol(protocol)
-    images = read_chosen(data, limit, sample, seed, classes=classes)
+    images = asked.read(seed)
     models = open_checkpoints(checkpoints, arch, images, mean, std, binary, trust)
     others = open_checkpoints(source or [], source_arch or arch, images, mean, std, binary, trust)
     options = {"device": device, "dtype": dtype, "batch_size": whole(batch_size), "eot": eot}

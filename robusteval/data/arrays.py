@@ -84,7 +84,10 @@ def _channels_first(x: NDArray[Any], where: str, called: str) -> NDArray[Any]:
     if x.ndim == 3:
         return x[:, None]
     if x.ndim != 4:
-        raise UserError(f"expected {called} of shape (N, C, H, W), (N, H, W) or (N, H, W, C) in {where}, got {x.shape}")
+        raise UserError(
+            f"expected {called} of shape (N, C, H, W), (N, H, W) or (N, H, W, C) in {where}, got {x.shape}; "
+            f"{called}.reshape(N, C, H, W) gives rows of numbers their shape"
+        )
     if x.shape[3] not in _COLOURS:
         return x
     if x.shape[1] in _COLOURS:

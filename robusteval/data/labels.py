@@ -45,9 +45,18 @@ def labels_of_array(values: NDArray[Any], count: int, where: str) -> Tensor:
     values = values[:, 0] if values.shape == (count, 1) else values
     if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
         raise UserError(
-            f"expected {count} integer labels y in {where}, got {values.dtype} of shape {values.shape}; {_HINT}"
+            f"expected {count} integer labels in {where}, got {values.dtype} of shape {values.shape}; "
+            f"{_step(values, count)}"
         )
     return _held(values.tolist(), where)
+
+
+def _step(values: NDArray[Any], count: int) -> str:
+    if values.ndim == 2 and values.shape[0] == count:
+        return "give the place of the 1 in each row: labels.argmax(1)"
+    if values.dtype == object:
+        return "give names as text: labels.astype(str)"
+    return _HINT if values.shape[:1] == (count,) else "give one label for each image"
 
 
 def classes_of_array(values: NDArray[Any], count: int, where: str) -> tuple[Tensor, tuple[str, ...]]:

@@ -67,8 +67,7 @@ def _npy(path: Path) -> NDArray[Any]:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # numpy raises all kinds for a file that is not its own
-        problem = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"expected an .npy file of plain numbers in {path}, got: {problem}") from error
+        raise UserError(f"expected an .npy file of plain numbers in {path}, got{_problem(error)}") from error
 
 
 def _arrays(spec: str, reading: Reading) -> tuple[str, NDArray[Any], NDArray[Any]]:
@@ -86,8 +85,7 @@ def _arrays(spec: str, reading: Reading) -> tuple[str, NDArray[Any], NDArray[Any
     except (UserError, MemoryError):
         raise
     except Exception as error:  # numpy raises all kinds for a file that is not its own
-        problem = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"expected an .npz file of plain arrays in {spec}, got: {problem}") from error
+        raise UserError(f"expected an .npz file of plain arrays in {spec}, got{_problem(error)}") from error
 
 
 def _array(archive: np.lib.npyio.NpzFile, key: str, spec: str) -> NDArray[Any]:
@@ -106,3 +104,11 @@ def _check_header(file: IO[bytes], where: str) -> None:
     if version not in _HEADERS:
         raise UserError(f"expected plain numbers in {where}, got an array of format {version}")
     check_array(_HEADERS[version](file)[0], where)
+
+
+def _problem(error: Exception) -> str:
+    """What numpy says, in a line; of an array of Python objects, what to write instead."""
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    if "allow_pickle" in text:
+        return " an array of Python objects, which would have to be unpickled; save text as array.astype(str)"
+    return f": {text}"

@@ -19,6 +19,15 @@ def test_options_of_the_file_hold_where_the_command_line_says_nothing(
     assert "got 'elsewhere'" in here("audit", "a.pt", "--data", "elsewhere").stderr
 
 
+def test_a_plan_takes_what_the_audit_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("robusteval.toml").write_text('[audit]\ndata = "nowhere"\nout = "run"\nstrict = true\n')
+    assert "got 'nowhere'" in here("plan", "a.pt").stderr
+    Path("robusteval.toml").write_text('[audit]\ndata = "nowhere"\n[plan]\ndata = "elsewhere"\n')
+    assert "got 'elsewhere'" in here("plan", "a.pt").stderr
+    assert "got 'nowhere'" in here("audit", "a.pt", "--out", "run").stderr
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

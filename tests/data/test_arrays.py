@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from commands import here
 from robusteval.core.errors import UserError
@@ -159,3 +160,25 @@ def test_labels_of_text_are_counted_as_the_classes_of_a_folder(tmp_path: Path) -
         np.savez(tmp_path / "x.npz", images=x, labels=np.array(wrong))
         with pytest.raises(UserError, match=said):
             read_images(str(tmp_path / "x.npz"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "step"),
+    [
+        (np.eye(3, dtype=np.int64), "labels.argmax(1)"),
+        (np.array([0, 1]), "give one label for each image"),
+        (np.array([0.5, 1, 2]), "give the index of each image's class"),
+        (np.array(["a", "b", "c"], dtype=object), "array.astype(str)"),
+    ],
+)
+def test_labels_that_cannot_be_read_say_the_next_step(tmp_path: Path, labels: NDArray[Any], step: str) -> None:
+    np.savez(tmp_path / "data.npz", images=np.zeros((3, 4, 4), np.uint8), labels=labels)
+    with pytest.raises(UserError) as error:
+        read_images(str(tmp_path / "data.npz"))
+    assert step in str(error.value)
+
+
+def test_flat_images_say_the_next_step(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", images=np.zeros((3, 16), np.uint8), labels=np.arange(3))
+    with pytest.raises(UserError, match=r"images\.reshape\(N, C, H, W\)"):
+        read_images(str(tmp_path / "data.npz"))

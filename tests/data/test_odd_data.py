@@ -236,7 +236,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "no channels": (npz_of(np.zeros((3, 0, 4, 6)), LABELS), "expected images with pixels"),
     "more labels than --limit would see": (npz_of(GREY, np.arange(5)), "expected 3 integer labels"),
     # npz: labels
-    "halves": (npz_of(GREY, np.array([0, 2.5, 1])), "integer labels y in"),
+    "halves": (npz_of(GREY, np.array([0, 2.5, 1])), "integer labels in"),
     "whole floats": (npz_of(GREY, LABELS.astype(float)), "got float64"),
     "true and false": (npz_of(GREY, LABELS > 0), "got bool"),
     "text labels": (npz_of(GREY, np.array(["0", "3", "1"])), "got <U1"),
@@ -245,7 +245,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "one label": (npz_of(GREY, np.int64(1)), "of shape ()"),
     "beyond 64 bits": (npz_of(GREY, np.array([0, 1, 2**64 - 1], np.uint64)), "got 18446744073709551615"),
     "negative labels": (npz_of(GREY, np.array([0, -1, 1])), "got -1 for image row-000001"),
-    "dates": (npz_of(GREY, np.array(["2020-01-01"] * 3, "datetime64[D]")), "integer labels y in"),
+    "dates": (npz_of(GREY, np.array(["2020-01-01"] * 3, "datetime64[D]")), "integer labels in"),
     # parquet
     "float column": (parquet_of([0.0, 2.5]), "got double"),
     "boolean column": (parquet_of([True, False]), "got bool"),
