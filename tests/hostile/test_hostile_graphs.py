@@ -19,7 +19,7 @@ from robusteval.cli.running import open_checkpoints
 from robusteval.core.errors import UserError
 from robusteval.data import read_images
 
-COUNTS = {"damaged graphs": 60, "graphs with weights elsewhere": 23, "large graphs": 22, "odd graphs": 28}
+COUNTS = {"damaged graphs": 60, "graphs with weights elsewhere": 23, "large graphs": 26, "odd graphs": 28}
 """Files of each kind; docs/safety.md has the same table."""
 SHAPE: list[int | str] = ["N", 1, 8, 8]
 Files = Iterator[tuple[str, bytes]]
@@ -105,7 +105,8 @@ def large(_: Path) -> Files:
     dims.graph.initializer[0].dims[:] = [1] * 10_000
     yield "axes", dims.SerializeToString()
     sizes = node("Resize", "image - sizes", "r")
-    yield "resize", linear([sizes], "r", sizes=np.array([1, 1, 1e9, 1e9], np.float32)).SerializeToString()
+    for i, by in enumerate(([1, 1, 1e9, 1e9], [1, 1, 1e6, 1e-9], [1, 1, -1, float("nan")], [1e9, 1, 1, 1], [2])):
+        yield f"resize{i}", linear([sizes], "r", sizes=np.array(by, np.float32)).SerializeToString()
     yield "length", b"\x3a" + b"\xff" * 8 + b"\x7f" + bytes(100)
 
 

@@ -105,6 +105,8 @@ def one_operator(kind: str) -> list[tuple[Any, dict[str, Any], int]]:
         "high": np.float32(0.6),
         "slope": np.full((2, 1, 1), 0.2, np.float32),
     }
+    sizes = {"twice": np.array([1, 1, 2, 3], np.float32), "third": np.array([1, 1, 0.5, 1.5], np.float32)}
+    sizes["smaller"] = np.array([4, 5], np.int64)
     cases: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         "Conv": [
             ([node("Conv", "x w b", "y", pads=[1, 2, 1, 2], strides=[2, 1])], conv),
@@ -192,6 +194,22 @@ def one_operator(kind: str) -> list[tuple[Any, dict[str, Any], int]]:
         ],
         "Expand": [([node("GlobalAveragePool", "x", "p"), node("Expand", "p wide", "y")], ints)],
         "ConstantOfShape": [([node("ConstantOfShape", "wide", "o"), node("Sub", "x o", "y")], ints)],
+        "Resize": [
+            ([node("Resize", "x - twice", "y", **settings)], sizes)
+            for settings in (
+                {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+                {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"},
+                {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+                {"mode": "cubic", "cubic_coeff_a": -0.75},
+            )
+        ]
+        + [
+            ([node("Resize", f"x - {by}", "y", nearest_mode=rounded, **of)], sizes)
+            for by, of in (("- smaller", {"axes": [2, 3]}), ("third", {}))
+            for rounded in ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
+        ]
+        + [([node("Resize", "x - - smaller", "y", mode="linear", axes=[2, -1])], sizes)],
+        "Upsample": [([node("Upsample", "x twice", "y")], sizes)],
         "Pad": [
             ([node("Pad", "x pads half", "y")], ints | numbers),
             ([node("Pad", "x pads", "y", mode="edge")], ints),
@@ -228,7 +246,7 @@ def one_operator(kind: str) -> list[tuple[Any, dict[str, Any], int]]:
     for name in ("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual"):
         cases[name] = [([node(name, "x half", "c"), node("Where", "c x big", "y")], numbers | big)]
     found = cases.get(kind, [([node("Sub", "x half", "z"), node(kind, "z", "y")], numbers)])
-    version = {"Gelu": 20, "Mish": 18, "Split": 18}.get(kind, 17)
+    version = {"Gelu": 20, "Mish": 18, "Split": 18, "Resize": 18, "Upsample": 9}.get(kind, 17)
     return [(nodes, dict(own), version) for nodes, own in found]
 
 
@@ -239,6 +257,7 @@ def test_each_operator_computes_what_onnxruntime_computes(tmp_path: Path, kind: 
         assert any(kind == n.op_type for n in nodes)
         ends = [node("Shape", "y", "shape_", start=0, end=1), node("Constant", "", "rest_", value_ints=[-1])]
         ends += [node("Concat", "shape_ rest_", "to_", axis=0), node("Reshape", "y to_")]
+        ends = ends if version > 9 else [node("Flatten", "y")]
         lead = node("Identity", "image", "x")
         made = model([lead, *nodes, *ends], own, ["N", 2, 6, 6], version=version)
         path = written(made, tmp_path / f"{i}.onnx")

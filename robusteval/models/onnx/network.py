@@ -22,10 +22,11 @@ from robusteval.models.onnx.building import Builder, Operand
 from robusteval.models.onnx.file import OnnxGraph, Operation, read_onnx
 from robusteval.models.onnx.layers import LAYERS
 from robusteval.models.onnx.operands import Make, reshaped
+from robusteval.models.onnx.resizing import RESIZING
 from robusteval.models.onnx.shapes import MOVING
 from robusteval.models.serving import FixedBatch
 
-OPERATORS: Mapping[str, Make] = {**MOVING, **LAYERS, **ARITHMETIC}
+OPERATORS: Mapping[str, Make] = {**MOVING, **LAYERS, **ARITHMETIC, **RESIZING}
 TOLERANCE = 1e-4
 """Relative to the largest logit, how far answers to several images may be from those to each alone."""
 _ANY = 2
