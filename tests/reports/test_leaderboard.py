@@ -199,7 +199,7 @@ def test_the_command(tmp_path: Path, runs: list[Run]) -> None:
     assert (tmp_path / "a" / "leaderboard.html").exists()
     assert here("leaderboard", runs[2].path, "--add", tmp_path / "a", "--out", tmp_path / "b").returncode == 0
     assert len(read_board(tmp_path / "b").entries) == 3
-    wrong = here("leaderboard", tmp_path)
+    wrong = here("leaderboard", tmp_path / "a")
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
     assert "Traceback" not in wrong.stderr
