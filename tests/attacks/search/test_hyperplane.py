@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -15,18 +15,25 @@ from robusteval.attacks.hyperplane import reach
 from robusteval.core.norms import Norm
 from shortest import EACH
 
+EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+"""Of the linear program: by its usual 1e-7 a constraint of that size counts as kept by a step of less than nothing."""
+
 
 def least(norm: Norm, x: np.ndarray, w: np.ndarray, needed: float) -> float:
     """The least size of a step onto <w, v> = needed in the box by a linear program; infinite if there is none."""
     n, one = len(x), np.ones((len(x), 1))
     if norm is Norm.L1:  # v = up - down
         found = linprog(
-            np.ones(2 * n), A_eq=[[*w, *-w]], b_eq=[needed], bounds=[(0, 1 - a) for a in x] + [(0, a) for a in x]
+            np.ones(2 * n),
+            A_eq=[[*w, *-w]],
+            b_eq=[needed],
+            bounds=[(0, 1 - a) for a in x] + [(0, a) for a in x],
+            options=EXACT,
         )
     else:
         bound = np.block([[np.eye(n), -one], [-np.eye(n), -one]])
         cost, bounds = np.append(np.zeros(n), 1.0), [(-a, 1 - a) for a in x] + [(0, None)]
-        found = linprog(cost, bound, np.zeros(2 * n), [[*w, 0.0]], [needed], bounds)
+        found = linprog(cost, bound, np.zeros(2 * n), [[*w, 0.0]], [needed], bounds, options=EXACT)
     return float(found.fun) if found.status == 0 else math.inf
 
 
@@ -58,6 +65,7 @@ def step(x: np.ndarray, w: np.ndarray, needed: float, norm: Norm) -> np.ndarray:
 
 @EACH
 @settings(max_examples=150)
+@example(problem=(np.array([1.0, 0.0]), np.array([-1.0, -2.0]), 2.0**-23))
 @given(problem=problems())
 def test_the_step_onto_a_hyperplane_is_the_shortest_in_the_box(
     norm: Norm, problem: tuple[np.ndarray, np.ndarray, float]
