@@ -26,6 +26,7 @@ _TOKEN = re.compile(r"[()]|[^\s()]+")
 _COMMENT = re.compile(r";[^\n]*")
 _DEEPEST = 16
 """Brackets in one another."""
+_MOST_SETS = 10_000
 Condition = tuple[int, int]
 """(j, c): output j is at least output c."""
 
@@ -82,9 +83,10 @@ def read_property(path: Path) -> Property:
             case ["assert", condition]:
                 found = _choices(path, condition)
                 # Several assertions hold together.
+                count = len(found) * (1 if unsafe is None else len(unsafe))
+                if count > _MOST_SETS:
+                    raise UserError(f"expected at most {_MOST_SETS:,} unsafe sets of outputs in {path}, got {count:,}")
                 unsafe = found if unsafe is None else [(*a, *b) for a in unsafe for b in found]
-                if len(unsafe) > 10_000:
-                    raise UserError(f"expected at most 10,000 unsafe sets of outputs in {path}, got {len(unsafe)}")
             case _:
                 raise UserError(f"expected declarations and assertions in {path}, got {str(command)[:60]}")
     count = sum(name.startswith("X_") for name in names)
@@ -120,7 +122,10 @@ def _commands(path: Path, text: str) -> Iterator[Any]:
 
 
 def _is_bound(part: Any) -> bool:
-    return isinstance(part, list) and len(part) == 3 and any(isinstance(v, str) and v[:2] == "X_" for v in part[1:])
+    match part:
+        case ["<=" | ">=", str(a), str(b)]:
+            return "X_" in (a[:2], b[:2])
+    return False
 
 
 def _bound(path: Path, ends: dict[tuple[str, int], float], order: str, a: str, b: str) -> None:

@@ -86,6 +86,18 @@ def test_other_forms_are_refused_in_one_line(tmp_path: Path, content: str, expec
     assert "property.vnnlib" in str(error.value)
 
 
+@pytest.mark.parametrize("part", ["(>= X_0 (>= Y_0 Y_1))", "((x) X_0 1)", "(foo 1 X_0)", "(>= X_0)", "X_0"])
+def test_a_conjunction_that_is_no_bound_is_refused_in_one_line(tmp_path: Path, part: str) -> None:
+    with pytest.raises(UserError, match=r"property\.vnnlib"):
+        read_property(saved(f"(declare-const X_0 Real) (assert (and {part}))", tmp_path))
+
+
+def test_so_many_unsafe_sets_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    many = f"(assert (or {'(>= Y_1 Y_0) ' * 9_000}))"
+    with pytest.raises(UserError, match=r"at most 10,000 unsafe sets .* got 81,000,000"):
+        read_property(saved(f"(declare-const X_0 Real) {many * 2}", tmp_path))
+
+
 def test_certify_says_whether_proofs_cover_a_property(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     from onnx_graphs import model, node, written
