@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from robusteval.cli.asked import AskedImages, asks_for_images, may_ask_for_images
 from robusteval.cli.options import (
@@ -23,6 +20,8 @@ from robusteval.cli.options import (
     ProtocolOption,
     RequireOption,
     SeedOption,
+    SourceArchOption,
+    SourceOption,
     StdOption,
     StrictOption,
     TrustOption,
@@ -44,8 +43,8 @@ def audit(
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
     batch_size: BatchSizeOption = "auto",
-    source: Annotated[list[str] | None, typer.Option(help="Checkpoint to transfer attacks from; repeatable.")] = None,
-    source_arch: Annotated[str | None, typer.Option(help="Architecture of the sources, if not --arch.")] = None,
+    source: SourceOption = None,
+    source_arch: SourceArchOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     binary: BinaryOption = False,

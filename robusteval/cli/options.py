@@ -97,6 +97,8 @@ ScaleOption = Annotated[
         parser=finite_number, metavar="NUMBER", help="The number that stands for white in arrays, such as 255."
     ),
 ]
+SourceOption = Annotated[list[str] | None, typer.Option(help="Checkpoint to transfer attacks from; repeatable.")]
+SourceArchOption = Annotated[str | None, typer.Option(help="Architecture of the sources, if not --arch.")]
 SeedOption = Annotated[int, typer.Option(parser=whole_number, metavar="INTEGER", help="Seed of every random stream.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DTypeOption = Annotated[str, typer.Option(help="float32 or float64.")]

@@ -112,4 +112,8 @@ def test_certify_says_whether_proofs_cover_a_property(tmp_path: Path) -> None:
         done = here("certify", net, "--property", path, "--out", tmp_path / verdict)
         assert done.returncode == 0, done.stderr
         assert f"property.vnnlib: {verdict}" in done.stdout
+    # Here class 0 wins all over a box that has to be of class 1: what is proven is the wrong class.
+    box = text([0.6, 0.3, 0.5, 0.5], [0.62, 0.32, 0.52, 0.52])
+    done = here("certify", net, "--property", saved(box.replace("Y_2", "Y_0"), tmp_path), "--out", tmp_path / "wrong")
+    assert "property.vnnlib: open" in done.stdout
     assert "--data or --property" in here("certify", net, "--out", tmp_path / "none").stderr
