@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import odd_models
 from commands import here
 
 PROTOCOL = """
@@ -35,6 +36,13 @@ def test_a_gate_opens_and_closes(options: tuple[object, ...], tmp_path: Path) ->
     assert (done.returncode, "got certified Linf 0.5: 0 of 8 images (0.0 %)" in done.stderr) == (4, True), done.stderr
     done = here("certify", *options, "--out", tmp_path / "proofs", "--require", "linf 0.5 >= 0%")
     assert (done.returncode, "the run has no such number" in done.stderr) == (4, True), done.stderr
+
+
+def test_no_gate_opens_on_attacks_that_the_model_makes_fail(options: tuple[object, ...], tmp_path: Path) -> None:
+    model, _, _, *others = options
+    arch = f"{odd_models.__file__}:jitter"
+    done = here("audit", model, "--arch", arch, *others, "--out", tmp_path / "run", "--require", "linf 8/255 >= 0%")
+    assert (done.returncode, "robust Linf 8/255: not to be relied on: " in done.stderr) == (4, True), done.stderr
 
 
 @pytest.mark.parametrize(

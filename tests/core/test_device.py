@@ -52,10 +52,20 @@ def test_a_device_without_faults_passes() -> None:
         ("linear", lambda result: result.half().float()),
         ("linear", lambda result: result * float("nan")),
         ("relu", lambda result: result.detach()),  # a gradient that does not come back
+        ("relu", lambda result: 2 * result - result.detach()),  # the right value, twice its gradient
         ("double", lambda result: result.float().double() * (1 + 1e-9)),
         ("double", has_none),
     ],
-    ids=["convolution", "ReLU", "half precision", "NaN", "no gradient", "short doubles", "no float64"],
+    ids=[
+        "convolution",
+        "ReLU",
+        "half precision",
+        "NaN",
+        "no gradient",
+        "another gradient",
+        "short doubles",
+        "no float64",
+    ],
 )
 def test_a_faulty_device_is_found(name: str, change: Callable[[Tensor], Tensor]) -> None:
     assert not computes_alike(device_where(name, change))
