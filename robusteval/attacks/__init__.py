@@ -27,6 +27,7 @@ ATTACKS: Registry[Attack] = Registry(
         "ddn": "robusteval.attacks.ddn:DDN",
         "fmn": "robusteval.attacks.fmn:FMN",
         "logbarrier": "robusteval.attacks.logbarrier:LogBarrier",
+        "closest": "robusteval.attacks.closest:Closest",
         "lbfgs": "robusteval.attacks.lbfgs:LBFGS",
         "adef": "robusteval.attacks.adef:ADef",
         "foolbox-deepfool": "robusteval.attacks.external.foolbox_attacks:FoolboxDeepFool",

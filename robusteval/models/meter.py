@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,9 +23,9 @@ class Meter:
     @staticmethod
     def add(counts: Tensor, rows: Tensor, evaluated: int) -> None:
         """Book `evaluated` images to `rows`, the same number to each: exact when all were evaluated equally
-        often; a library that drops images by itself is shared out evenly."""
+        often; a library that drops images by itself is shared out evenly. An image may stand in several rows."""
         if len(rows):
-            counts.numpy()[rows.numpy()] += evaluated / len(rows)
+            np.add.at(counts.numpy(), rows.numpy(), evaluated / len(rows))
 
     @staticmethod
     def mark(counts: Tensor, rows: Tensor, bad: Tensor) -> None:
@@ -32,6 +33,6 @@ class Meter:
         evaluated, image by image, and shared out evenly where nobody knows whose they are."""
         if len(rows) and len(bad) % len(rows) == 0:
             each = bad.view(len(rows), -1).sum(1)
-            counts.numpy()[rows.numpy()] += each.cpu().numpy()
+            np.add.at(counts.numpy(), rows.numpy(), each.cpu().numpy())
         else:
             Meter.add(counts, rows, int(bad.sum()))
