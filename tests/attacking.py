@@ -11,7 +11,7 @@ from torch import Tensor
 from attack_cases import Reach, case_of
 from oracles import affine, affine_distances, random_images
 from robusteval.attacks import ATTACKS
-from robusteval.attacks.base import Attack, FixedBudgetAttack
+from robusteval.attacks.base import Attack, Candidates, FixedBudgetAttack
 from robusteval.attacks.judge import judge
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
@@ -39,10 +39,28 @@ def streams(images: Images, seed: int = 0) -> Streams:
     return Streams.for_images(seed, "test", images.ids, images.pixels)
 
 
+def find(attack: Attack, classifier: Classifier, images: Images, radii: Tensor | None, own: Streams) -> Candidates:
+    """What an attack finds; one that improves what others found is given examples that are far away."""
+    if attack.on_witnesses:
+        return attack.improve(classifier, images, far_away(classifier, images), own)
+    return attack.run(classifier, images, radii, own)
+
+
+def far_away(classifier: Classifier, images: Images) -> Tensor:
+    """For each image corners of the box that the classifier gives other labels, one of each as far as there are some,
+    (K - 1, N, C, H, W), and else any."""
+    generator = torch.Generator().manual_seed(0)
+    corners = (torch.rand(200, *images.shape, generator=generator) > 0.5).to(images.pixels)
+    seen = classifier.metered(len(corners)).predict(corners).argmax(1)
+    one = [int((seen == k).int().argmax()) for k in range(classifier.num_classes)]
+    others = [[k for k in range(classifier.num_classes) if k != label] for label in images.labels.tolist()]
+    return torch.stack([corners[[one[k] for k in own]] for own in others], dim=1)
+
+
 def run(attack: Attack, classifier: Classifier, images: Images, budget: float | None, seed: int = 0) -> Tensor:
     """The images that an attack returns, all images at one budget."""
     radii = None if budget is None else images.pixels.new_full((len(images),), budget)
-    return attack.run(classifier.metered(len(images)), images, radii, streams(images, seed)).examples
+    return find(attack, classifier.metered(len(images)), images, radii, streams(images, seed)).examples
 
 
 def misses(attack: Attack, must: tuple[Reach, ...], seed: int) -> list[str]:
@@ -55,7 +73,7 @@ def misses(attack: Attack, must: tuple[Reach, ...], seed: int) -> list[str]:
     for reach in must:
         within = reach.times * exact
         radii = (within * (1 - 1e-6)).float() if attack.fixed_budget else None
-        candidates = attack.run(classifier.metered(16), images, radii, streams(images)).examples
+        candidates = find(attack, classifier.metered(16), images, radii, streams(images)).examples
         check_validity(attack, images, candidates, radii)
         verdict = judge(classifier, images, candidates, attack.norm, radii)
         found = getattr(verdict, attack.norm.value)

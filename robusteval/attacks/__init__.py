@@ -28,6 +28,7 @@ ATTACKS: Registry[Attack] = Registry(
         "fmn": "robusteval.attacks.fmn:FMN",
         "logbarrier": "robusteval.attacks.logbarrier:LogBarrier",
         "closest": "robusteval.attacks.closest:Closest",
+        "polish": "robusteval.attacks.polish:Polish",
         "lbfgs": "robusteval.attacks.lbfgs:LBFGS",
         "adef": "robusteval.attacks.adef:ADef",
         "foolbox-deepfool": "robusteval.attacks.external.foolbox_attacks:FoolboxDeepFool",

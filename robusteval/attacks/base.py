@@ -35,17 +35,20 @@ class Candidates:
     measurements: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-Follows = Literal["gradients", "outputs", "both", "another model"]
+Follows = Literal["gradients", "outputs", "both", "another model", "other attacks"]
 
 
 class Attack(NormedMethod):
     """Search a misclassified image near each image."""
 
     follows: ClassVar[Follows] = "gradients"
-    """What shows it the way: gradients of the model, its outputs alone, now these and now those, or another model.
-    Where the model's own gradients lose against the others, the report flags gradient masking."""
+    """What shows it the way: gradients of the model, its outputs alone, now these and now those, another model, or what
+    other attacks found. Where the model's own gradients lose against the others, the report flags gradient masking."""
     on_sources: ClassVar[bool] = False
     """Whether it runs on each of the audit's source models, its images being judged on the target."""
+    on_witnesses: ClassVar[bool] = False
+    """Whether it improves adversarial examples that others found, and has `improve` for `run`: in an audit those of all
+    attacks that do not, which run before it."""
     ensemble: ClassVar[tuple[EnsembleStage, ...]] = ()
     """Of an ensemble, its attacks in their order: it measures as `stage` which of them broke an image."""
 
@@ -62,6 +65,11 @@ class Attack(NormedMethod):
         """Candidates for N correctly classified images (N, C, H, W): within the radii `budget` (N,), or, for None,
         as close as it can."""
 
+    def improve(self, classifier: Classifier, images: Images, starts: Tensor, streams: Streams) -> Candidates:
+        """Of an attack `on_witnesses`: candidates as close as it can for N correctly classified images, from `starts`
+        (S, N, C, H, W), several an image, NaN where there is none."""
+        raise NotImplementedError
+
     @property
     def fixed_budget(self) -> bool:
         """Whether an audit gives it the budgets of the protocol."""
@@ -75,6 +83,7 @@ class Attack(NormedMethod):
         budget: Budget = None,
         *,
         source: nn.Module | Classifier | None = None,
+        starts: Tensor | None = None,
         seed: int = 0,
         batch_size: int = BATCH,
     ) -> AttackResult:
@@ -86,6 +95,8 @@ class Attack(NormedMethod):
         budget: a radius in pixel units, 0.03 or "8/255", or one for each image (N,); None for the smallest distance.
         An attack that searches the smallest distance anyhow succeeds where that lies within the budget.
         source: another model whose gradients are followed, the network being the target; `transfer` needs one.
+        starts: adversarial examples (N, C, H, W), or several an image (S, N, C, H, W), NaN where there is none, for an
+        attack that improves them, as `polish` does.
         seed: of one random stream an image, named by its place, so that the batch size changes nothing.
 
         Misclassified images are not attacked: they are their own examples, at distance 0. Raises UserError in one line
@@ -95,6 +106,7 @@ class Attack(NormedMethod):
         target = as_classifier(network, images, batch_size)
         if self.on_sources and source is None:
             raise UserError(f"expected a source model for {self.name}, got none; give source=")
+        begun = self._begun(starts, images)
         attacked = target if source is None else as_classifier(source, images, batch_size)
         if self.search_dtype is not None:
             attacked = attacked.reduced(getattr(torch, self.search_dtype))
@@ -106,7 +118,11 @@ class Attack(NormedMethod):
         examples, measured = images.pixels.clone(), dict[str, Tensor]()
         for rows in right.nonzero()[:, 0].split(batch_size):
             given = None if radii is None or not self.fixed_budget else radii[rows]
-            found = self.run(attacked.select(rows), images.select(rows), given, streams.select(rows))
+            some = attacked.select(rows), images.select(rows)
+            if begun is None:
+                found = self.run(*some, given, streams.select(rows))
+            else:
+                found = self.improve(*some, begun[:, rows], streams.select(rows))
             examples[rows] = found.examples
             for quantity, values in found.measurements.items():
                 column = measured.setdefault(quantity, torch.full_like(images.pixels[:, 0, 0, 0], torch.nan))
@@ -123,6 +139,19 @@ class Attack(NormedMethod):
             cost=AttackCost(attacked.meter.forwards, attacked.meter.backwards),
             measurements=measured,
         )
+
+    def _begun(self, starts: Tensor | None, images: Images) -> Tensor | None:
+        """The starts (S, N, C, H, W) of an attack that needs some. Raises UserError."""
+        if not self.on_witnesses:
+            if starts is not None:
+                raise UserError(f"expected no starts for {self.name}, which finds its own")
+            return None
+        if starts is None:
+            raise UserError(f"expected adversarial examples for {self.name} to start from, got none; give starts=")
+        several = starts[None] if starts.shape == images.pixels.shape else starts
+        if several.dim() != 5 or several.shape[1:] != images.pixels.shape:
+            raise UserError(f"expected starts of shape {tuple(images.pixels.shape)}, got {tuple(starts.shape)}")
+        return several.to(images.pixels)
 
 
 class MinimumDistanceAttack(Attack):

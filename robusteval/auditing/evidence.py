@@ -15,6 +15,7 @@ from robusteval.auditing.stages.sanity import read_traits
 from robusteval.certify.base import State
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
+from robusteval.core.norms import Norm
 from robusteval.models.behaviour import Traits
 from robusteval.results.records import CLEAN, SANITY
 from robusteval.results.run import Arrays, Run, read_arrays, read_cost, read_frame, stored_witness
@@ -64,6 +65,34 @@ class RunEvidence:
             arrays = read_arrays(self.run.array_file(attack, shard.name))
             found.append(closest_witnesses(read_frame(path), arrays, shard.images))
         return torch.cat(found)
+
+    def starts(self, attacks: Sequence[str], norm: Norm, shard: Shard) -> Tensor:
+        ran = [name for name in attacks if self.run.part(name, shard.name).exists()]
+        if not ran:
+            raise UnsupportedError("expected witnesses of another attack to start from, none of which could run")
+        frames = [read_frame(self.run.part(name, shard.name)) for name in ran]
+        arrays = [read_arrays(self.run.array_file(name, shard.name)) for name in ran]
+        return closest_in_every_norm(frames, arrays, norm, shard.images)
+
+
+def closest_in_every_norm(
+    frames: Sequence[pd.DataFrame], arrays: Sequence[Arrays], norm: Norm, images: Images
+) -> Tensor:
+    """For each image the closest witness of several attacks, of their rows and images, in `norm` and then in the other
+    norms, (4, N, C, H, W); NaN where there is none, or it is one of those before."""
+    result = torch.full_like(images.pixels, torch.nan).repeat(len(Norm), 1, 1, 1, 1)
+    rows = pd.concat([frame[frame["success"]].assign(attack=k) for k, frame in enumerate(frames)], ignore_index=True)
+    budgets = [frame.loc[frame["success"], "budget"] for frame in frames]
+    of_image = rows.groupby("image_id").groups
+    for i, image_id in enumerate(images.ids):
+        own = rows.loc[of_image.get(image_id, [])]
+        nearest = [own[other.value].idxmin() for other in sorted(Norm, key=lambda n: n is not norm)] if len(own) else []
+        for k, row in enumerate(nearest):
+            attack, budget = own.loc[[row], ["attack", "budget"]].to_numpy(float)[0]
+            kept = stored_witness(arrays[int(attack)], image_id, budget, budgets[int(attack)])
+            if kept is not None and row not in nearest[:k]:
+                result[k, i] = torch.tensor(kept).to(result)
+    return result
 
 
 def closest_witnesses(rows: pd.DataFrame, arrays: Arrays, images: Images) -> Tensor:

@@ -30,12 +30,19 @@ class Named(typing.Protocol):
 
 def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]:
     """The sanity checks and the clean predictions first, then attacks, certificates and metrics as the protocol lists
-    them, the images once more last."""
+    them, but for attacks that improve what the others found, which run after those; the images once more last."""
     stages: list[Stage] = [SanityStage(), CleanStage()]
     others = (*(e.label for e in protocol.certificates), *(e.label for e in protocol.metrics))
     taken = {label.casefold() for label in (*(e.label for e in protocol.attacks), *others)}
+    attacks: list[AttackStage] = []
     for entry in protocol.attacks:
-        stages += _attacks(entry, [source.name for source in sources], taken)
+        if not entry.method.on_witnesses:
+            attacks += _attacks(entry, [source.name for source in sources], taken)
+    stages += attacks
+    for entry in protocol.attacks:
+        if entry.method.on_witnesses:
+            label, method, origin = entry.label, entry.method, entry.origin
+            stages.append(AttackStage(label, method, origin, label, (None,), starts_from=tuple(attacks)))
     if protocol.top > 1:
         stages = [judged_by_top(stage, protocol.top) for stage in stages]
     stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]

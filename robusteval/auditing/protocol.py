@@ -153,6 +153,8 @@ def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path
             raise UserError(f"expected distinct names in {where}, got '{label}' twice; give one a 'name'")
     if not labels:
         raise UserError(f"expected at least one method in {where}, got none")
+    if attacks and all(a.method.on_witnesses for a in attacks):
+        raise UserError(f"expected another attack in {where} for '{attacks[0].label}' to start from, got none")
     for metric in metrics:
         needed = metric.method.witnesses_of
         if needed is not None and needed not in [a.label for a in attacks]:

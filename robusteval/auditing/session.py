@@ -30,7 +30,7 @@ from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
 from robusteval.results.lock import locked
 from robusteval.results.manifest import MOST_AVERAGED
-from robusteval.results.mending import remove_damaged, remove_leftovers
+from robusteval.results.mending import remove_damaged, remove_leftovers, remove_resting
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, checksum, read_cost, read_frame, write_arrays, write_frame, writing
 from robusteval.results.shards import planned_files
@@ -222,7 +222,7 @@ class Session:
         if not (path := self.run.part(stage.name, "set", "statistics")).exists():
             start = time.perf_counter()
             part = stage.prepare(self.context, self.images, preparing(self.progress, stage.name))
-            write_frame(path, part.rows, _timed(part, time.perf_counter() - start))
+            write_frame(path, part.rows, part.timed(time.perf_counter() - start))
 
     def _write(self, stage: Stage, shard: str, part: Part, seconds: float) -> None:
         beside = []
@@ -233,7 +233,8 @@ class Session:
             beside.append(self.run.part(stage.name, shard, table))
             write_frame(beside[-1], rows)
         known = {path.relative_to(self.run.path).as_posix(): checksum(path) for path in beside}
-        write_frame(self.run.part(stage.name, shard), part.rows, _timed(part, seconds), known)
+        remove_resting(self.run, stage.name, shard)
+        write_frame(self.run.part(stage.name, shard), part.rows, part.timed(seconds), known)
         self.evidence = replace(self.evidence, here=self.evidence.here | {(stage.name, shard)})
 
     def _stop_if_refuted(self) -> None:
@@ -244,7 +245,3 @@ class Session:
                 f"expected no witness inside a proven radius, got {len(lines)} in {self.run.path}: {lines[0]}; one of "
                 f"the two is wrong, please report it with that directory (tables/bounds.csv lists all)"
             )
-
-
-def _timed(part: Part, seconds: float) -> Cost:
-    return part.cost.model_copy(update={"seconds": seconds})

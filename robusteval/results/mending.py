@@ -50,6 +50,16 @@ def remove_damaged(run: Run) -> tuple[str, ...]:
     return tuple(found)
 
 
+def remove_resting(run: Run, stage: str, shard: str) -> None:
+    """Remove what rests on the shard of a stage that is about to be written: it was made without that, or of what was
+    damaged. The main part goes first. Raises NotWrittenError."""
+    for record in run.manifest.stages:
+        if record.rests_on(stage):
+            for planned in planned_files(run.manifest, record):
+                if record.one_shard or planned.shard == shard:
+                    _remove(run.path / planned.path)
+
+
 def _begun(run: Run, shard: tuple[PlannedFile, ...]) -> bool:
     """Whether its main part is there, which is written last."""
     return (run.path / shard[0].path).exists()

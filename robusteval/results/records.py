@@ -70,6 +70,10 @@ class StageRecord(Frozen):
         """Whether all images are one shard; else they are cut into batches."""
         return False
 
+    def rests_on(self, stage: str) -> bool:
+        """Whether it takes what another stage found as it lies in the run."""
+        return False
+
 
 class CleanRecord(StageRecord):
     """The predictions on the images themselves."""
@@ -122,13 +126,18 @@ class AttackRecord(MethodRecord):
     fixed_budget: bool
     budgets: tuple[Amount, ...] = ()
     follows: str
-    """What shows it the way: gradients, outputs, both, another model."""
+    """What shows it the way: gradients, outputs, both, another model, other attacks."""
     source: str | None = None
     """The name of the model that it was made on, if not on the audited one."""
+    starts_from: tuple[PlainName, ...] = ()
+    """The stages of attacks whose witnesses it improves, as far as they ran."""
     ensemble: tuple[EnsembleStage, ...] = ()
     """Of an ensemble, its attacks in their order; its measurement `stage` says which of them broke an image."""
     ranks_on_robustbench: bool = False
     """Whether it is the standard AutoAttack, by which RobustBench ranks."""
+
+    def rests_on(self, stage: str) -> bool:
+        return stage in self.starts_from
 
     def tried(self, norm: str, limit: float) -> bool:
         """Whether it was tried at budgets up to a limit: without budgets, or with one of this norm as large."""
@@ -158,6 +167,9 @@ class MetricRecord(MethodRecord):
     @property
     def one_shard(self) -> bool:
         return self.of_the_set
+
+    def rests_on(self, stage: str) -> bool:
+        return stage == self.witnesses
 
 
 Stages = Annotated[

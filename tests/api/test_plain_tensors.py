@@ -35,7 +35,8 @@ def test_every_attack(name: str) -> None:
     x, y = data(network)
     attack = fast(name, ATTACKS[name].norms[0])
     budget = 2.0 if name in BOUNDED else None
-    found = attack(network, x, y, budget=budget, source=linear() if attack.on_sources else None)
+    source, starts = linear() if attack.on_sources else None, torch.ones_like(x) if attack.on_witnesses else None
+    found = attack(network, x, y, budget=budget, source=source, starts=starts)
     assert found.examples.shape == x.shape
     assert found.success.dtype == torch.bool
     wrong = network(found.examples).argmax(1) != y

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attack_cases import ATTACK_CASES, case_of
-from attacking import BOUNDED, CASES, COMPILED, IDS, fast, make, misses, run, streams
+from attacking import BOUNDED, CASES, COMPILED, IDS, fast, find, make, misses, run, streams
 from oracles import affine, affine_distances, random_images, two_layer, two_layer_linf
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Candidates, FixedBudgetAttack, MinimumDistanceAttack
@@ -100,7 +100,7 @@ def test_an_attack_follows_what_it_says(name: str) -> None:
     classifier, images = classifier.metered(4), random_images(0, 4, classifier)
     attack = fast(name, COMPILED.get(name, ATTACKS[name].norms[0]))
     radii = images.pixels.new_full((4,), 1e-3) if name in BOUNDED else None
-    attack.run(classifier, images, radii, streams(images))
+    find(attack, classifier, images, radii, streams(images))
     assert (classifier.meter.backwards > 0).all() == (attack.follows != "outputs")
 
 

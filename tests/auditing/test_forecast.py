@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import metric_cases
-from attacking import COMPILED, fast, streams
+from attacking import COMPILED, fast, find, streams
 from certificate_cases import run as run_certificate
 from certificate_cases import small
 from oracles import affine, interior, random_images
@@ -51,7 +51,7 @@ def test_attacks_take_what_they_declare(name: str) -> None:
     images = random_images(0, 8, classifier)
     view = classifier.metered(len(images))
     budget = torch.full((len(images),), 1e-5, dtype=images.pixels.dtype) if attack.fixed_budget else None
-    attack.run(view, images, budget, streams(images))
+    find(attack, view, images, budget, streams(images))
     check(attack, len(images), classifier.num_classes, view.meter)
 
 

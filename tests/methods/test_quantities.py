@@ -6,7 +6,7 @@ import pytest
 
 import certificate_cases
 import metric_cases
-from attacking import BOUNDED, COMPILED, fast, streams
+from attacking import BOUNDED, COMPILED, fast, find, streams
 from oracles import affine, random_images
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.auto import Auto
@@ -31,7 +31,7 @@ def test_attacks(name: str) -> None:
     classifier, _, _ = affine(0)
     images, attack = random_images(0, 4, classifier), fast(name, ATTACKS[name].norms[0])
     radii = images.pixels.new_full((4,), 0.5) if name in BOUNDED else None
-    found = attack.run(classifier.metered(4), images, radii, streams(images))
+    found = find(attack, classifier.metered(4), images, radii, streams(images))
     check(type(attack), set(found.measurements))
 
 

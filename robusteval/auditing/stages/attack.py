@@ -39,7 +39,8 @@ EVERY_ATTACK = (*NON_FINITE, FOOLED)
 @dataclass(frozen=True)
 class AttackStage(Stage):
     """`budgets` are the radii that it is given, None alone for a search for the smallest distance; `source` is the
-    index of the model that it attacks, if not the audited one."""
+    index of the model that it attacks, if not the audited one; `starts_from` are the stages whose witnesses it
+    improves, if that is what it does."""
 
     keeps_arrays = True
     always_verified = True
@@ -55,6 +56,7 @@ class AttackStage(Stage):
     source: int | None = None
     source_name: str | None = None
     unavailable: str = ""
+    starts_from: tuple[AttackStage, ...] = ()
 
     def record(self) -> AttackRecord:
         method = self.method
@@ -71,6 +73,8 @@ class AttackStage(Stage):
             budgets=self.radii,
             follows=method.follows,
             source=self.source_name,
+            starts_from=tuple(stage.name for stage in self.starts_from),
+            batch_independent=all(stage.method.batch_independent for stage in (self, *self.starts_from)),
             ensemble=method.ensemble,
             ranks_on_robustbench=method.ranks_on_robustbench,
         )
@@ -91,7 +95,11 @@ class AttackStage(Stage):
         return () if self.by_itself else self.radii
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
-        return replace(shard, correct=evidence.correct(shard))
+        shard = replace(shard, correct=evidence.correct(shard))
+        if not self.starts_from:
+            return shard
+        attacks = [stage.name for stage in self.starts_from]
+        return replace(shard, starts=evidence.starts(attacks, self.method.norm, shard))
 
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         """A misclassified image is its own witness at distance 0. The image of a witness is kept once, under the
@@ -100,7 +108,7 @@ class AttackStage(Stage):
         correct = known(shard.correct)
         source, target = self.models(context, len(images))
         streams = context.streams(self.name, images)
-        found = search_budgets(method, source, target, images, correct, self.budgets, streams)
+        found = search_budgets(method, source, target, images, correct, self.budgets, streams, shard.starts)
         # Where outputs are random, an image may fool by itself: only what was found is a witness.
         own = ~correct | (found.served < len(self.budgets))
         verdict = judge(target, images, found.examples, method.norm, None).only(own, images.labels)

@@ -11,9 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from robusteval.attacks.search.active import keep
 from robusteval.certify.base import State
 from robusteval.core.images import Images
 from robusteval.core.methods import Method, Step
+from robusteval.core.norms import Norm
 from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
@@ -55,7 +57,8 @@ class Shard:
     """A block of images that is computed, written and resumed as one, and what earlier stages found about them, as far
     as its stage asks for it: which are classified correctly (N,) bool, their closest witnesses by one attack
     (N, C, H, W) with NaN where it found none, what a certificate learnt from the whole set, the margins of the images
-    themselves (N,) float64, and shards of other stages to be computed again."""
+    themselves (N,) float64, shards of other stages to be computed again, and the witnesses of several attacks that
+    another starts from, (S, N, C, H, W) with NaN where there is none."""
 
     name: str
     images: Images
@@ -64,6 +67,13 @@ class Shard:
     state: State = ()
     margins: Tensor | None = None
     again: tuple[Computed, ...] = ()
+    starts: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Shard:
+        """Some of its images, and what is known of these."""
+        known = keep(rows, self.images, self.correct, self.witnesses, self.margins)
+        starts = None if self.starts is None else self.starts[:, rows]
+        return replace(self, images=known[0], correct=known[1], witnesses=known[2], margins=known[3], starts=starts)
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,10 @@ class Part:
     arrays: Arrays = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
+    def timed(self, seconds: float) -> Cost:
+        """What it cost, the time included."""
+        return self.cost.model_copy(update={"seconds": seconds})
+
 
 class Evidence(Protocol):
     """What earlier stages left."""
@@ -86,6 +100,11 @@ class Evidence(Protocol):
     def witnesses(self, attack: str, shards: Sequence[Shard]) -> Tensor:
         """The closest witnesses of the images of some shards by the stage of an attack, in its own norm, (N, C, H, W);
         NaN where it found none. Raises UnsupportedError if that stage did not run."""
+
+    def starts(self, attacks: Sequence[str], norm: Norm, shard: Shard) -> Tensor:
+        """Of the images of a shard the closest witnesses by the stages of some attacks, in `norm` first and then in
+        each other norm, (4, N, C, H, W); NaN where there is none, or it is one of those before. Raises UnsupportedError
+        if none of these stages ran."""
 
     def margins(self, shard: Shard) -> Tensor:
         """The logit margins of the images of a shard, (N,) float64, as the clean stage found them."""

@@ -52,12 +52,15 @@ def search_budgets(
     correct: Tensor,
     budgets: tuple[float | None, ...],
     streams: Streams,
+    starts: Tensor | None = None,
 ) -> Broken:
     """Attack the correctly classified images on `source`, judged on `target`.
 
     An adversarial example at one budget serves the larger ones, and a failure at one stands for the smaller ones, so
     that the budgets of an image are searched by bisection: O(log B) attacks instead of B. A budget of None, alone, is a
-    search for the smallest distance. The judge's evaluations are booked to `target`.
+    search for the smallest distance. An attack that improves what others found begins at `starts` (S, N, C, H, W), the
+    first of which are the closest in its norm, and never ends farther away than those. The judge's evaluations are
+    booked to `target`.
     """
     grid = np.array([np.nan if b is None else b for b in budgets])
     radii = torch.tensor(grid, device=images.pixels.device)
@@ -72,7 +75,10 @@ def search_budgets(
         at = (failed[rows] + served[rows]) // 2
         view, chosen = source.metered(len(images)).select(rows), images.select(rows)
         given = radii[at].to(best) if attack.fixed_budget else None
-        found = attack.run(view, chosen, given, streams.select(rows))
+        if starts is None:
+            found = attack.run(view, chosen, given, streams.select(rows))
+        else:
+            found = attack.improve(view, chosen, starts[:, rows], streams.select(rows))
         costs[:, at.cpu(), rows.cpu()] += torch.stack([view.meter.forwards, view.meter.backwards])[:, rows.cpu()]
         non_finite += torch.stack([view.meter.non_finite_answers, view.meter.non_finite_gradients])
         seconds += view.meter.stopwatch.seconds
@@ -84,4 +90,16 @@ def search_budgets(
         distance = getattr(verdict, attack.norm.value)[verdict.success]
         fits = distance[:, None] <= radii * (1 + BUDGET_TOLERANCE)
         served[won] = at[verdict.success] if given is None else torch.minimum(at[verdict.success], (~fits).sum(1))
+    if starts is not None:
+        best, served = _no_farther(attack, target, images, correct, best, served, starts[0])
     return Broken(best, served, costs, non_finite, measured, seconds)
+
+
+def _no_farther(
+    attack: Attack, target: Classifier, images: Images, correct: Tensor, best: Tensor, served: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What was found, and the first budget that it serves; the start itself where that is closer, or nothing was
+    found that the judge takes, as after a search in a shorter floating-point type."""
+    found, begun = (getattr(judge(target, images, x, attack.norm, None), attack.norm.value) for x in (best, start))
+    kept = correct & (begun < torch.where(served == 0, found, torch.inf))
+    return torch.where(kept[:, None, None, None], start, best), torch.where(kept, 0, served)

@@ -66,13 +66,12 @@ def by_label(k: int, context: Context, shard: Shard, compute: Callable[[Context,
     parts, frames = [], []
     for label in shard.images.labels.unique().tolist():
         rows = (shard.images.labels == label).nonzero()[:, 0]
-        correct = None if shard.correct is None else shard.correct[rows]
         own = replace(
             context,
             classifier=top_k(context.classifier, k, label),
             sources=tuple(top_k(source, k, label) for source in context.sources),
         )
-        part = compute(own, replace(shard, images=shard.images.select(rows), correct=correct))
+        part = compute(own, shard.select(rows))
         parts.append(part)
         blocks = torch.arange(len(part.rows)) // len(rows)
         frames.append(part.rows.assign(_block=blocks.numpy(), _place=part.rows["image_id"].map(place)))

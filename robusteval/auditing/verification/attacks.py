@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 
 from robusteval.auditing.engines import Work
-from robusteval.auditing.stages.attack import AttackStage, known
+from robusteval.auditing.stages.attack import AttackStage
 from robusteval.auditing.stages.base import Shard
 from robusteval.auditing.verification.again import Recheck
 from robusteval.auditing.verification.finding import Finding, held_against, unknown, wrong
@@ -54,7 +54,7 @@ class AttacksAgain:
     def _shard(self, stage: AttackStage, shard: Shard, rows: torch.Tensor) -> Iterator[Finding]:
         whole = stage.feed(shard, self.recheck.evidence)
         kept = rows.nonzero()[:, 0]
-        few = replace(whole, images=shard.images.select(kept), correct=known(whole.correct)[kept])
+        few = whole.select(kept)
         lines: list[str] = []
         for attacked in [few] if len(few.images) == len(shard.images) else [few, whole]:
             try:
