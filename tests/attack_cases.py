@@ -58,6 +58,7 @@ ATTACK_CASES: dict[str, AttackCase] = {
     "ddn": AttackCase(closest(1.05, 1.5)),
     "fmn": AttackCase(closest(1.05, 2.0)),
     "logbarrier": AttackCase(closest(1.05, 1.5), {"outer": 12, "steps": 150}, {"outer": 3, "steps": 30}),
+    "closest": AttackCase(closest(1.01, 1.1), {"queries": 600}, {"queries": 150}),
     "lbfgs": AttackCase(closest(1.1, 2.0)),
     "adef": AttackCase(closest(10.0, 30.0)),
     "foolbox-deepfool": AttackCase(closest(1.03, 1.3)),
