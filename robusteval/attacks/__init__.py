@@ -26,6 +26,8 @@ ATTACKS: Registry[Attack] = Registry(
         "deepfool": "robusteval.attacks.deepfool:DeepFool",
         "ddn": "robusteval.attacks.ddn:DDN",
         "fmn": "robusteval.attacks.fmn:FMN",
+        "sigma-zero": "robusteval.attacks.sigma_zero:SigmaZero",
+        "alma": "robusteval.attacks.alma:ALMA",
         "logbarrier": "robusteval.attacks.logbarrier:LogBarrier",
         "closest": "robusteval.attacks.closest:Closest",
         "lbfgs": "robusteval.attacks.lbfgs:LBFGS",
