@@ -67,17 +67,17 @@ class Search:
         x = self.images.pixels[rows]
         return Walks(rows, targets.flatten(), stages.repeat(n), x, x, torch.full_like(x[:, 0, 0, 0], torch.inf))
 
-    def outward(self, walks: Walks, steps: int, length: float, signs: Tensor) -> Tensor:
-        """Where `steps` of all pixels along the signs of the margin's gradient end, (M, C, H, W); along those of
-        `signs` (N, C, H, W) where there is no gradient."""
+    def outward(self, walks: Walks, steps: int, length: float, elsewhere: Tensor) -> Tensor:
+        """Where `steps` of all pixels along the signs of the margin's gradient end, (M, C, H, W); where there is
+        no gradient, towards images `elsewhere` (N, C, H, W)."""
         ends = []
         for part in self._parts(walks):
-            view, labels, own = keep(part.rows, self.classifier, self.images.labels, signs)
+            view, labels, own = keep(part.rows, self.classifier, self.images.labels, elsewhere)
             x, goal = part.x, Goal(Loss.MARGIN, labels, part.targets)
             for _ in range(steps):
                 gradient = view.gradient(x, goal)[0]
                 dead = (gradient == 0).flatten(1).all(1)
-                x = (x + length * torch.where(column(dead, x), own, gradient).sign()).clamp(0, 1)
+                x = (x + length * torch.where(column(dead, x), own - x, gradient).sign()).clamp(0, 1)
             ends.append(x)
         return torch.cat(ends)
 
