@@ -57,6 +57,8 @@ ATTACK_CASES: dict[str, AttackCase] = {
     "deepfool": AttackCase(closest(1.02, 1.1)),
     "ddn": AttackCase(closest(1.05, 1.5)),
     "fmn": AttackCase(closest(1.05, 2.0)),
+    "pdgd": AttackCase(closest(1.05, 1.5)),
+    "pdpgd": AttackCase(closest(1.05, 2.0)),
     "logbarrier": AttackCase(closest(1.05, 1.5), {"outer": 12, "steps": 150}, {"outer": 3, "steps": 30}),
     "lbfgs": AttackCase(closest(1.1, 2.0)),
     "adef": AttackCase(closest(10.0, 30.0)),

@@ -26,6 +26,8 @@ ATTACKS: Registry[Attack] = Registry(
         "deepfool": "robusteval.attacks.deepfool:DeepFool",
         "ddn": "robusteval.attacks.ddn:DDN",
         "fmn": "robusteval.attacks.fmn:FMN",
+        "pdgd": "robusteval.attacks.pdgd:PDGD",
+        "pdpgd": "robusteval.attacks.pdpgd:PDPGD",
         "logbarrier": "robusteval.attacks.logbarrier:LogBarrier",
         "lbfgs": "robusteval.attacks.lbfgs:LBFGS",
         "adef": "robusteval.attacks.adef:ADef",
