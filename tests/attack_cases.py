@@ -59,6 +59,8 @@ ATTACK_CASES: dict[str, AttackCase] = {
     "fmn": AttackCase(closest(1.05, 2.0)),
     "sigma-zero": AttackCase(closest(1.05, 2.0), {}, {"steps": 40, "exchanges": 20}),
     "alma": AttackCase(closest(1.05, 1.5), {"steps": 500}, {"steps": 30}),
+    "pdgd": AttackCase(closest(1.05, 1.5)),
+    "pdpgd": AttackCase(closest(1.05, 2.0)),
     "logbarrier": AttackCase(closest(1.05, 1.5), {"outer": 12, "steps": 150}, {"outer": 3, "steps": 30}),
     "closest": AttackCase(closest(1.01, 1.1), {"queries": 600}, {"queries": 150}),
     "lbfgs": AttackCase(closest(1.1, 2.0)),

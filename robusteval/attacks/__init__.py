@@ -28,6 +28,8 @@ ATTACKS: Registry[Attack] = Registry(
         "fmn": "robusteval.attacks.fmn:FMN",
         "sigma-zero": "robusteval.attacks.sigma_zero:SigmaZero",
         "alma": "robusteval.attacks.alma:ALMA",
+        "pdgd": "robusteval.attacks.pdgd:PDGD",
+        "pdpgd": "robusteval.attacks.pdpgd:PDPGD",
         "logbarrier": "robusteval.attacks.logbarrier:LogBarrier",
         "closest": "robusteval.attacks.closest:Closest",
         "lbfgs": "robusteval.attacks.lbfgs:LBFGS",

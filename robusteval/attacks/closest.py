@@ -6,8 +6,8 @@ Near the image most units of a network trained against Linf perturbations are de
 leads to poor minima; from far inside another class, where they are awake, the way back ends at better ones. On other
 networks it is the other way round. So walks begin at the image (near), where some steps of all pixels along the signs
 of the gradient end (far), where few long ones do (deep), and at a random image, towards each of the likeliest classes;
-where there is no gradient, a step outwards leads to that image. In L0 the walks are those of L1, and the entries that they change
-most, moved to the walls of the box, are what counts (search/filling.py).
+where there is no gradient, a step outwards leads to that image. In L0 the walks are those of L1, and the entries that
+they change most, moved to the walls of the box, are what counts (search/filling.py).
 """
 
 from __future__ import annotations
