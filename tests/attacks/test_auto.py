@@ -137,18 +137,6 @@ def test_near_images_are_tried_on_all_targets_and_others_cost_nothing(norm: Norm
     assert torch.equal(nothing, images.pixels)
 
 
-def test_fmn_and_what_it_leaves_near_are_stages() -> None:
-    """They have names of their own in the table of measurements, and the numbers of old runs stay what they were."""
-    values = {stage.title: stage.value for stage in Auto.ensemble}
-    assert values == {
-        "APGD on cross-entropy": 1,
-        "targeted APGD": 2,
-        "FMN": 5,
-        "targeted FAB": 3,
-        "Square": 4,
-    }
-
-
 def test_a_model_without_gradients_or_with_broken_ones_is_no_obstacle() -> None:
     """Where gradients are zero or not a number, the gradient stages fail without harm, and Square remains."""
 
