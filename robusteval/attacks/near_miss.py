@@ -1,9 +1,9 @@
 """A second look at images whose closest witness lies just outside the budget.
 
 Of the images that an ensemble could not fool, almost all are out of its reach, and more restarts for every one of them
-find little. A minimum-distance attack says which are not: those with a witness a little farther than the budget. Up to
-REACHED times it, FAB is tried towards every target and not the likeliest alone; up to NEAR times it, APGD begins at
-that witness, drawn into the ball, and then at random points, towards the witness's class.
+find little. A minimum-distance attack says which are not: those with a witness at most NEAR times the budget away.
+There FAB is tried towards every target and not the likeliest alone; then APGD begins at the closest witness, drawn into
+the ball, and after that at random points, towards the witness's class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
-REACHED, NEAR = 1.25, 1.1
+NEAR = 1.1
 RESTARTS = 4
 """Random starts after the one at the witness."""
 
@@ -38,12 +38,12 @@ def all_targets(
 ) -> Tensor:
     """The closest witnesses (N, C, H, W) of a fifth of the iterations of FAB towards each of `targets` classes.
 
-    The image itself where there is none, and where the closest of `witnesses` is farther than REACHED times the radius,
+    The image itself where there is none, and where the closest of `witnesses` is farther than NEAR times the radius,
     which costs nothing; nor does it where the `tried` classes are all that there are.
     """
     result = images.pixels.clone()
     size = norm.size(witnesses - images.pixels)
-    rows = ((size > 0) & (size <= REACHED * budget)).nonzero()[:, 0]
+    rows = ((size > 0) & (size <= NEAR * budget)).nonzero()[:, 0]
     if len(rows) and tried < classifier.num_classes - 1:
         quick = FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=targets)
         result[rows] = quick.search(*keep(rows, classifier, images, budget, streams)).examples
