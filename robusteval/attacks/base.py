@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -23,6 +23,7 @@ from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
+from robusteval.models.targeted import as_others, one_or_others
 from robusteval.numerics.jacobian import at_once
 
 
@@ -77,6 +78,7 @@ class Attack(NormedMethod):
         source: nn.Module | Classifier | None = None,
         seed: int = 0,
         batch_size: int = BATCH,
+        target: int | None = None,
     ) -> AttackResult:
         """Attack a network on images, outside an audit, and judge what is found.
 
@@ -87,32 +89,40 @@ class Attack(NormedMethod):
         An attack that searches the smallest distance anyhow succeeds where that lies within the budget.
         source: another model whose gradients are followed, the network being the target; `transfer` needs one.
         seed: of one random stream an image, named by its place, so that the batch size changes nothing.
+        target: the only class that counts as success, by its number. None for any class but the label.
 
-        Misclassified images are not attacked: they are their own examples, at distance 0. Raises UserError in one line
-        for what cannot be attacked.
+        Misclassified images are not attacked: they are their own examples, at distance 0. With a target these are the
+        images that the network gives it by itself; those whose label it is are not attacked either, and have none.
+        Raises UserError in one line for what cannot be attacked.
         """
         images = as_images(pixels, labels)
-        target = as_classifier(network, images, batch_size)
+        judged = as_classifier(network, images, batch_size)
         if self.on_sources and source is None:
             raise UserError(f"expected a source model for {self.name}, got none; give source=")
-        attacked = target if source is None else as_classifier(source, images, batch_size)
+        attacked = judged if source is None else as_classifier(source, images, batch_size)
+        names, meant = images.labels, torch.ones_like(images.labels, dtype=torch.bool)
+        if target is not None:
+            judged, attacked = one_or_others(judged, target), one_or_others(attacked, target)
+            images, meant = as_others(images), names != target
         if self.search_dtype is not None:
             attacked = attacked.reduced(getattr(torch, self.search_dtype))
         radii = radii_of(budget, len(images), images.pixels)
         if radii is None and self.on_sources:
             raise UserError(f"expected a budget for {self.name}, got none: only the target could say which suffices")
         streams = Streams.for_images(seed, self.label, images.ids, images.pixels)
-        right = clean_predictions(target, images) == images.labels
+        right = clean_predictions(judged, images) == images.labels
         examples, measured = images.pixels.clone(), dict[str, Tensor]()
-        for rows in right.nonzero()[:, 0].split(batch_size):
+        for rows in (right & meant).nonzero()[:, 0].split(batch_size):
             given = None if radii is None or not self.fixed_budget else radii[rows]
             found = self.run(attacked.select(rows), images.select(rows), given, streams.select(rows))
             examples[rows] = found.examples
             for quantity, values in found.measurements.items():
                 column = measured.setdefault(quantity, torch.full_like(images.pixels[:, 0, 0, 0], torch.nan))
                 column[rows] = values.to(column)
-        verdict = judge(target.metered(len(images)), images, examples, self.norm, None if radii is None else radii)
+        verdict = judge(judged.metered(len(images)), images, examples, self.norm, radii).only(meant, images.labels)
         own = verdict.success | ~right
+        if target is not None:
+            verdict = replace(verdict, predicted=torch.where(verdict.success, target, names))
         return AttackResult(
             attack=self.heading(),
             norm=self.norm,
