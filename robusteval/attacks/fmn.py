@@ -39,8 +39,8 @@ BEYOND = 1.05
 LAST_STEP, LAST_GAMMA = 0.01, 0.001
 FIRST_GAMMAS = {Norm.L0: 0.3, Norm.L1: 0.3, Norm.L2: 0.1, Norm.LINF: 0.1}
 FIRST_STEPS = {Norm.L0: 8.0, Norm.L1: 8.0, Norm.L2: 4.0, Norm.LINF: 4.0}
-RELATIVE = 0.5
-"""The first step in L1, over the L2 size of the perturbation."""
+NEAR, FAR = 2.0, 0.5
+"""The first step in L1, over the L2 size of the perturbation: in the round from the image, in the others."""
 
 
 class FMN(MinimumDistanceAttack):
@@ -58,8 +58,8 @@ class FMN(MinimumDistanceAttack):
     gamma: float | None = Field(default=None, gt=0, lt=1)
     """By how much a radius grows or shrinks at first, relative; unless given 0.3 in L0 and L1, else 0.1."""
     step: PositiveFloat | None = None
-    """The first step's length in L2; unless given 8 in L0, 4 in L2 and Linf, and in L1 half the L2 size of
-    the perturbation."""
+    """The first step's length in L2; unless given 8 in L0, 4 in L2 and Linf, and in L1 two L2 sizes of the
+    perturbation in the round from the image, half of one in the others."""
     refine: NonNegativeInt = 6
     """Evaluations of the final search."""
 
@@ -95,17 +95,17 @@ class FMN(MinimumDistanceAttack):
                 ahead = here + BEYOND ** (i + 1) * value.abs() / slope
                 larger = torch.where(near & distance.isinf(), ahead, larger)
             radius = torch.where(wrong, torch.minimum(smaller, distance), larger).clamp_min(0).minimum(farthest)
-            length = self._length(x - centers) * (LAST_STEP + (1 - LAST_STEP) * fall)
+            length = self._length(x - centers, near) * (LAST_STEP + (1 - LAST_STEP) * fall)
             moved = x + column(length, x) * Norm.L2.steepest(free)
             x = self._project(centers, moved, radius, gradient)
         return best, distance
 
-    def _length(self, changes: Tensor) -> Tensor:
+    def _length(self, changes: Tensor, near: Tensor) -> Tensor:
         """The first step's length in L2, (N,)."""
         size = Norm.L2.size(changes)
         if self.step is not None or self.norm is not Norm.L1:
             return torch.full_like(size, self.step or FIRST_STEPS[self.norm])
-        return torch.where(size > 0, RELATIVE * size, FIRST_STEPS[self.norm])
+        return torch.where(size > 0, torch.where(near, NEAR, FAR) * size, FIRST_STEPS[self.norm])
 
     def _resized(self, radius: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
         """The radii (N,) shrunk and grown by the share `gamma`."""
