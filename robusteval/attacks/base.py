@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -164,6 +164,9 @@ class FixedBudgetAttack(Attack):
     minimum_distance: bool = False
     """Give it no budget, but search the smallest one at which it succeeds, for each image."""
 
+    searches_again: ClassVar[bool] = False
+    """Whether that search goes on, at other random points, until it has cost what `passes` says."""
+
     def passes(self, images: int, classes: int) -> Passes | None:
         once = self.passes_within(images, classes)
         return once if once is None or not self.minimum_distance else once * SEARCHES + Passes(HALVINGS) * images
@@ -171,6 +174,10 @@ class FixedBudgetAttack(Attack):
     def passes_within(self, images: int, classes: int) -> Passes | None:
         """The same inside one ball."""
         return None
+
+    def searching(self, number: int) -> Self:
+        """What makes search `number` of the bisection, from 0."""
+        return self
 
     @abstractmethod
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
@@ -180,10 +187,12 @@ class FixedBudgetAttack(Attack):
         if budget is not None:
             return self.within(classifier, images, budget, streams)
 
-        def examples(view: Classifier, some: Images, radii: Tensor, own: Streams) -> Tensor:
-            return self.within(view, some, radii, own).examples
+        def examples(number: int, view: Classifier, some: Images, radii: Tensor, own: Streams) -> Tensor:
+            return self.searching(number).within(view, some, radii, own).examples
 
-        return Candidates(bisect(examples, self.norm, classifier, images, streams))
+        cost = self.passes_within(1, classifier.num_classes) if self.searches_again else None
+        once = None if cost is None else cost.forward + cost.backward
+        return Candidates(bisect(examples, self.norm, classifier, images, streams, once))
 
     @property
     def fixed_budget(self) -> bool:

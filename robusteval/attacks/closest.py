@@ -22,7 +22,7 @@ from torch import Tensor
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.boundary import Pace
-from robusteval.attacks.search.filling import fewest
+from robusteval.attacks.search.filling import thin
 from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest
 from robusteval.attacks.search.walks import FILL, Search, Walks
@@ -144,10 +144,7 @@ class Closest(MinimumDistanceAttack):
         best = self._kicked(search, walks.nearest(1, len(images)), plan, streams)
         found = best.distance.isfinite()
         ends = torch.where(column(found, best.example), best.example, images.pixels)
-        if self.norm is Norm.L0:
-            ends = fewest(classifier, images.pixels, images.labels, ends, ends, REFINE)
-        else:
-            ends = shrink(classifier, images, ends, REFINE)
+        ends = (thin if self.norm is Norm.L0 else shrink)(classifier, images, ends, REFINE)
         return Candidates(ends, {"stage": torch.where(found, best.stage, torch.nan)})
 
     def _begun(self, search: Search, plan: Plan, likely: Tensor, streams: Streams) -> Walks:

@@ -16,7 +16,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.attacks.fmn import thin
+from robusteval.attacks.search.filling import thin
 from robusteval.attacks.search.primal_dual import Descent, RunningMean, RunningRoot, search
 from robusteval.attacks.search.proximal import Proximal, prox_l1, prox_l2, prox_linf, prox_two_thirds
 from robusteval.attacks.search.segment import shrink

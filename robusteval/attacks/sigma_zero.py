@@ -20,8 +20,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
-from robusteval.attacks.fmn import thin
 from robusteval.attacks.search.exchange import exchange
+from robusteval.attacks.search.filling import thin
 from robusteval.attacks.search.losses import margin
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column

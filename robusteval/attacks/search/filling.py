@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column, flat
 from robusteval.models.classifier import Classifier
 
@@ -17,10 +18,16 @@ def filled(classifier: Classifier, centers: Tensor, labels: Tensor, witnesses: T
     """
     v = witnesses - centers
     walls = torch.where(v > 0, 1.0, torch.where(v < 0, 0.0, centers))
-    return fewest(classifier, centers, labels, witnesses, walls, steps)
+    return _fewest(classifier, centers, labels, witnesses, walls, steps)
 
 
-def fewest(
+def thin(classifier: Classifier, images: Images, witnesses: Tensor, steps: int) -> Tensor:
+    """Witnesses (N, C, H, W) with as many of their smallest changes put back as a bisection on the number finds; what
+    was misclassified stays so. Costs `steps` forwards."""
+    return _fewest(classifier, images.pixels, images.labels, witnesses, witnesses, steps)
+
+
+def _fewest(
     classifier: Classifier, centers: Tensor, labels: Tensor, witnesses: Tensor, ends: Tensor, steps: int
 ) -> Tensor:
     """Of the images that take the k entries which `witnesses` change most from `ends`, all others from `centers`, the
