@@ -21,11 +21,11 @@ from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.search.active import keep
-from robusteval.attacks.search.boundary import Pace
+from robusteval.attacks.search.boundary import Strides
 from robusteval.attacks.search.filling import thin
 from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest
-from robusteval.attacks.search.walks import FILL, Search, Walks
+from robusteval.attacks.search.walks import FILL, Walks, WalkSearch
 from robusteval.core.images import Images
 from robusteval.core.methods import EnsembleStage, Quantity
 from robusteval.core.norms import Norm, column
@@ -46,7 +46,7 @@ PATIENCE = 15
 REFINE = 6
 """Evaluations of the final search."""
 FROM_START, CONTINUED, AFTER_KICK = (1.0, 0.05, 0.7, 0.05), (0.5, 0.02, 0.3, 0.02), (0.3, 0.005, 0.3, 0.01)
-"""The paces of the walks."""
+"""The strides of the walks."""
 
 
 class Start(Enum):
@@ -135,19 +135,19 @@ class Closest(MinimumDistanceAttack):
         return plan
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
-        plan, search = self._plan(classifier.num_classes), Search(classifier, images, self.norm)
+        plan, search = self._plan(classifier.num_classes), WalkSearch(classifier, images, self.norm)
         likely = likeliest(classifier.predict(images.pixels), images.labels, self.targets)
         walks = self._begun(search, plan, likely, streams)
-        walks = search.walked(walks, Pace(plan.first, *FROM_START))
+        walks = search.walked(walks, Strides(plan.first, *FROM_START))
         if plan.second:
-            walks = search.walked(walks.nearest(plan.best, len(images)), Pace(plan.second, *CONTINUED))
+            walks = search.walked(walks.nearest(plan.best, len(images)), Strides(plan.second, *CONTINUED))
         best = self._kicked(search, walks.nearest(1, len(images)), plan, streams)
         found = best.distance.isfinite()
         ends = torch.where(column(found, best.example), best.example, images.pixels)
         ends = (thin if self.norm is Norm.L0 else shrink)(classifier, images, ends, REFINE)
         return Candidates(ends, {"stage": torch.where(found, best.stage, torch.nan)})
 
-    def _begun(self, search: Search, plan: Plan, likely: Tensor, streams: Streams) -> Walks:
+    def _begun(self, search: WalkSearch, plan: Plan, likely: Tensor, streams: Streams) -> Walks:
         """The walks from the starts of the plan, before their first step."""
         codes = torch.tensor([float(start.code) for start, _ in plan.starts]).to(search.images.pixels)
         walks = search.begin(likely[:, [rank for _, rank in plan.starts]], codes)
@@ -160,7 +160,7 @@ class Closest(MinimumDistanceAttack):
                 walks.x[own] = search.outward(walks.select(own), start.steps, start.length, drawn)
         return walks
 
-    def _kicked(self, search: Search, best: Walks, plan: Plan, streams: Streams) -> Walks:
+    def _kicked(self, search: WalkSearch, best: Walks, plan: Plan, streams: Streams) -> Walks:
         """The best walk of each image after all kicks; the last walk begins where it ended."""
         pixels = search.images.pixels
         idle = torch.zeros_like(search.images.labels)
@@ -173,7 +173,7 @@ class Closest(MinimumDistanceAttack):
                 size = some.x.new_tensor(KICKS)[idle[rows] % len(KICKS)] * Norm.L2.size(some.x - centers)
                 noise = Norm.L2.scale_to(streams.select(rows).normal(*search.images.shape), size)
                 some = some.moved((some.x + noise).clamp(0, 1), float(Start.KICK.code))
-            tried = search.walked(some, Pace(plan.hop, *AFTER_KICK))
+            tried = search.walked(some, Strides(plan.hop, *AFTER_KICK))
             won = tried.distance < best.distance[rows]
             best = best.put(rows[won], tried.select(won))
             idle[rows] = torch.where(won, 0, idle[rows] + 1)

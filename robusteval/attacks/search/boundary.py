@@ -51,7 +51,7 @@ class Walkers:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Strides:
     """So many steps; their length, over the distance, falls from `first` to `last`, and the share by which the distance
     may change in one from `first_change` to `last_change`."""
 
@@ -68,11 +68,11 @@ class Pace:
         return self.last + (self.first - self.last) * fall, change
 
 
-def walk(classifier: Classifier, walkers: Walkers, norm: Norm, pace: Pace) -> tuple[Tensor, Tensor]:
+def walk(classifier: Classifier, walkers: Walkers, norm: Norm, strides: Strides) -> tuple[Tensor, Tensor]:
     """The closest misclassified iterates (M, C, H, W), the last ones where there was none, and their distances (M,),
     infinite for those. An example counts whatever its class.
 
-    norm: L1, L2 or Linf. Costs `pace.steps` forwards and backwards a walk.
+    norm: L1, L2 or Linf. Costs `strides.steps` forwards and backwards a walk.
     """
     centers, labels, x = walkers.centers, walkers.labels, walkers.x
     goal, measure = Goal(Loss.MARGIN, labels, walkers.targets), Norm.LINF if norm is Norm.LINF else Norm.L2
@@ -80,14 +80,14 @@ def walk(classifier: Classifier, walkers: Walkers, norm: Norm, pace: Pace) -> tu
     corner = torch.maximum(centers, 1 - centers)
     farthest, widest = norm.size(corner), measure.size(corner)
     uphill = torch.zeros_like(x)
-    for step in range(pace.steps):
+    for step in range(strides.steps):
         gradient, value, logits = classifier.gradient(x, goal)
         wrong, here = misclassified(logits, labels), norm.size(x - centers)
         closer = wrong & (here < distance)
         best, distance = torch.where(column(closer, x), x, best), torch.where(closer, here, distance)
         value = torch.where(wrong, margin(logits, labels), value).nan_to_num(0, 0, 0)
         gradient = torch.where(torch.where(gradient > 0, x < 1, x > 0), gradient, 0)
-        length, change = pace.at(step)
+        length, change = strides.at(step)
         found = distance.isfinite()
         away = _away(gradient, value, norm)
         most = change * here.clamp_min(NEAREST)

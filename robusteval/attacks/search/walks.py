@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.search.active import keep
-from robusteval.attacks.search.boundary import Pace, Walkers, walk
+from robusteval.attacks.search.boundary import Strides, Walkers, walk
 from robusteval.attacks.search.filling import filled
 from robusteval.attacks.search.losses import Goal, Loss
 from robusteval.core.images import Images
@@ -53,7 +53,7 @@ class Walks:
 
 
 @dataclass(frozen=True)
-class Search:
+class WalkSearch:
     """Walks of images in a norm. In L0 they are those of L1, and what is kept are their examples of fewest entries."""
 
     classifier: Classifier
@@ -81,20 +81,20 @@ class Search:
             ends.append(x)
         return torch.cat(ends)
 
-    def walked(self, walks: Walks, pace: Pace) -> Walks:
-        """The walks after one more of this pace, each where it came closest, with the closer of its examples before and
+    def walked(self, walks: Walks, strides: Strides) -> Walks:
+        """The walks after as many more strides, each where it came closest, with the closer of its examples before and
         after."""
-        done = [self._walked(part, pace)._columns() for part in self._parts(walks)]
+        done = [self._walked(part, strides)._columns() for part in self._parts(walks)]
         return Walks(*map(torch.cat, zip(*done, strict=True)))
 
     def _parts(self, walks: Walks) -> list[Walks]:
         numbers = torch.arange(len(walks.rows), device=walks.rows.device)
         return [walks.select(part) for part in numbers.split(self.classifier.batch_size)]
 
-    def _walked(self, walks: Walks, pace: Pace) -> Walks:
+    def _walked(self, walks: Walks, strides: Strides) -> Walks:
         view, centers, labels = keep(walks.rows, self.classifier, self.images.pixels, self.images.labels)
         way = Norm.L1 if self.norm is Norm.L0 else self.norm
-        x, distance = walk(view, Walkers(centers, labels, walks.targets, walks.x), way, pace)
+        x, distance = walk(view, Walkers(centers, labels, walks.targets, walks.x), way, strides)
         example = x
         if self.norm is Norm.L0:
             example, distance = self._fewest(view, centers, labels, x, distance)
