@@ -51,8 +51,9 @@ LENGTHS = {
     "pdgd": ("steps",),
     "pdpgd": ("steps",),
     "sigma-zero": ("steps", "exchanges"),
+    "deepfool": (),
 }
-"""Ours with a namesake, and the settings that make them longer."""
+"""Ours with a namesake, and the settings that make them longer; DeepFool stops by itself."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def as_long(name: str, norm: Norm, queries: int, classes: int) -> Attack:
         return passes.forward + passes.backward
 
     length = 1
-    while cost(length + 1) <= queries:
+    while LENGTHS[name] and cost(length + 1) <= queries:
         length += 1
     return make(length)
 
