@@ -64,6 +64,32 @@ def affine_distances(weight: Floats, bias: Floats, images: Images, norm: Norm) -
     return distances
 
 
+def affine_distances_to(weight: Floats, bias: Floats, images: Images, norm: Norm, target: int) -> Floats:
+    """The exact distance (N,) of each image, inside the box, to where the class `target` has the largest logit, in L1
+    or Linf: a linear program each. Infinite where the box has no such place."""
+    others = [j for j in range(len(weight)) if j != target]
+    directions, offsets = weight[target] - weight[others], bias[target] - bias[others]
+    size = weight.shape[1]
+    zero, one = np.zeros((size, size)), np.ones((size, 1))
+    distances = []
+    for x in images.pixels.double().flatten(1).numpy():
+        if norm is Norm.LINF:
+            cost = np.append(np.zeros(size), 1.0)
+            rows = [np.hstack([np.eye(size), -one]), np.hstack([-np.eye(size), -one])]
+            rows.append(np.hstack([-directions, np.zeros((len(others), 1))]))
+            bounds = [*zip(-x, 1 - x, strict=True), (0.0, None)]
+        else:
+            assert norm is Norm.L1
+            cost = np.append(np.zeros(size), np.ones(size))
+            rows = [np.hstack([np.eye(size), -np.eye(size)]), np.hstack([-np.eye(size), -np.eye(size)])]
+            rows.append(np.hstack([-directions, zero[: len(others)]]))
+            bounds = [*zip(-x, 1 - x, strict=True), *[(0.0, None)] * size]
+        limits = np.concatenate([np.zeros(2 * size), directions @ x + offsets])
+        found = linprog(cost, A_ub=np.vstack(rows), b_ub=limits, bounds=bounds)
+        distances.append(found.fun if found.status == 0 else math.inf)
+    return np.array(distances)
+
+
 def _reach(direction: Floats, needed: float, x: Floats, norm: Norm) -> float:
     """min |v| so that <direction, v> >= needed and x + v in [0, 1]; infinite if there is none."""
     room = np.where(direction > 0, 1 - x, x)

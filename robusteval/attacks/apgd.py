@@ -4,7 +4,8 @@ Croce & Hein (2020), "Reliable evaluation of adversarial robustness", algorithm 
 APGD-T is its targeted DLR loss (Eq. 7) on the most likely wrong classes. Croce & Hein (2021), "Mind the box", for L1:
 see apgd_l1.py; `shrinking` is its multi-radius schedule. Deviations: an image leaves with its first misclassified
 iterate; an image that goes back to its best point has no momentum in its next step; the last iterate is evaluated
-without a gradient; with too few classes for DLR the margin takes its place.
+without a gradient; with too few classes for DLR the margin takes its place; by bisection on the radius every other
+ascent goes through the shrinking balls, in every norm, and searches go on until they have cost what was planned.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class APGD(FixedBudgetAttack):
     title = "APGD"
     summary = "gradient ascent with automatic step sizes, untargeted or targeted (Croce & Hein 2020, 2021)"
     norms = BALLS
+    searches_again = True
 
     iterations: PositiveInt = 100
     restarts: PositiveInt = 1
@@ -77,6 +79,11 @@ class APGD(FixedBudgetAttack):
         if self.shrinking and self.norm is not Norm.L1:
             raise ValueError(f"expected norm l1 with shrinking for apgd, got {self.norm.value}")
         return self
+
+    def searching(self, number: int) -> Self:
+        """By bisection every other search begins in the larger balls, in every norm: from there the ascent meets other
+        parts of the boundary, on models that resist often closer ones."""
+        return self.model_copy(update={"shrinking": bool(number % 2) or self.shrinking})
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         candidates = images.pixels.clone()
@@ -121,9 +128,14 @@ class APGD(FixedBudgetAttack):
         x, fooled, value = centers, torch.zeros_like(goal.labels, dtype=torch.bool), budget
         for phase, (scale, share) in enumerate(schedule):
             ball = Ball.around(centers, self.norm, scale * budget)
-            x = SparsePace.nearest(ball, x) if phase else start(ball, streams)
+            x = returned(ball, x) if phase else start(ball, streams)
             x, fooled, value = climb(classifier, ball, goal, x, math.ceil(share * iterations), leave=scale == 1)
         return x, fooled, value
+
+
+def returned(ball: Ball, x: Tensor) -> Tensor:
+    """Images (N, C, H, W) brought into the ball and the box, in L1 without leaving budget unspent."""
+    return SparsePace.nearest(ball, x) if ball.norm is Norm.L1 else ball.nearest(x)
 
 
 def start(ball: Ball, streams: Streams) -> Tensor:

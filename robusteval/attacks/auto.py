@@ -3,9 +3,10 @@
 Croce & Hein (2020), section 5: APGD on cross-entropy, APGD on the targeted DLR loss, targeted FAB, Square. For L1,
 Croce & Hein (2021): five restarts and five targets of APGD, in shrinking balls. Deviations: every image has its own
 random stream; a fooled image leaves every stage in the middle of it; with 2 or 3 classes the margin takes the place of
-DLR; in L1 the first of the five restarts keeps to the ball, so that an image that is easily fooled leaves early; all
-targets are tried with a fifth of the iterations first, after which `finalists` of them get the whole number; and images
-with a witness of FAB just outside the budget get a second look by APGD (near_miss.py).
+DLR; in L1 the first of the five restarts keeps to the ball, so that an image that is easily fooled leaves early; APGD
+tries all targets with a fifth of the iterations first, after which `finalists` of them get the whole number; FMN
+(Pintor et al. 2021) comes before FAB, which goes for the most likely `finalists` alone; and images whose closest
+witness lies just outside the budget get a fifth of FAB on all targets, then a second look by APGD (near_miss.py).
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from robusteval.attacks.apgd import APGD, QUICK
+from robusteval.attacks.apgd import APGD
 from robusteval.attacks.base import Attack, Candidates, FixedBudgetAttack
 from robusteval.attacks.fab import FAB
-from robusteval.attacks.near_miss import second_look
+from robusteval.attacks.fmn import FMN
+from robusteval.attacks.near_miss import all_targets, second_look
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.square import Square
@@ -41,13 +43,14 @@ Search: TypeAlias = Callable[[Classifier, Images, Tensor, Streams, Tensor], Tens
 
 
 class Member(Enum):
-    """The attacks of the ensemble, in their order: the number that the measurement `stage` names each by, its title,
-    and what it follows."""
+    """The attacks of the ensemble, in their order: the number that the measurement `stage` names each by, which is not
+    their place, its title, and what it follows."""
 
     CROSS_ENTROPY = 1, "APGD on cross-entropy", "gradients"
     TARGETED = 2, "targeted APGD", "gradients"
+    FMN = 5, "FMN", "gradients"
     FAB = 3, "targeted FAB", "gradients"
-    """With APGD from where it ended."""
+    """With APGD from where it or FMN ended."""
     SQUARE = 4, "Square", "outputs"
 
     @property
@@ -62,19 +65,20 @@ class Auto(FixedBudgetAttack):
 
     name = "auto"
     title = "Auto"
-    summary = "APGD-CE, APGD-T, FAB-T and Square one after another (AutoAttack 'standard', Croce & Hein 2020)"
+    summary = "APGD-CE, APGD-T, FMN, FAB-T and Square in turn (AutoAttack 'standard', Croce & Hein 2020, and FMN)"
     norms = BALLS
     follows = "both"
     ensemble = tuple(member.stage for member in Member)
     quantities = (Quantity(name="stage", title="broken by", words={stage.value: stage.title for stage in ensemble}),)
 
     iterations: PositiveInt = 100
-    """Steps of APGD and FAB."""
+    """Steps of APGD, FMN and FAB."""
     targets: PositiveInt = 9
     """Wrong classes, the most likely first, that targeted APGD (in L1 the first five) and FAB move towards."""
     finalists: PositiveInt = 3
-    """Of the targets, how many get all the iterations, after a pass with a fifth of them for every one: in APGD those
-    that came closest in it, in FAB the most likely ones. As many as `targets` for the published recipe as it is."""
+    """Of the targets, how many get all the iterations: in APGD those that came closest in a pass with a fifth of them
+    for every one, in FAB the most likely ones, before such a pass on images that are near. As many as `targets` for
+    all of them in full."""
     queries: PositiveInt = 5000
     """Queries of Square."""
 
@@ -82,9 +86,9 @@ class Auto(FixedBudgetAttack):
         first = APGD(norm=self.norm, iterations=self.iterations)
         targeted = APGD(norm=self.norm, iterations=self.iterations, targets=self.targets, finalists=self.finalists)
         few = FAB(norm=self.norm, iterations=self.iterations, targets=min(self.finalists, self.targets))
-        quick = FAB(norm=self.norm, iterations=max(1, self.iterations // QUICK), targets=self.targets)
+        free = FMN(norm=self.norm, steps=self.iterations)
         parts = [attack.passes_within(images, classes) for attack in (first, targeted)]
-        parts += [attack.passes(images, classes) for attack in (few, quick)]
+        parts += [attack.passes(images, classes) for attack in (few, free)]
         return sum(parts, Passes(self.queries) * images)
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
@@ -110,21 +114,21 @@ class Auto(FixedBudgetAttack):
         norm, iterations, finalists = self.norm, self.iterations, self.finalists
         l1 = norm is Norm.L1
         targets = min(self.targets, _L1_TARGETS) if l1 else self.targets
-        yield Member.CROSS_ENTROPY, within_budget(APGD(norm=norm, iterations=iterations))
+        yield Member.CROSS_ENTROPY, found_by(APGD(norm=norm, iterations=iterations))
         if l1:
             again = APGD(norm=norm, iterations=iterations, restarts=_L1_RESTARTS - 1, shrinking=True)
-            yield Member.CROSS_ENTROPY, within_budget(again)
+            yield Member.CROSS_ENTROPY, found_by(again)
         targeted = APGD(norm=norm, iterations=iterations, targets=targets, finalists=finalists, shrinking=l1)
-        yield Member.TARGETED, within_budget(targeted)
-        if finalists < self.targets:
-            quick = FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=self.targets)
-            yield Member.FAB, nearby(quick)
+        yield Member.TARGETED, found_by(targeted)
+        yield Member.FMN, found_by(FMN(norm=norm, steps=iterations))
         yield Member.FAB, nearby(FAB(norm=norm, iterations=iterations, targets=min(finalists, self.targets)))
+        if finalists < self.targets:
+            yield Member.FAB, partial(all_targets, norm, iterations, self.targets, finalists)
         yield Member.FAB, partial(second_look, norm, iterations)
-        yield Member.SQUARE, within_budget(Square(norm=norm, queries=self.queries))
+        yield Member.SQUARE, found_by(Square(norm=norm, queries=self.queries))
 
 
-def within_budget(attack: Attack) -> Search:
+def found_by(attack: Attack) -> Search:
     return lambda view, some, radius, own, _: attack.run(view, some, radius, own).examples
 
 

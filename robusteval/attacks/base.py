@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
+from robusteval.models.targeted import as_others, one_or_others
 from robusteval.numerics.jacobian import at_once
 
 
@@ -86,6 +87,7 @@ class Attack(NormedMethod):
         starts: Tensor | None = None,
         seed: int = 0,
         batch_size: int = BATCH,
+        target: int | None = None,
     ) -> AttackResult:
         """Attack a network on images, outside an audit, and judge what is found.
 
@@ -98,25 +100,31 @@ class Attack(NormedMethod):
         starts: adversarial examples (N, C, H, W), or several an image (S, N, C, H, W), NaN where there is none, for an
         attack that improves them, as `polish` does.
         seed: of one random stream an image, named by its place, so that the batch size changes nothing.
+        target: the only class that counts as success, by its number. None for any class but the label.
 
-        Misclassified images are not attacked: they are their own examples, at distance 0. Raises UserError in one line
-        for what cannot be attacked.
+        Misclassified images are not attacked: they are their own examples, at distance 0. With a target these are the
+        images that the network gives it by itself; those whose label it is are not attacked either, and have none.
+        Raises UserError in one line for what cannot be attacked.
         """
         images = as_images(pixels, labels)
-        target = as_classifier(network, images, batch_size)
+        judged = as_classifier(network, images, batch_size)
         if self.on_sources and source is None:
             raise UserError(f"expected a source model for {self.name}, got none; give source=")
-        begun = self._begun(starts, images)
-        attacked = target if source is None else as_classifier(source, images, batch_size)
+        begun = self._starts(starts, images)
+        attacked = judged if source is None else as_classifier(source, images, batch_size)
+        names, meant = images.labels, torch.ones_like(images.labels, dtype=torch.bool)
+        if target is not None:
+            judged, attacked = one_or_others(judged, target), one_or_others(attacked, target)
+            images, meant = as_others(images), names != target
         if self.search_dtype is not None:
             attacked = attacked.reduced(getattr(torch, self.search_dtype))
         radii = radii_of(budget, len(images), images.pixels)
         if radii is None and self.on_sources:
             raise UserError(f"expected a budget for {self.name}, got none: only the target could say which suffices")
         streams = Streams.for_images(seed, self.label, images.ids, images.pixels)
-        right = clean_predictions(target, images) == images.labels
+        right = clean_predictions(judged, images) == images.labels
         examples, measured = images.pixels.clone(), dict[str, Tensor]()
-        for rows in right.nonzero()[:, 0].split(batch_size):
+        for rows in (right & meant).nonzero()[:, 0].split(batch_size):
             given = None if radii is None or not self.fixed_budget else radii[rows]
             some = attacked.select(rows), images.select(rows)
             if begun is None:
@@ -127,8 +135,10 @@ class Attack(NormedMethod):
             for quantity, values in found.measurements.items():
                 column = measured.setdefault(quantity, torch.full_like(images.pixels[:, 0, 0, 0], torch.nan))
                 column[rows] = values.to(column)
-        verdict = judge(target.metered(len(images)), images, examples, self.norm, None if radii is None else radii)
+        verdict = judge(judged.metered(len(images)), images, examples, self.norm, radii).only(meant, images.labels)
         own = verdict.success | ~right
+        if target is not None:
+            verdict = replace(verdict, predicted=torch.where(verdict.success, target, names))
         return AttackResult(
             attack=self.heading(),
             norm=self.norm,
@@ -140,7 +150,7 @@ class Attack(NormedMethod):
             measurements=measured,
         )
 
-    def _begun(self, starts: Tensor | None, images: Images) -> Tensor | None:
+    def _starts(self, starts: Tensor | None, images: Images) -> Tensor | None:
         """The starts (S, N, C, H, W) of an attack that needs some. Raises UserError."""
         if not self.on_witnesses:
             if starts is not None:
@@ -183,6 +193,9 @@ class FixedBudgetAttack(Attack):
     minimum_distance: bool = False
     """Give it no budget, but search the smallest one at which it succeeds, for each image."""
 
+    searches_again: ClassVar[bool] = False
+    """Whether that search goes on, at other random points, until it has cost what `passes` says."""
+
     def passes(self, images: int, classes: int) -> Passes | None:
         once = self.passes_within(images, classes)
         return once if once is None or not self.minimum_distance else once * SEARCHES + Passes(HALVINGS) * images
@@ -190,6 +203,10 @@ class FixedBudgetAttack(Attack):
     def passes_within(self, images: int, classes: int) -> Passes | None:
         """The same inside one ball."""
         return None
+
+    def searching(self, number: int) -> Self:
+        """What makes search `number` of the bisection, from 0."""
+        return self
 
     @abstractmethod
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
@@ -199,10 +216,12 @@ class FixedBudgetAttack(Attack):
         if budget is not None:
             return self.within(classifier, images, budget, streams)
 
-        def examples(view: Classifier, some: Images, radii: Tensor, own: Streams) -> Tensor:
-            return self.within(view, some, radii, own).examples
+        def examples(number: int, view: Classifier, some: Images, radii: Tensor, own: Streams) -> Tensor:
+            return self.searching(number).within(view, some, radii, own).examples
 
-        return Candidates(bisect(examples, self.norm, classifier, images, streams))
+        cost = self.passes_within(1, classifier.num_classes) if self.searches_again else None
+        once = None if cost is None else cost.forward + cost.backward
+        return Candidates(bisect(examples, self.norm, classifier, images, streams, once))
 
     @property
     def fixed_budget(self) -> bool:

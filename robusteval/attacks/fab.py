@@ -7,9 +7,10 @@ and carried over the boundary by `eta`. A misclassified iterate is a witness, af
 `beta` of the way back from the image to it. FAB-T linearises the boundary to one class only.
 
 Deviations: the boundary is linearised where the iterate was tested and not where it was drawn back to, so that an
-iteration costs one forward in place of two; which class's boundary is the closest is measured within the box, too; a
-random restart begins within half the distance of the closest witness;
-and the final search is that of segment.py.
+iteration costs one forward in place of two; which class's boundary is the closest is measured within the box, too; the
+iterations are shared out among rounds from the image and from random images (search/rounds.py), and so are those of a
+restart, which within a budget begins within half the distance of the closest witness; and the final search is that of
+segment.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.hyperplane import reach
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.losses import Goal, Loss, margin
+from robusteval.attacks.search.rounds import lengths
 from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest
 from robusteval.core.images import Images
@@ -31,9 +33,6 @@ from robusteval.core.norms import BALLS, column
 from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-
-UNKNOWN = 0.1
-"""A random restart reaches no farther than a change of this much in each pixel would, where no budget says it."""
 
 SHORTLIST = 3
 """Of the linearised boundaries this many closest ones are measured within the box."""
@@ -47,7 +46,7 @@ class FAB(MinimumDistanceAttack):
     """The fast adaptive boundary attack; `targets` makes it FAB-T, tried against that many classes in turn.
 
     Costs at most `iterations` forwards and backwards (without `targets`, `classes` + 1 backwards each) and one forward
-    for each restart and target, and `refine` + 3 forwards.
+    for each round and target, and `refine` + 3 forwards.
     """
 
     name = "fab"
@@ -57,11 +56,11 @@ class FAB(MinimumDistanceAttack):
 
     iterations: PositiveInt = 100
     restarts: PositiveInt = 1
-    """The first from the image itself, the others from random points."""
+    """The first from the image itself, the others from random points: uniform in the box or, within a budget, near."""
     targets: PositiveInt | None = None
     """The number of most likely wrong classes to go for, one at a time (AutoAttack: 9); None for the closest
     boundary at each iterate."""
-    classes: PositiveInt = 9
+    classes: PositiveInt = 4
     """Without `targets`: the boundaries to so many wrong classes are linearised, those with the largest logits."""
     alpha_max: float = Field(default=0.1, ge=0, le=1)
     """The largest weight of the image's own projection in the next iterate."""
@@ -90,20 +89,22 @@ class FAB(MinimumDistanceAttack):
         best = images.pixels.clone()
         size = torch.where(margin(logits, images.labels) > 0, 0.0, torch.inf).to(best)
         enough = torch.zeros_like(size) if budget is None else budget.to(size)
-        farthest = enough if budget is not None else self.norm.size(torch.full_like(best, UNKNOWN))
         goals: list[Tensor | None] = [None]
         if self.targets is not None:
             goals = list(likeliest(logits, images.labels, self.targets).unbind(1))
-        for restart in range(self.restarts):
+        rounds = (lengths(self.iterations) if budget is None else [self.iterations]) * self.restarts
+        for number, iterations in enumerate(rounds):
             for goal in goals:
                 rows = (size > enough).nonzero()[:, 0]
                 if not len(rows):
                     break
                 some = keep(rows, classifier, images, goal, best, size, enough)
-                start = some[1].pixels
-                if restart:
-                    start = self._random_start(start, torch.minimum(size, farthest)[rows], streams.select(rows))
-                best[rows], size[rows] = self._walk(*some, start)
+                start, own = some[1].pixels, streams.select(rows)
+                if number and budget is None:
+                    start = own.uniform(*start.shape[1:])
+                elif number:
+                    start = self._random_start(start, torch.minimum(size, enough)[rows], own)
+                best[rows], size[rows] = self._walk(*some, start, iterations)
         rows = (size.isfinite() & (size > enough)).nonzero()[:, 0]
         if len(rows):
             best[rows] = shrink(*keep(rows, classifier, images, best), self.refine)
@@ -118,12 +119,13 @@ class FAB(MinimumDistanceAttack):
         size: Tensor,
         enough: Tensor,
         start: Tensor,
+        iterations: int,
     ) -> tuple[Tensor, Tensor]:
         """One walk along the boundary from `start`: the closest witnesses, `best` among them, and their sizes."""
         closest, sizes, x = best.clone(), size.clone(), start
         rows = torch.arange(len(images), device=x.device)
-        for step in range(self.iterations + 1):
-            last = step == self.iterations
+        for step in range(iterations + 1):
+            last = step == iterations
             if last:
                 fooled = margin(classifier.predict(x), images.labels) > 0
             else:

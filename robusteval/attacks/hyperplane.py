@@ -3,7 +3,7 @@
 Each pixel moves only along its own sign of the normal, by an amount between 0 and its room up to the wall; what remains
 is to reach a given sum of (weight x amount) at the least size. In L1 the heaviest pixels go first, each to its wall.
 In L2 (Linf) all move at speeds in the ratio of their weights (all equal), each until its wall; the time at which the
-sum is reached is found among the times at which pixels arrive, in order: one sort.
+sum is reached is found by Newton's steps through the times at which pixels arrive.
 """
 
 from __future__ import annotations
@@ -47,12 +47,20 @@ def _heaviest_first(weights: Tensor, room: Tensor, needed: Tensor) -> Tensor:
 
 
 def _together(weights: Tensor, room: Tensor, needed: Tensor, speed: Tensor) -> Tensor:
-    """Amounts (N, D) min(room, time * speed) whose weighted sum is needed (N, 1)."""
+    """Amounts (N, D) min(room, time * speed) whose weighted sum is needed (N, 1).
+
+    The sum is concave and piecewise linear in time: Newton's steps from 0 stay below the answer and end in its piece.
+    """
     info = torch.finfo(room.dtype)
-    arrival, order = torch.where(room > 0, room / speed, 0.0).clamp_max(info.max).sort(1)
-    arrived = (weights * room).gather(1, order).cumsum(1)
-    before = torch.cat([torch.zeros_like(needed), arrived[:, :-1]], dim=1)
-    rate = (weights * speed).gather(1, order).flip(1).cumsum(1).flip(1)
-    stage = (before + rate * arrival < needed).sum(1, keepdim=True).clamp_max(room.shape[1] - 1)
-    time = (needed - before.gather(1, stage)) / rate.gather(1, stage).clamp_min(info.tiny)
-    return torch.minimum(room, torch.minimum(time, arrival.gather(1, stage)) * speed)
+    arrival = torch.where(room > 0, room / speed, 0.0).clamp_max(info.max)
+    rates = weights * speed
+    time, ended = torch.zeros_like(needed), torch.zeros_like(needed, dtype=torch.bool)
+    for _ in range(room.shape[1]):
+        rate = torch.linalg.vecdot(rates, (arrival > time).to(rates))[:, None]
+        reached = torch.linalg.vecdot(rates, torch.minimum(arrival, time))[:, None]
+        later = torch.where(rate > 0, time + (needed - reached) / rate.clamp_min(info.tiny), time)
+        ended = ended | (later <= time * (1 + 4 * info.eps))
+        time = torch.where(ended, time, later)
+        if ended.all():
+            break
+    return torch.minimum(room, time * speed)

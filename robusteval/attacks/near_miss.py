@@ -2,14 +2,16 @@
 
 Of the images that an ensemble could not fool, almost all are out of its reach, and more restarts for every one of them
 find little. A minimum-distance attack says which are not: those with a witness at most NEAR times the budget away.
-APGD begins at that witness, drawn into the ball, and then at random points, towards the witness's class.
+There FAB is tried towards every target and not the likeliest alone; then APGD begins at the closest witness, drawn into
+the ball, and after that at random points, towards the witness's class.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from robusteval.attacks.apgd import climb, start
+from robusteval.attacks.apgd import QUICK, climb, start
+from robusteval.attacks.fab import FAB
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
@@ -21,6 +23,31 @@ from robusteval.models.classifier import Classifier
 NEAR = 1.1
 RESTARTS = 4
 """Random starts after the one at the witness."""
+
+
+def all_targets(
+    norm: Norm,
+    iterations: int,
+    targets: int,
+    tried: int,
+    classifier: Classifier,
+    images: Images,
+    budget: Tensor,
+    streams: Streams,
+    witnesses: Tensor,
+) -> Tensor:
+    """The closest witnesses (N, C, H, W) of a fifth of the iterations of FAB towards each of `targets` classes.
+
+    The image itself where there is none, and where the closest of `witnesses` is farther than NEAR times the radius,
+    which costs nothing; nor does it where the `tried` classes are all that there are.
+    """
+    result = images.pixels.clone()
+    size = norm.size(witnesses - images.pixels)
+    rows = ((size > 0) & (size <= NEAR * budget)).nonzero()[:, 0]
+    if len(rows) and tried < classifier.num_classes - 1:
+        quick = FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=targets)
+        result[rows] = quick.search(*keep(rows, classifier, images, budget, streams)).examples
+    return result
 
 
 def second_look(

@@ -13,10 +13,9 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.base import Attack, Candidates
-from robusteval.attacks.fmn import thin
 from robusteval.attacks.search.active import keep
-from robusteval.attacks.search.boundary import Pace, Walkers, walk
-from robusteval.attacks.search.filling import filled
+from robusteval.attacks.search.boundary import Strides, Walkers, walk
+from robusteval.attacks.search.filling import filled, thin
 from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest
 from robusteval.core.errors import UserError
@@ -31,8 +30,8 @@ FILL = 8
 """Evaluations that choose the entries of an example in L0."""
 REFINE = 6
 """Evaluations of the final search."""
-PACE = 0.5, 0.005, 0.5, 0.005
-"""A walk's first and last length, and change of the distance (search/boundary.py)."""
+STRIDES = 0.5, 0.005, 0.5, 0.005
+"""A walk's first and last step, and change of the distance (search/boundary.py)."""
 
 
 class Polish(Attack):
@@ -77,7 +76,7 @@ class Polish(Attack):
         logits = classifier.predict(starts)
         walkers = Walkers(images.pixels, images.labels, likeliest(logits, images.labels, 1)[:, 0], starts)
         way = Norm.L1 if self.norm is Norm.L0 else self.norm
-        found, distance = walk(classifier, walkers, way, Pace(self.steps, *PACE))
+        found, distance = walk(classifier, walkers, way, Strides(self.steps, *STRIDES))
         if self.norm is not Norm.L0:
             return found, distance
         best, fewest = found, torch.full_like(distance, torch.inf)

@@ -14,14 +14,13 @@ import torch
 from robusteval.auditing.hardware import DTYPES, best_batch_size
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol
-from robusteval.auditing.request import check_asked_size
+from robusteval.auditing.request import asked_images, check_asked_size
 from robusteval.core.device import choose_device
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.passes import Passes
 from robusteval.models.averaged import averaged
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.manifest import MOST_AVERAGED
 
 ENOUGH = 0.2
@@ -86,9 +85,7 @@ def forecast(
     if dtype not in DTYPES:
         raise UserError(f"expected --dtype {' or '.join(DTYPES)}, got '{dtype}'")
     on, precision = choose_device(device), DTYPES[dtype]
-    images = labelled_for(classifier, images.checked())
-    check_fit(classifier, images)
-    check_sources(classifier, sources, images)
+    images = asked_images(classifier, sources, images, protocol)
     check_asked_size(batch_size)
     placed = averaged(classifier.to(on, precision), min(max(eot, 1), MOST_AVERAGED))
     size = batch_size if isinstance(batch_size, int) else best_batch_size(placed, on, precision)

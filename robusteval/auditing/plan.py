@@ -16,6 +16,7 @@ from robusteval.auditing.stages.every_budget import EveryBudgetStage
 from robusteval.auditing.stages.metric import ImageMetricStage, MetricStage, SetMetricStage
 from robusteval.auditing.stages.repeat import RepeatStage
 from robusteval.auditing.stages.sanity import SanityStage
+from robusteval.auditing.stages.targeted import judged_by_target
 from robusteval.auditing.stages.top_k import judged_by_top
 from robusteval.core.plain_names import as_plain_name
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
@@ -45,10 +46,12 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
             stages.append(AttackStage(label, method, origin, label, (None,), starts_from=tuple(attacks)))
     if protocol.top > 1:
         stages = [judged_by_top(stage, protocol.top) for stage in stages]
+    if protocol.target is not None:
+        stages = [judged_by_target(stage, protocol.target) for stage in stages]
     stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
     stages += [_metric(e) for e in protocol.metrics]
-    # Margins over the top k are another thing at each label.
-    if protocol.top == 1:
+    # Margins over the top k are another thing at each label, and those over a target are another thing, too.
+    if protocol.top == 1 and protocol.target is None:
         stages.append(RepeatStage(others=tuple(stages)))
     return tuple(stages)
 

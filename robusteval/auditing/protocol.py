@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
+from robusteval.auditing.question import question
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate
 from robusteval.core import user_code
@@ -66,6 +67,9 @@ class Protocol:
     """How estimated lower bounds are held against the witnesses; None for not at all."""
     top: int = 1
     """An image is right while its label is among so many of the model's best classes."""
+    target: int | None = None
+    """An image is right while the model does not give this class; those whose label it is are left out. None for the
+    label, as usual."""
 
     def as_json(self) -> dict[str, Any]:
         """Everything that decides the numbers, for the manifest and for comparing two protocols."""
@@ -90,6 +94,7 @@ class Protocol:
             }
             | ({} if self.calibration is None else {"calibration": self.calibration.model_dump()})
             | ({} if self.top == 1 else {"top": self.top})
+            | ({} if self.target is None else {"target": self.target})
         )
 
 
@@ -137,7 +142,7 @@ def _placed(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], set[Pat
 def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path] = ()) -> Protocol:
     """A protocol from the tables of a TOML file named `where`. Of the files that it names only those that are `trusted`
     are run: what stands in a manifest is no permission."""
-    sections = {"name", "description", "budgets", "attacks", "certificates", "metrics", "calibration", "top"}
+    sections = {"name", "description", "budgets", "attacks", "certificates", "metrics", "calibration", "top", "target"}
     for key in data:
         if key not in sections:
             raise UserError(f"expected only known sections in {where}, got '{key}' ({nearest(key, sections)})")
@@ -155,23 +160,20 @@ def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path
         raise UserError(f"expected at least one method in {where}, got none")
     if attacks and all(a.method.on_witnesses for a in attacks):
         raise UserError(f"expected another attack in {where} for '{attacks[0].label}' to start from, got none")
+    named = [a.label for a in attacks]
     for metric in metrics:
         needed = metric.method.witnesses_of
-        if needed is not None and needed not in [a.label for a in attacks]:
-            raise UserError(
-                f"expected witnesses of an attack in {where} for {metric.label}, got '{needed}' "
-                f"({nearest(needed, [a.label for a in attacks])})"
-            )
-    top = data.get("top", 1)
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise UserError(f"expected top as a whole number of at least 1 in {where}, got {top!r}")
+        if needed is not None and needed not in named:
+            wanted = f"expected witnesses of an attack in {where} for {metric.label}"
+            raise UserError(f"{wanted}, got '{needed}' ({nearest(needed, named)})")
     name, description = data.get("name", as_plain_name(Path(where).stem, "protocol")), data.get("description", "")
     try:
         plain_name(str(name))
     except ValueError as error:
         raise UserError(f"{where}, name: {error}, got {str(name)[:80]!r}") from None
     calibration = _calibration(data["calibration"], where) if "calibration" in data else None
-    return Protocol(str(name), str(description), budgets, attacks, certificates, metrics, calibration, top)
+    methods = attacks, certificates, metrics
+    return Protocol(str(name), str(description), budgets, *methods, calibration, *question(data, where))
 
 
 def _calibration(data: Any, where: str) -> Calibration:

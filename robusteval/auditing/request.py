@@ -16,7 +16,8 @@ from robusteval.core import user_code
 from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import check_batch_size
+from robusteval.models.plain import check_batch_size, check_fit, check_sources, labelled_for
+from robusteval.models.targeted import of_others
 from robusteval.results.lock import LOCK
 from robusteval.results.manifest import NAME, DataRecord, Manifest, ModelRecord, ProtocolRecord
 from robusteval.results.mending import is_leftover
@@ -38,6 +39,15 @@ _SAME: dict[str, Callable[[Manifest], Any]] = {
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def asked_images(classifier: Classifier, sources: Sequence[Classifier], images: Images, protocol: Protocol) -> Images:
+    """The images of an audit, with the labels that their classes have in the model; without those of the protocol's
+    target. Raises UserError for images that do not fit the models, or that do not fit together."""
+    images = labelled_for(classifier, images.checked())
+    check_fit(classifier, images)
+    check_sources(classifier, sources, images)
+    return of_others(classifier, images, protocol.target)
 
 
 def new_manifest(

@@ -15,7 +15,7 @@ from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES, best_batch_size
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
-from robusteval.auditing.request import check_place, new_manifest, now, open_or_create
+from robusteval.auditing.request import asked_images, check_place, new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Part, Stage, cut
 from robusteval.core.device import choose_device, describe, forget
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
@@ -26,7 +26,6 @@ from robusteval.core.streams import check_seed
 from robusteval.models.averaged import averaged
 from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import check_fit, check_sources, labelled_for
 from robusteval.results.bracket import refuted_proofs
 from robusteval.results.lock import locked
 from robusteval.results.manifest import MOST_AVERAGED
@@ -72,9 +71,7 @@ def run_audit(
     check_seed(seed)
     on, precision = choose_device(device), DTYPES[dtype]
     protocol = read_protocol(protocol) if isinstance(protocol, str) else protocol
-    images = labelled_for(classifier, images.checked())
-    check_fit(classifier, images)
-    check_sources(classifier, sources, images)
+    images = asked_images(classifier, sources, images, protocol)
     if not isinstance(eot, int) or not 1 <= eot <= MOST_AVERAGED:
         raise UserError(f"expected --eot of at least 1 and at most {MOST_AVERAGED}, got {eot}")
     placed = [averaged(model.to(on, precision), eot) for model in (classifier, *sources)]

@@ -85,6 +85,7 @@ class ProtocolRecord(Frozen):
     metrics: tuple[dict[str, Any], ...] = ()
     calibration: Calibration | None = None
     top: Count = 1
+    target: Annotated[int, Field(ge=0, lt=ARRAY_NUMBERS)] | None = None
 
 
 class Manifest(Frozen):

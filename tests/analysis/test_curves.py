@@ -124,7 +124,7 @@ def test_the_stage_that_broke_an_image_counts_once(distances: Run) -> None:
     record = distances.manifest.stage("pgd").model_copy(update={"ensemble": ATTACKS["auto"].ensemble})
     ensemble = replace(distances, manifest=distances.manifest.with_stage(record))
     counts = {stage: n for _, stage, n in stage_wins(Results(ensemble))}
-    assert counts == {"APGD on cross-entropy": 1, "targeted APGD": 0, "targeted FAB": 1, "Square": 0}
+    assert counts == {"APGD on cross-entropy": 1, "targeted APGD": 0, "FMN": 0, "targeted FAB": 1, "Square": 0}
 
 
 def test_a_report_shows_distances_in_every_norm_asked_for(distances: Run) -> None:

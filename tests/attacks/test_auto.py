@@ -12,7 +12,7 @@ from robusteval.attacks.apgd import APGD
 from robusteval.attacks.auto import Auto
 from robusteval.attacks.fab import FAB
 from robusteval.attacks.judge import judge
-from robusteval.attacks.near_miss import second_look
+from robusteval.attacks.near_miss import all_targets, second_look
 from robusteval.attacks.search.losses import Loss
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
@@ -114,6 +114,27 @@ def test_near_misses_get_a_second_look_and_others_cost_nothing(norm: Norm) -> No
     assert (norm.size(found.double() - images.pixels.double()) <= share * exact * (1 + 1e-6)).all()
     assert (view.meter.forwards[:6] > 0).all()
     assert (view.meter.forwards[6:] == 0).all()
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_near_images_are_tried_on_all_targets_and_others_cost_nothing(norm: Norm) -> None:
+    """FAB comes closer than a witness 12 % beyond the exact distance, where that is near; where the classes tried are
+    all that there are, nothing is done."""
+    classifier, weight, bias = affine(4, classes=5)
+    images = random_images(4, 9, classifier)
+    exact = torch.from_numpy(affine_distances(weight, bias, images, norm)).float()
+    closest = run(FAB(norm=norm), classifier, images, 0.0).examples
+    witnesses = images.pixels + 1.12 * (closest - images.pixels)
+    witnesses[8] = images.pixels[8]
+    radii = exact * torch.tensor([1.05] * 4 + [0.9] * 4 + [1.05])
+    view = classifier.metered(9)
+    found = all_targets(norm, 50, 4, 1, view, images, radii, streams(images), witnesses)
+    near = torch.tensor([True] * 4 + [False] * 5)
+    assert torch.equal(classifier.predict(found).argmax(1) != images.labels, near)
+    assert (norm.size(found.double() - images.pixels.double()) <= 1.05 * exact + 1e-5)[:4].all()
+    assert torch.equal(view.meter.forwards > 0, near)
+    nothing = all_targets(norm, 50, 4, 4, view, images, radii, streams(images), witnesses)
+    assert torch.equal(nothing, images.pixels)
 
 
 def test_a_model_without_gradients_or_with_broken_ones_is_no_obstacle() -> None:

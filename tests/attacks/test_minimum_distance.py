@@ -216,3 +216,23 @@ def test_settings_are_validated() -> None:
             DDN(**wrong)
     with pytest.raises(ValueError):
         LBFGS(norm=Norm.L2, target="least-likely")
+
+
+def test_ddn_finds_what_shows_no_gradient_at_the_image() -> None:
+    """Units that are off around the image: the pixels that they look at lead to a boundary much closer."""
+
+    class Sleeping(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            pixels = x.flatten(1)
+            seen = pixels[:, :32].sum(1)
+            hidden = 60 * (pixels[:, 32:] - 0.3).clamp_min(0).amax(1)
+            return torch.stack([torch.full_like(seen, 24.0), seen + hidden], dim=1)
+
+    classifier = Classifier("sleeping", Sleeping(), 2, (1, 8, 8), "")
+    images = Images(("a", "b"), torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64))
+    once, often = (
+        judge(classifier, images, run(DDN(norm=Norm.L2, steps=s), classifier, images), Norm.L2, None).l2
+        for s in (40, 200)
+    )
+    assert (once > 4).all()
+    assert (often < 1.5).all()

@@ -35,7 +35,7 @@ def _entry(**settings: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (_entry(method="pdg"), r"x.toml.*'pdg'.*did you mean 'pgd'"),
+        (_entry(method="pgdd"), r"x.toml.*'pgdd'.*did you mean 'pgd'"),
         (_entry(stepss=3), r"x.toml, attack 'pgd'.*'stepss'.*did you mean 'steps'"),
         (_entry(steps=0), r"x.toml, attack 'pgd'.*got 0 for 'steps'"),
         (_entry(norm="l3"), r"x.toml, attack 'pgd'.*'l3'"),

@@ -63,6 +63,7 @@ def test_nothing_is_wrong_with_the_honest_run(honest: Run) -> None:
         *(("model.input_shape", shape) for shape in ([1, -8, 8], [0, 0, 0], [1, 10**5, 10**5])),
         *(("model.num_classes", n) for n in (0, 10**12)),
         *(("protocol.top", n) for n in (0, -1)),
+        ("protocol.target", -1),
         ("stages", []),
     ],
 )

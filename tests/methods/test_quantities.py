@@ -82,5 +82,5 @@ def test_every_state_of_a_fit_has_words() -> None:
 def test_the_members_of_an_ensemble_are_those_of_its_quantity() -> None:
     (stage,) = Auto.quantities
     assert stage.words == {member.value: member.title for member in Auto.ensemble}
-    assert [member.value for member in Auto.ensemble] == [1, 2, 3, 4]
+    assert [member.value for member in Auto.ensemble] == [1, 2, 5, 3, 4]
     assert {member.follows for member in Auto.ensemble} <= {"gradients", "outputs"}

@@ -24,26 +24,32 @@ HALVINGS = 8
 """Evaluations on the way from a new witness to its image."""
 SEARCHES = 9
 """Attacks of an image, as a plan counts them: 2 until there is a witness, 7 until PRECISION."""
+BACK = 0.8
+"""Where evaluations are left, the search of an image that is done begins again above this part of its distance."""
 
-Within = Callable[[Classifier, Images, Tensor, Streams], Tensor]
-"""A fixed-budget attack: images (N, C, H, W) within the radii (N,)."""
+Within = Callable[[int, Classifier, Images, Tensor, Streams], Tensor]
+"""A fixed-budget attack, in its search of this number: images (N, C, H, W) within the radii (N,)."""
 
 
-def bisect(within: Within, norm: Norm, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
+def bisect(
+    within: Within, norm: Norm, classifier: Classifier, images: Images, streams: Streams, once: float | None = None
+) -> Tensor:
     """The closest witnesses found (N, C, H, W), the image itself where there is none.
 
     Each round attacks every open image at a radius halfway between its closest witness, drawn towards the image as far
     as it stays misclassified, and the largest radius at which the attack failed. That failure proves nothing, so a
-    distance found this way is an upper bound like any other.
+    distance found this way is an upper bound like any other. With `once`, the evaluations of an attack that fails, an
+    image that is done is searched again while there is room for one of these within those of SEARCHES attacks.
     """
+    before = _spent(classifier)
     best = images.pixels.clone()
     low = best.new_zeros(len(images))
     high = torch.full_like(low, torch.inf)
     reach = norm.size(torch.maximum(best, 1 - best))
 
-    def attack(rows: Tensor, radii: Tensor) -> None:
+    def attack(number: int, rows: Tensor, radii: Tensor) -> None:
         view, chosen, own = keep(rows, classifier, images, streams)
-        candidates = within(view, chosen, radii, own)
+        candidates = within(number, view, chosen, radii, own)
         fooled = view.misclassifies(candidates, chosen.labels)
         low[rows[~fooled]] = radii[~fooled]
         won = rows[fooled]
@@ -56,11 +62,29 @@ def bisect(within: Within, norm: Norm, classifier: Classifier, images: Images, s
     for share in FIRST:
         rows = high.isinf().nonzero()[:, 0]
         if len(rows):
-            attack(rows, share * reach[rows])
+            attack(0, rows, share * reach[rows])
     low.zero_()
-    for _ in range(ROUNDS):
+
+    for number in range(ROUNDS):
         rows = (high.isfinite() & (high - low > PRECISION * high)).nonzero()[:, 0]
         if not len(rows):
             break
-        attack(rows, (low[rows] + high[rows]) / 2)
-    return best
+        attack(number, rows, (low[rows] + high[rows]) / 2)
+    if once is None:
+        return best
+    number = 0
+    while True:
+        number += 1
+        left = SEARCHES * once - (_spent(classifier) - before)
+        rows = (high.isfinite() & (high > 0) & (left >= once + HALVINGS + 3).to(high.device)).nonzero()[:, 0]
+        if not len(rows):
+            return best
+        done = high[rows] - low[rows] <= PRECISION * high[rows]
+        low[rows] = torch.where(done, BACK * high[rows], low[rows])
+        attack(number, rows, (low[rows] + high[rows]) / 2)
+
+
+def _spent(classifier: Classifier) -> Tensor:
+    """The evaluations of each image of a view so far, (N,), on the CPU."""
+    meter = classifier.meter
+    return (meter.forwards + meter.backwards)[classifier.rows]

@@ -1,10 +1,13 @@
 """Walks along the decision boundary: from a start, however far, to an adversarial example as close as it can.
 
-A step goes along the gradient of the margin, and then the perturbation is brought to the size at which the linearised
-boundary lies: it shrinks or grows by the distance to that boundary in the walk's norm, at most by a share that falls on
-a cosine, as the step does (after Rony et al. 2019, whose sizes change by a fixed share, and Pintor et al. 2021). All
-lengths are relative to the distance of the iterate, so that nothing is tuned to the size of images. In Linf a step moves
-all pixels equally, along signs; in the other norms they move by their gradients. In L0 the largest changes are kept.
+A step goes uphill on the margin; then the perturbation is brought to the size at which the linearised boundary lies,
+which is so much smaller or larger as that boundary is away in the walk's norm, at most by a share that falls on a
+cosine, as the step does. (Rony et al. 2019 change the size by a fixed share, Pintor et al. 2021 by the linearised
+distance until there is an example.) All lengths are relative to the distance of the iterate: nothing is tuned to the
+size of images or to the scale of logits.
+
+In Linf a step moves all pixels equally, along signs; in L2 along the gradient; in L1 along its squares with their
+signs, which moves fewer pixels.
 """
 
 from __future__ import annotations
@@ -18,24 +21,25 @@ from torch import Tensor
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.apgd_l1 import project as project_l1
 from robusteval.attacks.search.losses import Goal, Loss, margin
-from robusteval.core.norms import Norm, column, flat
+from robusteval.core.norms import Norm, column
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
 MOMENTUM = 0.5
-"""The weight of the directions before, in the direction of a step."""
+"""The weight of the gradients before, in the direction of a step."""
 AHEAD = 1.05
-"""Before there is an adversarial example, the walk goes this much farther than the linearised boundary."""
+"""Before there is an example, the walk goes so much farther than the linearised boundary."""
+BEYOND = 1e-4
+"""Afterwards it aims so far beyond that boundary, over the distance: on it, rounding would decide the class."""
 CLOSER = 0.999
-"""The next iterates are to be closer than the closest adversarial example by this factor."""
-POWER = 2
+"""The next iterates are to be closer than the closest example by this factor."""
 NEAREST = 1e-3
-"""Steps are relative to the distance, but to no smaller one than this, in each norm."""
+"""Steps are relative to the distance, but to no smaller one than this."""
 
 
 @dataclass(frozen=True)
 class Walkers:
-    """M walks: each from `x` (M, C, H, W) around its image `centers`, towards `targets` (M,), away from `labels` (M,)."""
+    """M walks: from `x` (M, C, H, W) around the images `centers`, towards `targets` (M,), away from `labels` (M,)."""
 
     centers: Tensor
     labels: Tensor
@@ -47,9 +51,9 @@ class Walkers:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """So many steps, whose length, over the distance, falls from `first` to `last`, and the share by which the distance
-    may change from `first_change` to `last_change`."""
+class Strides:
+    """So many steps; their length, over the distance, falls from `first` to `last`, and the share by which the distance
+    may change in one from `first_change` to `last_change`."""
 
     steps: int
     first: float
@@ -58,79 +62,59 @@ class Pace:
     last_change: float
 
     def at(self, step: int) -> tuple[float, float]:
+        """The length and the share of a step."""
         fall = (1 + math.cos(math.pi * step / self.steps)) / 2
-        return (
-            self.last + (self.first - self.last) * fall,
-            self.last_change + (self.first_change - self.last_change) * fall,
-        )
+        change = self.last_change + (self.first_change - self.last_change) * fall
+        return self.last + (self.first - self.last) * fall, change
 
 
-def walk(classifier: Classifier, walkers: Walkers, norm: Norm, pace: Pace) -> tuple[Tensor, Tensor]:
+def walk(classifier: Classifier, walkers: Walkers, norm: Norm, strides: Strides) -> tuple[Tensor, Tensor]:
     """The closest misclassified iterates (M, C, H, W), the last ones where there was none, and their distances (M,),
-    infinite for those.
+    infinite for those. An example counts whatever its class.
 
-    Costs `pace.steps` forwards and backwards a walker; whatever class is found, an example counts.
+    norm: L1, L2 or Linf. Costs `strides.steps` forwards and backwards a walk.
     """
     centers, labels, x = walkers.centers, walkers.labels, walkers.x
-    goal = Goal(Loss.MARGIN, labels, walkers.targets)
+    goal, measure = Goal(Loss.MARGIN, labels, walkers.targets), Norm.LINF if norm is Norm.LINF else Norm.L2
     best, distance = x, x.new_full((len(x),), torch.inf)
-    farthest = norm.size(torch.maximum(centers, 1 - centers))
-    widest = _measure(norm).size(torch.maximum(centers, 1 - centers))
+    corner = torch.maximum(centers, 1 - centers)
+    farthest, widest = norm.size(corner), measure.size(corner)
     uphill = torch.zeros_like(x)
-    for step in range(pace.steps):
+    for step in range(strides.steps):
         gradient, value, logits = classifier.gradient(x, goal)
         wrong, here = misclassified(logits, labels), norm.size(x - centers)
         closer = wrong & (here < distance)
         best, distance = torch.where(column(closer, x), x, best), torch.where(closer, here, distance)
         value = torch.where(wrong, margin(logits, labels), value).nan_to_num(0, 0, 0)
         gradient = torch.where(torch.where(gradient > 0, x < 1, x > 0), gradient, 0)
-        length, change = pace.at(step)
-        size = _size(norm, gradient, value, here, wrong, distance, change).minimum(farthest)
+        length, change = strides.at(step)
+        found = distance.isfinite()
+        away = _away(gradient, value, norm)
+        most = change * here.clamp_min(NEAREST)
+        smaller = (here + (away + BEYOND * here).clamp(-most, most)).minimum(CLOSER * distance)
+        size = torch.where(found, smaller, here + AHEAD * away.clamp_min(0) + NEAREST * most).minimum(farthest)
+        reach = torch.where(found, 0, _away(gradient, value, measure))
+        scale = torch.maximum(measure.size(x - centers), reach).minimum(widest).clamp_min(NEAREST)
         uphill = MOMENTUM * uphill + (1 - MOMENTUM) * Norm.L2.steepest(gradient)
-        ahead = torch.where(distance.isfinite(), 0, _missing(gradient, value, _measure(norm)))
-        scale = torch.maximum(_measure(norm).size(x - centers), ahead).minimum(widest).clamp_min(NEAREST)
-        x = _brought(norm, centers, x + column(length * scale, x) * _direction(norm, uphill), size)
+        x = _brought(norm, centers, x + column(length * scale, x) * _unit(norm, uphill), size)
     return torch.where(column(distance.isfinite(), x), best, x), distance
 
 
-def _size(
-    norm: Norm, gradient: Tensor, value: Tensor, here: Tensor, wrong: Tensor, distance: Tensor, change: float
-) -> Tensor:
-    """The next perturbations' sizes (N,)."""
-    found = distance.isfinite()
-    if norm is Norm.L0:
-        moved = torch.where(wrong, here.minimum(distance) * (1 - change), here * (1 + change) + 1).floor()
-        return torch.where(found, moved.minimum(distance - 1), moved).clamp_min(1)
-    missing = _missing(gradient, value, norm)
-    most = change * here.clamp_min(NEAREST)
-    size = torch.where(found, missing.clamp(-most, most), AHEAD * missing.clamp_min(0) + NEAREST * most)
-    return torch.where(found, (here + size).minimum(CLOSER * distance), here + size)
-
-
-def _missing(gradient: Tensor, value: Tensor, norm: Norm) -> Tensor:
-    """How far the linearised boundary lies, (N,), negative behind it."""
+def _away(gradient: Tensor, value: Tensor, norm: Norm) -> Tensor:
+    """How far the linearised boundary lies ahead, (N,); negative behind it."""
     return -value / norm.dual.size(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
-def _measure(norm: Norm) -> Norm:
-    """The norm that steps are measured in."""
-    return norm if norm is Norm.LINF else Norm.L2
-
-
-def _direction(norm: Norm, uphill: Tensor) -> Tensor:
-    """The step of length 1 in that norm."""
+def _unit(norm: Norm, uphill: Tensor) -> Tensor:
+    """A step of length 1: in Linf in that norm, else in L2."""
     if norm is Norm.LINF:
         return uphill.sign()
-    if norm is Norm.L1:
-        return Norm.L2.steepest(uphill * uphill.abs().pow(POWER-1))
-    return Norm.L2.steepest(uphill)
+    return Norm.L2.steepest(uphill * uphill.abs() if norm is Norm.L1 else uphill)
 
 
 def _brought(norm: Norm, centers: Tensor, x: Tensor, size: Tensor) -> Tensor:
-    """x with a perturbation of a size (N,) at most, within the box; in L2 of exactly that size before it."""
+    """x with a perturbation of a size (N,) at most, within the box; in L2 of exactly that size before it is cut."""
     v = x - centers
-    if norm is Norm.L0:
-        return torch.where(among_largest(v, size), x, centers).clamp(0, 1)
     if norm is Norm.L1:
         v = project_l1(v, size, -centers, 1 - centers)
     elif norm is Norm.L2:
@@ -138,10 +122,3 @@ def _brought(norm: Norm, centers: Tensor, x: Tensor, size: Tensor) -> Tensor:
     else:
         v = norm.project(v, size)
     return (centers + v).clamp(0, 1)
-
-
-def among_largest(changes: Tensor, count: Tensor) -> Tensor:
-    """Which entries of changes (N, C, H, W) are among the `count` (N,) largest of their image."""
-    order = flat(changes).abs().argsort(dim=1, descending=True, stable=True)
-    ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return (torch.empty_like(order).scatter(1, order, ranks) < count[:, None]).view_as(changes)

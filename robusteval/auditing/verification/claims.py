@@ -62,7 +62,8 @@ def check_images(manifest: Manifest, images: Images) -> Iterator[Finding]:
     for key, most in (("limit", data.limit), ("sample", data.sample)):
         if most is not None and (len(images) > most or most < 1):
             yield claim(f"data.{key}", most, f"at least {len(images)}, the images that there are")
-    if data.sample is not None and data.sample != len(images):
+    # An audit of a target leaves images out of the sample.
+    if data.sample is not None and data.sample != len(images) and manifest.protocol.target is None:
         yield claim("data.sample", data.sample, len(images))
     if data.class_names and len(data.class_names) != manifest.model.num_classes:
         yield claim("data.class_names", data.class_names, f"{manifest.model.num_classes}, one a class")

@@ -41,8 +41,16 @@ def facts(results: Results) -> list[tuple[str, str]]:
 
 def judged_by(results: Results) -> list[str]:
     """What counts as right, where that is not the class that the model predicts."""
-    top = results.manifest.protocol.top
-    return [f"the top {top}: an image is right while its label is among the model's {top} best classes"] * (top > 1)
+    top, target = results.manifest.protocol.top, results.manifest.protocol.target
+    said = [f"the top {top}: an image is right while its label is among the model's {top} best classes"] * (top > 1)
+    if target is not None:
+        names = results.manifest.data.class_names
+        called = f" ({names[target]})" if target < len(names) and names[target] != str(target) else ""
+        said.append(
+            f"class {target}{called} alone: an image is right while the model does not give that class, whatever else "
+            f"it gives; the images of that class were left out"
+        )
+    return said
 
 
 def _budgets(budgets: Mapping[Norm, Sequence[float]]) -> str:

@@ -1,4 +1,4 @@
-"""FMN in L0: which changes are largest, and which are not needed."""
+"""Fewer changed entries: which changes are largest, and which are not needed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from robusteval.attacks.fmn import among_largest, thin
+from robusteval.attacks.search.filling import among_largest, thin
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.making import make_classifier
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_fmn_puts_back_changes_that_are_not_needed(dtype: torch.dtype) -> None:
+def test_changes_that_are_not_needed_are_put_back(dtype: torch.dtype) -> None:
     """The class changes with any 3 of 64 pixels at 1: of a witness of 20 the search keeps 3."""
     pixels = torch.zeros(2, 1, 8, 8, dtype=dtype)
     witnesses = pixels.clone().flatten(1)
