@@ -57,7 +57,8 @@ class APGD(FixedBudgetAttack):
     iterations: PositiveInt = 100
     restarts: PositiveInt = 1
     loss: Literal[Loss.CROSS_ENTROPY, Loss.MARGIN, Loss.DLR] = Loss.CROSS_ENTROPY
-    """What the untargeted attack climbs."""
+    """What the untargeted attack climbs. By bisection, DLR is closer where many classes are equally likely, and
+    cross-entropy on models that resist in single pixels."""
     targets: PositiveInt | None = None
     """Attack this many of the most likely wrong classes one after another, on the targeted DLR loss."""
     finalists: PositiveInt | None = None

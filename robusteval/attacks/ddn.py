@@ -5,8 +5,9 @@ the size of the perturbation: (1 - gamma) of the last one where the image is mis
 not. The step falls from 1 to 0.01 on a cosine. Deviations: the steps are shared out among rounds from the image and
 from random images (search/rounds.py), the latter from the greatest norm; gamma, 0.05 in the paper, is larger for these
 and falls with the step; no quantisation; the gradient is that of the odds against the label,
-log sum_{j != y} exp z_j - z_y, which has the direction of the cross-entropy's and does not vanish with it; the closest
-misclassified iterate is drawn towards the image at the end.
+log sum_{j != y} exp z_j - z_y, which has the direction of the cross-entropy's and does not vanish with it; in rounds
+from random images that of the margin, which aims at one class where many are likely; the closest misclassified iterate
+is drawn towards the image at the end.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
+from robusteval.attacks.search.losses import margin
 from robusteval.attacks.search.rounds import in_rounds
 from robusteval.attacks.search.segment import shrink
 from robusteval.core.images import Images
@@ -60,11 +62,12 @@ class DDN(MinimumDistanceAttack):
     def _round(self, classifier: Classifier, images: Images, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """The closest misclassified iterates (N, C, H, W) of so many steps from x, and their norms (N,)."""
         best, here = x, Norm.L2.size(x - images.pixels)
+        climbed = margin if bool((here > 0).any()) else odds
         farthest = Norm.L2.size(torch.maximum(images.pixels, 1 - images.pixels))
         size = torch.where(here > 0, farthest, farthest.clamp_max(self.start))
         distance = torch.full_like(size, torch.inf)
         for step in range(steps):
-            gradient, _, logits = classifier.gradient(x, lambda logits: odds(logits, images.labels))
+            gradient, _, logits = classifier.gradient(x, lambda logits: climbed(logits, images.labels))
             wrong = misclassified(logits, images.labels)
             moved = x - images.pixels
             here = Norm.L2.size(moved)
