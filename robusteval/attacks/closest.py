@@ -35,10 +35,11 @@ from robusteval.models.classifier import Classifier
 
 FIRST, SECOND = 0.45, 0.25
 """The shares of the gradients that walks from all starts take, and the best of them continued; kicks get the rest."""
-WALK, LONG_WALK = 16, 24
-"""Steps of a first walk, at least; in L1 it takes more of them until few entries are changed."""
-BEST, HOP = 5, 40
-"""How many walks are continued; steps of a walk after a kick."""
+SHORT, LONG = (16, 25), (24, 40)
+"""Steps of a first walk, at least, and of a walk after a kick. In L1 it takes more of them until few entries are
+changed."""
+BEST = 5
+"""How many walks are continued."""
 KICKS = 2.0, 1.0, 0.5
 """The L2 sizes of the noise, over that of the perturbation, in turn until one helps."""
 PATIENCE = 15
@@ -80,7 +81,7 @@ class Plan:
     hop: int
 
     @classmethod
-    def of(cls, gradients: int, targets: int, walk: int) -> Plan:
+    def of(cls, gradients: int, targets: int, walk: int, hop: int) -> Plan:
         turns = sorted((turn for start in Start for turn in start.turns if turn[2] < targets), key=lambda turn: turn[0])
         share = int(FIRST * gradients)
         starts = tuple((start, rank) for _, start, rank in turns[: max(1, share // walk)])
@@ -88,7 +89,7 @@ class Plan:
         first, best = max(1, (share - outward) // len(starts)), min(BEST, len(starts))
         second = int(SECOND * gradients) // best
         left = gradients - outward - first * len(starts) - second * best
-        hops = max(1, round(left / HOP))
+        hops = max(1, round(left / hop))
         return cls(starts, first, best, second, hops, left // hops)
 
     @property
@@ -128,10 +129,10 @@ class Closest(MinimumDistanceAttack):
 
     def _plan(self, classes: int) -> Plan:
         gradients, targets = (self.queries - 3 - REFINE) // 2, min(self.targets, classes - 1)
-        walk = LONG_WALK if self.norm in (Norm.L0, Norm.L1) else WALK
-        plan = Plan.of(gradients, targets, walk)
+        steps = LONG if self.norm in (Norm.L0, Norm.L1) else SHORT
+        plan = Plan.of(gradients, targets, *steps)
         if self.norm is Norm.L0:
-            plan = Plan.of(gradients - plan.walks * FILL // 2, targets, walk)
+            plan = Plan.of(gradients - plan.walks * FILL // 2, targets, *steps)
         return plan
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:

@@ -107,6 +107,6 @@ def test_it_tells_what_each_walk_began_with() -> None:
 @pytest.mark.parametrize("gradients", [1, 20, 45, 70, 71, 495, 5000])
 @pytest.mark.parametrize("targets", [1, 9])
 def test_a_plan_keeps_within_its_gradients(gradients: int, targets: int) -> None:
-    plan = Plan.of(gradients, targets, 16)
+    plan = Plan.of(gradients, targets, 16, 25)
     assert gradients * 0.9 - 20 <= plan.gradients <= gradients
     assert len(set(plan.starts)) == len(plan.starts)
