@@ -52,8 +52,11 @@ def test_it_takes_the_queries_that_it_declares_and_no_more(norm: Norm, queries: 
     view, attack = classifier.metered(3), Closest(norm=norm, queries=queries)
     attack.run(view, images, None, streams(images))
     declared = attack.passes(3, classes)
-    assert float(view.meter.backwards.sum()) == declared.backward
-    assert 0 <= declared.forward - float(view.meter.forwards.sum()) <= 3 * REFINE, "but for an image without an example"
+    assert float(view.meter.backwards.sum()) <= declared.backward
+    assert float(view.meter.forwards.sum()) <= declared.forward
+    if queries <= 1000:  # After more, images may have lost patience.
+        assert float(view.meter.backwards.sum()) == declared.backward
+        assert declared.forward - float(view.meter.forwards.sum()) <= 3 * REFINE, "but for an image without an example"
     assert (view.meter.forwards + view.meter.backwards <= queries).all()
     assert (view.meter.forwards + view.meter.backwards >= 0.8 * queries).all()
 
