@@ -6,8 +6,9 @@ Near the image most units of a network trained against Linf perturbations are de
 leads to poor minima; from far inside another class, where they are awake, the way back ends at better ones. On other
 networks it is the other way round. So walks begin at the image (near), where some steps of all pixels along the signs
 of the gradient end (far), where few long ones do (deep), and at a random image, towards each of the likeliest classes;
-where there is no gradient, a step outwards leads to that image. In L0 the walks are those of L1, and the entries that
-they change most, moved to the walls of the box, are what counts (search/filling.py).
+where there is no gradient, a step outwards leads to that image.
+In L0 the walks are those of L1, and the entries that they change most, moved to the walls of the box, are what counts
+(search/filling.py), less those that exchanges of single entries save in the end (search/exchange.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.boundary import Strides
+from robusteval.attacks.search.exchange import exchange
 from robusteval.attacks.search.filling import thin
 from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest
@@ -40,6 +42,8 @@ SHORT, LONG = (16, 25), (24, 40)
 changed."""
 BEST = 5
 """How many walks are continued."""
+EXCHANGES = 0.2
+"""The share of the gradients that exchanges of single entries take in the end, in L0."""
 KICKS = 2.0, 1.0, 0.5
 """The L2 sizes of the noise, over that of the perturbation, in turn until one helps."""
 PATIENCE = 15
@@ -122,13 +126,21 @@ class Closest(MinimumDistanceAttack):
     def passes(self, images: int, classes: int) -> Passes:
         plan = self._plan(classes)
         beside = FILL * plan.walks if self.norm is Norm.L0 else 2
-        return (Passes.both(plan.gradients) + Passes(1 + beside + REFINE)) * images
+        return (Passes.both(plan.gradients + self._exchanges) + Passes(1 + beside + REFINE)) * images
 
     def gradients(self, classes: int) -> int:
         return len(self._plan(classes).starts)
 
+    @property
+    def _gradients(self) -> int:
+        return (self.queries - 3 - REFINE) // 2
+
+    @property
+    def _exchanges(self) -> int:
+        return int(EXCHANGES * self._gradients) if self.norm is Norm.L0 else 0
+
     def _plan(self, classes: int) -> Plan:
-        gradients, targets = (self.queries - 3 - REFINE) // 2, min(self.targets, classes - 1)
+        gradients, targets = self._gradients - self._exchanges, min(self.targets, classes - 1)
         steps = LONG if self.norm in (Norm.L0, Norm.L1) else SHORT
         plan = Plan.of(gradients, targets, *steps)
         if self.norm is Norm.L0:
@@ -145,7 +157,10 @@ class Closest(MinimumDistanceAttack):
         best = self._kicked(search, walks.nearest(1, len(images)), plan, streams)
         found = best.distance.isfinite()
         ends = torch.where(column(found, best.example), best.example, images.pixels)
-        ends = (thin if self.norm is Norm.L0 else shrink)(classifier, images, ends, REFINE)
+        if self.norm is Norm.L0:
+            ends = exchange(classifier, images, thin(classifier, images, ends, REFINE), self._exchanges)
+        else:
+            ends = shrink(classifier, images, ends, REFINE)
         return Candidates(ends, {"stage": torch.where(found, best.stage, torch.nan)})
 
     def _begun(self, search: WalkSearch, plan: Plan, likely: Tensor, streams: Streams) -> Walks:
