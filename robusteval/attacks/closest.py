@@ -40,6 +40,9 @@ FIRST, SECOND = 0.45, 0.25
 SHORT, LONG = (16, 25), (24, 40)
 """Steps of a first walk, at least, and of a walk after a kick. In L1 it takes more of them until few entries are
 changed."""
+STARTS, SHORTEST = 10, 6
+"""For few queries first walks are shorter, but not below SHORTEST steps, so that there are so many: the number of
+classes that are tried matters more than how far each walk comes."""
 BEST = 5
 """How many walks are continued."""
 EXCHANGES = 0.2
@@ -88,6 +91,7 @@ class Plan:
     def of(cls, gradients: int, targets: int, walk: int, hop: int) -> Plan:
         turns = sorted((turn for start in Start for turn in start.turns if turn[2] < targets), key=lambda turn: turn[0])
         share = int(FIRST * gradients)
+        walk = min(walk, max(SHORTEST, share // STARTS))
         starts = tuple((start, rank) for _, start, rank in turns[: max(1, share // walk)])
         outward = sum(start.steps for start, _ in starts)
         first, best = max(1, (share - outward) // len(starts)), min(BEST, len(starts))

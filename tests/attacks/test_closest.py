@@ -58,7 +58,7 @@ def test_it_takes_the_queries_that_it_declares_and_no_more(norm: Norm, queries: 
         assert float(view.meter.backwards.sum()) == declared.backward
         assert declared.forward - float(view.meter.forwards.sum()) <= 3 * REFINE, "but for an image without an example"
     assert (view.meter.forwards + view.meter.backwards <= queries).all()
-    assert (view.meter.forwards + view.meter.backwards >= 0.8 * queries).all()
+    assert (view.meter.forwards + view.meter.backwards >= 0.7 * queries).all()
 
 
 @pytest.mark.parametrize("norm", list(Norm))
