@@ -45,6 +45,8 @@ STARTS, SHORTEST = 10, 6
 classes that are tried matters more than how far each walk comes."""
 BEST = 5
 """How many walks are continued."""
+FEW = 40
+"""So few gradients are spent on a single walk, from the image."""
 EXCHANGES = 0.2
 """The share of the gradients that exchanges of single entries take in the end, in L0."""
 KICKS = 2.0, 1.0, 0.5
@@ -89,6 +91,8 @@ class Plan:
 
     @classmethod
     def of(cls, gradients: int, targets: int, walk: int, hop: int) -> Plan:
+        if gradients < FEW:
+            return cls(((Start.NEAR, 0),), gradients, 1, 0, 0, 0)
         turns = sorted((turn for start in Start for turn in start.turns if turn[2] < targets), key=lambda turn: turn[0])
         share = int(FIRST * gradients)
         walk = min(walk, max(SHORTEST, share // STARTS))
@@ -102,7 +106,7 @@ class Plan:
 
     @property
     def walks(self) -> int:
-        return len(self.starts) + self.best + self.hops
+        return len(self.starts) + self.best * (self.second > 0) + self.hops * (self.hop > 0)
 
     @property
     def gradients(self) -> int:
@@ -122,7 +126,7 @@ class Closest(MinimumDistanceAttack):
     ensemble = tuple(start.stage for start in Start)
     quantities = (Quantity(name="stage", title="found from", words={stage.value: stage.title for stage in ensemble}),)
 
-    queries: int = Field(default=2000, ge=100)
+    queries: int = Field(default=2000, ge=40)
     """Evaluations of an image, forward and backward together, at most."""
     targets: PositiveInt = 9
     """How many of the likeliest wrong classes walks are directed to."""

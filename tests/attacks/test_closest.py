@@ -44,7 +44,7 @@ def found(attack: Closest, classifier: Classifier, images: Images) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", list(Norm))
-@pytest.mark.parametrize("queries", [100, 137, 1000, 3000])
+@pytest.mark.parametrize("queries", [40, 100, 137, 1000, 3000])
 @pytest.mark.parametrize("classes", [2, 5, 40])
 def test_it_takes_the_queries_that_it_declares_and_no_more(norm: Norm, queries: int, classes: int) -> None:
     classifier, _, _ = affine(0, (1, 3, 3), classes)
@@ -58,7 +58,7 @@ def test_it_takes_the_queries_that_it_declares_and_no_more(norm: Norm, queries: 
         assert float(view.meter.backwards.sum()) == declared.backward
         assert declared.forward - float(view.meter.forwards.sum()) <= 3 * REFINE, "but for an image without an example"
     assert (view.meter.forwards + view.meter.backwards <= queries).all()
-    assert (view.meter.forwards + view.meter.backwards >= 0.7 * queries).all()
+    assert (view.meter.forwards + view.meter.backwards >= 0.7 * queries - 20).all()
 
 
 @pytest.mark.parametrize("norm", list(Norm))

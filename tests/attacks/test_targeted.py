@@ -12,7 +12,7 @@ from torch import nn
 
 import robusteval as rv
 from attack_cases import case_of
-from attacking import COMPILED
+from attacking import COMPILED, far_away
 from ensembles import SMALL
 from oracles import affine, affine_distances_to, random_images
 from robusteval.attacks import ATTACKS
@@ -110,7 +110,8 @@ def test_every_attack_takes_a_target(name: str) -> None:
     settings = case_of(name).settings if case_of(name).fast is None else case_of(name).fast
     attack: Attack = ATTACKS[name](norm=norm, **(settings or {}))
     classifier, _, _, images = case(5, 6)
-    found = attack(classifier, images.pixels, images.labels, 0.5 if attack.fixed_budget else None, target=TARGET)
+    budget, starts = 0.5 if attack.fixed_budget else None, far_away(classifier, images) if attack.on_witnesses else None
+    found = attack(classifier, images.pixels, images.labels, budget, target=TARGET, starts=starts)
     assert (classifier.predict(found.examples[found.success]).argmax(1) == TARGET).all()
     assert not found.success[images.labels == TARGET].any()
 

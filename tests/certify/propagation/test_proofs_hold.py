@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacking import BOUNDED, CASES, IDS, fast, make, streams
+from attacking import BOUNDED, CASES, IDS, fast, find, make, streams
 from oracles import random_images
 from robusteval.attacks.judge import judge
 from robusteval.certify.propagation.crown import CROWN
@@ -49,7 +49,7 @@ def test_no_attack_succeeds_inside_a_proof(name: str, norm: Norm) -> None:
     classifier, images, proven = certified(norm)
     radii = proven.float() * (1 - 1e-6) if name in BOUNDED else None
     attack = fast(name, norm) if name in DEAR else make(name, norm)
-    found = attack.run(classifier.metered(3), images, radii, streams(images)).examples
+    found = find(attack, classifier.metered(3), images, radii, streams(images)).examples
     verdict = judge(classifier, images, found, norm, radii)
     if name in BOUNDED:
         assert not verdict.success.any()
