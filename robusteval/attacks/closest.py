@@ -55,7 +55,7 @@ PATIENCE = 15
 """An image leaves after so many kicks in a row that did not help."""
 REFINE = 6
 """Evaluations of the final search."""
-FROM_START, CONTINUED, AFTER_KICK = (1.0, 0.05, 0.7, 0.05), (0.5, 0.02, 0.3, 0.02), (0.3, 0.005, 0.3, 0.01)
+FROM_START, CONTINUED, AFTER_KICK = (1.0, 0.05, 0.7, 0.05), (0.5, 0.02, 0.3, 0.02), (1.0, 0.005, 0.3, 0.005)
 """The strides of the walks."""
 
 
