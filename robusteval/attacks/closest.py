@@ -6,7 +6,7 @@ Near the image most units of a network trained against Linf perturbations are de
 leads to poor minima; from far inside another class, where they are awake, the way back ends at better ones. On other
 networks it is the other way round. So walks begin at the image (near), where some steps of all pixels along the signs
 of the gradient end (far), where few long ones do (deep), and at a random image, towards each of the likeliest classes;
-where there is no gradient, a step outwards leads to that image.
+where there is no gradient, a step outwards leads to that image. Later walks are free to cross into any class.
 In L0 the walks are those of L1, and the entries that they change most, moved to the walls of the box, are what counts
 (search/filling.py), less those that exchanges of single entries save in the end (search/exchange.py).
 """
@@ -159,7 +159,7 @@ class Closest(MinimumDistanceAttack):
         plan, search = self._plan(classifier.num_classes), WalkSearch(classifier, images, self.norm)
         likely = likeliest(classifier.predict(images.pixels), images.labels, self.targets)
         walks = self._begun(search, plan, likely, streams)
-        walks = search.walked(walks, Strides(plan.first, *FROM_START))
+        walks = search.freed(search.walked(walks, Strides(plan.first, *FROM_START)))
         if plan.second:
             walks = search.walked(walks.nearest(plan.best, len(images)), Strides(plan.second, *CONTINUED))
         best = self._kicked(search, walks.nearest(1, len(images)), plan, streams)

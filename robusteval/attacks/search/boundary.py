@@ -20,7 +20,7 @@ from torch import Tensor
 
 from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.apgd_l1 import project as project_l1
-from robusteval.attacks.search.losses import Goal, Loss, margin
+from robusteval.attacks.search.losses import margin
 from robusteval.core.norms import Norm, column
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
@@ -39,7 +39,8 @@ NEAREST = 1e-3
 
 @dataclass(frozen=True)
 class Walkers:
-    """M walks: from `x` (M, C, H, W) around the images `centers`, towards `targets` (M,), away from `labels` (M,)."""
+    """M walks: from `x` (M, C, H, W) around the images `centers`, away from `labels` (M,), towards `targets` (M,);
+    where that is the label itself, towards whichever other class is the likeliest at each step."""
 
     centers: Tensor
     labels: Tensor
@@ -48,6 +49,11 @@ class Walkers:
 
     def select(self, rows: Tensor) -> Walkers:
         return Walkers(*keep(rows, self.centers, self.labels, self.targets, self.x))
+
+    def height(self, logits: Tensor) -> Tensor:
+        """What a walk goes up, (M,): the margin."""
+        towards = margin(logits, self.labels, self.targets)
+        return torch.where(self.targets == self.labels, margin(logits, self.labels), towards)
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,13 @@ def walk(classifier: Classifier, walkers: Walkers, norm: Norm, strides: Strides)
     norm: L1, L2 or Linf. Costs `strides.steps` forwards and backwards a walk.
     """
     centers, labels, x = walkers.centers, walkers.labels, walkers.x
-    goal, measure = Goal(Loss.MARGIN, labels, walkers.targets), Norm.LINF if norm is Norm.LINF else Norm.L2
+    measure = Norm.LINF if norm is Norm.LINF else Norm.L2
     best, distance = x, x.new_full((len(x),), torch.inf)
     corner = torch.maximum(centers, 1 - centers)
     farthest, widest = norm.size(corner), measure.size(corner)
     uphill = torch.zeros_like(x)
     for step in range(strides.steps):
-        gradient, value, logits = classifier.gradient(x, goal)
+        gradient, value, logits = classifier.gradient(x, walkers.height)
         wrong, here = misclassified(logits, labels), norm.size(x - centers)
         closer = wrong & (here < distance)
         best, distance = torch.where(column(closer, x), x, best), torch.where(closer, here, distance)

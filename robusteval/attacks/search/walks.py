@@ -81,6 +81,10 @@ class WalkSearch:
             ends.append(x)
         return torch.cat(ends)
 
+    def freed(self, walks: Walks) -> Walks:
+        """The walks from here on towards whichever class is the likeliest."""
+        return replace(walks, targets=self.images.labels[walks.rows])
+
     def walked(self, walks: Walks, strides: Strides) -> Walks:
         """The walks after as many more strides, each where it came closest, with the closer of its examples before and
         after."""
