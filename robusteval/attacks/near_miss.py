@@ -25,6 +25,12 @@ RESTARTS = 4
 """Random starts after the one at the witness."""
 
 
+def near_rows(norm: Norm, images: Images, budget: Tensor, witnesses: Tensor) -> Tensor:
+    """The images whose witness, if they have one, is at most NEAR times the radius away."""
+    size = norm.size(witnesses - images.pixels)
+    return ((size > 0) & (size <= NEAR * budget)).nonzero()[:, 0]
+
+
 def all_targets(
     norm: Norm,
     iterations: int,
@@ -42,8 +48,7 @@ def all_targets(
     which costs nothing; nor does it where the `tried` classes are all that there are.
     """
     result = images.pixels.clone()
-    size = norm.size(witnesses - images.pixels)
-    rows = ((size > 0) & (size <= NEAR * budget)).nonzero()[:, 0]
+    rows = near_rows(norm, images, budget, witnesses)
     if len(rows) and tried < classifier.num_classes - 1:
         quick = FAB(norm=norm, iterations=max(1, iterations // QUICK), targets=targets)
         result[rows] = quick.search(*keep(rows, classifier, images, budget, streams)).examples
@@ -65,8 +70,7 @@ def second_look(
     cost nothing; the others at most RESTARTS + 1 times `iterations` forwards and backwards.
     """
     result = images.pixels.clone()
-    size = norm.size(witnesses - images.pixels)
-    rows = ((size > 0) & (size <= NEAR * budget)).nonzero()[:, 0]
+    rows = near_rows(norm, images, budget, witnesses)
     if not len(rows):
         return result
     classifier, images, witnesses, budget, streams = keep(rows, classifier, images, witnesses, budget, streams)

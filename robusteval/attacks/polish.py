@@ -1,6 +1,6 @@
 """Polish: adversarial examples that other attacks found, brought closer by a local search on the boundary.
 
-Attacks end in different valleys, and not always at their floor: one that minimises the distance in another norm, or
+Attacks end at different minima, and not always at their floor: one that minimises the distance in another norm, or
 keeps within a budget, has no reason to. So from the closest example in each norm a short walk along the boundary begins
 (search/boundary.py), towards the class that the example is taken for. In L0 the walks are those of L1, which change
 much in few entries: these are moved to the walls, and as few as suffice are kept; the same is done to the start itself.
@@ -18,6 +18,7 @@ from robusteval.attacks.search.boundary import Strides, Walkers, walk
 from robusteval.attacks.search.filling import filled, thin
 from robusteval.attacks.search.segment import shrink
 from robusteval.attacks.search.targets import likeliest
+from robusteval.attacks.search.walks import FILL
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm, column
@@ -26,8 +27,6 @@ from robusteval.core.streams import Streams
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
-FILL = 8
-"""Evaluations that choose the entries of an example in L0."""
 REFINE = 6
 """Evaluations of the final search."""
 STRIDES = 0.5, 0.005, 0.5, 0.005
