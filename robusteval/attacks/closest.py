@@ -6,7 +6,8 @@ Near the image most units of a network trained against Linf perturbations are de
 leads to poor minima; from far inside another class, where they are awake, the way back ends at better ones. On other
 networks it is the other way round. So walks begin at the image (near), where some steps of all pixels along the signs
 of the gradient end (far), where few long ones do (deep), and at a random image, towards each of the likeliest classes;
-where there is no gradient, a step outwards leads to that image. Later walks are free to cross into any class.
+where there is no gradient, a step outwards leads to that image. Later walks are free to cross into any class, and in L1
+and L2 they solve for the smallest perturbation on the linearised boundary within reach (search/moves.py), in L1 all do.
 In L0 the walks are those of L1, and the entries that they change most, moved to the walls of the box, are what counts
 (search/filling.py), less those that exchanges of single entries save in the end (search/exchange.py).
 """
@@ -38,8 +39,8 @@ from robusteval.models.classifier import Classifier
 FIRST, SECOND = 0.45, 0.25
 """The shares of the gradients that walks from all starts take, and the best of them continued; kicks get the rest."""
 SHORT, LONG = (16, 25), (24, 40)
-"""Steps of a first walk, at least, and of a walk after a kick. In L1 it takes more of them until few entries are
-changed."""
+"""Steps of a first walk, at least, and of a walk after a kick. In L1 they are longer: it is decided one by one
+which entries are changed."""
 STARTS, SHORTEST = 10, 6
 """For few queries first walks are shorter, but not below SHORTEST steps, so that there are so many: the number of
 classes that are tried matters more than how far each walk comes."""
@@ -55,8 +56,9 @@ PATIENCE = 15
 """An image leaves after so many kicks in a row that did not help."""
 REFINE = 6
 """Evaluations of the final search."""
-FROM_START, CONTINUED, AFTER_KICK = (1.0, 0.05, 0.7, 0.05), (0.5, 0.02, 0.3, 0.02), (1.0, 0.005, 0.3, 0.005)
-"""The strides of the walks."""
+FROM_START, LATER = (1.0, 0.05, 0.7, 0.05, (Norm.L2, Norm.LINF)), (0.5, 0.005, 0.3, 0.005, (Norm.LINF,))
+"""The strides of the walks. First ones in L2 and Linf are rescaled, and so turn slowly: solving at once ends in worse
+minima there, and in better ones in L1."""
 
 
 class Start(Enum):
@@ -161,7 +163,7 @@ class Closest(MinimumDistanceAttack):
         walks = self._begun(search, plan, likely, streams)
         walks = search.freed(search.walked(walks, Strides(plan.first, *FROM_START)))
         if plan.second:
-            walks = search.walked(walks.nearest(plan.best, len(images)), Strides(plan.second, *CONTINUED))
+            walks = search.walked(walks.nearest(plan.best, len(images)), Strides(plan.second, *LATER))
         best = self._kicked(search, walks.nearest(1, len(images)), plan, streams)
         found = best.distance.isfinite()
         ends = torch.where(column(found, best.example), best.example, images.pixels)
@@ -197,7 +199,7 @@ class Closest(MinimumDistanceAttack):
                 size = some.x.new_tensor(KICKS)[idle[rows] % len(KICKS)] * Norm.L2.size(some.x - centers)
                 noise = Norm.L2.scale_to(streams.select(rows).normal(*search.images.shape), size)
                 some = some.moved((some.x + noise).clamp(0, 1), float(Start.KICK.code))
-            tried = search.walked(some, Strides(plan.hop, *AFTER_KICK))
+            tried = search.walked(some, Strides(plan.hop, *LATER))
             won = tried.distance < best.distance[rows]
             best = best.put(rows[won], tried.select(won))
             idle[rows] = torch.where(won, 0, idle[rows] + 1)

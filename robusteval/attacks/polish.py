@@ -29,8 +29,8 @@ from robusteval.models.classifier import Classifier
 
 REFINE = 6
 """Evaluations of the final search."""
-STRIDES = 0.5, 0.005, 0.5, 0.005
-"""A walk's first and last step, and change of the distance (search/boundary.py)."""
+STRIDES = 0.5, 0.005, 0.5, 0.005, (Norm.LINF,)
+"""Of a walk (search/boundary.py)."""
 
 
 class Polish(Attack):

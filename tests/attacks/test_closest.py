@@ -12,6 +12,7 @@ from attacking import streams
 from oracles import affine, affine_distances, random_images
 from robusteval.attacks.closest import REFINE, Closest, Plan, Start
 from robusteval.attacks.judge import judge
+from robusteval.attacks.search.moves import BEYOND
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.classifier import Classifier
@@ -68,7 +69,7 @@ def test_more_queries_come_closer_to_the_exact_distance(norm: Norm) -> None:
     exact = torch.from_numpy(affine_distances(weight, bias, images, norm))
     few, many = (found(Closest(norm=norm, queries=q), classifier, images) for q in (100, 1000))
     assert (few.minimum(many) >= exact * (1 - 1e-5)).all()
-    assert (many / exact).mean() <= (few / exact).mean()
+    assert (many / exact).mean() <= (few / exact).mean() + 2 * BEYOND, "both aim that far beyond the boundary"
     assert (many <= exact * 1.005).all()
 
 

@@ -10,7 +10,7 @@ from oracles import affine, affine_distances
 from robusteval.attacks.search.boundary import Strides, Walkers, walk
 from robusteval.attacks.search.walks import WalkSearch
 from robusteval.core.images import Images
-from robusteval.core.norms import Norm
+from robusteval.core.norms import BALLS, Norm
 from robusteval.models.making import make_classifier
 
 
@@ -25,7 +25,7 @@ def test_on_a_linear_boundary_the_second_iterate_is_an_example_hardly_farther_th
     images, exact = images.select(far), exact[far]
     walkers = Walkers(images.pixels, images.labels, 1 - images.labels, images.pixels)
     view = classifier.metered(len(far))
-    found, distance = walk(view, walkers, norm, Strides(2, 1.0, 0.5, 0.7, 0.3))
+    found, distance = walk(view, walkers, norm, Strides(2, 1.0, 0.5, 0.7, 0.3, BALLS))
     assert view.misclassifies(found, images.labels).all()
     assert (distance >= exact * (1 - 1e-5)).all()
     assert (distance <= exact * 1.1).all()

@@ -1,0 +1,108 @@
+"""Moves of a walk along the boundary (search/boundary.py): the next iterate, from the margin and its gradient.
+
+`Rescaled` goes uphill and brings the perturbation to the size at which the linearised boundary lies: it turns slowly
+and passes by much. (Rony et al. 2019 change the size by a fixed share, Pintor et al. 2021 by the linearised distance
+until there is an example.) `Solved` takes the smallest perturbation within reach on the boundary as it is linearised by
+the mean of the gradients (search/cheapest.py): it comes to the floor of a minimum sooner, and in L1 to a better one.
+All lengths are relative to the distance of the iterate: nothing is tuned to the size of images or to that of logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from robusteval.attacks.search import cheapest
+from robusteval.core.norms import Norm, column, flat
+
+AHEAD = 1.05
+"""Before there is an example, a rescaled step aims so much farther than the linearised boundary."""
+BEYOND = 1e-4
+"""Otherwise a move aims so far beyond that boundary, over the distance: on it, rounding would decide the class."""
+CLOSER = 0.999
+"""The next rescaled iterates are to be closer than the closest example by this factor."""
+NEAREST = 1e-3
+"""Steps are relative to the distance, but to no smaller one than this."""
+LEAST = 0.1
+"""A solved move's length is over the size of the iterate, but over no smaller one than this share of the closest
+example's: an iterate that fell short, back to its center, must be able to leave it."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where M walks are, `x` (M, C, H, W), at distances `size` (M,): the margin (M,) and its gradient there, and the
+    distance of the closest example (M,), infinite where there is none yet."""
+
+    x: Tensor
+    gradient: Tensor
+    margin: Tensor
+    size: Tensor
+    closest: Tensor
+
+
+class Move(Protocol):
+    def __call__(self, here: Here, length: float, change: float) -> Tensor:
+        """The next iterates (M, C, H, W), by a step of `length` over the distance; of that at most the share `change`
+        is given up or added."""
+
+
+class Rescaled:
+    """Along the mean of the gradients in L2, along its signs in Linf."""
+
+    momentum = 0.5
+
+    def __init__(self, centers: Tensor, norm: Norm) -> None:
+        self.centers, self.norm = centers, norm
+        self.farthest = norm.size(torch.maximum(centers, 1 - centers))
+        self.uphill = torch.zeros_like(centers)
+
+    def __call__(self, here: Here, length: float, change: float) -> Tensor:
+        x, found, distance = here.x, here.closest.isfinite(), here.size.clamp_min(NEAREST)
+        gradient = _free(here.gradient, x)
+        away = -here.margin / self.norm.dual.size(gradient).clamp_min(torch.finfo(x.dtype).tiny)
+        most = change * distance
+        closer = (here.size + (away + BEYOND * here.size).clamp(-most, most)).minimum(CLOSER * here.closest)
+        farther = here.size + AHEAD * away.clamp_min(0) + NEAREST * most
+        size = torch.where(found, closer, farther).minimum(self.farthest)
+        self.uphill = self.momentum * self.uphill + (1 - self.momentum) * Norm.L2.steepest(gradient)
+        scale = torch.where(found, distance, distance.maximum(AHEAD * away).minimum(self.farthest))
+        v = x - self.centers + column(length * scale, x) * self.norm.steepest(self.uphill)
+        v = self.norm.scale_to(v, size) if self.norm is Norm.L2 else self.norm.project(v, size)
+        return (self.centers + v).clamp(0, 1)
+
+
+class Solved:
+    """In L1 and L2. The mean begins at nothing, so that the first moves reach too far rather than too short."""
+
+    momentum = 0.8
+
+    def __init__(self, centers: Tensor, norm: Norm) -> None:
+        self.centers, self.norm = centers, norm
+        self.measure = Norm.LINF if norm is Norm.L1 else norm
+        self.scale = self.measure.size(torch.maximum(centers, 1 - centers))
+        self.mean = torch.zeros_like(centers)
+
+    def __call__(self, here: Here, length: float, change: float) -> Tensor:
+        """In L1 the size of which a move reaches a share is that of the largest change, and the reach a pixel's."""
+        v = here.x - self.centers
+        gradient = here.gradient if self.norm is Norm.L1 else _free(here.gradient, here.x)
+        self.mean = self.momentum * self.mean + (1 - self.momentum) * gradient
+        gain = BEYOND * here.size.clamp_min(NEAREST) * self.norm.dual.size(self.mean) - here.margin
+        size = self.measure.size(v)
+        self.scale = torch.where(here.size == here.closest, size, self.scale)
+        found = here.closest.isfinite()
+        reach = length * torch.where(found, size.maximum(LEAST * self.scale), self.scale).clamp_min(NEAREST)
+        asked = flat(v), flat(self.mean), gain, reach
+        if self.norm is Norm.L1:
+            u = cheapest.in_l1(*asked, flat(-self.centers), flat(1 - self.centers))
+        else:
+            u = cheapest.in_l2(*asked)
+        return (self.centers + u.view_as(v)).clamp(0, 1)
+
+
+def _free(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient without the entries that the box stops."""
+    return torch.where(torch.where(gradient > 0, x < 1, x > 0), gradient, 0)
