@@ -196,8 +196,6 @@ class Classifier:
         if gradient.sum().isfinite():  # no sum is finite over an entry that is not
             return gradient
         finite = gradient.isfinite()
-        if finite.all():
-            return gradient
         Meter.mark(self.meter.non_finite_gradients, self.rows, ~finite.flatten(1).all(1))
         return torch.where(finite, gradient, 0.0)
 
