@@ -85,7 +85,7 @@ class FMN(MinimumDistanceAttack):
         distance = torch.full_like(farthest, torch.inf)
         for i in range(steps):
             gradient, value, logits = classifier.gradient(x, lambda logits: margin(logits, images.labels))
-            free = torch.where(torch.where(gradient > 0, x < 1, x > 0), gradient, 0)
+            free = gradient * ((x + gradient.sign()).clamp(0, 1) != x)
             wrong, here = misclassified(logits, images.labels), norm.size(x - centers)
             closer = wrong & (here < distance)
             best, distance = torch.where(column(closer, x), x, best), torch.where(closer, here, distance)

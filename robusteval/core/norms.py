@@ -53,6 +53,8 @@ class Norm(StrEnum):
         """|v|_p per image, (N,); of L0 the number of entries that are not zero."""
         import torch
 
+        if self is Norm.LINF:
+            return flat(v).abs().amax(1)  # many times faster than vector_norm
         size: Tensor = torch.linalg.vector_norm(flat(v), ord=self.p, dim=1)
         return size
 
@@ -98,16 +100,23 @@ class Norm(StrEnum):
 
 
 def _project_l1(v: Tensor, radius: Tensor) -> Tensor:
-    """Duchi et al. (2008), fig. 1: soft-thresholding at the level that leaves exactly `radius`."""
+    """Soft-thresholding at the level that leaves exactly `radius` (Duchi et al. 2008).
+
+    What a level leaves is convex and piecewise linear in it: Newton's steps from 0 stay below the answer and end in its
+    piece (Michelot 1986), after fewer passes over the entries than a sort takes.
+    """
     import torch
 
-    magnitude = flat(v).abs()
-    descending = magnitude.sort(dim=1, descending=True).values
-    excess = descending.cumsum(dim=1) - radius[:, None]
-    rank = torch.arange(1, magnitude.shape[1] + 1, device=v.device, dtype=v.dtype)
-    last = (descending * rank > excess).sum(dim=1, keepdim=True).clamp_min(1)
-    level = (excess.gather(1, last - 1) / last).clamp_min(0)
-    return (flat(v).sign() * (magnitude - level).clamp_min(0)).view_as(v)
+    magnitude, bound = flat(v).abs(), radius[:, None]
+    level = torch.zeros_like(bound)
+    for _ in range(magnitude.shape[1] + 1):
+        left = (magnitude - level).clamp_min(0)
+        later = level + (left.sum(1, keepdim=True) - bound) / (left > 0).sum(1, keepdim=True).clamp_min(1)
+        risen = later > level * (1 + 4 * torch.finfo(v.dtype).eps)
+        level = torch.where(risen, later, level)
+        if not risen.any():
+            break
+    return ((magnitude - level).clamp_min(0) * flat(v).sign()).view_as(v)
 
 
 BALLS = (Norm.L1, Norm.L2, Norm.LINF)

@@ -49,9 +49,10 @@ def prox_l2(v: Tensor, price: Tensor, weight: Tensor, low: Tensor, high: Tensor)
     most = torch.minimum(flat(v).abs(), room).norm(dim=1, keepdim=True).clamp_min(tiny)
     size, least = most, torch.zeros_like(most)
     for _ in range(MOST_NEWTON):
-        free, cut = pull / (h * size + price), room / size
+        firm = h * size + price
+        free, cut = pull / firm, room / size
         whole = torch.minimum(free, cut).square()
-        fall = torch.where(free < cut, whole * h / (h * size + price), whole / size).sum(1, keepdim=True)
+        fall = (whole - whole * (free < cut) * (price / firm)).sum(1, keepdim=True) / size
         total = whole.sum(1, keepdim=True)
         least, most = torch.where(total > 1, size, least), torch.where(total > 1, most, size)
         done = (total - 1).abs() <= DONE * torch.finfo(v.dtype).eps
