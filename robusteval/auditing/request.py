@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from robusteval.auditing.budgets import of_images
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.stages.base import Stage
 from robusteval.core import user_code
@@ -41,13 +42,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def asked_images(classifier: Classifier, sources: Sequence[Classifier], images: Images, protocol: Protocol) -> Images:
+def asked_images(
+    classifier: Classifier, sources: Sequence[Classifier], images: Images, protocol: Protocol
+) -> tuple[Images, Protocol]:
     """The images of an audit, with the labels that their classes have in the model; without those of the protocol's
-    target. Raises UserError for images that do not fit the models, or that do not fit together."""
+    target. And the protocol, with what it says of these images alone. Raises UserError for
+    images that do not fit the models, or that do not fit together, and for a protocol that lacks something of them."""
     images = labelled_for(classifier, images.checked())
     check_fit(classifier, images)
     check_sources(classifier, sources, images)
-    return of_others(classifier, images, protocol.target)
+    images = of_others(classifier, images, protocol.target)
+    return images, replace(protocol, own_budgets=of_images(protocol.own_budgets, images))
 
 
 def new_manifest(
