@@ -48,6 +48,8 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
             stages.append(AttackStage(label, method, origin, label, (None,), starts_from=tuple(attacks)))
     if protocol.top > 1:
         stages = [judged_by_top(stage, protocol.top) for stage in stages]
+    if isinstance(protocol.target, str):
+        raise ValueError(f"expected the number of the class '{protocol.target}', which its images or its model know")
     if protocol.target is not None:
         stages = [judged_by_target(stage, protocol.target) for stage in stages]
     stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]

@@ -67,9 +67,9 @@ class Protocol:
     """How estimated lower bounds are held against the witnesses; None for not at all."""
     top: int = 1
     """An image is right while its label is among so many of the model's best classes."""
-    target: int | None = None
-    """An image is right while the model does not give this class; those whose label it is are left out. None for the
-    label, as usual."""
+    target: int | str | None = None
+    """An image is right while the model does not give this class, named or numbered; those whose label it is are left
+    out. None for the label, as usual."""
     own_budgets: OwnBudgets = field(default_factory=dict)
     """The radius of each image by its id, in norms that have no budgets for all."""
 
