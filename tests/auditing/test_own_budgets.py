@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from commands import here
+from forging import copied, sealed
 from oracles import affine, affine_distances, random_images
 from robusteval import Run, UserError, open_checkpoint, read_images, read_protocol, run_audit, verify
 from robusteval.analysis.leaderboard.compare import joined
@@ -29,7 +30,7 @@ from robusteval.reports.formats.transfer import write_transfer_matrix
 from robusteval.reports.leaderboard import leaderboard, write_board
 from robusteval.reports.leaderboard.robustbench import submissions
 from robusteval.results.manifest import NAME
-from robusteval.results.run import witness_key
+from robusteval.results.run import read_arrays, read_cost, read_frame, witness_key, write_arrays, write_frame
 
 COUNT = 20
 PGD = {"method": "pgd", "norm": "linf", "steps": 40, "step": 0.1, "loss": "margin"}
@@ -234,6 +235,26 @@ def test_a_changed_budget_in_a_run_is_noticed(run: Run, tmp_path: Path) -> None:
     manifest = run.manifest.model_validate(text)
     lines = list(verify(replace(run, manifest=manifest), case()[0]))
     assert any("expected a budget of its own for each image of pgd-linf, got none for" in line for line in lines)
+
+
+def test_a_witness_outside_of_its_own_budget_is_none(run: Run, tmp_path: Path) -> None:
+    """A forger claims a smaller budget everywhere: in the manifest, in the rows and in the names of what is kept."""
+    model, images, own, _ = case()
+    image_id, less = images.ids[2], own[images.ids[2]] / 10
+    forged = copied(run, tmp_path / "run")
+    for path in (forged.path / "parts").glob("*-linf/?????.parquet"):
+        rows = read_frame(path)
+        if "budget" in rows and rows["budget"].isin([own[image_id]]).any():
+            rows.loc[rows["image_id"] == image_id, "budget"] = less
+            write_frame(path, rows, read_cost(path))
+            kept = forged.array_file(path.parent.name, path.stem)
+            names = {witness_key(image_id, own[image_id]): witness_key(image_id, less)}
+            write_arrays(kept, {names.get(name, name): array for name, array in read_arrays(kept).items()})
+    protocol = forged.manifest.protocol
+    budgets = {Norm.LINF: {**protocol.own_budgets[Norm.LINF], image_id: less}}
+    forged = sealed(forged.updated(protocol=protocol.model_copy(update={"own_budgets": budgets})))
+    lines = list(verify(forged, model))
+    assert any("success is True, expected False" in line for line in lines if "stage pgd-linf, row" in line), lines
 
 
 @pytest.mark.parametrize(
