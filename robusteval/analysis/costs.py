@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.results import Results
+from robusteval.analysis.standing import asked_radii
 from robusteval.core.norms import Norm
 from robusteval.results.records import AttackRecord, MethodRecord
 
 
 @dataclass(frozen=True)
 class Success:
-    """Share of the correctly classified images that one attack fooled within `budget`."""
+    """Share of the correctly classified images that one attack fooled within `budget`, each image's own where that is
+    None."""
 
-    budget: float
+    budget: float | None
     share: Proportion
 
 
@@ -45,7 +47,7 @@ class StageCost:
 
 def stage_costs(results: Results) -> tuple[StageCost, ...]:
     """Of every stage, in the order in which they ran."""
-    budgets = results.manifest.protocol.budgets
+    budgets, each = results.manifest.protocol.budgets, results.manifest.protocol.own_budgets
     titles, found, n = results.titles, [], len(results.images)
     total = sum(entry.cost.seconds for entry in results.manifest.stages) or 1.0
     for entry in results.manifest.stages:
@@ -55,8 +57,13 @@ def stage_costs(results: Results) -> tuple[StageCost, ...]:
         if isinstance(entry, AttackRecord) and entry.done:
             distances = results.distances(entry.norm, entry.name)
             right = distances[results.correct]
-            at = sorted({*budgets.get(entry.norm, ()), *entry.budgets})
-            successes = tuple(Success(b, proportion(within(right, b))) for b in at if len(right))
+            shared = {entry.norm: sorted({*budgets.get(entry.norm, ()), *entry.budgets})}
+            own = {entry.norm: each[entry.norm]} if entry.norm in each else {}
+            successes = tuple(
+                Success(b, proportion(within(right, radii)))
+                for _, b, radii in asked_radii(results.images[results.correct], shared, own)
+                if len(right)
+            )
             middle = None if entry.fixed_budget else median(distances)
         found.append(
             StageCost(

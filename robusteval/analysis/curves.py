@@ -27,9 +27,9 @@ def accuracy_curve(
     return curve(results.distances(norm, stage), budgets)
 
 
-def within(distances: ArrayLike, budget: float) -> NDArray[np.bool_]:
-    """Which witnesses lie within a budget."""
-    return np.asarray(distances, dtype=np.float64) <= budget * (1 + BUDGET_TOLERANCE)
+def within(distances: ArrayLike, budget: ArrayLike) -> NDArray[np.bool_]:
+    """Which witnesses lie within a budget, one for all or one for each."""
+    return np.asarray(distances, dtype=np.float64) <= np.asarray(budget, dtype=np.float64) * (1 + BUDGET_TOLERANCE)
 
 
 def curve(distances: ArrayLike, budgets: Sequence[float] | None = None) -> pd.DataFrame:

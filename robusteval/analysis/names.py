@@ -9,6 +9,8 @@ ALL = "all attacks"
 """The worst case over every attack of a run."""
 SMOOTHED = "the model smoothed with noise"
 """Before the standard deviation of the noise."""
+OWN = "own"
+"""A budget that each image has for itself, where a word stands for it."""
 CLEAN = "the image itself"
 """What found the witness of an image that is misclassified as it is."""
 
@@ -18,9 +20,10 @@ def axis(norm: str) -> str:
     return "L0 distance (pixel values changed)" if norm == "l0" else f"{Norm(norm).symbol} distance (pixels in [0, 1])"
 
 
-def at(norm: str, budget: float) -> str:
-    """Linf 8/255."""
-    return f"{Norm(norm).symbol} {show.budget(budget)}"
+def at(norm: str, budget: float | None) -> str:
+    """Linf 8/255; without a budget each image's own Linf budget."""
+    symbol = Norm(norm).symbol
+    return f"each image's own {symbol} budget" if budget is None else f"{symbol} {show.budget(budget)}"
 
 
 def bare(title: str, norm: str) -> str:

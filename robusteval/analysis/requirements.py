@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from robusteval.analysis import names, show
@@ -20,13 +20,13 @@ _LINE = re.compile(r"(clean|(certified |robust )?(l0|l1|l2|linf) ([^\s>]+))\s*>=
 @dataclass(frozen=True)
 class Requirement:
     """A share of the images that has to be reached. kind: "clean" accuracy; "robust", the share that no attack fooled
-    within `budget` in `norm`; or "certified", the share with a proof or a confidence bound of at least `budget`, of the
-    audited model itself and by the best single certificate."""
+    within `budget` in `norm`, each image's own where that is None; or "certified", the share with a proof or a
+    confidence bound of at least `budget`, of the audited model itself and by the best single certificate."""
 
     text: str
     kind: str
     norm: str
-    budget: float
+    budget: float | None
     share: float
 
     def unmet(self, summary: Summary) -> str:
@@ -50,26 +50,29 @@ class Requirement:
         return [
             c.share
             for c in summary.certified
-            if c.subject == "f" and c.kind != "estimate" and c.norm == self.norm and c.budget >= self.budget
+            if c.subject == "f" and c.kind != "estimate" and c.norm == self.norm and c.budget >= (self.budget or 0.0)
         ]
 
 
-def parse_requirement(text: str, budgets: Mapping[Norm, Sequence[float]]) -> Requirement:
-    """A requirement on a run whose protocol has these budgets. Raises UserError where it is none, or asks for a budget
-    that the protocol does not have."""
+def parse_requirement(text: str, budgets: Mapping[Norm, Sequence[float]], own: Collection[Norm] = ()) -> Requirement:
+    """A requirement on a run whose protocol has these budgets, or in `own` norms one for each image, which is written
+    "linf own >= 40%". Raises UserError where it is none, or asks for a budget that the protocol does not have."""
     found = _LINE.fullmatch(text.strip())
     if found is None:
         raise UserError(f"expected --require as {FORM}, got '{text}'")
     try:
         share = finite(found[5]) / (100 if found[6] else 1)
-        budget = finite(found[4]) if found[4] else 0.0
+        each = (found[4] or "").lower() == names.OWN and found[3].lower() in own
+        budget = None if each else finite(found[4]) if found[4] else 0.0
     except ValueError as error:
         raise UserError(f"expected --require as {FORM}, got '{text}': {error}") from None
     if not 0 <= share <= 1:
         raise UserError(f"expected a share of 0 to 100% in --require, got '{text}'")
     kind = "clean" if not found[3] else (found[2] or "robust").strip().lower()
     norm = (found[3] or "").lower()
-    if norm and budget not in budgets.get(Norm(norm), ()):
-        own = ", ".join(names.at(n.value, b) for n, values in budgets.items() for b in values)
-        raise UserError(f"expected a budget of the protocol in --require ({own or 'it has none'}), got '{text}'")
+    if each and kind == "certified":
+        raise UserError(f"expected a budget of all images for a certified share in --require, got '{text}'")
+    if norm and not each and budget not in budgets.get(Norm(norm), ()):
+        known = ", ".join(names.at(n.value, b) for n, values in budgets.items() for b in values)
+        raise UserError(f"expected a budget of the protocol in --require ({known or 'it has none'}), got '{text}'")
     return Requirement(text, kind, norm, budget, share)

@@ -118,7 +118,7 @@ class Results:
     @cached_property
     def norms(self) -> list[Norm]:
         """All norms, those in which the protocol has budgets first, in its order."""
-        return list(dict.fromkeys([*self.manifest.protocol.budgets, *Norm]))
+        return list(dict.fromkeys([*self.manifest.protocol.budgets, *self.manifest.protocol.own_budgets, *Norm]))
 
     def arrays(self, stage: str) -> Arrays:
         """The arrays kept by a stage."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, median
@@ -16,14 +17,17 @@ from robusteval.results.bracket import HOLDS_IN
 from robusteval.results.records import CertificateRecord
 
 NormBudgets = Mapping[Norm, Sequence[float]]
+EachBudgets = Mapping[Norm, Mapping[str, float]]
+"""A radius for each image, by its id."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How many images are what at a budget; every image is counted once, a broken one never as proven."""
+    """How many images are what at a budget, each image's own where that is None; every image is counted once, a broken
+    one never as proven."""
 
     norm: str
-    budget: float
+    budget: float | None
     proven: int
     open: int
     broken: int
@@ -39,18 +43,30 @@ class Width:
     median: Median
 
 
-def standings(bounds: pd.DataFrame, budgets: NormBudgets) -> tuple[Standing, ...]:
-    """At each budget of a protocol, from the table of bounds. Only proofs of the model itself count as proven."""
+def standings(bounds: pd.DataFrame, budgets: NormBudgets, own: EachBudgets | None = None) -> tuple[Standing, ...]:
+    """At each budget of a protocol, then at those that each image has for itself, from the table of bounds. Only proofs
+    of the model itself count as proven."""
     wrong = ~bounds["correct"].to_numpy(bool)
     found = []
-    for norm, values in budgets.items():
+    for norm, budget, radii in asked_radii(bounds, budgets, own or {}):
         proof = bounds[f"proof_{norm}"].to_numpy() if norm in BALLS else np.zeros(len(bounds))
-        for budget in sorted(values):
-            broken = ~wrong & within(bounds[f"upper_{norm}"], budget)
-            proven = ~wrong & ~broken & (proof >= budget)
-            rest = ~wrong & ~broken & ~proven
-            found.append(Standing(norm, budget, *(int(x.sum()) for x in (proven, rest, broken, wrong))))
+        broken = ~wrong & within(bounds[f"upper_{norm}"], radii)
+        proven = ~wrong & ~broken & (proof >= radii)
+        rest = ~wrong & ~broken & ~proven
+        found.append(Standing(norm, budget, *(int(x.sum()) for x in (proven, rest, broken, wrong))))
     return tuple(found)
+
+
+def asked_radii(
+    images: pd.DataFrame, budgets: NormBudgets, own: EachBudgets
+) -> Iterator[tuple[Norm, float | None, NDArray[np.float64]]]:
+    """Each norm and budget of a protocol with the radius of every image (N,), one a row of a table; the budget is None
+    where each has its own."""
+    for norm, values in budgets.items():
+        for budget in sorted(values):
+            yield norm, budget, np.full(len(images), budget)
+    for norm, given in own.items():
+        yield norm, None, np.asarray(images["image_id"].map(dict(given)), dtype=np.float64)
 
 
 def proved_norms(certificates: Sequence[CertificateRecord]) -> frozenset[Norm]:

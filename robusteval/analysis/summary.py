@@ -13,7 +13,15 @@ from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import Median, Proportion, median, proportion, share
 from robusteval.analysis.results import Results
 from robusteval.analysis.sanity import warnings_of
-from robusteval.analysis.standing import NormBudgets, Standing, Width, proved_norms, standings, widths
+from robusteval.analysis.standing import (
+    NormBudgets,
+    Standing,
+    Width,
+    asked_radii,
+    proved_norms,
+    standings,
+    widths,
+)
 from robusteval.core.norms import Norm
 from robusteval.results.records import CertificateRecord
 from robusteval.results.run import Run
@@ -22,11 +30,11 @@ from robusteval.sanity import SanityWarning
 
 @dataclass(frozen=True)
 class Robust:
-    """Share of images without a witness of any attack within `budget`: never below the true robust accuracy
-    of these images."""
+    """Share of images without a witness of any attack within `budget`, each image's own where that is None: never below
+    the true robust accuracy of these images."""
 
     norm: str
-    budget: float
+    budget: float | None
     share: Proportion
 
 
@@ -130,7 +138,7 @@ def summarise(run: Run | Results) -> Summary:
     results = Results.of(run)
     images, bounds = results.images, results.bounds
     manifest = results.manifest
-    budgets = manifest.protocol.budgets
+    budgets, own = manifest.protocol.budgets, manifest.protocol.own_budgets
     return Summary(
         model=manifest.model.name,
         data=manifest.data.source,
@@ -139,13 +147,12 @@ def summarise(run: Run | Results) -> Summary:
         n=len(images),
         clean=proportion(images["correct"]),
         robust=tuple(
-            Robust(norm, budget, proportion(~within(bounds[f"upper_{norm}"], budget)))
-            for norm, values in budgets.items()
-            for budget in sorted(values)
+            Robust(norm, budget, proportion(~within(bounds[f"upper_{norm}"], radii)))
+            for norm, budget, radii in asked_radii(bounds, budgets, own)
             if results.attacked
         ),
         distances=tuple(Distance(n, median(bounds[f"upper_{n}"])) for n in results.norms if n in results.attacked),
-        standings=standings(bounds, budgets),
+        standings=standings(bounds, budgets, own),
         attacked=results.attacked,
         proved=proved_norms(results.certificates_ran),
         norms=tuple(results.norms),

@@ -1,4 +1,4 @@
-"""APGD: gradient ascent with momentum whose step size needs no tuning.
+"""APGD: gradient ascent with momentum whose step size needs no tuning (search/pace.py).
 
 Croce & Hein (2020), "Reliable evaluation of adversarial robustness", algorithm 1 and section 3.1 for L2 and Linf;
 APGD-T is its targeted DLR loss (Eq. 7) on the most likely wrong classes. Croce & Hein (2021), "Mind the box", for L1:
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import torch
@@ -24,6 +23,7 @@ from robusteval.attacks.search.active import keep
 from robusteval.attacks.search.apgd_l1 import SparsePace
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.attacks.search.pace import Pace
 from robusteval.attacks.search.targets import likeliest
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm, column
@@ -32,21 +32,16 @@ from robusteval.core.streams import Streams
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
-_MOMENTUM = 0.75
-_RHO = 0.75
-"""The step is halved where fewer than this share of the steps since the last checkpoint raised the loss."""
-_FIRST_PERIOD, _SHORTER, _SHORTEST = 0.22, 0.03, 0.06
-"""The checkpoints' periods, over the iterations: the first, how much shorter each next one is, the last ones."""
-_FIRST_STEP = 2.0
 QUICK = 5
 """The first pass over all targets takes this part of the iterations."""
 _SHRINKING = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 """Radii over the budget, and their share of the iterations."""
+_ONE = ((1.0, 1.0),)
 
 
 class APGD(FixedBudgetAttack):
     """Costs `iterations` + 1 forwards and `iterations` backwards a restart and target for an image that is never
-    fooled; an image that is leaves the batch at once."""
+    fooled, in shrinking balls two forwards more; an image that is leaves the batch at once."""
 
     name = "apgd"
     title = "APGD"
@@ -68,12 +63,22 @@ class APGD(FixedBudgetAttack):
     """In L1: begin in balls of three and two times the radius, where steps are longer."""
 
     def passes_within(self, images: int, classes: int) -> Passes:
-        each = self.iterations
-        if self.targets is not None:
-            aims = min(self.targets, classes - 1)
-            few = aims if self.finalists is None else min(self.finalists, aims)
-            each = each * few + (each // QUICK * aims if few < aims else 0)
-        return (Passes.both(each) + Passes(1)) * (self.restarts * images)
+        once = self._ascent_passes(self.iterations)
+        if self.targets is None:
+            return once * (self.restarts * images)
+        aims = min(self.targets, classes - 1)
+        few = aims if self.finalists is None else min(self.finalists, aims)
+        quick = self._ascent_passes(max(1, self.iterations // QUICK)) * aims if few < aims else Passes()
+        return (Passes(1) + quick + once * (few * self.restarts)) * images
+
+    def _ascent_passes(self, iterations: int) -> Passes:
+        """Of one ascent: a gradient a step, and a look at the last iterate of each ball."""
+        spans = self._spans(iterations)
+        return Passes.both(sum(steps for _, steps in spans)) + Passes(len(spans))
+
+    def _spans(self, iterations: int) -> list[tuple[float, int]]:
+        """The balls that one ascent goes through: radius over the budget, and steps."""
+        return [(scale, math.ceil(share * iterations)) for scale, share in (_SHRINKING if self.shrinking else _ONE)]
 
     @model_validator(mode="after")
     def _shrinks_in_l1_only(self) -> Self:
@@ -125,12 +130,11 @@ class APGD(FixedBudgetAttack):
         self, classifier: Classifier, centers: Tensor, goal: Goal, budget: Tensor, streams: Streams, iterations: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What `climb` gives from a random start, through the balls of the schedule."""
-        schedule = _SHRINKING if self.shrinking else ((1.0, 1.0),)
         x, fooled, value = centers, torch.zeros_like(goal.labels, dtype=torch.bool), budget
-        for phase, (scale, share) in enumerate(schedule):
+        for phase, (scale, steps) in enumerate(self._spans(iterations)):
             ball = Ball.around(centers, self.norm, scale * budget)
             x = returned(ball, x) if phase else start(ball, streams)
-            x, fooled, value = climb(classifier, ball, goal, x, math.ceil(share * iterations), leave=scale == 1)
+            x, fooled, value = climb(classifier, ball, goal, x, steps, leave=scale == 1)
         return x, fooled, value
 
 
@@ -191,53 +195,6 @@ def climb(
     result[rows] = where_rows(wrong | (value > top), x, best)
     fooled[rows], highest[rows] = wrong, torch.maximum(value, top)
     return result, fooled, highest
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Each image's step (N,), over the radius; how many steps raised its loss since the last checkpoint, its best loss
-    there, and whether its step was halved there."""
-
-    ball: Ball
-    step: Tensor
-    rises: Tensor
-    top: Tensor
-    halved: Tensor
-    steps: int = 0
-
-    @classmethod
-    def begin(cls, ball: Ball) -> Self:
-        zero = torch.zeros_like(ball.radius)
-        return cls(ball, zero + _FIRST_STEP, zero, zero - torch.inf, torch.ones_like(zero, dtype=torch.bool))
-
-    @staticmethod
-    def checkpoints(iterations: int) -> frozenset[int]:
-        """The numbers of steps after which the step size is decided."""
-        found, at, period = [], 0.0, _FIRST_PERIOD
-        while (at := at + period) < 1:
-            found.append(max(1, math.ceil(at * iterations - 1e-9)))
-            period = max(period - _SHORTER, _SHORTEST)
-        return frozenset(found)
-
-    def move(self, x: Tensor, before: Tensor, gradient: Tensor, first: bool) -> Tensor:
-        """The next iterate: a projected step of steepest ascent, averaged with the last move."""
-        full = self.ball.nearest(x + self.ball.step(self.step, self.ball.norm.steepest(gradient)))
-        if first:
-            return full
-        return self.ball.nearest(x + _MOMENTUM * (full - x) + (1 - _MOMENTUM) * (x - before))
-
-    def seen(self, value: Tensor, last: Tensor) -> Self:
-        return replace(self, rises=self.rises + (value > last), steps=self.steps + 1)
-
-    def checked(self, best: Tensor, value: Tensor) -> tuple[Self, Tensor]:
-        """The pace from here on, and who goes back to the best point with a halved step (N,): those who rose too
-        rarely, and those who have kept their step but not found a better point since the last checkpoint."""
-        back = (self.rises < _RHO * self.steps) | (~self.halved & (self.top >= value))
-        step = torch.where(back, self.step / 2, self.step)
-        return type(self)(self.ball, step, torch.zeros_like(self.rises), value, back), back
-
-    def select(self, rows: Tensor) -> Self:
-        return type(self)(*keep(rows, self.ball, self.step, self.rises, self.top, self.halved), self.steps)
 
 
 def where_rows(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -83,11 +83,9 @@ class Auto(FixedBudgetAttack):
     """Queries of Square."""
 
     def passes_within(self, images: int, classes: int) -> Passes:
-        first = APGD(norm=self.norm, iterations=self.iterations)
-        targeted = APGD(norm=self.norm, iterations=self.iterations, targets=self.targets, finalists=self.finalists)
         few = FAB(norm=self.norm, iterations=self.iterations, targets=min(self.finalists, self.targets))
         free = FMN(norm=self.norm, steps=self.iterations)
-        parts = [attack.passes_within(images, classes) for attack in (first, targeted)]
+        parts = [attack.passes_within(images, classes) for _, attack in self._ascents()]
         parts += [attack.passes(images, classes) for attack in (few, free)]
         return sum(parts, Passes(self.queries) * images)
 
@@ -109,17 +107,23 @@ class Auto(FixedBudgetAttack):
                 closest[rows[closer]], distance[rows[closer]] = found[closer], size[closer]
         return Candidates(candidates, {"stage": won})
 
+    def _ascents(self) -> Iterator[tuple[Member, APGD]]:
+        """The searches that begin inside the budget, at random points."""
+        norm, iterations = self.norm, self.iterations
+        l1 = norm is Norm.L1
+        targets = min(self.targets, _L1_TARGETS) if l1 else self.targets
+        yield Member.CROSS_ENTROPY, APGD(norm=norm, iterations=iterations)
+        if l1:
+            again = APGD(norm=norm, iterations=iterations, restarts=_L1_RESTARTS - 1, shrinking=True)
+            yield Member.CROSS_ENTROPY, again
+        targeted = APGD(norm=norm, iterations=iterations, targets=targets, finalists=self.finalists, shrinking=l1)
+        yield Member.TARGETED, targeted
+
     def _stages(self) -> Iterator[tuple[Member, Search]]:
         """The searches in order, each with the member of the ensemble that it belongs to."""
         norm, iterations, finalists = self.norm, self.iterations, self.finalists
-        l1 = norm is Norm.L1
-        targets = min(self.targets, _L1_TARGETS) if l1 else self.targets
-        yield Member.CROSS_ENTROPY, found_by(APGD(norm=norm, iterations=iterations))
-        if l1:
-            again = APGD(norm=norm, iterations=iterations, restarts=_L1_RESTARTS - 1, shrinking=True)
-            yield Member.CROSS_ENTROPY, found_by(again)
-        targeted = APGD(norm=norm, iterations=iterations, targets=targets, finalists=finalists, shrinking=l1)
-        yield Member.TARGETED, found_by(targeted)
+        for member, attack in self._ascents():
+            yield member, found_by(attack)
         yield Member.FMN, found_by(FMN(norm=norm, steps=iterations))
         yield Member.FAB, nearby(FAB(norm=norm, iterations=iterations, targets=min(finalists, self.targets)))
         if finalists < self.targets:

@@ -23,7 +23,7 @@ from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
-from robusteval.models.targeted import as_others, one_or_others
+from robusteval.models.targeted import as_others, number_of, one_or_others
 from robusteval.numerics.jacobian import at_once
 
 
@@ -87,7 +87,7 @@ class Attack(NormedMethod):
         starts: Tensor | None = None,
         seed: int = 0,
         batch_size: int = BATCH,
-        target: int | None = None,
+        target: int | str | None = None,
     ) -> AttackResult:
         """Attack a network on images, outside an audit, and judge what is found.
 
@@ -100,7 +100,8 @@ class Attack(NormedMethod):
         starts: adversarial examples (N, C, H, W), or several an image (S, N, C, H, W), NaN where there is none, for an
         attack that improves them, as `polish` does.
         seed: of one random stream an image, named by its place, so that the batch size changes nothing.
-        target: the only class that counts as success, by its number. None for any class but the label.
+        target: the only class that counts as success, by its number, or as a Classifier's card names it. None for any
+        class but the label.
 
         Misclassified images are not attacked: they are their own examples, at distance 0. With a target these are the
         images that the network gives it by itself; those whose label it is are not attacked either, and have none.
@@ -113,6 +114,7 @@ class Attack(NormedMethod):
         begun = self._starts(starts, images)
         attacked = judged if source is None else as_classifier(source, images, batch_size)
         names, meant = images.labels, torch.ones_like(images.labels, dtype=torch.bool)
+        target = number_of(target, judged)
         if target is not None:
             judged, attacked = one_or_others(judged, target), one_or_others(attacked, target)
             images, meant = as_others(images), names != target

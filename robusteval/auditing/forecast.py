@@ -85,7 +85,7 @@ def forecast(
     if dtype not in DTYPES:
         raise UserError(f"expected --dtype {' or '.join(DTYPES)}, got '{dtype}'")
     on, precision = choose_device(device), DTYPES[dtype]
-    images = asked_images(classifier, sources, images, protocol)
+    images, protocol = asked_images(classifier, sources, images, protocol)
     check_asked_size(batch_size)
     placed = averaged(classifier.to(on, precision), min(max(eot, 1), MOST_AVERAGED))
     size = batch_size if isinstance(batch_size, int) else best_batch_size(placed, on, precision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, count
 
 from robusteval.attacks.base import Attack
@@ -38,7 +38,9 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
     attacks: list[AttackStage] = []
     for entry in protocol.attacks:
         if not entry.method.on_witnesses:
-            attacks += _attacks(entry, [source.name for source in sources], taken)
+            each = entry.method.fixed_budget and not entry.budgets
+            own = protocol.own_budgets.get(entry.method.norm) if each else None
+            attacks += _attacks(entry, [source.name for source in sources], taken, own)
     stages += attacks
     for entry in protocol.attacks:
         if entry.method.on_witnesses:
@@ -46,6 +48,8 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
             stages.append(AttackStage(label, method, origin, label, (None,), starts_from=tuple(attacks)))
     if protocol.top > 1:
         stages = [judged_by_top(stage, protocol.top) for stage in stages]
+    if isinstance(protocol.target, str):
+        raise ValueError(f"expected the number of the class '{protocol.target}', which its images or its model know")
     if protocol.target is not None:
         stages = [judged_by_target(stage, protocol.target) for stage in stages]
     stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
@@ -56,23 +60,25 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
     return tuple(stages)
 
 
-def _attacks(entry: Entry[Attack], sources: Sequence[str], taken: set[str]) -> Iterator[AttackStage]:
-    """One stage; of an attack on other models, one for each of them, under names that are not `taken`, nor differ from
-    one by the case of letters alone; they are from then on."""
+def _attacks(
+    entry: Entry[Attack], sources: Sequence[str], taken: set[str], own: Mapping[str, float] | None
+) -> Iterator[AttackStage]:
+    """One stage, with the `own` budgets of the images, if any; of an attack on other models, one for each of them,
+    under names that are not `taken`, nor differ from one by the case of letters alone; they are from then on."""
     label, method, origin, budgets = entry.label, entry.method, entry.origin, entry.budgets or (None,)
     kind = EveryBudgetStage if entry.every_budget else AttackStage
     if not method.on_sources:
-        yield kind(label, method, origin, label, budgets)
+        yield kind(label, method, origin, label, budgets, own=own)
     elif not sources:
         reason = "expected at least one --source checkpoint to transfer from, got none"
-        yield kind(label, method, origin, label, budgets, unavailable=reason)
+        yield kind(label, method, origin, label, budgets, unavailable=reason, own=own)
     else:
         for i, source in enumerate(sources):
             name = f"{label}-from-{as_plain_name(source, longest=60)}"
             numbered = (f"{name}-{k}" for k in count(i + 1))
             name = next(n for n in chain([name], numbered) if n.casefold() not in taken)
             taken.add(name.casefold())
-            yield kind(name, method, origin, label, budgets, i, source)
+            yield kind(name, method, origin, label, budgets, i, source, own=own)
 
 
 def _metric(entry: Entry[Metric]) -> MetricStage:

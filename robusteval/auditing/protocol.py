@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
+from robusteval.auditing.budgets import Budgets, OwnBudgets, parse_all_budgets, parse_budgets, with_tables_of
 from robusteval.auditing.question import question
 from robusteval.certify import CERTIFICATES
 from robusteval.certify.base import Certificate
@@ -20,7 +21,6 @@ from robusteval.core import user_code
 from robusteval.core.errors import UserError, explain, nearest
 from robusteval.core.methods import Method
 from robusteval.core.norms import Norm
-from robusteval.core.numbers import finite
 from robusteval.core.plain_names import as_plain_name, plain_name
 from robusteval.core.registry import Origin, Registry
 from robusteval.core.toml_files import read_toml
@@ -33,12 +33,12 @@ LONGEST_LABEL = 60
 """Of a method's name in a protocol, in characters."""
 RESERVED = (CLEAN, SANITY, REPEAT)
 M = TypeVar("M", bound=Method)
-Budgets = dict[Norm, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class Entry(Generic[M]):
-    """One method of a protocol under its label, with the budgets it is given (empty for most methods)."""
+    """One method of a protocol under its label, with the budgets it is given (empty for most methods, and where each
+    image has its own)."""
 
     label: str
     method: M
@@ -67,9 +67,11 @@ class Protocol:
     """How estimated lower bounds are held against the witnesses; None for not at all."""
     top: int = 1
     """An image is right while its label is among so many of the model's best classes."""
-    target: int | None = None
-    """An image is right while the model does not give this class; those whose label it is are left out. None for the
-    label, as usual."""
+    target: int | str | None = None
+    """An image is right while the model does not give this class, named or numbered; those whose label it is are left
+    out. None for the label, as usual."""
+    own_budgets: OwnBudgets = field(default_factory=dict)
+    """The radius of each image by its id, in norms that have no budgets for all."""
 
     def as_json(self) -> dict[str, Any]:
         """Everything that decides the numbers, for the manifest and for comparing two protocols."""
@@ -95,6 +97,7 @@ class Protocol:
             | ({} if self.calibration is None else {"calibration": self.calibration.model_dump()})
             | ({} if self.top == 1 else {"top": self.top})
             | ({} if self.target is None else {"target": self.target})
+            | ({} if not self.own_budgets else {"own_budgets": {n.value: own for n, own in self.own_budgets.items()}})
         )
 
 
@@ -118,7 +121,7 @@ def read_protocol(spec: str) -> Protocol:
     known = available_protocols()
     path = known.get(spec, Path(spec))
     data, named = _placed(read_toml(path, f"a protocol's name or a .toml file ({nearest(spec, known)})"), path.parent)
-    return parse_protocol(data, path.name, named)
+    return parse_protocol(with_tables_of(data, path.parent), path.name, named)
 
 
 def _placed(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], set[Path]]:
@@ -143,11 +146,14 @@ def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path
     """A protocol from the tables of a TOML file named `where`. Of the files that it names only those that are `trusted`
     are run: what stands in a manifest is no permission."""
     sections = {"name", "description", "budgets", "attacks", "certificates", "metrics", "calibration", "top", "target"}
+    sections |= {"own_budgets"}
     for key in data:
         if key not in sections:
             raise UserError(f"expected only known sections in {where}, got '{key}' ({nearest(key, sections)})")
-    budgets = _budgets(data.get("budgets", {}), where)
-    attacks = tuple(_entry(e, ATTACKS, budgets, where, trusted) for e in _list(data, "attacks", where))
+    budgets, own = parse_all_budgets(data, where)
+    # None for those that each image has for itself.
+    given = {**budgets, **dict.fromkeys(own)}
+    attacks = tuple(_entry(e, ATTACKS, given, where, trusted) for e in _list(data, "attacks", where))
     certificates = tuple(_entry(e, CERTIFICATES, {}, where, trusted) for e in _list(data, "certificates", where))
     metrics = tuple(_entry(e, METRICS, {}, where, trusted) for e in _list(data, "metrics", where))
     labels = [*(a.label for a in attacks), *(c.label for c in certificates), *(m.label for m in metrics)]
@@ -173,7 +179,7 @@ def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path
         raise UserError(f"{where}, name: {error}, got {str(name)[:80]!r}") from None
     calibration = _calibration(data["calibration"], where) if "calibration" in data else None
     methods = attacks, certificates, metrics
-    return Protocol(str(name), str(description), budgets, *methods, calibration, *question(data, where))
+    return Protocol(str(name), str(description), budgets, *methods, calibration, *question(data, where), own)
 
 
 def _calibration(data: Any, where: str) -> Calibration:
@@ -192,30 +198,12 @@ def _list(data: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]
     return entries
 
 
-def _budgets(data: Any, where: str) -> Budgets:
-    if not isinstance(data, dict):
-        raise UserError(f"expected a [budgets] table in {where}, got {type(data).__name__}")
-    norms = {n.value: n for n in Norm}
-    for key in data:
-        if key not in norms:
-            raise UserError(f"expected a norm in [budgets] of {where}, got '{key}' ({nearest(key, norms)})")
-    return {norms[key]: parse_budgets(value, f"budgets.{key} in {where}") for key, value in data.items()}
-
-
-def parse_budgets(values: Any, where: str) -> tuple[float, ...]:
-    """Radii in pixel units, ascending; each a number or a fraction such as "8/255"."""
-    values = values if isinstance(values, list | tuple) else [values]
-    try:
-        budgets = sorted({finite(str(value)) for value in values})
-    except ValueError:
-        raise UserError(f"expected numbers or fractions such as '8/255' for {where}, got {values}") from None
-    if not budgets or budgets[0] <= 0:
-        raise UserError(f"expected budgets above zero for {where}, got {values}")
-    return tuple(budgets)
-
-
 def _entry(
-    settings: Mapping[str, Any], registry: Registry[M], budgets: Budgets, where: str, trusted: Collection[Path]
+    settings: Mapping[str, Any],
+    registry: Registry[M],
+    budgets: Mapping[Norm, tuple[float, ...] | None],
+    where: str,
+    trusted: Collection[Path],
 ) -> Entry[M]:
     settings = dict(settings)
     spec, pin = str(settings.pop("method", None)), settings.pop("origin", None)
@@ -245,6 +233,10 @@ def _entry(
             raise UserError(f"expected '{key}' only for fixed-budget attacks in {where}, got them for '{label}'")
         return Entry(label, method, origin)
     given = parse_budgets(own, f"'{label}' in {where}") if own is not None else budgets.get(method.norm, ())
+    if given is None:
+        if every:
+            raise UserError(f"expected every_budget in {where} with budgets of all images, got it for '{label}'")
+        return Entry(label, method, origin)
     if not given:
         raise UserError(f"expected budgets.{method.norm.value} in {where} for '{label}', got none")
     return Entry(label, method, origin, given, every)

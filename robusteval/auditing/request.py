@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from robusteval.auditing.budgets import of_images
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.stages.base import Stage
 from robusteval.core import user_code
 from robusteval.core.errors import UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier
-from robusteval.models.plain import check_batch_size, check_fit, check_sources, labelled_for
-from robusteval.models.targeted import of_others
+from robusteval.models.plain import card_classes, check_batch_size, check_fit, check_sources, labelled_for
+from robusteval.models.targeted import number_of, of_others
 from robusteval.results.lock import LOCK
 from robusteval.results.manifest import NAME, DataRecord, Manifest, ModelRecord, ProtocolRecord
 from robusteval.results.mending import is_leftover
@@ -41,13 +42,18 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def asked_images(classifier: Classifier, sources: Sequence[Classifier], images: Images, protocol: Protocol) -> Images:
+def asked_images(
+    classifier: Classifier, sources: Sequence[Classifier], images: Images, protocol: Protocol
+) -> tuple[Images, Protocol]:
     """The images of an audit, with the labels that their classes have in the model; without those of the protocol's
-    target. Raises UserError for images that do not fit the models, or that do not fit together."""
+    target. And the protocol, its target as a number, and with what it says of these images alone. Raises UserError for
+    images that do not fit the models, or that do not fit together, and for a protocol that lacks something of them."""
     images = labelled_for(classifier, images.checked())
     check_fit(classifier, images)
     check_sources(classifier, sources, images)
-    return of_others(classifier, images, protocol.target)
+    target = number_of(protocol.target, classifier, images.class_names)
+    images = of_others(classifier, images, target)
+    return images, replace(protocol, target=target, own_budgets=of_images(protocol.own_budgets, images))
 
 
 def new_manifest(
@@ -84,7 +90,7 @@ def new_manifest(
             sample=sample,
             reading=images.reading,
             fingerprint=images.fingerprint(),
-            class_names=images.class_names or _class_names(classifier),
+            class_names=images.class_names or card_classes(classifier),
         ),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         started=now(),
@@ -178,12 +184,6 @@ def _architecture(model: ModelRecord) -> str | None:
     """As it was named, of a Python file without the folder: it may be moved, its code is in the fingerprint."""
     parts = user_code.file_and_name(model.arch or "")
     return f"{Path(parts[0]).name}:{parts[1]}" if parts else model.arch
-
-
-def _class_names(classifier: Classifier) -> tuple[str, ...]:
-    """Those of the model's card, where they are one a class."""
-    names = classifier.origin.class_names if classifier.origin else ()
-    return names if len(names) == classifier.num_classes else ()
 
 
 def _brief(value: Any) -> str:

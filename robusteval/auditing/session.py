@@ -71,7 +71,7 @@ def run_audit(
     check_seed(seed)
     on, precision = choose_device(device), DTYPES[dtype]
     protocol = read_protocol(protocol) if isinstance(protocol, str) else protocol
-    images = asked_images(classifier, sources, images, protocol)
+    images, protocol = asked_images(classifier, sources, images, protocol)
     if not isinstance(eot, int) or not 1 <= eot <= MOST_AVERAGED:
         raise UserError(f"expected --eot of at least 1 and at most {MOST_AVERAGED}, got {eot}")
     placed = [averaged(model.to(on, precision), eot) for model in (classifier, *sources)]

@@ -22,7 +22,7 @@ def requirements(texts: Sequence[str] | None, protocol: Protocol) -> list[Requir
     """What was asked for, before anything is computed. Raises UserError for what no run of the protocol can answer."""
     from robusteval.analysis.requirements import parse_requirement
 
-    return [parse_requirement(text, protocol.budgets) for text in texts or ()]
+    return [parse_requirement(text, protocol.budgets, protocol.own_budgets) for text in texts or ()]
 
 
 def check_requirements(asked: Sequence[Requirement], runs: Sequence[Run]) -> None:

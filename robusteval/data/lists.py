@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from robusteval.core import limits
-from robusteval.core.errors import UserError, first_line, nearest
+from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
 from robusteval.core.reading import Reading
@@ -19,6 +17,7 @@ from robusteval.data.decode import decode
 from robusteval.data.labels import class_names_of
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import same_split
+from robusteval.data.text_tables import text_table
 from robusteval.data.wanted import Wanted
 
 OF_LISTS = frozenset({"resize", "crop", "interpolation", "split", "image_column", "label_column"})
@@ -26,10 +25,6 @@ OF_LISTS = frozenset({"resize", "crop", "interpolation", "split", "image_column"
 _PATHS = ("path", "image", "img", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img_path")
 _LABELS = ("label", "labels", "class", "target", "y", "category", "class_name", "class_id")
 _SPLIT = "split"
-_BYTES = 128 * 2**20
-"""Of a table: two million rows of 64."""
-_ROWS = 2_000_000
-_LINE = 2**20
 _DIGITS = 18
 """Of a label: 64 bits hold them."""
 
@@ -39,7 +34,7 @@ def read_list(spec: str, wanted: Wanted, reading: Reading) -> Images:
     as those of a folder. A column `split` is what reading.split chooses from. Images keep the order of the rows; the id
     of one is its path. Raises UserError, also for a path that leads out of the folder."""
     path = Path(spec)
-    header, rows = _table(path)
+    header, rows = text_table(path, "paths and labels")
     image, label, split = _columns(header, rows, path, reading)
     chosen = [row for row in rows if _is_of(row, split, reading)]
     if not chosen:
@@ -54,46 +49,6 @@ def read_list(spec: str, wanted: Wanted, reading: Reading) -> Images:
     named = ((str(p), decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p))) for _, p in files)
     pixels = of_one_size(named, spec, reading)
     return Images(tuple(name for name, _ in files), pixels, torch.tensor([labels[i] for i in kept]), names, spec)
-
-
-def _table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The first row and the others, each as long as the first; empty lines are none."""
-    content = limits.read_limited(path, _BYTES, "a table of paths and labels")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"expected a table in UTF-8 in {path}, got other bytes; save it as 'CSV UTF-8'") from error
-    try:
-        first = text.partition("\n")[0]
-        mark = next((m for m in ("\t", ",", ";") if m in first), ",")
-        found = list(_rows(text, mark, path))
-    except (csv.Error, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"expected a table of paths and labels in {path}, got: {first_line(error)}") from error
-    if not found or len(found[0]) < 2:
-        raise UserError(
-            f"expected a table with a column of paths and one of labels in {path}, got "
-            f"{'a single column' if found else 'no rows'}; separate them by commas"
-        )
-    return found[0], found[1:]
-
-
-def _rows(text: str, mark: str, path: Path) -> Iterator[list[str]]:
-    width = None
-    for i, row in enumerate(csv.reader(_lines(text, path), delimiter=mark, strict=True)):
-        limits.check_limit_of(path, i, _ROWS, "rows")
-        if row:
-            width = width or len(row)
-            if len(row) != width:
-                raise UserError(f"expected {width} columns in every row of {path}, got {len(row)} in row {i + 1}")
-            yield [cell.strip() for cell in row]
-
-
-def _lines(text: str, path: Path) -> Iterator[str]:
-    for line in io.StringIO(text, newline=""):
-        limits.check_limit_of(path, len(line), _LINE, "characters in a line")
-        yield line
 
 
 def _columns(header: list[str], rows: list[list[str]], path: Path, reading: Reading) -> tuple[int, int, int | None]:

@@ -88,7 +88,7 @@ def clean_predictions(classifier: Classifier, images: Images) -> Tensor:
 def labelled_for(classifier: Classifier, images: Images) -> Images:
     """The images with the labels that their classes have in the classifier: by the names on its card, where both have
     names. Raises UserError with both where a class of the images has no name there."""
-    names = _class_names(classifier)
+    names = card_classes(classifier)
     if not names or not images.class_names:
         return images
     return by_name(images, names, f"the card of {classifier.name}")
@@ -98,7 +98,7 @@ def check_sources(classifier: Classifier, sources: Sequence[Classifier], images:
     """Raises UserError where a source of transfer attacks takes other images, or has the classes in another order."""
     for source in sources:
         check_fit(source, images)
-        theirs, own = _class_names(source), _class_names(classifier)
+        theirs, own = card_classes(source), card_classes(classifier)
         if (theirs and own and theirs != own) or not labelled_for(source, images).labels.equal(images.labels):
             raise UserError(
                 f"expected sources with the classes of {classifier.name} in the same order "
@@ -106,8 +106,8 @@ def check_sources(classifier: Classifier, sources: Sequence[Classifier], images:
             )
 
 
-def _class_names(classifier: Classifier) -> tuple[str, ...]:
-    """Those on the card of a classifier, where they are one a class."""
+def card_classes(classifier: Classifier) -> tuple[str, ...]:
+    """The names of the classes on the card of a classifier, where they are one a class."""
     names = classifier.origin.class_names if classifier.origin else ()
     return names if len(names) == classifier.num_classes else ()
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from robusteval.core.errors import UserError
+from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
 from robusteval.models.answers import answered
 from robusteval.models.classifier import Classifier
+from robusteval.models.plain import card_classes
 
 OTHERS, TARGET = 0, 1
 """The classes of such a view."""
@@ -47,6 +50,32 @@ def check_target(classifier: Classifier, target: object) -> None:
         raise UserError(
             f"expected a target from 0 to {classifier.num_classes - 1}, the classes of {classifier.name}, got {target}"
         )
+
+
+def number_of(target: int | str | None, classifier: Classifier, names: Sequence[str] = ()) -> int | None:
+    """The number of a class of the model that is given by its number, or by its name among `names`, those on the
+    model's card if there are none; None for none. Raises UserError."""
+    if not isinstance(target, str):
+        return target
+    names = names or card_classes(classifier)
+    if not names:
+        raise UserError(
+            f"expected a target as the number of a class, since neither {classifier.name} nor its images name their "
+            f"classes, got '{target}'"
+        )
+    found = [i for i, name in enumerate(names) if _plain(name) == _plain(target)]
+    if len(found) != 1:
+        often = "" if not found else f", which {len(found)} of them are called"
+        raise UserError(
+            f"expected a target among the {len(names):,} classes of {classifier.name}, by name or number, got "
+            f"'{target}'{often} ({nearest(target, list(names)[:1000])})"
+        )
+    return found[0]
+
+
+def _plain(name: str) -> str:
+    """However its accents are encoded."""
+    return unicodedata.normalize("NFC", name)
 
 
 def as_others(images: Images) -> Images:

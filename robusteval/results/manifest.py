@@ -86,6 +86,8 @@ class ProtocolRecord(Frozen):
     calibration: Calibration | None = None
     top: Count = 1
     target: Annotated[int, Field(ge=0, lt=ARRAY_NUMBERS)] | None = None
+    own_budgets: dict[Norm, dict[str, Amount]] = Field(default={})
+    """The budget of each image by its id, in norms that have none for all."""
 
 
 class Manifest(Frozen):

@@ -139,10 +139,18 @@ class AttackRecord(MethodRecord):
     def rests_on(self, stage: str) -> bool:
         return stage in self.starts_from
 
+    @property
+    def own_budgets(self) -> bool:
+        """Whether it was given to each image its own budget."""
+        return self.fixed_budget and not self.budgets
+
     def tried(self, norm: str, limit: float) -> bool:
-        """Whether it was tried at budgets up to a limit: without budgets, or with one of this norm as large."""
+        """Whether it was tried at budgets up to a limit on every image: without budgets, or with one of this norm as
+        large."""
         if not self.fixed_budget:
             return True
+        if self.own_budgets:
+            return False
         return self.norm == norm and max(self.budgets) * (1 + BUDGET_TOLERANCE) >= limit
 
 

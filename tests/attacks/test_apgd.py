@@ -13,12 +13,14 @@ from scipy.optimize import brentq
 
 from ensembles import run, streams
 from oracles import affine, affine_distances, random_images, two_layer
-from robusteval.attacks.apgd import APGD, Pace, climb, start
+from robusteval.attacks.apgd import APGD, climb, start
 from robusteval.attacks.judge import judge
 from robusteval.attacks.search.apgd_l1 import SparsePace, project
 from robusteval.attacks.search.ball import Ball
 from robusteval.attacks.search.losses import Goal, Loss
+from robusteval.attacks.search.pace import Pace
 from robusteval.core.norms import BALLS, Norm
+from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 
 
@@ -31,12 +33,19 @@ def test_apgd_counts_what_it_evaluates() -> None:
             (APGD(norm=Norm.LINF, iterations=10, targets=9), 1 + 4 * 11, 40),
             (APGD(norm=Norm.LINF, iterations=10, targets=9, finalists=2), 1 + 4 * 3 + 2 * 11, 4 * 2 + 2 * 10),
             (APGD(norm=Norm.L1, iterations=10, shrinking=True), 13, 10),
+            (APGD(norm=Norm.L1, iterations=8, shrinking=True, restarts=2), 26, 20),
+            (
+                APGD(norm=Norm.L1, iterations=10, shrinking=True, targets=4, finalists=1),
+                1 + 4 * 6 + 13,
+                4 * 3 + 10,
+            ),
         ):
             view = classifier.metered(8)
             attack.run(view, images, torch.full((8,), budget), streams(images))
             if whole:
                 assert view.meter.forwards.tolist() == [forwards] * 8
                 assert view.meter.backwards.tolist() == [backwards] * 8
+                assert attack.passes(8, 5) == Passes(8 * forwards, 8 * backwards)
             elif attack.norm is Norm.LINF:
                 assert (view.meter.forwards < 5).all(), "fooled images must leave the batch"
 

@@ -24,7 +24,7 @@ from robusteval.attacks.fmn import FMN
 from robusteval.attacks.square import Square
 from robusteval.core.images import Images
 from robusteval.core.norms import BALLS, Norm
-from robusteval.models.classifier import Classifier
+from robusteval.models.classifier import CheckpointOrigin, Classifier
 from robusteval.models.targeted import OneOrOthers
 
 TARGET = 2
@@ -139,8 +139,22 @@ def test_two_classes_and_a_thousand() -> None:
         )
 
 
-@pytest.mark.parametrize("target", [-1, 5, True, 1.0, "2"])
+@pytest.mark.parametrize("target", [-1, 5, True, 1.0])
 def test_a_target_is_a_class_of_the_model(target: Any) -> None:
     classifier, _, _, images = case(0, 3)
     with pytest.raises(rv.UserError, match="expected a target from 0 to 4, the classes of affine, got "):
         FMN(norm="l2")(classifier, images.pixels, images.labels, target=target)
+
+
+def test_a_target_by_its_name_on_the_card() -> None:
+    """However its accents are encoded; a network without a card has numbers alone."""
+    classifier, _, _, images = case(0, 8)
+    with pytest.raises(rv.UserError, match="as the number of a class, since neither affine nor its images name"):
+        FMN(norm="l2")(classifier, images.pixels, images.labels, target="cat")
+    names = ("dog", "owl", "caf\u00e9", "cat", "cat")
+    named = replace(classifier, origin=CheckpointOrigin("here", class_names=names))
+    one, two = (FMN(norm="l2")(named, images.pixels, images.labels, target=t) for t in (TARGET, "cafe\u0301"))
+    assert torch.equal(one.examples, two.examples)
+    for target, said in (("oil", "got 'oil' .*did you mean 'owl'"), ("cat", "got 'cat', which 2 of them are called")):
+        with pytest.raises(rv.UserError, match=f"a target among the 5 classes of affine, by name or number, {said}"):
+            FMN(norm="l2")(named, images.pixels, images.labels, target=target)

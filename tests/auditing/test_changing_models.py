@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -98,5 +99,5 @@ def test_answers_that_are_not_finite_are_booked_to_their_own_images() -> None:
     some = Images(("a", "b", "c", "d"), pixels, torch.zeros(4, dtype=torch.int64))
     target, correct = model.metered(4), torch.tensor([False, True, True, True])
     streams = Streams.for_images(0, "test", some.ids, pixels)
-    search_budgets(Lighter(norm=Norm.LINF), model, target, some, correct, (0.07,), streams)
+    search_budgets(Lighter(norm=Norm.LINF), model, target, some, correct, np.full((4, 1), 0.07), streams)
     assert (target.meter.non_finite_answers > 0).tolist() == [False, True, False, False]

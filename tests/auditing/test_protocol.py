@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from robusteval.auditing.budgets import parse_budgets
 from robusteval.auditing.plan import plan
-from robusteval.auditing.protocol import available_protocols, parse_budgets, parse_protocol, read_protocol
+from robusteval.auditing.protocol import available_protocols, parse_protocol, read_protocol
 from robusteval.core.errors import UserError
 from robusteval.core.norms import Norm
 

@@ -16,9 +16,11 @@ from robusteval.auditing.evidence import closest_witnesses
 from robusteval.auditing.protocol import parse_protocol
 from robusteval.models.top_k import TopK, top_k
 from robusteval.reports import write_report
+from robusteval.results.run import witness_key
 
 ATTACKS = [
     {"method": "pgd", "norm": "linf", "budgets": [0.1, 0.3, 0.6], "steps": 20},
+    {"method": "pgd", "norm": "linf", "budgets": [0.3, 0.6], "every_budget": True, "steps": 5, "name": "alone"},
     {"method": "deepfool", "norm": "l2"},
     {"method": "foolbox-ddn", "norm": "l2", "steps": 20},
 ]
@@ -87,7 +89,7 @@ def test_every_witness_leaves_the_top_k_and_none_is_nearer_than_in_the_top_1(
     assert dict(zip(rows["image_id"], rows["correct"], strict=True)) == inside
     assert ((rows["predicted"] == rows["label"]) == rows["correct"]).all()
     witnesses = runs[3].table("witnesses")
-    for stage in ("pgd-linf", "deepfool-l2", "foolbox-ddn-l2"):
+    for stage in ("pgd-linf", "alone", "deepfool-l2", "foolbox-ddn-l2"):
         kept = closest_witnesses(witnesses[witnesses["method"] == stage], runs[3].arrays(stage), images)
         found = kept.isfinite().flatten(1).all(1)
         assert found.sum() > COUNT / 2
@@ -110,6 +112,17 @@ def test_rows_stand_as_in_any_run_and_every_claim_is_verified(runs: dict[int, Ru
     for text in (report.read_text(), report.with_suffix(".md").read_text()):
         assert text.count("the top 3: an image is right while its label is among") == 2
     assert "Judged by" not in write_report(runs[1]).read_text()
+
+
+def test_budgets_that_are_tried_by_themselves_stay_so(runs: dict[int, Run]) -> None:
+    """Each budget has a witness of its own, as without the top k; a search keeps one an image."""
+    for run in runs.values():
+        rows, kept = run.table("witnesses"), run.arrays("alone")
+        own = rows[(rows["method"] == "alone") & rows["success"]]
+        own = own[own["image_id"].map(run.table("images").set_index("image_id")["correct"])]
+        assert set(own["budget"]) == {0.3, 0.6}
+        assert set(kept) == set(map(witness_key, own["image_id"], own["budget"]))
+        assert len(run.arrays("pgd-linf")) < len(kept)
 
 
 @pytest.mark.parametrize("top", [0, -1, True, "5", 2.5])

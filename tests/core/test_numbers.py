@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.pgd import PGD
-from robusteval.auditing.protocol import parse_budgets
+from robusteval.auditing.budgets import parse_budgets
 from robusteval.certify import CERTIFICATES
 from robusteval.core.device import choose_device
 from robusteval.core.errors import UserError, explain

@@ -133,7 +133,7 @@ def test_a_list_through_the_command_line(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_table_of_many_rows_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robusteval.data.lists._ROWS", 2)
+    monkeypatch.setattr("robusteval.data.text_tables._ROWS", 2)
     with pytest.raises(UserError, match=r"at most 2 rows in .*, got 3"):
         read_images(str(listed(folder, "path,label\n" + ROWS)))
 

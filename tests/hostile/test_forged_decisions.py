@@ -34,6 +34,13 @@ def test_a_radius_certifies_no_more_than_it_does_again() -> None:
         "s, image i0: radius is 1e-300, expected 0, nothing certified",
         "s, image i1: radius is 0.1, expected 0.0999999, below the budget 0.1",
     ]
+    own = {"i1": 0.05, "i3": 0.3}
+    assert list(
+        raised_radii("s", radii(0.0, 0.1, 0.2, 0.3, np.inf), again.assign(radius=[0, 0.09, 0, 0.2, 9]), [], own)
+    ) == [
+        "s, image i2: radius is 0.2, expected 0, nothing certified",
+        "s, image i3: radius is 0.3, expected 0.2, below the budget 0.3",
+    ]
 
 
 def test_a_gradient_that_vanishes_does_so_in_the_run() -> None:

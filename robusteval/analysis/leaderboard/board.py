@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROBUST = "robust_"
-"""Begins the key of a column of robust accuracy at one budget: robust_<norm>_<budget as shown>."""
+"""Begins the key of a column of robust accuracy at one budget: robust_<norm>_<budget as shown>, or own
+where each image has its own."""
 CERTIFIED = "certified_"
 """Begins the key of a column of certified accuracy at one budget: certified_<norm>_<budget as shown>, of all proofs of
 the model itself; with _<stage> behind it, of one certificate of another classifier made of it."""

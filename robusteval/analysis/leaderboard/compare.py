@@ -85,6 +85,8 @@ def _difference(first: ProtocolRecord, other: ProtocolRecord) -> str:
     key = next((k for k in a if a[k] != b[k]), None)
     if key is None:
         return ""
+    if key == "own_budgets":
+        return "the budgets of single images"
     x, y = a[key], b[key]
     if isinstance(x, list) and isinstance(y, list):
         odd = next((e for e in (*x, *y) if (e in x) != (e in y)), None)
@@ -129,9 +131,10 @@ def _best_first(entries: list[BoardEntry]) -> list[BoardEntry]:
 
 
 def _transfer(results: Results) -> tuple[TransferScore, ...]:
+    """At budgets of all images."""
     return tuple(
         TransferScore(
             attack=row["title"], norm=row["norm"], budget=row["budget"], source=row["source"], accuracy=row["accuracy"]
         )
-        for row in transfer_matrix([results]).to_dict("records")
+        for row in transfer_matrix([results]).dropna().to_dict("records")
     )

@@ -15,6 +15,7 @@ from robusteval.analysis.leaderboard.certified import certified_shares
 from robusteval.analysis.leaderboard.shares import share_score
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
+from robusteval.analysis.standing import asked_radii
 from robusteval.core.norms import Norm
 from robusteval.results.records import CLEAN
 
@@ -30,16 +31,17 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
         share_score(bounds["correct"].to_numpy(), Round.NEAREST),
     )
     standing = []
-    for norm, budgets in results.manifest.protocol.budgets.items():
-        for budget in sorted(budgets) if results.attacked else ():
-            left = ~within(bounds[f"upper_{norm}"], budget)
-            standing.append(left)
-            title = f"Robust accuracy, {names.at(norm, budget)}"
-            note = "at most: the share of images that no attack broke within the budget"
-            yield (
-                BoardColumn(key=_key(norm, budget), title=title, kind="share", norm=norm, note=note),
-                share_score(left, Round.UP),
-            )
+    protocol = results.manifest.protocol
+    asked = asked_radii(bounds, protocol.budgets, protocol.own_budgets)
+    for norm, budget, radii in asked if results.attacked else ():
+        left = ~within(bounds[f"upper_{norm}"], radii)
+        standing.append(left)
+        title = f"Robust accuracy, {names.at(norm, budget)}"
+        note = "at most: the share of images that no attack broke within the budget"
+        yield (
+            BoardColumn(key=_key(norm, budget), title=title, kind="share", norm=norm, note=note),
+            share_score(left, Round.UP),
+        )
     if len(standing) > 1:
         note = "at most: the share of images that no attack broke at any of the protocol's budgets"
         yield (
@@ -65,8 +67,8 @@ def standard_autoattack(results: Results) -> dict[str, float]:
     return found
 
 
-def _key(norm: Norm, budget: float) -> str:
-    return f"{ROBUST}{norm}_{show.budget(budget)}"
+def _key(norm: Norm, budget: float | None) -> str:
+    return f"{ROBUST}{norm}_{names.OWN if budget is None else show.budget(budget)}"
 
 
 def _distances(far: Values, norm: Norm) -> Iterator[tuple[BoardColumn, Score]]:

@@ -28,15 +28,19 @@ class Attacked:
         """The attacks that a model's gradients, its outputs, or another model show the way (attacks/base.py)."""
         return [e for e in self.done if e.follows == guide]
 
-    def fooled(self, entries: Sequence[AttackRecord], budget: float) -> Hits:
-        """Which images one of these attacks, all of one norm, fools within the budget."""
+    def fooled(self, entries: Sequence[AttackRecord], budget: float | None) -> Hits:
+        """Which images one of these attacks, all of one norm, fools within the budget, each image's own for None."""
         nearest = np.min([self.distances[e.name] for e in entries], axis=0)
-        return within(nearest, budget)
+        if budget is not None:
+            return within(nearest, budget)
+        return within(nearest, self.right.map(self.results.manifest.protocol.own_budgets[entries[0].norm]))
 
-    def places(self) -> list[tuple[str, float]]:
-        """Every norm and budget of the run."""
-        stated = [(norm, b) for norm, values in self.results.manifest.protocol.budgets.items() for b in values]
-        return sorted({*stated, *((e.norm, b) for e in self.done for b in e.budgets)})
+    def places(self) -> list[tuple[str, float | None]]:
+        """Every norm and budget of the run, at last those that each image has for itself."""
+        protocol = self.results.manifest.protocol
+        stated = [(norm, b) for norm, values in protocol.budgets.items() for b in values]
+        shared = sorted({*stated, *((e.norm, b) for e in self.done for b in e.budgets)})
+        return [*shared, *((norm, None) for norm in protocol.own_budgets)]
 
     def compared(self) -> bool:
         """Whether attacks with the model's gradients and others ran at an equal norm and budget."""
@@ -100,6 +104,7 @@ class Attacked:
         return "; ".join(self.results.titles[e.name] for e in entries)
 
 
-def _able(entries: Sequence[AttackRecord], norm: str, budget: float) -> Sequence[AttackRecord]:
+def _able(entries: Sequence[AttackRecord], norm: str, budget: float | None) -> Sequence[AttackRecord]:
     """Those that were asked about this norm and budget, or for the smallest distance in this norm."""
-    return [e for e in entries if e.norm == norm and (not e.fixed_budget or budget in e.budgets)]
+    own = [e for e in entries if e.norm == norm]
+    return [e for e in own if not e.fixed_budget or (e.own_budgets if budget is None else budget in e.budgets)]

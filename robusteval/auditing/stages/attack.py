@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robusteval.attacks.base import Attack
@@ -17,6 +18,7 @@ from robusteval.attacks.judge import Verdict, judge
 from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, method_record, unheard
 from robusteval.auditing.stages.budget_search import Measured, search_budgets
 from robusteval.auditing.stages.frames import array, measurement_rows
+from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Step
 from robusteval.core.passes import Passes
@@ -38,9 +40,9 @@ EVERY_ATTACK = (*NON_FINITE, FOOLED)
 
 @dataclass(frozen=True)
 class AttackStage(Stage):
-    """`budgets` are the radii that it is given, None alone for a search for the smallest distance; `source` is the
-    index of the model that it attacks, if not the audited one; `starts_from` are the stages whose witnesses it
-    improves, if that is what it does."""
+    """`budgets` are the radii that it is given, None alone for a search for the smallest distance, or where it is given
+    its `own` to each image, by id; `source` is the index of the model that it attacks, if not the audited one;
+    `starts_from` are the stages whose witnesses it improves, if that is what it does."""
 
     keeps_arrays = True
     always_verified = True
@@ -57,6 +59,7 @@ class AttackStage(Stage):
     source_name: str | None = None
     unavailable: str = ""
     starts_from: tuple[AttackStage, ...] = ()
+    own: Mapping[str, float] | None = None
 
     def record(self) -> AttackRecord:
         method = self.method
@@ -87,7 +90,16 @@ class AttackStage(Stage):
 
     @property
     def radii(self) -> tuple[float, ...]:
+        """Those of all images."""
         return tuple(b for b in self.budgets if b is not None)
+
+    def grid(self, images: Images) -> NDArray[np.float64]:
+        """The radii of each image, (N, B); NaN for none. Raises UserError for an image without its own."""
+        if self.own is None:
+            return np.tile(np.array([_at(b) for b in self.budgets]), (len(images), 1))
+        if lacking := [image_id for image_id in images.ids if image_id not in self.own]:
+            raise UserError(f"expected a budget of its own for each image of {self.name}, got none for {lacking[0]}")
+        return np.array([[self.own[image_id]] for image_id in images.ids])
 
     @property
     def shared(self) -> tuple[float, ...]:
@@ -105,16 +117,16 @@ class AttackStage(Stage):
         """A misclassified image is its own witness at distance 0. The image of a witness is kept once, under the
         smallest budget that it serves. The judge's evaluations are timed with the attack's, not counted."""
         images, method = shard.images, self.method
-        correct = known(shard.correct)
+        correct, grid = known(shard.correct), self.grid(images)
         source, target = self.models(context, len(images))
         streams = context.streams(self.name, images)
-        found = search_budgets(method, source, target, images, correct, self.budgets, streams, shard.starts)
+        found = search_budgets(method, source, target, images, correct, grid, streams, shard.starts)
         # Where outputs are random, an image may fool by itself: only what was found is a witness.
-        own = ~correct | (found.served < len(self.budgets))
+        own = ~correct | (found.served < grid.shape[1])
         verdict = judge(target, images, found.examples, method.norm, None).only(own, images.labels)
-        frames = [self.rows(images, verdict, b, found.costs[:, i]) for i, b in enumerate(self.budgets)]
+        frames = [self.rows(images, verdict, radii, found.costs[:, b]) for b, radii in enumerate(grid.T)]
         arrays = {
-            witness_key(images.ids[i], _at(self.budgets[int(found.served[i])])): array(found.examples[i])
+            witness_key(images.ids[i], grid[i, int(found.served[i])]): array(found.examples[i])
             for i in (correct & verdict.success).nonzero()[:, 0].tolist()
         }
         seconds = found.seconds + target.meter.stopwatch.seconds
@@ -157,17 +169,17 @@ class AttackStage(Stage):
         """The kept witnesses judged again; what the attack measured and cost is not."""
         correct = known(shard.correct).tolist()
         frames = []
-        for budget in self.budgets:
-            same = stored["budget"].isna() if budget is None else stored["budget"] == budget
+        for radii in self.grid(shard.images).T:
+            same = stored["budget"].isna() if np.isnan(radii).all() else stored["budget"].isin(radii)
             spent = stored[same].drop_duplicates("image_id").set_index("image_id")
             spent = spent[["forwards", "backwards"]].reindex(list(shard.images.ids))
             candidates = shard.images.pixels.clone()
             for i, image_id in enumerate(shard.images.ids):
-                kept = stored_witness(arrays, image_id, _at(budget), self.shared)
+                kept = stored_witness(arrays, image_id, radii[i], self.shared)
                 if kept is not None and correct[i]:
                     candidates[i] = torch.tensor(kept).to(candidates)
-            verdict = judge(context.classifier, shard.images, candidates, self.method.norm, budget)
-            frames.append(self.rows(shard.images, verdict, budget, torch.tensor(spent.to_numpy(float).T)))
+            verdict = judge(context.classifier, shard.images, candidates, self.method.norm, None)
+            frames.append(self.rows(shard.images, verdict, radii, torch.tensor(spent.to_numpy(float).T)))
         return Part(pd.concat(frames, ignore_index=True))
 
     def missing_witnesses(self, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Iterator[str]:
@@ -185,15 +197,16 @@ class AttackStage(Stage):
             claimed = claimed.sort_values("budget").drop_duplicates("image_id")
         yield from map(witness_key, claimed["image_id"], claimed["budget"])
 
-    def rows(self, images: Images, verdict: Verdict, budget: float | None, costs: Tensor) -> pd.DataFrame:
-        """One row an image: what of a verdict lies within a budget, and the evaluations (2, N) booked to it."""
-        own = verdict.within(self.method.norm, budget, images.labels)
+    def rows(self, images: Images, verdict: Verdict, radii: NDArray[np.float64], costs: Tensor) -> pd.DataFrame:
+        """One row an image: what of a verdict lies within its radius (N,), and the evaluations (2, N) booked to it."""
+        reach = torch.tensor(np.nan_to_num(radii, nan=np.inf), device=images.pixels.device)
+        own = verdict.within(self.method.norm, reach, images.labels)
         return WITNESSES_TABLE.frame(
             {
                 "image_id": images.ids,
                 "method": self.name,
                 "norm": self.method.norm.value,
-                "budget": _at(budget),
+                "budget": radii,
                 **{k: array(getattr(own, k)) for k in ("success", "l0", "l1", "l2", "linf", "predicted")},
                 "forwards": costs[0].numpy(),
                 "backwards": costs[1].numpy(),

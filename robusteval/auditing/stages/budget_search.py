@@ -50,31 +50,30 @@ def search_budgets(
     target: Classifier,
     images: Images,
     correct: Tensor,
-    budgets: tuple[float | None, ...],
+    grid: NDArray[np.float64],
     streams: Streams,
     starts: Tensor | None = None,
 ) -> Broken:
-    """Attack the correctly classified images on `source`, judged on `target`.
+    """Attack the correctly classified images on `source`, judged on `target`, at the radii (N, B) of each, ascending.
 
     An adversarial example at one budget serves the larger ones, and a failure at one stands for the smaller ones, so
-    that the budgets of an image are searched by bisection: O(log B) attacks instead of B. A budget of None, alone, is a
+    that the budgets of an image are searched by bisection: O(log B) attacks instead of B. A budget of NaN, alone, is a
     search for the smallest distance. An attack that improves what others found begins at `starts` (S, N, C, H, W), the
     first of which are the closest in its norm, and never ends farther away than those. The judge's evaluations are
     booked to `target`.
     """
-    grid = np.array([np.nan if b is None else b for b in budgets])
-    radii = torch.tensor(grid, device=images.pixels.device)
-    costs = torch.zeros(2, len(grid), len(images), dtype=torch.float64)
+    radii, last = torch.tensor(grid, device=images.pixels.device), grid.shape[1]
+    costs = torch.zeros(2, last, len(images), dtype=torch.float64)
     seconds = 0.0
     measured: list[Measured] = []
     best = images.pixels.clone()
     non_finite = torch.zeros(2, len(images), dtype=torch.float64)
     failed = torch.full_like(images.labels, -1)
-    served = torch.where(correct, len(grid), 0)
+    served = torch.where(correct, last, 0)
     while len(rows := (served - failed > 1).nonzero()[:, 0]):
         at = (failed[rows] + served[rows]) // 2
         view, chosen = source.metered(len(images)).select(rows), images.select(rows)
-        given = radii[at].to(best) if attack.fixed_budget else None
+        given = radii[rows, at].to(best) if attack.fixed_budget else None
         if starts is None:
             found = attack.run(view, chosen, given, streams.select(rows))
         else:
@@ -82,13 +81,13 @@ def search_budgets(
         costs[:, at.cpu(), rows.cpu()] += torch.stack([view.meter.forwards, view.meter.backwards])[:, rows.cpu()]
         non_finite += torch.stack([view.meter.non_finite_answers, view.meter.non_finite_gradients])
         seconds += view.meter.stopwatch.seconds
-        measured.append(Measured(rows, found.measurements, np.nan_to_num(grid[at.cpu()])))
+        measured.append(Measured(rows, found.measurements, np.nan_to_num(grid[rows.cpu(), at.cpu()])))
         verdict = judge(target.select(rows), chosen, found.examples, attack.norm, given)
         won = rows[verdict.success]
         best[won] = found.examples[verdict.success]
         failed[rows[~verdict.success]] = at[~verdict.success]
         distance = getattr(verdict, attack.norm.value)[verdict.success]
-        fits = distance[:, None] <= radii * (1 + BUDGET_TOLERANCE)
+        fits = distance[:, None] <= radii[won] * (1 + BUDGET_TOLERANCE)
         served[won] = at[verdict.success] if given is None else torch.minimum(at[verdict.success], (~fits).sum(1))
     if starts is not None:
         best, served = _no_farther(attack, target, images, correct, best, served, starts[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from robusteval.attacks.judge import judge
@@ -49,7 +50,7 @@ class EveryBudgetStage(AttackStage):
             # Where outputs are random, an image may fool by itself: only what was found is a witness.
             own = ~correct | (examples != images.pixels).flatten(1).any(1)
             verdict = judge(target, images, examples, method.norm, budget).only(own, images.labels)
-            frames.append(self.rows(images, verdict, budget, costs))
+            frames.append(self.rows(images, verdict, np.full(len(images), budget), costs))
             for i in (correct & verdict.success).nonzero()[:, 0].tolist():
                 arrays[witness_key(images.ids[i], budget)] = array(examples[i])
             spent, seconds = spent + costs.sum(1), seconds + view.meter.stopwatch.seconds

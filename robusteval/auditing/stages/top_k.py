@@ -16,6 +16,7 @@ import torch
 from robusteval.auditing.stages.attack import AttackStage
 from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
 from robusteval.auditing.stages.clean import CleanStage
+from robusteval.auditing.stages.every_budget import EveryBudgetStage
 from robusteval.core.methods import Step
 from robusteval.models.top_k import top_k
 from robusteval.results.records import Cost
@@ -51,11 +52,17 @@ class TopKAttackStage(AttackStage):
         return by_label(self.top, context, shard, checked)
 
 
+@dataclass(frozen=True)
+class TopKEveryBudgetStage(TopKAttackStage, EveryBudgetStage):
+    """The same at every budget by itself."""
+
+
 def judged_by_top(stage: Stage, k: int) -> Stage:
     """The stage judged by the top k; certificates and metrics speak of the model itself and stay as they are: what
     keeps the class of an image keeps it in the top k."""
     if isinstance(stage, AttackStage):
-        return TopKAttackStage(**vars(stage), top=k)
+        kind = TopKEveryBudgetStage if isinstance(stage, EveryBudgetStage) else TopKAttackStage
+        return kind(**vars(stage), top=k)
     return TopKCleanStage(**vars(stage), top=k) if isinstance(stage, CleanStage) else stage
 
 

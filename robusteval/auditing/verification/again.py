@@ -150,9 +150,9 @@ class Recheck:
         for image_id in stage.missing_witnesses(shard, stored, kept):
             yield wrong(f"{where}, image {image_id}: the table claims a witness, no image of it is kept")
         yield from map(wrong, differences(where, stored, part.rows, EXACT if stage.exact else self.tolerance))
-        budgets = self.run.manifest.protocol.budgets
-        norm = getattr(self.run.manifest.stage(stage.name), "norm", None)
-        yield from map(wrong, raised_radii(where, stored, part.rows, budgets.get(norm, ()) if norm else ()))
+        protocol, norm = self.run.manifest.protocol, getattr(self.run.manifest.stage(stage.name), "norm", None)
+        asked = (protocol.budgets.get(norm, ()), protocol.own_budgets.get(norm, {})) if norm else ((), {})
+        yield from map(wrong, raised_radii(where, stored, part.rows, *asked))
         yield from map(wrong, vanished(where, stored, part.rows))
         if stage.exact:
             yield from map(wrong, self._stray(stage, shard, stored, kept))

@@ -67,6 +67,10 @@ def check_images(manifest: Manifest, images: Images) -> Iterator[Finding]:
         yield claim("data.sample", data.sample, len(images))
     if data.class_names and len(data.class_names) != manifest.model.num_classes:
         yield claim("data.class_names", data.class_names, f"{manifest.model.num_classes}, one a class")
+    for norm, own in manifest.protocol.own_budgets.items():
+        if strange := set(own) - set(images.ids):
+            key = f"protocol.own_budgets.{norm.value}"
+            yield wrong(f"manifest.json, {key}: '{min(strange)}' is no image of the run")
     kept = str(images.pixels.dtype).removeprefix("torch.")
     if kept != manifest.dtype:
         yield claim("dtype", manifest.dtype, f"{kept}, as the images are kept")
@@ -113,6 +117,10 @@ def check_protocol(manifest: Manifest, protocol: Protocol, stages: Sequence[Stag
         for budget in budgets:
             if (norm, budget) not in used:
                 yield unknown(f"protocol.budgets.{norm.value}: {budget} is used by none of its attacks")
+    each = {e.method.norm for e in protocol.attacks if e.method.fixed_budget and not e.budgets}
+    for norm in protocol.own_budgets:
+        if norm not in each:
+            yield unknown(f"protocol.own_budgets.{norm.value}: used by none of its attacks")
     planned = [stage.record() for stage in stages]
     if not same_stages(manifest, stages):
         names = ", ".join(r.name for r in planned)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,23 @@ from numpy.typing import NDArray
 from robusteval.metrics.gradient_size import SIZES
 
 
-def raised_radii(where: str, stored: pd.DataFrame, again: pd.DataFrame, budgets: Collection[float]) -> Iterator[str]:
+def raised_radii(
+    where: str,
+    stored: pd.DataFrame,
+    again: pd.DataFrame,
+    budgets: Collection[float],
+    own: Mapping[str, float] = MappingProxyType({}),
+) -> Iterator[str]:
     """One line for each row of certificates whose stored radius certifies more than the one computed again: anything
-    where that is 0, or a budget of the protocol that it does not reach. Smaller radii claim less."""
+    where that is 0, or a budget of the protocol, or the image's own, that it does not reach. Smaller radii claim
+    less."""
     if "radius" not in again or len(stored) != len(again):
         return
     old, new = _numbers(stored["radius"]), _numbers(again["radius"])
     for i, image_id in enumerate(again["image_id"]):
         if old[i] > 0 >= new[i]:
             yield f"{where}, image {image_id}: radius is {old[i]}, expected 0, nothing certified"
-        for budget in budgets:
+        for budget in (*budgets, *([own[image_id]] if image_id in own else [])):
             if old[i] >= budget > new[i]:
                 yield f"{where}, image {image_id}: radius is {old[i]}, expected {new[i]}, below the budget {budget}"
 

@@ -90,7 +90,8 @@ def _curve(results: Results, norm: str) -> Plot:
 
 def _line(entry: AttackRecord, norm: str, results: Results) -> pd.DataFrame:
     """The curve of one attack as far as it was tried; `reach` says how far that is."""
-    reach = max(entry.budgets) if entry.fixed_budget and entry.norm == norm else np.inf
+    given = results.rows("witnesses", entry.name)["budget"]
+    reach = given.max() if entry.fixed_budget and entry.norm == norm else np.inf
     return curve(results.distances(norm, entry.name)).assign(reach=reach)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,8 @@ def small(array: Array, side: int = SIDE) -> Image.Image:
     return image
 
 
-def main_norm(budgets: Mapping[Norm, Sequence[float]], rows: pd.DataFrame) -> Norm:
+def main_norm(results: Results) -> Norm:
     """The protocol's main norm, that of its first budget; failing that, of the first attack."""
-    return next(iter(budgets), None) or Norm(next(iter(rows["norm"]), Norm.LINF))
+    protocol = results.manifest.protocol
+    asked = [*protocol.budgets, *protocol.own_budgets]
+    return asked[0] if asked else Norm(next(iter(results.witnesses["norm"]), Norm.LINF))

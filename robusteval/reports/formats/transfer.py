@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from robusteval.analysis import show
+from robusteval.analysis import names, show
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.transfer import transfer_matrix
-from robusteval.core.norms import Norm
 from robusteval.reports.formats.markdown import escaped
 from robusteval.results.below import as_csv, write_below
 from robusteval.results.run import Run
@@ -20,10 +20,11 @@ from robusteval.results.run import Run
 def matrix_as_markdown(matrix: pd.DataFrame) -> str:
     """One table for each attack and budget: sources in rows, targets in columns."""
     parts = ["# Transfer matrix", "", "Accuracy of each target (column) under attacks made on each source (row)."]
-    for (attack, norm, budget), rows in matrix.groupby(["attack", "norm", "budget"], sort=False):
+    for (attack, norm, budget), rows in matrix.groupby(["attack", "norm", "budget"], sort=False, dropna=False):
         shares = rows.set_index(["source", "target"])["accuracy"]
         targets = list(dict.fromkeys(rows["target"]))
-        parts += ["", f"## {escaped(str(attack))}, {Norm(str(norm)).symbol} {show.budget(float(str(budget)))}", ""]
+        at = names.at(str(norm), None if math.isnan(float(str(budget))) else float(str(budget)))
+        parts += ["", f"## {escaped(str(attack))}, {at}", ""]
         parts += [f"| from | {' | '.join(map(escaped, targets))} |", f"| --- |{' ---: |' * len(targets)}"]
         for source in dict.fromkeys(rows["source"]):
             cells = (

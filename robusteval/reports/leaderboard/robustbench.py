@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from robusteval.analysis import show
+from robusteval.analysis import names, show
 from robusteval.analysis.leaderboard.board import Board, BoardEntry
 from robusteval.analysis.show import Round
 from robusteval.core.norms import Norm
@@ -21,14 +21,14 @@ UNKNOWN = {"link": None, "authors": None, "additional_data": None, "venue": None
 
 
 def submissions(board: Board, entry: BoardEntry) -> dict[str, dict[str, Any]]:
-    """One JSON a threat model and budget, by "<norm>-<budget>". `reported` is the accuracy under all attacks of the
-    protocol; `autoattack_acc` that under the standard AutoAttack alone, null where the audit did not run it at that
-    budget. Both are rounded up. `footnote` says which protocol on how many images, and how the model was trained;
-    RobustBench itself runs AutoAttack on the whole test set again."""
+    """One JSON a threat model and budget of all images, by "<norm>-<budget>". `reported` is the accuracy under all
+    attacks of the protocol; `autoattack_acc` that under the standard AutoAttack alone, null where the audit did not run
+    it at that budget. Both are rounded up. `footnote` says which protocol on how many images, and how the model was
+    trained; RobustBench itself runs AutoAttack on the whole test set again."""
     found = {}
     for column in board.columns:
         eps, norm = column.budget, column.norm
-        if eps is None or not column.robust or norm not in THREATS or column.key not in entry.scores:
+        if eps in (None, names.OWN) or not column.robust or norm not in THREATS or column.key not in entry.scores:
             continue
         under_autoattack = entry.autoattack.get(column.key)
         found[as_plain_name(f"{norm.symbol}-{eps}", "budget")] = {

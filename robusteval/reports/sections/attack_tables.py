@@ -23,17 +23,23 @@ def attack_grids(summary: Summary) -> list[Grid]:
     found = []
     for norm in summary.norms:
         rows = [c for c in summary.costs if c.kind == "attack" and c.available and c.norm == norm]
-        asked = {r.budget for r in summary.robust if r.norm == norm}
-        budgets = _some(sorted({s.budget for c in rows for s in c.successes}), asked)
+        asked = {r.budget for r in summary.robust if r.norm == norm and r.budget is not None}
+        tried = {s.budget for c in rows for s in c.successes}
+        shared = sorted(b for b in tried if b is not None)
+        budgets = [*_some(shared, asked), *([None] if None in tried else [])]
         if rows:
             grid = []
             for c in rows:
                 at = {s.budget: show.percent(s.share.value, Round.DOWN) for s in c.successes}
                 middle = show.upper(c.median.value, norm) if c.median else "-"
                 grid.append([names.bare(c.title, norm), *(at.get(b, "-") for b in budgets), middle])
-            headings = ["Attack", *(f"fooled at {show.budget(b)}" for b in budgets), "median distance"]
+            headings = ["Attack", *(f"fooled at {_at(b)}" for b in budgets), "median distance"]
             found.append(Grid(f"Attacks in {Norm(norm).symbol}", headings, grid))
     return found
+
+
+def _at(budget: float | None) -> str:
+    return "its own" if budget is None else show.budget(budget)
 
 
 def _some(budgets: list[float], first: set[float]) -> list[float]:

@@ -84,7 +84,7 @@ def contents(results: Results) -> Contents:
         verdict.opening(summary),
         at_budgets(summary),
         verdict.closing(summary),
-        examples(results, main_norm(results.manifest.protocol.budgets, results.witnesses)),
+        examples(results, main_norm(results)),
         not_checked(results, summary),
         [*(f"Judged by {text}." for text in provenance.judged_by(results)), *verdict.notes(summary)],
         verdict.reading(summary),

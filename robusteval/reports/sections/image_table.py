@@ -73,7 +73,7 @@ class ImageTable:
 def image_table(results: Results) -> ImageTable:
     """One row an image: images, classes, and per norm what is proven and the estimates of the model itself, the upper
     bound and the attack that found it, and what is certified with confidence of the smoothed model."""
-    norm, classes = main_norm(results.manifest.protocol.budgets, results.witnesses), results.classes
+    norm, classes = main_norm(results), results.classes
     thumbs, columns = thumbnails(results, norm), list(_columns(results, norm))
     rows, shown, facts = [], [], []
     for bounds in results.bounds.to_dict("records"):

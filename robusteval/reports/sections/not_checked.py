@@ -19,7 +19,7 @@ MASKING = "Gradient masking was not checked: add the metric gradient-masking, or
 def not_checked(results: Results, summary: Summary) -> list[str]:
     """In sentences, the most telling first."""
     found = []
-    budgets = results.manifest.protocol.budgets
+    budgets = [*results.manifest.protocol.budgets, *results.manifest.protocol.own_budgets]
     if not summary.attacked:
         found.append("No attack was run: nothing here says where the model breaks.")
     else:

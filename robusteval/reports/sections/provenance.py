@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from robusteval.analysis import show
 from robusteval.analysis.results import Results
-from robusteval.core.norms import Norm
 from robusteval.results.digest import digest
+from robusteval.results.manifest import ProtocolRecord
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
@@ -29,7 +27,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Data fingerprint", data.fingerprint),
         ("Protocol", f"{m.protocol.name}: {m.protocol.description}"),
         *(("Judged by", text) for text in judged_by(results)),
-        ("Budgets", _budgets(m.protocol.budgets)),
+        ("Budgets", _budgets(m.protocol)),
         ("Seed", str(m.seed)),
         ("Computed on", f"{m.device}, {m.dtype}, batches of {m.batch_size}"),
         ("Started", m.started),
@@ -53,5 +51,9 @@ def judged_by(results: Results) -> list[str]:
     return said
 
 
-def _budgets(budgets: Mapping[Norm, Sequence[float]]) -> str:
-    return "; ".join(f"{n.symbol} {', '.join(map(show.budget, values))}" for n, values in budgets.items()) or "none"
+def _budgets(protocol: ProtocolRecord) -> str:
+    said = [f"{n.symbol} {', '.join(map(show.budget, values))}" for n, values in protocol.budgets.items()]
+    for norm, own in protocol.own_budgets.items():
+        low, high = (show.budget(pick(own.values(), default=0.0)) for pick in (min, max))
+        said.append(f"{norm.symbol}, each image its own, {low} to {high}")
+    return "; ".join(said) or "none"
