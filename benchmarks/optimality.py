@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from resisting import KINDS, open_network
+from resisting import GIVEN, KINDS, open_network
 from rivals import foolbox, rivals
 from robusteval import read_images
 from robusteval.attacks import ATTACKS
@@ -116,7 +116,7 @@ def opened(folder: Path, name: str, mnist: str, cifar: str, count: int) -> tuple
     images = split(read_images(mnist))[1] if name.startswith("mnist") else read_images(f"{cifar}:test", 6 * count)
     classifier = as_classifier(network, images.select(torch.arange(2)), 100)
     predicted = classifier.predict(images.pixels).argmax(1)
-    if not KINDS[name].epochs:
+    if name in KINDS and not KINDS[name].epochs:
         images = replace(images, labels=predicted)
     return classifier, images.select((predicted == images.labels).nonzero()[:count, 0])
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("cifar")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--queries", type=int, nargs="*", default=[1000, 2000])
-    parser.add_argument("--models", nargs="*", default=list(KINDS))
+    parser.add_argument("--models", nargs="*", default=[*KINDS, *GIVEN])
     parser.add_argument("--norms", nargs="*", default=[norm.value for norm in Norm])
     parser.add_argument("--alone", action="store_true", help="ours with a namesake, too")
     options = parser.parse_args()
