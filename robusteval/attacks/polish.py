@@ -29,7 +29,7 @@ from robusteval.models.classifier import Classifier
 
 REFINE = 6
 """Evaluations of the final search."""
-STRIDES = 0.5, 0.005, 0.5, 0.005, (Norm.LINF,)
+STRIDES = 0.5, 0.005, 0.5, 0.005, (Norm.L0, Norm.LINF)
 """Of a walk (search/boundary.py)."""
 
 
@@ -74,8 +74,7 @@ class Polish(Attack):
         """The closest example on a walk from each start (N, C, H, W), and its distance (N,), infinite for none."""
         logits = classifier.predict(starts)
         walkers = Walkers(images.pixels, images.labels, likeliest(logits, images.labels, 1)[:, 0], starts)
-        way = Norm.L1 if self.norm is Norm.L0 else self.norm
-        found, distance = walk(classifier, walkers, way, Strides(self.steps, *STRIDES))
+        found, distance = walk(classifier, walkers, self.norm, Strides(self.steps, *STRIDES))
         if self.norm is not Norm.L0:
             return found, distance
         best, fewest = found, torch.full_like(distance, torch.inf)

@@ -57,18 +57,18 @@ class Strides:
         return self.last + (self.first - self.last) * fall, change
 
     def move(self, centers: Tensor, norm: Norm) -> Move:
-        return Rescaled(centers, norm) if norm in self.rescaled else Solved(centers, norm)
+        return (Rescaled if norm in self.rescaled else Solved)(centers, _way(norm))
 
 
 def walk(classifier: Classifier, walkers: Walkers, norm: Norm, strides: Strides) -> tuple[Tensor, Tensor]:
     """The closest misclassified iterates (M, C, H, W), the last ones where there was none, and their distances (M,),
     infinite for those. An example counts whatever its class.
 
-    norm: L1, L2 or Linf. Costs `strides.steps` forwards and backwards a walk.
+    In L0 moves and distances are those of L1. Costs `strides.steps` forwards and backwards a walk.
     """
     centers, labels, x = walkers.centers, walkers.labels, walkers.x
     best, distance = x, x.new_full((len(x),), torch.inf)
-    move = strides.move(centers, norm)
+    move, norm = strides.move(centers, norm), _way(norm)
     for step in range(strides.steps):
         gradient, value, logits = classifier.gradient(x, walkers.height)
         wrong, size = misclassified(logits, labels), norm.size(x - centers)
@@ -77,3 +77,7 @@ def walk(classifier: Classifier, walkers: Walkers, norm: Norm, strides: Strides)
         value = torch.where(wrong, margin(logits, labels), value).nan_to_num(0, 0, 0)
         x = move(Here(x, gradient, value, size, distance), *strides.at(step))
     return torch.where(column(distance.isfinite(), x), best, x), distance
+
+
+def _way(norm: Norm) -> Norm:
+    return Norm.L1 if norm is Norm.L0 else norm

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.search import cheapest
+from robusteval.attacks.search.apgd_l1 import project as project_l1
 from robusteval.core.norms import Norm, column, flat
 
 AHEAD = 1.05
@@ -50,28 +51,38 @@ class Move(Protocol):
 
 
 class Rescaled:
-    """Along the mean of the gradients in L2, along its signs in Linf."""
+    """Along the mean of the gradients in L2, along its signs in Linf, in L1 along its squares with their signs, which
+    moves fewer entries."""
 
     momentum = 0.5
 
     def __init__(self, centers: Tensor, norm: Norm) -> None:
         self.centers, self.norm = centers, norm
-        self.farthest = norm.size(torch.maximum(centers, 1 - centers))
+        self.measure = Norm.L2 if norm is Norm.L1 else norm
+        corner = torch.maximum(centers, 1 - centers)
+        self.farthest, self.widest = norm.size(corner), self.measure.size(corner)
         self.uphill = torch.zeros_like(centers)
 
     def __call__(self, here: Here, length: float, change: float) -> Tensor:
         x, found, distance = here.x, here.closest.isfinite(), here.size.clamp_min(NEAREST)
         gradient = _free(here.gradient, x)
-        away = -here.margin / self.norm.dual.size(gradient).clamp_min(torch.finfo(x.dtype).tiny)
+        away = _away(gradient, here.margin, self.norm)
         most = change * distance
         closer = (here.size + (away + BEYOND * here.size).clamp(-most, most)).minimum(CLOSER * here.closest)
         farther = here.size + AHEAD * away.clamp_min(0) + NEAREST * most
         size = torch.where(found, closer, farther).minimum(self.farthest)
         self.uphill = self.momentum * self.uphill + (1 - self.momentum) * Norm.L2.steepest(gradient)
-        scale = torch.where(found, distance, distance.maximum(AHEAD * away).minimum(self.farthest))
-        v = x - self.centers + column(length * scale, x) * self.norm.steepest(self.uphill)
-        v = self.norm.scale_to(v, size) if self.norm is Norm.L2 else self.norm.project(v, size)
-        return (self.centers + v).clamp(0, 1)
+        reach = torch.where(found, 0, AHEAD * _away(gradient, here.margin, self.measure))
+        scale = self.measure.size(x - self.centers).maximum(reach).minimum(self.widest).clamp_min(NEAREST)
+        along = self.uphill * self.uphill.abs() if self.norm is Norm.L1 else self.uphill
+        v = x - self.centers + column(length * scale, x) * self.measure.steepest(along)
+        return (self.centers + self._brought(v, size)).clamp(0, 1)
+
+    def _brought(self, v: Tensor, size: Tensor) -> Tensor:
+        """A perturbation of a size (N,) at most; in L2 of exactly that size before it is cut by the box."""
+        if self.norm is Norm.L1:
+            return project_l1(v, size, -self.centers, 1 - self.centers)
+        return self.norm.scale_to(v, size) if self.norm is Norm.L2 else self.norm.project(v, size)
 
 
 class Solved:
@@ -101,6 +112,11 @@ class Solved:
         else:
             u = cheapest.in_l2(*asked)
         return (self.centers + u.view_as(v)).clamp(0, 1)
+
+
+def _away(gradient: Tensor, margin: Tensor, norm: Norm) -> Tensor:
+    """How far the linearised boundary lies ahead, (N,); negative behind it."""
+    return -margin / norm.dual.size(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
 def _free(gradient: Tensor, x: Tensor) -> Tensor:

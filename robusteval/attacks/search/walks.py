@@ -97,8 +97,7 @@ class WalkSearch:
 
     def _walked(self, walks: Walks, strides: Strides) -> Walks:
         view, centers, labels = keep(walks.rows, self.classifier, self.images.pixels, self.images.labels)
-        way = Norm.L1 if self.norm is Norm.L0 else self.norm
-        x, distance = walk(view, Walkers(centers, labels, walks.targets, walks.x), way, strides)
+        x, distance = walk(view, Walkers(centers, labels, walks.targets, walks.x), self.norm, strides)
         example = x
         if self.norm is Norm.L0:
             example, distance = self._fewest(view, centers, labels, x, distance)
