@@ -36,9 +36,9 @@ from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
-FIRST, SECOND = 0.45, 0.25
+FIRST, SECOND = 0.45, 0.15
 """The shares of the gradients that walks from all starts take, and the best of them continued; kicks get the rest."""
-SHORT, LONG = (16, 25), (24, 40)
+SHORT, LONG = (16, 20), (24, 40)
 """Steps of a first walk, at least, and of a walk after a kick. In L1 they are longer: it is decided one by one
 which entries are changed."""
 STARTS, SHORTEST = 10, 6
@@ -50,7 +50,7 @@ FEW = 40
 """So few gradients are spent on a single walk, from the image."""
 EXCHANGES = 0.2
 """The share of the gradients that exchanges of single entries take in the end, in L0."""
-KICKS = 2.0, 1.0, 0.5
+KICKS = 4.0, 2.0, 1.0, 0.5
 """The L2 sizes of the noise, over that of the perturbation, in turn until one helps."""
 PATIENCE = 15
 """An image leaves after so many kicks in a row that did not help."""
