@@ -16,15 +16,16 @@ from robusteval.results.run import read_arrays
 from robusteval.results.tables import TABLES
 
 
-def differences(one: Run, other: Run) -> list[str]:
+def differences(one: Run, other: Run, pages: bool = True) -> list[str]:
     """Where two runs of the same request differ in more than times, line by line: the manifests, else what lies in the
-    two, else the tables and the images, else the pages."""
+    two, else the tables and the images, else the `pages`, if they were written."""
     timeless = like(one.manifest, other.manifest)
     old, new = one.manifest.model_dump(), timeless.model_dump()
     found = [f"the manifest differs in {key}" for key in old if old[key] != new[key]]
     ours, theirs = files(one.path), files(other.path)
     found = found or [f"{name} is in one only" for name in sorted(ours ^ theirs)]
-    return found or [*_of_values(one, other, ours)] or [*_of_pages(one, Run(other.path, timeless))]
+    found = found or [*_of_values(one, other, ours)]
+    return found or [*_of_pages(one, Run(other.path, timeless))] if pages else found
 
 
 def _of_values(one: Run, other: Run, names: set[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Engines: how the shards of a stage are computed. One so far: in this process, one after another.
+"""Engines: how the shards of a stage are computed. Here: in this process, one after another; workers.py: in several.
 
 What an engine is given is pure and can be pickled: a stage's `compute` with its context, and shards that were fed. It
 may run them anywhere, in any order, and again if it loses one; only the edge of an audit writes.

@@ -24,7 +24,7 @@ from robusteval.results.run import Arrays, Run, read_arrays, read_cost, read_fra
 @dataclass(frozen=True)
 class RunEvidence:
     """The parts of a run, and the images cut into batches. `here` are the shards, by stage and name, that were computed
-    in this process with as many images at a time as now."""
+    by this audit since it was begun or continued, with as many images at a time as now."""
 
     run: Run
     batches: tuple[Shard, ...]

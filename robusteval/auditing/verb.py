@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.session import run_audit
+from robusteval.auditing.workers import working
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
-from robusteval.core.progress import Progress
+from robusteval.core.progress import Progress, Silent
 from robusteval.core.reading import AS_IT_IS, Reading
 from robusteval.data.choice import first_or_drawn, read_chosen
 from robusteval.data.classes import Classes, in_classes
@@ -43,6 +44,7 @@ def audit(
     device: str = "auto",
     dtype: str = "float32",
     batch_size: int | str = "auto",
+    workers: int = 1,
     progress: Progress | None = None,
     trust: Collection[str | Path] = (),
     reading: Reading = AS_IT_IS,
@@ -55,8 +57,9 @@ def audit(
     classes: which label each class of the data has, as for `--classes`, or a list of names in the order of the model.
     limit: the first so many images; sample: so many drawn without replacement by `seed`, instead, or True for as many
     as the limit. reading: in which size, from which columns and which split a data set is read. sources: models to
-    transfer attacks from. trust: checkpoints that are programs (torch.export, TorchScript) and may run what they hold.
-    The rest as in run_audit. Raises UserError in one line.
+    transfer attacks from. workers: processes that share the work on a CPU, spawned, so that a script of its own stands
+    below `if __name__ == "__main__":`. trust: checkpoints that are programs (torch.export, TorchScript) and may run
+    what they hold. The rest as in run_audit. Raises UserError in one line.
     """
     limit, sample = first_or_drawn(limit, sample)
     images = _images(data, limit, sample, seed, classes, reading)
@@ -71,20 +74,23 @@ def audit(
             raise UserError(f"expected a torch.nn.Module, a Classifier or the path of a checkpoint, got {found}")
         return open_checkpoint(given, arch, input_shape=images.shape, mean=mean, std=std, trusted=trust)
 
-    return run_audit(
-        opened(model, name),
-        images,
-        protocol,
-        out,
-        sources=[opened(source, f"source-{i + 1}") for i, source in enumerate(sources)],
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        progress=progress,
-        limit=limit,
-        sample=sample,
-    )
+    audited, others = opened(model, name), [opened(source, f"source-{i + 1}") for i, source in enumerate(sources)]
+    with working(workers, device, (progress or Silent()).warn) as engine:
+        return run_audit(
+            audited,
+            images,
+            protocol,
+            out,
+            sources=others,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            progress=progress,
+            engine=engine,
+            limit=limit,
+            sample=sample,
+        )
 
 
 def _images(

@@ -25,6 +25,7 @@ from robusteval.cli.options import (
     StdOption,
     StrictOption,
     TrustOption,
+    WorkersOption,
 )
 from robusteval.cli.properties import check_asked, property_image, property_verdict
 from robusteval.cli.requiring import check_requirements, requirements
@@ -43,6 +44,7 @@ def audit(
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
     batch_size: BatchSizeOption = "auto",
+    workers: WorkersOption = 1,
     source: SourceOption = None,
     source_arch: SourceArchOption = None,
     mean: MeanOption = None,
@@ -74,6 +76,7 @@ def audit(
         device=device,
         dtype=dtype,
         batch_size=whole(batch_size),
+        workers=workers,
         limit=asked.limit,
         sample=asked.sample,
         strict=strict,
@@ -95,6 +98,7 @@ def certify(
     device: DeviceOption = "auto",
     dtype: DTypeOption = "float32",
     batch_size: BatchSizeOption = "auto",
+    workers: WorkersOption = 1,
     mean: MeanOption = None,
     std: StdOption = None,
     binary: BinaryOption = False,
@@ -120,6 +124,7 @@ def certify(
         device=device,
         dtype=dtype,
         batch_size=whole(batch_size),
+        workers=workers,
         limit=asked.limit,
         sample=asked.sample,
         strict=strict,

@@ -115,6 +115,9 @@ RequireOption = Annotated[
         "'certified l2 0.5 >= 10%', 'clean >= 90%'; repeatable."
     ),
 ]
+WorkersOption = Annotated[
+    int, typer.Option(help="Processes that share the work and the threads on a CPU; the numbers are the same.")
+]
 EotOption = Annotated[int, typer.Option(help="Average a random model over so many evaluations.")]
 TrustOption = Annotated[
     list[Path] | None,

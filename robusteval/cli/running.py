@@ -87,11 +87,12 @@ def open_checkpoints(
 
 
 def audit_and_report(
-    models: list[Classifier], images: Images, protocol: Protocol, folder: Path, **options: Any
+    models: list[Classifier], images: Images, protocol: Protocol, folder: Path, workers: int = 1, **options: Any
 ) -> list[Run]:
-    """Say what will be run and what it may cost; run the protocol under progress bars, and report on each run when it
-    is whole."""
+    """Say what will be run and what it may cost; run the protocol in so many processes under progress bars, and report
+    on each run when it is whole."""
     from robusteval.auditing.together import audit_together
+    from robusteval.auditing.workers import working
     from robusteval.cli.forecasting import forecasts, planned
     from robusteval.cli.progress import Bars
     from robusteval.cli.schedule import Planned
@@ -109,8 +110,12 @@ def audit_and_report(
             print_report(run)
 
     stages = [Planned(one.model, stage.name, stage.seconds) for one in ahead for stage in one.stages]
-    with Bars(err, stages, {one.model: planned(one) for one in ahead}) as bars:
-        runs = audit_together(models, images, protocol, folder, ended=report, progress=bars, command=command, **options)
+    with (
+        Bars(err, stages, {one.model: planned(one) for one in ahead}) as bars,
+        working(workers, options.get("device", "auto"), bars.warn) as engine,
+    ):
+        options |= {"ended": report, "progress": bars, "engine": engine, "command": command}
+        runs = audit_together(models, images, protocol, folder, **options)
     if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
         out.line(f"Transfer matrix: {written}")
     if len(runs) > 1:

@@ -61,7 +61,7 @@ def permitted(file: str, trusted: Collection[Path], what: str) -> list[Path]:
 
 def load_named(path: Path, name: str, what: str) -> Any:
     """The `what` (a function, a class) of that name in a file, which is run. Raises UserError."""
-    module = _module(path)
+    module = load_file(path)
     found = getattr(module, name, None)
     if not callable(found):
         own = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
@@ -69,7 +69,13 @@ def load_named(path: Path, name: str, what: str) -> Any:
     return found
 
 
-def _module(path: Path) -> ModuleType:
+def files_run() -> tuple[Path, ...]:
+    """The files that were run in this process, the first first."""
+    modules = [m for name, m in sys.modules.items() if name.startswith(USER_MODULE)]
+    return tuple(Path(m.__file__) for m in modules if m.__file__)
+
+
+def load_file(path: Path) -> ModuleType:
     """The file as a module: run once, as long as its content is the same."""
     source = _read(path)
     place = hashlib.sha256(f"{path.resolve()} {_checksum(source)}".encode()).hexdigest()[:16]
