@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -24,11 +24,13 @@ from robusteval.results.run import Arrays, Run, read_arrays, read_cost, read_fra
 @dataclass(frozen=True)
 class RunEvidence:
     """The parts of a run, and the images cut into batches. `here` are the shards, by stage and name, that were computed
-    by this audit since it was begun or continued, with as many images at a time as now."""
+    by this audit since it was begun or continued, with as many images at a time as now, `learnt` the states that were
+    read, by stage."""
 
     run: Run
     batches: tuple[Shard, ...]
-    here: frozenset[tuple[str, str]] = frozenset()
+    here: set[tuple[str, str]] = field(default_factory=set)
+    learnt: dict[str, State] = field(default_factory=dict)
 
     def shards(self) -> Sequence[Shard]:
         return self.batches
@@ -43,7 +45,9 @@ class RunEvidence:
         return torch.tensor(found, device=shard.images.pixels.device)
 
     def state(self, stage: str) -> State:
-        return read_statistics(read_frame(self.run.part(stage, "set", "statistics")))
+        if stage not in self.learnt:
+            self.learnt[stage] = read_statistics(read_frame(self.run.part(stage, "set", "statistics")))
+        return self.learnt[stage]
 
     def seconds(self, stage: str, shard: str) -> float | None:
         path = self.run.part(stage, shard)

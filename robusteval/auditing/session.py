@@ -26,6 +26,7 @@ from robusteval.core.streams import check_seed
 from robusteval.models.averaged import averaged
 from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
+from robusteval.results.atomic import EVERY, Landing
 from robusteval.results.bracket import refuted_proofs
 from robusteval.results.lock import locked
 from robusteval.results.manifest import MOST_AVERAGED
@@ -33,7 +34,7 @@ from robusteval.results.mending import remove_damaged, remove_leftovers, remove_
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, checksum, read_cost, read_frame, write_arrays, write_frame, writing
 from robusteval.results.shards import planned_files
-from robusteval.results.tabulate import write_tables
+from robusteval.results.tabulate import build_bounds, write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
 
 
@@ -112,7 +113,7 @@ class Session:
 
     def __init__(self, run: Run, context: Context, images: Images, progress: Progress, engine: Engine = local) -> None:
         self.run, self.context, self.images = run, context, images
-        self.progress, self.engine = progress, engine
+        self.progress, self.engine, self.landing = progress, engine, Landing()
         self.evidence = RunEvidence(run, cut(images, run.manifest.batch_size))
         self.traits = Traits(random=False, seedable=True, batch_dependent=False, single=True)
 
@@ -189,8 +190,11 @@ class Session:
         return f"expected an answer of {model.name} to every image, got: {reason}"
 
     def _compute(self, stage: Stage) -> None:
-        while not self._computed(stage):
-            forget()
+        try:
+            while not self._computed(stage):
+                forget()
+        finally:
+            self.landing.land()
 
     def _computed(self, stage: Stage) -> bool:
         """Whether all is there; else memory ran out, and the models are given half as many images at a time from now
@@ -210,7 +214,8 @@ class Session:
             fewer = self.context.with_less_memory() if is_out_of_memory(error) and not self.traits.lacking else None
             if fewer is None:
                 raise
-            self.context, self.evidence = fewer, replace(self.evidence, here=frozenset())
+            self.context = fewer
+            self.evidence.here.clear()
             self.progress.warn(f"out of memory in {stage.name}: from here on {fewer.opened.at_once} images at a time")
             return False
         return True
@@ -225,19 +230,20 @@ class Session:
         beside = []
         if part.arrays or stage.keeps_arrays:
             beside.append(self.run.array_file(stage.name, shard))
-            write_arrays(beside[-1], part.arrays)
+            write_arrays(beside[-1], part.arrays, self.landing)
         for table, rows in part.others.items():
             beside.append(self.run.part(stage.name, shard, table))
-            write_frame(beside[-1], rows)
+            write_frame(beside[-1], rows, landing=self.landing)
         known = {path.relative_to(self.run.path).as_posix(): checksum(path) for path in beside}
         remove_resting(self.run, stage.name, shard)
-        write_frame(self.run.part(stage.name, shard), part.rows, part.timed(seconds), known)
-        self.evidence = replace(self.evidence, here=self.evidence.here | {(stage.name, shard)})
+        write_frame(self.run.part(stage.name, shard), part.rows, part.timed(seconds), known, self.landing)
+        self.landing.land(EVERY)
+        self.evidence.here.add((stage.name, shard))
 
     def _stop_if_refuted(self) -> None:
         """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""
-        write_tables(self.run)
-        if lines := refuted_proofs(self.run.bounds()):
+        if lines := refuted_proofs(build_bounds(self.run)):
+            write_tables(self.run)
             raise RefutedError(
                 f"expected no witness inside a proven radius, got {len(lines)} in {self.run.path}: {lines[0]}; one of "
                 f"the two is wrong, please report it with that directory (tables/bounds.csv lists all)"

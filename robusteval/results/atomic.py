@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from robusteval.core.errors import UserError, first_line
+
+EVERY = 1.0
+"""Seconds of computed shards, at most, that a loss of power takes besides the one in work."""
+_AT_ONCE = 8
+"""Files that are brought to the disk at the same time."""
 
 
 class NotWrittenError(UserError, OSError):
@@ -29,23 +37,62 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, then rename: a reader sees the whole file or none, also after a loss of power. Raises
-    NotWrittenError."""
+def atomically(path: Path, write: Callable[[Path], object], landing: Landing | None = None) -> None:
+    """Write beside `path`, then rename: a reader sees the whole file or none, also after a loss of power; where it is
+    for `landing` to bring it to the disk, after a loss of power only once that has. Raises NotWrittenError."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # never through a link of that name
         try:
             write(temporary)
-            _flush(temporary, os.O_RDWR)
+            if landing is None:
+                _flush(temporary, os.O_RDWR)
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            _flush(path.parent, os.O_RDONLY)
+        if landing is None:
+            _flush_folder(path.parent)
+        else:
+            landing.add(path)
+
+
+class Landing:
+    """Files that have their names and are to be brought to the disk, many at once, which costs a file system hardly
+    more than one. The end of the process takes none of them; a loss of power may take or damage those that have not
+    landed, which a checksum elsewhere has to show."""
+
+    def __init__(self) -> None:
+        self._files: list[Path] = []
+        self._landed = -math.inf
+
+    def add(self, path: Path) -> None:
+        self._files.append(path)
+
+    def land(self, every: float = 0.0) -> None:
+        """Unless the last time is less than so many seconds ago. Raises NotWrittenError."""
+        if time.monotonic() - self._landed < every:
+            return
+        files, self._files = self._files, []
+        if files:
+            with ThreadPoolExecutor(_AT_ONCE) as several:
+                list(several.map(_land, files))
+            for folder in {path.parent for path in files}:
+                with writing(folder):
+                    _flush_folder(folder)
+        self._landed = time.monotonic()
+
+
+def _land(path: Path) -> None:
+    with writing(path), suppress(FileNotFoundError):  # removed since
+        _flush(path, os.O_RDWR)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _flush(folder, os.O_RDONLY)
 
 
 def _flush(path: Path, flags: int) -> None:

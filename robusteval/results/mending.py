@@ -55,9 +55,8 @@ def remove_resting(run: Run, stage: str, shard: str) -> None:
     damaged. The main part goes first. Raises NotWrittenError."""
     for record in run.manifest.stages:
         if record.rests_on(stage):
-            for planned in planned_files(run.manifest, record):
-                if record.one_shard or planned.shard == shard:
-                    _remove(run.path / planned.path)
+            for planned in planned_files(run.manifest, record, only=shard):
+                _remove(run.path / planned.path)
 
 
 def _begun(run: Run, shard: tuple[PlannedFile, ...]) -> bool:

@@ -27,7 +27,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from robusteval.core.errors import UserError, first_line
-from robusteval.results.atomic import atomically
+from robusteval.results.atomic import Landing, atomically
 from robusteval.results.atomic import writing as writing
 from robusteval.results.manifest import NAME, Manifest, read_manifest
 from robusteval.results.own_files import check_own_files
@@ -142,7 +142,11 @@ class Run:
 
 
 def write_frame(
-    path: Path, frame: pd.DataFrame, cost: Cost | None = None, beside: Mapping[str, str] | None = None
+    path: Path,
+    frame: pd.DataFrame,
+    cost: Cost | None = None,
+    beside: Mapping[str, str] | None = None,
+    landing: Landing | None = None,
 ) -> None:
     """A data frame as parquet, with what its computation cost in the file's metadata, and the checksums, by path in the
     run, of the other files of its shard, so that none of them goes missing unnoticed."""
@@ -151,7 +155,7 @@ def write_frame(
     if beside is not None:
         own[b"beside"] = json.dumps(dict(beside)).encode()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
-    atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
+    atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True), landing)
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -195,9 +199,10 @@ def read_beside(path: Path) -> dict[str, str] | None:
         return None if noted is None else {str(name): str(sha) for name, sha in json.loads(noted).items()}
 
 
-def write_arrays(path: Path, arrays: Arrays) -> None:
+def write_arrays(path: Path, arrays: Arrays, landing: Landing | None = None) -> None:
     contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-    atomically(path, lambda temporary: temporary.write_bytes(save(contiguous)))  # by Python, whose errors say why
+    # By Python, whose errors say why.
+    atomically(path, lambda temporary: temporary.write_bytes(save(contiguous)), landing)
 
 
 def read_arrays(path: Path) -> Arrays:

@@ -51,12 +51,13 @@ def planned_shards(manifest: Manifest, record: StageRecord) -> tuple[str, ...]:
     return tuple(f"{i:05d}" for i in range(batches))
 
 
-def planned_files(manifest: Manifest, record: StageRecord) -> Iterator[PlannedFile]:
-    """What a stage may leave in parts/ and witnesses/, shard by shard."""
+def planned_files(manifest: Manifest, record: StageRecord, only: str | None = None) -> Iterator[PlannedFile]:
+    """What a stage may leave in parts/ and witnesses/, shard by shard; where `only` names one of its batches,
+    that of it alone, or its one shard of all images."""
     parts, kind = f"parts/{record.name}", type(record)
-    if kind is CertificateRecord:
+    if kind is CertificateRecord and only is None:
         yield PlannedFile(f"{parts}/{OF_SET}.statistics.parquet", OF_SET, STATISTICS_TABLE, True)
-    for shard in planned_shards(manifest, record):
+    for shard in planned_shards(manifest, record) if only is None or record.one_shard else (only,):
         yield PlannedFile(f"{parts}/{shard}.parquet", shard, _MAIN[kind], True)
         if kind in (AttackRecord, CertificateRecord):
             yield PlannedFile(f"{parts}/{shard}.measurements.parquet", shard, MEASUREMENTS_TABLE, False)

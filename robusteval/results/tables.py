@@ -31,7 +31,9 @@ class Table:
     def frame(self, data: dict[str, Any] | None = None) -> pd.DataFrame:
         """A data frame with exactly these columns, in this order, in these types."""
         frame = pd.DataFrame(data or {}, columns=self.names)
-        return frame.astype({c.name: _DTYPES[c.type] for c in self.columns})
+        wanted = {c.name: _DTYPES[c.type] for c in self.columns}
+        others = {name: wanted[name] for name, found in zip(wanted, frame.dtypes, strict=True) if found != wanted[name]}
+        return frame.astype(others) if others else frame
 
 
 _IMAGE = Column("image_id", str, "the image's name in its data set")

@@ -30,19 +30,23 @@ _ORDER = {
     "statistics": ["quantity", "at"],
 }
 """How the rows of one stage are ordered, whatever shards they came in."""
+_BOUNDING = (IMAGES_TABLE, WITNESSES_TABLE, CERTIFICATES_TABLE)
+"""What the bounds follow from."""
 
 
 def build_tables(run: Run) -> dict[str, pd.DataFrame]:
     """Every table, from the parts alone: stages in the order of the manifest."""
-    tables = {
-        t.name: _collect(run, t)
-        for t in (IMAGES_TABLE, WITNESSES_TABLE, CERTIFICATES_TABLE, MEASUREMENTS_TABLE, STATISTICS_TABLE)
-    }
-    bounds, table = bracket(tables["images"], tables["witnesses"], tables["certificates"]), CALIBRATION_TABLE.frame()
+    tables = {t.name: _collect(run, t) for t in (*_BOUNDING, MEASUREMENTS_TABLE, STATISTICS_TABLE)}
+    bounds, table = bracket(*(tables[t.name] for t in _BOUNDING)), CALIBRATION_TABLE.frame()
     asked = run.manifest.protocol.calibration
     if asked is not None:
         bounds, table = calibrate(bounds, tables["certificates"], asked, run.manifest.seed)
     return {**tables, "bounds": bounds, "calibration": table}
+
+
+def build_bounds(run: Run) -> pd.DataFrame:
+    """The bounds alone, of what the run holds by now, without their calibration."""
+    return bracket(*(_collect(run, table) for table in _BOUNDING))
 
 
 def write_tables(run: Run) -> None:

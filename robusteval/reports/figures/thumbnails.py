@@ -6,6 +6,7 @@ import io
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from PIL import Image
 
 from robusteval.analysis.closest import closest
 from robusteval.analysis.results import Results
+from robusteval.core.forked import on_all_cores
 from robusteval.core.norms import Norm
 from robusteval.results.records import CLEAN, AttackRecord
-from robusteval.results.run import Arrays, read_arrays, stored_witness
+from robusteval.results.run import Arrays, Run, read_arrays, stored_witness
 
 Array = NDArray[np.float32]
 
@@ -42,33 +44,60 @@ def thumbnails(results: Results, norm: str) -> dict[str, Thumbnails]:
     """By image id, for every image whose image the run has kept. The witness is the closest in `norm` of all
     attacks."""
     exact = len(results.images) <= EXACT
-    found = {}
-    for image_id, image, witness in read_closest(results, norm, results.witnesses):
-        if witness is None or witness.shape != image.shape:
-            found[image_id] = Thumbnails(data_uri(image, exact))
-        else:
-            shown = (image, witness, rescaled(witness - image))
-            found[image_id] = Thumbnails(*(data_uri(array, exact) for array in shown))
-    return found
+    kept = _Closest.of(results, norm, results.witnesses)
+    shards = kept.shards()
+
+    def drawn(shard: Path) -> dict[str, Thumbnails]:
+        return {image_id: _drawn(image, witness, exact) for image_id, image, witness in kept.read(shard)}
+
+    by_shard = dict(on_all_cores(drawn, shards))
+    return {image_id: own for i in range(len(shards)) for image_id, own in by_shard[i].items()}
+
+
+def _drawn(image: Array, witness: Array | None, exact: bool) -> Thumbnails:
+    if witness is None or witness.shape != image.shape:
+        return Thumbnails(data_uri(image, exact))
+    return Thumbnails(*(data_uri(array, exact) for array in (image, witness, rescaled(witness - image))))
 
 
 def read_closest(results: Results, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Array, Array | None]]:
     """Each image of a run with its id and its closest witness in `norm` among `rows` of the table of witnesses; None
     where there is none: an image that is its own witness has none, and a run may have been stripped of its images.
     One shard is in memory at a time."""
-    rows = closest(rows, norm)
-    wanted = {i: (s, b) for s, i, b in zip(rows["method"], rows["image_id"], rows["budget"], strict=True)}
-    budgets = {entry.name: entry.budgets for entry in results.manifest.of(AttackRecord)}
-    for path in sorted((results.path / "witnesses" / CLEAN).glob("*.safetensors")):
+    kept = _Closest.of(results, norm, rows)
+    for shard in kept.shards():
+        yield from kept.read(shard)
+
+
+@dataclass(frozen=True)
+class _Closest:
+    """Where a run keeps the closest witness of each image: by its id the stage and the budget, and the budgets that all
+    images share by stage."""
+
+    run: Run
+    wanted: dict[str, tuple[str, float]]
+    budgets: dict[str, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, results: Results, norm: str, rows: pd.DataFrame) -> _Closest:
+        rows = closest(rows, norm)
+        wanted = {i: (s, b) for s, i, b in zip(rows["method"], rows["image_id"], rows["budget"], strict=True)}
+        return cls(results.run, wanted, {e.name: e.budgets for e in results.manifest.of(AttackRecord)})
+
+    def shards(self) -> list[Path]:
+        """The files of the images themselves."""
+        return sorted((self.run.path / "witnesses" / CLEAN).glob("*.safetensors"))
+
+    def read(self, shard: Path) -> Iterator[tuple[str, Array, Array | None]]:
         kept: dict[str, Arrays] = {}
-        for image_id, image in read_arrays(path).items():
+        for image_id, image in read_arrays(shard).items():
             witness = None
-            if image_id in wanted:
-                stage, budget = wanted[image_id]
+            if image_id in self.wanted:
+                stage, budget = self.wanted[image_id]
                 if stage not in kept:
-                    file = results.run.array_file(stage, path.stem)
+                    file = self.run.array_file(stage, shard.stem)
                     kept[stage] = read_arrays(file) if file.exists() else {}
-                witness = stored_witness(kept[stage], image_id, budget, budgets[stage])
+                witness = stored_witness(kept[stage], image_id, budget, self.budgets[stage])
             yield image_id, image, witness
 
 
@@ -87,8 +116,8 @@ def data_uri(array: Array, exact: bool = True) -> str:
 
 def small(array: Array, side: int = SIDE) -> Image.Image:
     """An image (C, H, W) in [0, 1], reduced to `side` pixels a side if larger; grey unless it has three channels."""
-    channels = array if len(array) == 3 else array.mean(axis=0, keepdims=True)
-    levels = np.round(np.clip(np.nan_to_num(channels), 0, 1) * 255).astype(np.uint8)
+    channels = array if len(array) in (1, 3) else array.mean(axis=0, keepdims=True)
+    levels = np.round(np.fmin(np.fmax(channels, 0), 1) * 255).astype(np.uint8)  # 0 for NaN
     image = Image.fromarray(levels.transpose(1, 2, 0) if len(levels) == 3 else levels[0])
     image.thumbnail((side, side))
     return image

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,9 @@ from robusteval.results.below import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_ESCAPED = re.compile(r"\\[bfru]")
+"""What JSON writes for controls other than tab and line feed, and where a backslash stands before such a letter."""
 
 
 def render(template: str, script: str, **values: object) -> str:
@@ -60,13 +65,19 @@ def _datatables() -> dict[str, Any]:
     }
 
 
-def _cleaned(value: Any) -> Any:
-    """Data of a page, with every text in it readable."""
+def _cleaned(data: Any) -> Any:
+    """Data of a page as JSON would hold it, with every text in it readable. What has nothing to replace, which one look
+    at all of it tells, is not walked through."""
+    text = json.dumps(data, ensure_ascii=False)
+    return data if readable(text) == text and not _ESCAPED.search(text) else _walked(data)
+
+
+def _walked(value: Any) -> Any:
     if isinstance(value, str):
         return readable(value)
     if isinstance(value, dict):
-        return {readable(str(key)): _cleaned(item) for key, item in value.items()}
-    return [_cleaned(item) for item in value] if isinstance(value, list | tuple) else value
+        return {readable(str(key)): _walked(item) for key, item in value.items()}
+    return [_walked(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _quoted(text: str) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -75,6 +76,7 @@ def image_table(results: Results) -> ImageTable:
     bound and the attack that found it, and what is certified with confidence of the smoothed model."""
     norm, classes = main_norm(results), results.classes
     thumbs, columns = thumbnails(results, norm), list(_columns(results, norm))
+    found_by = _found_by(norm, results.titles)
     rows, shown, facts = [], [], []
     for bounds in results.bounds.to_dict("records"):
         own = thumbs.get(bounds["image_id"], Thumbnails())
@@ -83,7 +85,7 @@ def image_table(results: Results) -> ImageTable:
         facts.append(
             {
                 "label": classes[bounds["label"]],
-                "by": _found_by(bounds, norm, results.titles),
+                "by": found_by(bounds),
                 "wrong": not bounds["correct"],
                 "standing": math.isinf(bounds[f"upper_{norm}"]),
                 "contradiction": bool(bounds["contradictions"]),
@@ -98,8 +100,11 @@ def _columns(results: Results, norm: Norm) -> Iterator[ImageColumn]:
     for title in ("Image", "Witness", "Added"):
         yield ImageColumn(title, "", "image", lambda bounds: ("", ""))
     yield ImageColumn("Name", "", "text", lambda bounds: _opens(bounds["image_id"]))
-    yield ImageColumn("Class", "", "text", lambda bounds: _text(classes[bounds["label"]]))
-    yield ImageColumn("Predicted", "", "text", lambda bounds: _prediction(bounds, classes))
+    text, predicted = cache(_text), cache(_predicted)
+    yield ImageColumn("Class", "", "text", lambda bounds: text(classes[bounds["label"]]))
+    yield ImageColumn(
+        "Predicted", "", "text", lambda bounds: predicted(classes[bounds["predicted"]], bounds["correct"])
+    )
     for own in bounds_by_norm(results, norm):
         yield from _columns_of(own, titles, _seen_as(results, own.norm))
     yield ImageColumn("Contradictions", "", "text", lambda bounds: _text(_against(bounds, titles)))
@@ -115,30 +120,43 @@ def _seen_as(results: Results, norm: Norm) -> dict[str, str]:
 
 def _columns_of(own: NormBounds, titles: dict[str, str], seen_as: dict[str, str]) -> Iterator[ImageColumn]:
     """The columns of one norm."""
-    norm, group = own.norm, own.norm.symbol
+    norm, group, found_by = own.norm, own.norm.symbol, _found_by(own.norm, titles)
+    text = cache(_text)
+
+    # Cells of all images, of which many are alike.
+    @cache
+    def at_least(value: float) -> Cell:
+        return _number(value, show.lower(value, norm))
+
+    @cache
+    def at_most(value: float) -> Cell:
+        return _number(value, show.upper(value, norm))
+
+    @cache
+    def titled(method: str) -> Cell:
+        return _text(_title(method, norm, titles))
 
     def lower(key: str) -> Callable[[Bounds], Cell]:
-        return lambda bounds: _number(bounds[key], show.lower(bounds[key], norm))
+        return lambda bounds: at_least(bounds[key])
 
     def method(key: str) -> Callable[[Bounds], Cell]:
-        return lambda bounds: _text(_title(bounds[key], norm, titles))
-
-    def upper(bounds: Bounds) -> Cell:
-        return _number(bounds[f"upper_{norm}"], show.upper(bounds[f"upper_{norm}"], norm))
+        return lambda bounds: titled(bounds[key])
 
     for kind in own.guaranteed:
         yield ImageColumn(BEST[kind], group, "number", lower(f"{kind}_{norm}"))
         yield ImageColumn("by", group, "text", method(f"{kind}_{norm}_method"))
-    yield ImageColumn("Witness at", group, "number", upper)
-    yield ImageColumn("Seen as", group, "text", lambda bounds: _text(seen_as.get(bounds["image_id"], "")))
-    yield ImageColumn("Found by", group, "text", lambda bounds: _text(_found_by(bounds, norm, titles)))
+    yield ImageColumn("Witness at", group, "number", lambda bounds: at_most(bounds[f"upper_{norm}"]))
+    yield ImageColumn("Seen as", group, "text", lambda bounds: text(seen_as.get(bounds["image_id"], "")))
+    yield ImageColumn("Found by", group, "text", lambda bounds: text(found_by(bounds)))
     for stage in own.estimates:
         yield ImageColumn(names.bare(titles[stage], norm), group, "number", lower(f"lower_{stage}"))
 
 
-def _found_by(bounds: Bounds, norm: Norm, titles: dict[str, str]) -> str:
-    method = bounds[f"upper_{norm}_method"]
-    return names.CLEAN if method == CLEAN else _title(method, norm, titles)
+def _found_by(norm: Norm, titles: dict[str, str]) -> Callable[[Bounds], str]:
+    """What says of an image by what its closest witness was found."""
+    key = f"upper_{norm}_method"
+    title = cache(lambda method: names.CLEAN if method == CLEAN else _title(method, norm, titles))
+    return lambda bounds: title(bounds[key])
 
 
 def _title(method: str, norm: Norm, titles: dict[str, str]) -> str:
@@ -156,13 +174,12 @@ def _text(text: str) -> Cell:
 
 def _opens(name: str) -> Cell:
     """A name that opens the details of its image."""
-    return Markup('<button type="button" class="open">{}</button>').format(name), name
+    return Markup(f'<button type="button" class="open">{escape(name)}</button>'), name
 
 
 def _number(value: float, shown: str) -> Cell:
     return escape(shown), min(value, FAR)
 
 
-def _prediction(bounds: Bounds, classes: list[str]) -> Cell:
-    name = classes[bounds["predicted"]]
-    return (escape(name) if bounds["correct"] else Markup('<b class="wrong">{}</b>').format(name)), name
+def _predicted(name: str, correct: bool) -> Cell:
+    return (escape(name) if correct else Markup(f'<b class="wrong">{escape(name)}</b>')), name
