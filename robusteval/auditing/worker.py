@@ -12,6 +12,7 @@ import pickle
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import parent_process
 from pathlib import Path
@@ -35,7 +36,8 @@ def serve(connection: Connection, threads: int, files: Sequence[Path]) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     for file in files:
-        load_file(file)
+        with suppress(UserError):  # of another model, and gone; what this one lacks is told when it comes
+            load_file(file)
     context: Context | None = None
     _tell(connection, "ready")
     while True:

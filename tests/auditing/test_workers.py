@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from robusteval import Run, open_checkpoint, read_images, run_audit
 from robusteval.auditing.engines import Engine, local
 from robusteval.auditing.workers import working
 from robusteval.core.errors import UserError
+from robusteval.core.user_code import load_file
 from robusteval.models.making import make_classifier
 from same_runs import differences
 
@@ -58,7 +60,7 @@ SWITCHES = Path(__file__).parent
 class Network(nn.Sequential):
     def forward(self, x):
         noisy, attacked = (x < 0).any(), x.requires_grad
-        if (SWITCHES / "slow").exists() and attacked:
+        if (SWITCHES / "slow").exists():
             time.sleep(0.1)
         if (SWITCHES / "die once").exists() and attacked:
             (SWITCHES / "die once").unlink(missing_ok=True)
@@ -115,6 +117,14 @@ class Bench:
             start_new_session=True,
         )
 
+    @contextmanager
+    def switched(self, name: str) -> Iterator[None]:
+        (self.folder / name).touch()
+        try:
+            yield
+        finally:
+            (self.folder / name).unlink(missing_ok=True)
+
     def parts(self, name: str) -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (self.folder / name / "parts").rglob("*.parquet")}
 
@@ -125,6 +135,10 @@ def bench(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("workers")
     (folder / "p.toml").write_text(PROTOCOL)
     (folder / "network.py").write_text(NETWORK)
+    # Run by this process for another model, and removed since: no concern of the workers.
+    (folder / "gone.py").write_text("")
+    load_file(folder / "gone.py")
+    (folder / "gone.py").unlink()
     told: list[str] = []
     with working(2, "cpu", told.append) as engine:
         yield Bench(folder, demo_folder / "digits-standard.safetensors", engine, told)
@@ -136,8 +150,8 @@ def alone(bench: Bench) -> Run:
 
 
 def test_a_killed_worker_changes_nothing(bench: Bench, alone: Run) -> None:
-    (bench.folder / "die once").touch()
-    run = bench.audit("killed")
+    with bench.switched("die once"):
+        run = bench.audit("killed")
     assert [line.split(",")[0] for line in bench.told] == ["a worker ended by signal 9 (SIGKILL)"]
     assert run.manifest.complete
     assert differences(alone, run, pages=False) == []
@@ -145,9 +159,8 @@ def test_a_killed_worker_changes_nothing(bench: Bench, alone: Run) -> None:
 
 @pytest.mark.slow
 def test_a_shard_that_kills_each_worker_fails_its_method(bench: Bench, alone: Run) -> None:
-    (bench.folder / "die").touch()
-    run = bench.audit("deadly")
-    (bench.folder / "die").unlink()
+    with bench.switched("die"):
+        run = bench.audit("deadly")
     failed = {s.name: s.reason for s in run.manifest.stages if s.status != "done"}
     assert [*failed] == ["gaussian-noise"]
     assert (
@@ -157,9 +170,8 @@ def test_a_shard_that_kills_each_worker_fails_its_method(bench: Bench, alone: Ru
 
 
 def test_an_error_reads_as_in_one_process(bench: Bench) -> None:
-    (bench.folder / "raise").touch()
-    runs = [bench.audit("raises alone", local), bench.audit("raises")]
-    (bench.folder / "raise").unlink()
+    with bench.switched("raise"):
+        runs = [bench.audit("raises alone", local), bench.audit("raises")]
     one, other = ([(s.name, s.status, s.reason) for s in run.manifest.stages] for run in runs)
     assert one == other
     assert ("gaussian-noise", "failed") in [found[:2] for found in one]
@@ -171,26 +183,25 @@ def test_an_error_reads_as_in_one_process(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_an_audit_that_is_killed_or_stopped_goes_on(bench: Bench, alone: Run) -> None:
-    (bench.folder / "slow").touch()
     landed: dict[Path, int] = {}
-    for number in (signal.SIGKILL, signal.SIGINT):
-        audit = bench.command("stopped")
-        assert audit.stderr is not None
-        enough = len(landed) + 2
-        wait_for(lambda enough=enough: len(bench.parts("stopped")) >= enough)  # type: ignore[misc]
-        workers = children(audit.pid)
-        assert len(workers) >= 2
-        # The terminal sends a Ctrl-C to all.
-        (os.kill if number == signal.SIGKILL else os.killpg)(audit.pid, number)
-        said = audit.stderr.read()
-        assert audit.wait() == (130 if number == signal.SIGINT else -number)
-        assert "Traceback" not in said
-        assert ("Stopped. What was computed is kept" in said) == (number == signal.SIGINT)
-        for worker in workers:
-            wait_for(lambda worker=worker: not is_alive(worker))  # type: ignore[misc]
-        assert landed.items() <= bench.parts("stopped").items()
-        landed = bench.parts("stopped")
-    (bench.folder / "slow").unlink()
+    with bench.switched("slow"):
+        for number in (signal.SIGKILL, signal.SIGINT):
+            audit = bench.command("stopped")
+            assert audit.stderr is not None
+            enough = len(landed) + 2
+            wait_for(lambda enough=enough: len(bench.parts("stopped")) >= enough)  # type: ignore[misc]
+            workers = children(audit.pid)
+            assert len(workers) >= 2
+            # The terminal sends a Ctrl-C to all.
+            (os.kill if number == signal.SIGKILL else os.killpg)(audit.pid, number)
+            said = audit.stderr.read()
+            assert audit.wait() == (130 if number == signal.SIGINT else -number)
+            assert "Traceback" not in said
+            assert ("Stopped. What was computed is kept" in said) == (number == signal.SIGINT)
+            for worker in workers:
+                wait_for(lambda worker=worker: not is_alive(worker))  # type: ignore[misc]
+            assert landed.items() <= bench.parts("stopped").items()
+            landed = bench.parts("stopped")
     run = bench.audit("stopped")
     assert landed.items() <= bench.parts("stopped").items()
     assert differences(alone, run, pages=False) == []
