@@ -134,7 +134,8 @@ def opened(browser: Any, path: Path, look: str) -> Any:
 
 
 def looked_at(tab: Any) -> Look:
-    """What is wrong with an open page."""
+    """What is wrong with an open page, once it is drawn: after a change of media some styles are those before it."""
+    tab.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     return Look(tab.evaluate(FAINT), tab.evaluate(OVERLAPPING), tab.evaluate(CUT), tab.evaluate(wider))
 
