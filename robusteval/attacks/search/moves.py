@@ -46,8 +46,8 @@ class Here:
 
 class Move(Protocol):
     def __call__(self, here: Here, length: float, change: float) -> Tensor:
-        """The next iterates (M, C, H, W), by a step of `length` over the distance; of that at most the share `change`
-        is given up or added."""
+        """The next iterates (M, C, H, W), by a step of `length` over the distance; of that a rescaled one gives up or
+        adds at most the share `change`."""
 
 
 class Rescaled:
@@ -99,6 +99,7 @@ class Solved:
     def __call__(self, here: Here, length: float, change: float) -> Tensor:
         """In L1 the size of which a move reaches a share is that of the largest change, and the reach a pixel's."""
         v = here.x - self.centers
+        # In L1 the box is part of the program, where what it stops still counts: without a derivative it would go back.
         gradient = here.gradient if self.norm is Norm.L1 else _free(here.gradient, here.x)
         self.mean = self.momentum * self.mean + (1 - self.momentum) * gradient
         gain = BEYOND * here.size.clamp_min(NEAREST) * self.norm.dual.size(self.mean) - here.margin
