@@ -24,6 +24,7 @@ from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
 from robusteval.attacks.search.apgd_l1 import project as project_l1
+from robusteval.attacks.search.box import free
 from robusteval.attacks.search.filling import thin
 from robusteval.attacks.search.losses import margin
 from robusteval.attacks.search.rounds import in_rounds
@@ -85,19 +86,19 @@ class FMN(MinimumDistanceAttack):
         distance = torch.full_like(farthest, torch.inf)
         for i in range(steps):
             gradient, value, logits = classifier.gradient(x, lambda logits: margin(logits, images.labels))
-            free = gradient * ((x + gradient.sign()).clamp(0, 1) != x)
+            uphill = free(gradient, x)
             wrong, here = misclassified(logits, images.labels), norm.size(x - centers)
             closer = wrong & (here < distance)
             best, distance = torch.where(column(closer, x), x, best), torch.where(closer, here, distance)
             fall = (1 + math.cos(math.pi * i / steps)) / 2
             smaller, larger = self._resized(radius, LAST_GAMMA + (first_gamma - LAST_GAMMA) * fall)
             if norm is not Norm.L0:
-                slope = norm.dual.size(free).clamp_min(torch.finfo(free.dtype).tiny)
+                slope = norm.dual.size(uphill).clamp_min(torch.finfo(x.dtype).tiny)
                 ahead = here + BEYOND ** (i + 1) * value.abs() / slope
                 larger = torch.where(near & distance.isinf(), ahead, larger)
             radius = torch.where(wrong, torch.minimum(smaller, distance), larger).clamp_min(0).minimum(farthest)
             length = self._length(x - centers, near) * (LAST_STEP + (1 - LAST_STEP) * fall)
-            moved = x + column(length, x) * Norm.L2.steepest(free)
+            moved = x + column(length, x) * Norm.L2.steepest(uphill)
             x = self._project(centers, moved, radius, gradient)
         return best, distance
 

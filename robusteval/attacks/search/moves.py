@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robusteval.attacks.search import cheapest
 from robusteval.attacks.search.apgd_l1 import project as project_l1
+from robusteval.attacks.search.box import free
 from robusteval.core.norms import Norm, column, flat
 
 AHEAD = 1.05
@@ -65,7 +66,7 @@ class Rescaled:
 
     def __call__(self, here: Here, length: float, change: float) -> Tensor:
         x, found, distance = here.x, here.closest.isfinite(), here.size.clamp_min(NEAREST)
-        gradient = _free(here.gradient, x)
+        gradient = free(here.gradient, x)
         away = _away(gradient, here.margin, self.norm)
         most = change * distance
         closer = (here.size + (away + BEYOND * here.size).clamp(-most, most)).minimum(CLOSER * here.closest)
@@ -100,7 +101,7 @@ class Solved:
         """In L1 the size of which a move reaches a share is that of the largest change, and the reach a pixel's."""
         v = here.x - self.centers
         # In L1 the box is part of the program, where what it stops still counts: without a derivative it would go back.
-        gradient = here.gradient if self.norm is Norm.L1 else _free(here.gradient, here.x)
+        gradient = here.gradient if self.norm is Norm.L1 else free(here.gradient, here.x)
         self.mean = self.momentum * self.mean + (1 - self.momentum) * gradient
         gain = BEYOND * here.size.clamp_min(NEAREST) * self.norm.dual.size(self.mean) - here.margin
         size = self.measure.size(v)
@@ -118,8 +119,3 @@ class Solved:
 def _away(gradient: Tensor, margin: Tensor, norm: Norm) -> Tensor:
     """How far the linearised boundary lies ahead, (N,); negative behind it."""
     return -margin / norm.dual.size(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-
-
-def _free(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient without the entries that the box stops."""
-    return torch.where(torch.where(gradient > 0, x < 1, x > 0), gradient, 0)
