@@ -89,7 +89,7 @@ def forecast(
     check_asked_size(batch_size)
     placed = averaged(classifier.to(on, precision), min(max(eot, 1), MOST_AVERAGED))
     size = batch_size if isinstance(batch_size, int) else best_batch_size(placed, on, precision)
-    pixels = images.to(on, precision).pixels[:size]
+    pixels = images.first(size).to(on, precision).pixels
     forward, backward = pass_seconds(placed, pixels)
 
     def costs(passes: Passes) -> float:

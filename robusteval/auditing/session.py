@@ -34,7 +34,7 @@ from robusteval.results.mending import remove_damaged, remove_leftovers, remove_
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, checksum, read_cost, read_frame, write_arrays, write_frame, writing
 from robusteval.results.shards import planned_files
-from robusteval.results.tabulate import build_bounds, write_tables
+from robusteval.results.tabulate import bounds_in_pieces, write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
 
 
@@ -182,11 +182,11 @@ class Session:
     def _unanswered(self, reason: str) -> str:
         """The line for a model that does not answer to the images themselves: the first one of them, if it is one."""
         model = self.context.classifier
-        for image_id, pixels in zip(self.images.ids, self.images.pixels, strict=True):
+        for image in self.images.blocks(1):
             try:
-                model.predict(pixels[None])
+                model.predict(image.pixels)
             except Exception as error:
-                return f"expected an answer of {model.name} to every image, got on {image_id}: {first_line(error)}"
+                return f"expected an answer of {model.name} to every image, got on {image.ids[0]}: {first_line(error)}"
         return f"expected an answer of {model.name} to every image, got: {reason}"
 
     def _compute(self, stage: Stage) -> None:
@@ -204,7 +204,7 @@ class Session:
         try:
             if stage.prepares:
                 self._prepare(stage)
-            fed = (stage.feed(shard, self.evidence) for shard in missing)
+            fed = (stage.feed(shard, self.evidence).loaded() for shard in missing)
             done = len(self.images) - sum(len(s.images) for s in missing)
             self.progress.stage(stage.name, done, len(self.images))
             for result in self.engine(Work(stage, self.context), fed, share_of_work(self.progress, len(self.images))):
@@ -242,7 +242,7 @@ class Session:
 
     def _stop_if_refuted(self) -> None:
         """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""
-        if lines := refuted_proofs(build_bounds(self.run)):
+        if lines := [line for piece in bounds_in_pieces(self.run) for line in refuted_proofs(piece)]:
             write_tables(self.run)
             raise RefutedError(
                 f"expected no witness inside a proven radius, got {len(lines)} in {self.run.path}: {lines[0]}; one of "

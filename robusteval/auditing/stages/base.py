@@ -49,7 +49,7 @@ class Context:
 
     def set_streams(self, stage: str, images: Images) -> Streams:
         """The one random stream of a stage for the whole set."""
-        return Streams.for_set(self.seed, stage, images.pixels)
+        return Streams.for_set(self.seed, stage, torch.empty(0, device=images.device, dtype=images.dtype))
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Shard:
     margins: Tensor | None = None
     again: tuple[Computed, ...] = ()
     starts: Tensor | None = None
+
+    def loaded(self) -> Shard:
+        """The same with its images in memory."""
+        return replace(self, images=self.images.loaded())
 
     def select(self, rows: Tensor) -> Shard:
         """Some of its images, and what is known of these."""
@@ -166,7 +170,8 @@ class Stage(ABC):
         return cut(images, batch_size)
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
-        """The shard with what the stage needs of earlier ones. Raises UnsupportedError if that is not there."""
+        """The shard with what the stage needs of earlier ones, and none but the images that it needs, which are loaded
+        afterwards. Raises UnsupportedError if that is not there."""
         return shard
 
     def prepare(self, context: Context, images: Images, step: Step) -> Part:

@@ -64,6 +64,7 @@ class Recheck:
     def traits(self, stage: Stage) -> tuple[Traits, list[Finding]]:
         """What the sanity stage finds of the model now, whatever the run says, and where that differs."""
         (shard,) = stage.shards(self.images, self.run.manifest.batch_size)
+        shard = stage.feed(shard, self.evidence).loaded()
         part = Work(stage, self.context)(shard)
         traits = read_traits(read_statistics(part.others["statistics"]))
         if traits.repeatable:
@@ -95,13 +96,14 @@ class Recheck:
         evidence = LearnedAgain(self.run, self.batches, states=states)
         for shard in stage.shards(self.images, self.run.manifest.batch_size):
             try:
-                part = self._again(stage, stage.feed(shard, evidence))
+                fed = stage.feed(shard, evidence).loaded()
+                part = self._again(stage, fed)
             except (UserError, RefutedError) as error:
                 yield wrong(f"stage {stage.name}: {error}")
                 continue
             spent += part.cost
             values += part.rows.size + sum(rows.size for rows in part.others.values())
-            yield from self._held(stage, stage.feed(shard, evidence), part)
+            yield from self._held(stage, fed, part)
             self.progress.advance(len(shard.images))
         if not stage.exact:
             yield from self._spent(stage.name, spent)
@@ -130,7 +132,7 @@ class Recheck:
                 )
             evidence = LearnedAgain(self.run, self.batches, states=states)
             for shard in stage.shards(self.images, self.run.manifest.batch_size):
-                Work(stage, self.context)(stage.feed(shard, evidence))
+                Work(stage, self.context)(stage.feed(shard, evidence).loaded())
         except UnsupportedError as error:
             return str(error)
         return ""
@@ -199,7 +201,7 @@ class Recheck:
             kept = read_arrays(path) if path.is_file() else {}
         except UserError:
             return {}
-        shape, dtype = tuple(self.images.shape), str(self.images.pixels.dtype).removeprefix("torch.")
+        shape, dtype = tuple(self.images.shape), str(self.images.dtype).removeprefix("torch.")
         if stage.exact:
             return {key: a for key, a in kept.items() if a.shape == shape and str(a.dtype) == dtype}
         return kept

@@ -52,7 +52,7 @@ class AttacksAgain:
         yield held_against(f"stage {stage.name}, its attack run again on {count} images", count)
 
     def _shard(self, stage: AttackStage, shard: Shard, rows: torch.Tensor) -> Iterator[Finding]:
-        whole = stage.feed(shard, self.recheck.evidence)
+        whole = stage.feed(shard, self.recheck.evidence).loaded()
         kept = rows.nonzero()[:, 0]
         few = whole.select(kept)
         lines: list[str] = []
