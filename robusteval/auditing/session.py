@@ -12,7 +12,7 @@ import pandas as pd
 from robusteval.auditing.endings import ended_by
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
-from robusteval.auditing.hardware import DTYPES, best_batch_size
+from robusteval.auditing.hardware import DTYPES, best_pace
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import asked_images, check_place, new_manifest, now, open_or_create
@@ -93,7 +93,7 @@ def run_audit(
     )
     check_place(Path(out))
     with locked(Path(out)):
-        run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
+        run = open_or_create(Path(out), asked, batch_size, lambda: best_pace(placed[0], on, precision))
         remove_leftovers(run.path)
         (progress := progress or Silent()).begins(classifier.name, [stage.name for stage in stages])
         for found in remove_damaged(run):
@@ -114,7 +114,7 @@ class Session:
     def __init__(self, run: Run, context: Context, images: Images, progress: Progress, engine: Engine = local) -> None:
         self.run, self.context, self.images = run, context, images
         self.progress, self.engine, self.landing = progress, engine, Landing()
-        self.evidence = RunEvidence(run, cut(images, run.manifest.batch_size))
+        self.evidence = RunEvidence(run, cut(images, run.manifest.shard_size))
         self.traits = Traits(random=False, seedable=True, batch_dependent=False, single=True)
 
     def look(self, stages: Sequence[Stage], strict: bool = False) -> None:
@@ -199,7 +199,7 @@ class Session:
     def _computed(self, stage: Stage) -> bool:
         """Whether all is there; else memory ran out, and the models are given half as many images at a time from now
         on. Not those whose outputs depend on how many that are."""
-        pieces = stage.shards(self.images, self.run.manifest.batch_size)
+        pieces = stage.shards(self.images, self.run.manifest.shard_size)
         missing = [s for s in pieces if not self.run.part(stage.name, s.name).exists()]
         try:
             if stage.prepares:

@@ -130,7 +130,7 @@ def _ordered(frames: Sequence[pd.DataFrame], table: Table) -> pd.DataFrame:
 
 def _batched(shards: Sequence[T], run: Run) -> Iterator[Sequence[T]]:
     """So many at a time that their images are AT_ONCE at most, or one."""
-    count = max(1, AT_ONCE // max(1, run.manifest.batch_size))
+    count = max(1, AT_ONCE // run.manifest.shard_size)
     return (shards[i : i + count] for i in range(0, len(shards), count))
 
 

@@ -90,6 +90,19 @@ class Part:
     arrays: Arrays = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
+    @classmethod
+    def of_batches(cls, parts: Sequence[Part]) -> Part:
+        """Those of the batches of a shard, put together."""
+        if len(parts) == 1:
+            return parts[0]
+        tables = dict.fromkeys(name for part in parts for name in part.others)
+        return cls(
+            pd.concat([part.rows for part in parts], ignore_index=True),
+            {t: pd.concat([p.others[t] for p in parts if t in p.others], ignore_index=True) for t in tables},
+            {name: array for part in parts for name, array in part.arrays.items()},
+            sum((part.cost for part in parts), Cost()),
+        )
+
     def timed(self, seconds: float) -> Cost:
         """What it cost, the time included."""
         return self.cost.model_copy(update={"seconds": seconds})
@@ -145,6 +158,8 @@ class Stage(ABC):
     """Whether the others rest on it: what stops it ends the audit."""
     of_functions: ClassVar[bool] = False
     """Whether what it says holds only of a model whose outputs are a function of the image alone."""
+    of_the_set: ClassVar[bool] = False
+    """Whether all images are one shard, and computed together."""
     exact: ClassVar[bool] = False
     """Whether what a verification finds again is the same on any machine, whose arithmetic may differ."""
 
@@ -165,9 +180,17 @@ class Stage(ABC):
         """Whether it gives proofs, which a witness refutes."""
         return False
 
-    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
-        """What is computed and resumed as one: the images cut into batches."""
-        return cut(images, batch_size)
+    def shards(self, images: Images, size: int) -> tuple[Shard, ...]:
+        """What is written and resumed as one: so many images in the order of their ids, or all of them."""
+        return cut(images, len(images) if self.of_the_set else size)
+
+    def batches(self, shard: Shard, size: int) -> Iterator[Shard]:
+        """What is computed together: so many images of a shard that was fed, or all of them."""
+        if self.of_the_set or len(shard.images) <= size:
+            yield shard
+        else:
+            for rows in torch.arange(len(shard.images)).split(size):
+                yield shard.select(rows)
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
         """The shard with what the stage needs of earlier ones, and none but the images that it needs, which are loaded
@@ -227,7 +250,7 @@ def method_record(
 
 
 def cut(images: Images, size: int) -> tuple[Shard, ...]:
-    """The images in the order of their ids, cut into batches: the order of the data changes nothing."""
+    """The images in the order of their ids, so many in each shard: the order of the data changes nothing."""
     blocks = torch.arange(len(images)).split(size)
     ordered = images.by_id()
     return tuple(Shard(f"{i:05d}", ordered.select(rows)) for i, rows in enumerate(blocks))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.search.losses import Goal, Loss
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, cut, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import cost_of, measurement_rows, statistic_rows
 from robusteval.core.images import Images
 from robusteval.core.methods import Statistic, Step
@@ -36,15 +36,13 @@ class SanityStage(Stage):
     the statistics say."""
 
     essential = True
+    of_the_set = True
 
     name: str = SANITY
     unavailable: str = ""
 
     def record(self) -> SanityRecord:
         return SanityRecord(name=self.name, title="Sanity checks")
-
-    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
-        return cut(images, len(images))
 
     def passes(self, images: int, classes: int) -> Passes:
         return Passes(19, 4) * min(images, LOOKED_AT)

@@ -63,7 +63,7 @@ class Recheck:
 
     def traits(self, stage: Stage) -> tuple[Traits, list[Finding]]:
         """What the sanity stage finds of the model now, whatever the run says, and where that differs."""
-        (shard,) = stage.shards(self.images, self.run.manifest.batch_size)
+        (shard,) = stage.shards(self.images, self.run.manifest.shard_size)
         shard = stage.feed(shard, self.evidence).loaded()
         part = Work(stage, self.context)(shard)
         traits = read_traits(read_statistics(part.others["statistics"]))
@@ -94,7 +94,7 @@ class Recheck:
                 where = f"stage {stage.name}, whole set"
                 yield from map(wrong, differences(where, stored, learned.rows, self.tolerance))
         evidence = LearnedAgain(self.run, self.batches, states=states)
-        for shard in stage.shards(self.images, self.run.manifest.batch_size):
+        for shard in stage.shards(self.images, self.run.manifest.shard_size):
             try:
                 fed = stage.feed(shard, evidence).loaded()
                 part = self._again(stage, fed)
@@ -131,7 +131,7 @@ class Recheck:
                     stage.prepare(self.context, self.images, lambda done, total: None).rows
                 )
             evidence = LearnedAgain(self.run, self.batches, states=states)
-            for shard in stage.shards(self.images, self.run.manifest.batch_size):
+            for shard in stage.shards(self.images, self.run.manifest.shard_size):
                 Work(stage, self.context)(stage.feed(shard, evidence).loaded())
         except UnsupportedError as error:
             return str(error)

@@ -46,7 +46,7 @@ def check_stages(
     opened = placed(classifier)
     context = Context(opened, tuple(placed(s) for s in sources if not isinstance(s, str)), manifest.seed, opened)
     progress.begins(classifier.name, [stage.name for stage in stages])
-    recheck = Recheck(run, context, images, cut(images, manifest.batch_size), tolerance_of(dtype), progress)
+    recheck = Recheck(run, context, images, cut(images, manifest.shard_size), tolerance_of(dtype), progress)
     traits, findings = recheck.traits(next(s for s in stages if s.name == SANITY))
     yield from findings
     yield from claims.check_independence(manifest, stages, traits.lacking)

@@ -195,8 +195,8 @@ def _part_faults(
             for i in np.flatnonzero(~_equal(rows[column].to_numpy(), same, 0.0)):
                 yield f", row {i}: {column} is {rows[column].iloc[i]}, expected {expected}"
     if "image_id" in rows:
-        batch = manifest.batch_size
-        own = ids if record.one_shard else ids[int(planned.shard) * batch :][:batch]
+        size = manifest.shard_size
+        own = ids if record.one_shard else ids[int(planned.shard) * size :][:size]
         for i in np.flatnonzero(~rows["image_id"].isin(own)):
             yield f", row {i}: image_id {rows['image_id'].iloc[i]} is no image of this shard"
     if planned.table is IMAGES_TABLE:
