@@ -3,9 +3,9 @@ take at other sizes, and what an image more costs in memory and time.
 
     python benchmarks/million.py [--images 1000000] [--sizes 10000 100000] [--kills 5] [--folder FOLDER]
 
-Made-up images of 1x8x8 in an .npy file, two linear layers, `fgsm`, `ibp` and noise: as little work as there can be. Each command is a process of its
-own; its peak memory is what the system says of it, its time that of the clock. At the largest size the audit is killed
-at random times (SIGKILL) and the same command continues it. Linux or macOS.
+Made-up images of 1x8x8 in an .npy file, two linear layers, `fgsm`, `ibp` and noise: as little work as there can be.
+Each command is a process of its own; its peak memory is what the system says of it, its time that of the clock. At the
+largest size the audit is killed at random times (SIGKILL) and the same command continues it. Linux or macOS.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import pandas as pd
 
-from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Context, Shard, Stage, unheard
+from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.streams import derive_seed
 from robusteval.models.behaviour import seeded

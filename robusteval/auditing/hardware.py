@@ -28,7 +28,7 @@ _SHARDS = 32
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """A batch size, and the seconds of a pass forward and back of an image in such a batch."""
 
     batch_size: int
@@ -41,30 +41,30 @@ class Pace:
         return max(1, int(most // self.batch_size))
 
 
-def best_pace(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> Pace:
+def best_throughput(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> Throughput:
     """The batch size with the best throughput of forward and backward passes, measured for about a second.
 
     The answer is remembered per model and machine in the user's cache directory, so that two audits of one
     model cut their images alike and agree to the last bit.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "robusteval" / "pace.json"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "robusteval" / "throughput.json"
     key = f"{classifier.fingerprint} {dtype} {describe(device)}"
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
         if key in known:
-            return Pace(int(known[key][0]), float(known[key][1]))
+            return Throughput(int(known[key][0]), float(known[key][1]))
     except (OSError, ValueError, TypeError, IndexError):
         known = {}
-    pace = _measure(classifier, device, dtype)
+    found = _measure(classifier, device, dtype)
     try:
-        text = json.dumps({**known, key: [pace.batch_size, pace.seconds]}, indent=1)
+        text = json.dumps({**known, key: [found.batch_size, found.seconds]}, indent=1)
         atomically(cache, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
     except OSError:
         pass
-    return pace
+    return found
 
 
-def _measure(classifier: Classifier, device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> Pace:
+def _measure(classifier: Classifier, device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> Throughput:
     best, best_rate = _SIZES[0], 0.0
     for size in _SIZES:
         x = torch.full((size, *classifier.input_shape), 0.5, device=device, dtype=dtype)
@@ -81,7 +81,7 @@ def _measure(classifier: Classifier, device: torch.device, dtype: torch.dtype, s
             best, best_rate = size, rate
         if rate < best_rate / 1.5 or times[0] > seconds:
             break
-    return Pace(best, 1 / best_rate if best_rate else math.inf)
+    return Throughput(best, 1 / best_rate if best_rate else math.inf)
 
 
 def _pass_seconds(classifier: Classifier, x: torch.Tensor) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.auditing.budgets import of_images
-from robusteval.auditing.hardware import Pace
+from robusteval.auditing.hardware import Throughput
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.stages.base import Stage
 from robusteval.core import user_code
@@ -100,7 +100,7 @@ def new_manifest(
     )
 
 
-def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: Callable[[], Pace]) -> Run:
+def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: Callable[[], Throughput]) -> Run:
     """The run directory for a request: a new one, or the one that is there if it holds the same request.
 
     Raises UserError that names the first difference; what the directory holds stays as it is.
@@ -108,8 +108,8 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
     check_asked_size(batch_size)
     if not (path / NAME).exists():
         check_place(path)
-        pace = Pace(batch_size, math.inf) if isinstance(batch_size, int) else measure()
-        cut = {"batch_size": pace.batch_size, "batches": pace.batches(asked.data.count)}
+        measured = Throughput(batch_size, math.inf) if isinstance(batch_size, int) else measure()
+        cut = {"batch_size": measured.batch_size, "batches": measured.batches(asked.data.count)}
         run = Run(path, asked.model_copy(update=cut))
         run.write_manifest()
         return run

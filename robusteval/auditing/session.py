@@ -12,11 +12,12 @@ import pandas as pd
 from robusteval.auditing.endings import ended_by
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
-from robusteval.auditing.hardware import DTYPES, best_pace
+from robusteval.auditing.hardware import DTYPES, best_throughput
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import asked_images, check_place, new_manifest, now, open_or_create
-from robusteval.auditing.stages.base import Context, Part, Stage, cut
+from robusteval.auditing.stages.base import Context, Stage, cut
+from robusteval.auditing.stages.part import Part
 from robusteval.core.device import choose_device, describe, forget
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
 from robusteval.core.images import Images
@@ -27,14 +28,13 @@ from robusteval.models.averaged import averaged
 from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
 from robusteval.results.atomic import EVERY, Landing
-from robusteval.results.bracket import refuted_proofs
 from robusteval.results.lock import locked
 from robusteval.results.manifest import MOST_AVERAGED
 from robusteval.results.mending import remove_damaged, remove_leftovers, remove_resting
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, checksum, read_cost, read_frame, write_arrays, write_frame, writing
 from robusteval.results.shards import planned_files
-from robusteval.results.tabulate import bounds_in_pieces, write_tables
+from robusteval.results.tabulate import refuted, write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
 
 
@@ -93,7 +93,7 @@ def run_audit(
     )
     check_place(Path(out))
     with locked(Path(out)):
-        run = open_or_create(Path(out), asked, batch_size, lambda: best_pace(placed[0], on, precision))
+        run = open_or_create(Path(out), asked, batch_size, lambda: best_throughput(placed[0], on, precision))
         remove_leftovers(run.path)
         (progress := progress or Silent()).begins(classifier.name, [stage.name for stage in stages])
         for found in remove_damaged(run):
@@ -242,7 +242,7 @@ class Session:
 
     def _stop_if_refuted(self) -> None:
         """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""
-        if lines := [line for piece in bounds_in_pieces(self.run) for line in refuted_proofs(piece)]:
+        if lines := refuted(self.run):
             write_tables(self.run)
             raise RefutedError(
                 f"expected no witness inside a proven radius, got {len(lines)} in {self.run.path}: {lines[0]}; one of "

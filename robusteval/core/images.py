@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -85,6 +86,8 @@ class Images:
 
     def by_id(self) -> Images:
         """The same images in the order of their ids."""
+        if all(one <= other for one, other in pairwise(self.ids)):
+            return self
         return self.select(torch.tensor(sorted(range(len(self)), key=self.ids.__getitem__)))
 
     def fingerprint(self) -> str:

@@ -44,13 +44,14 @@ def images_of_arrays(
     labels, classes = classes_of_array(y, len(x), where)
     names = ids or [f"row-{i:06d}" for i in range(len(x))]
     chosen = wanted.rows(names, where)
-    labels, own = labels[list(chosen)], tuple(names[i] for i in chosen)
+    places = torch.arange(len(chosen)) if isinstance(chosen, range) else torch.tensor(chosen)
+    labels, own = labels[places], tuple(names[i] for i in chosen)
 
     def read(places: Tensor) -> Tensor:
         return _scaled(arranged(x[places.numpy()]), reading)
 
     if not reading.resizes or not math.prod(x.shape):
-        found = StoredPixels(read, torch.tensor(list(chosen), dtype=torch.int64), shape)
+        found = StoredPixels(read, places, shape)
         return Images(own, _kept(found, x.dtype, where), labels, classes, where)
     rows = ((i, arranged(x[np.array([i])])) for i in chosen)
     scaled = ((i, _scaled(row, reading).numpy() if row.dtype != np.uint8 or reading.scale else row) for i, row in rows)

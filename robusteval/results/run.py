@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -230,10 +230,11 @@ def write_arrays(path: Path, arrays: Arrays, landing: Landing | None = None) -> 
     atomically(path, lambda temporary: temporary.write_bytes(save(contiguous)), landing)
 
 
-def read_arrays(path: Path) -> Arrays:
-    """The arrays in a file by their names, numbers all. Raises UserError."""
+def read_arrays(path: Path, names: Collection[str] | None = None) -> Arrays:
+    """The arrays in a file by their names, numbers all; of some names, those that are there. Raises UserError."""
     with _reading(path, "readable images"), safe_open(path, framework="numpy") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        there = file.keys()
+        return {key: file.get_tensor(key) for key in there if names is None or key in names}
 
 
 def checksum(path: Path) -> str:

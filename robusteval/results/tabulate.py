@@ -10,7 +10,7 @@ import pandas as pd
 
 from robusteval.core.norms import Norm
 from robusteval.results.below import as_csv, write_below
-from robusteval.results.bracket import bracket
+from robusteval.results.bracket import bracket, refuted_proofs
 from robusteval.results.calibrate import Calibration, calibrate
 from robusteval.results.records import CLEAN, CertificateRecord, StageRecord
 from robusteval.results.run import Run, read_frame, read_frames, write_frames
@@ -58,6 +58,11 @@ def bounds_in_pieces(run: Run) -> Iterator[pd.DataFrame]:
     shards = planned_shards(run.manifest, run.manifest.stage(CLEAN))
     for some in _batched(shards, run):
         yield bracket(*(_rows_of(run, table, some) for table in _BOUNDING))
+
+
+def refuted(run: Run) -> list[str]:
+    """One line for each image with a witness inside a proven radius, by now."""
+    return [line for piece in bounds_in_pieces(run) for line in refuted_proofs(piece)]
 
 
 def write_tables(run: Run) -> None:

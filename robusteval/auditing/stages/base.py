@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import pandas as pd
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.search.active import keep
+from robusteval.auditing.stages.part import Part
 from robusteval.certify.base import State
 from robusteval.core.images import Images
 from robusteval.core.methods import Method, Step
@@ -20,7 +21,7 @@ from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.results.records import Cost, MethodRecord, StageRecord
+from robusteval.results.records import MethodRecord, StageRecord
 from robusteval.results.run import Arrays
 
 
@@ -78,34 +79,6 @@ class Shard:
         known = keep(rows, self.images, self.correct, self.witnesses, self.margins)
         starts = None if self.starts is None else self.starts[:, rows]
         return replace(self, images=known[0], correct=known[1], witnesses=known[2], margins=known[3], starts=starts)
-
-
-@dataclass(frozen=True)
-class Part:
-    """The rows of one shard: its main table, further tables by name, its arrays, and what it cost but for the time
-    outside the models, which an engine measures."""
-
-    rows: pd.DataFrame
-    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    arrays: Arrays = field(default_factory=dict)
-    cost: Cost = field(default_factory=Cost)
-
-    @classmethod
-    def of_batches(cls, parts: Sequence[Part]) -> Part:
-        """Those of the batches of a shard, put together."""
-        if len(parts) == 1:
-            return parts[0]
-        tables = dict.fromkeys(name for part in parts for name in part.others)
-        return cls(
-            pd.concat([part.rows for part in parts], ignore_index=True),
-            {t: pd.concat([p.others[t] for p in parts if t in p.others], ignore_index=True) for t in tables},
-            {name: array for part in parts for name, array in part.arrays.items()},
-            sum((part.cost for part in parts), Cost()),
-        )
-
-    def timed(self, seconds: float) -> Cost:
-        """What it cost, the time included."""
-        return self.cost.model_copy(update={"seconds": seconds})
 
 
 class Evidence(Protocol):

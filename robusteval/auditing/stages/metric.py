@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, method_record, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, method_record, unheard
 from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
+from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin

@@ -11,8 +11,9 @@ import pandas as pd
 from robusteval.attacks.judge import decide
 from robusteval.attacks.search.losses import margin
 from robusteval.auditing.engines import Work
-from robusteval.auditing.stages.base import Computed, Context, Evidence, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Computed, Context, Evidence, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import cost_of, measurement_rows
+from robusteval.auditing.stages.part import Part
 from robusteval.auditing.stages.sanity import LOOKED_AT
 from robusteval.auditing.stages.twice import changes, tolerance_of, worth_another
 from robusteval.core.methods import Step

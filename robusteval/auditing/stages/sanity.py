@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.search.losses import Goal, Loss
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import cost_of, measurement_rows, statistic_rows
+from robusteval.auditing.stages.part import Part
 from robusteval.core.images import Images
 from robusteval.core.methods import Statistic, Step
 from robusteval.core.passes import Passes
