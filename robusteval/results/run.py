@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -50,10 +50,13 @@ def stored_witness(
     arrays: Arrays, image_id: str, budget: float, budgets: Iterable[float]
 ) -> np.ndarray[Any, Any] | None:
     """The image behind a witness. It is kept once, under the smallest of the stage's `budgets` that it serves."""
-    keys = [witness_key(image_id, b) for b in sorted(budgets, reverse=True) if b <= budget] or [
-        witness_key(image_id, budget)
-    ]
-    return next((arrays[key] for key in keys if key in arrays), None)
+    return next((arrays[key] for key in witness_keys(image_id, budget, budgets) if key in arrays), None)
+
+
+def witness_keys(image_id: str, budget: float, budgets: Iterable[float]) -> list[str]:
+    """The names that it may have in its file, the likeliest first."""
+    served = [b for b in sorted(budgets, reverse=True) if b <= budget]
+    return [witness_key(image_id, b) for b in served or [budget]]
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,18 @@ class Run:
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the tables of tables.py, as the audit wrote it; the caller's own copy."""
+        path = self.table_file(name)
+        status = path.stat()
+        return _kept(path, status.st_ino, status.st_mtime_ns, status.st_size).copy()
+
+    def table_file(self, name: str) -> Path:
+        """The file of a table. Raises UserError where it is none of tables.py, or the run is not finished."""
         path = self.path / "tables" / f"{name}.parquet"
         if name not in TABLES:
             raise UserError(f"expected a table in {', '.join(TABLES)}, got '{name}'")
         if not path.exists():
             raise UserError(f"expected a finished run, got no {path}; the same audit command continues it")
-        status = path.stat()
-        return _kept(path, status.st_ino, status.st_mtime_ns, status.st_size).copy()
+        return path
 
     def bounds(self) -> pd.DataFrame:
         """The per-image bound table: one row an image."""
@@ -104,11 +112,16 @@ class Run:
     def arrays(self, stage: str) -> Arrays:
         """The images kept by a stage, (C, H, W): by image id for "clean", else by witness_key."""
         found: Arrays = {}
+        for path in self.array_files(stage):
+            found |= read_arrays(path)
+        return found
+
+    def array_files(self, stage: str) -> Iterator[Path]:
+        """The files in which a stage keeps images, shard by shard, for those who need not have all of them at once."""
         for planned in planned_files(self.manifest, self.manifest.stage(stage)):
             path = self.path / planned.path
             if planned.table is None and path.is_file():
-                found |= read_arrays(path)
-        return found
+                yield path
 
     def write_manifest(self) -> None:
         text = self.manifest.as_text()
@@ -160,7 +173,7 @@ def write_frame(
 
 def read_frame(path: Path) -> pd.DataFrame:
     """A part or a table: its columns as every reader of parquet sees them. Raises UserError."""
-    with _reading(path, "a readable table"):
+    with read_safely(path, "a readable table"):
         table = pq.read_table(path, page_checksum_verification=True)
         frame: pd.DataFrame = table.to_pandas()
         # pandas hides a column that is said to be an index; others do not.
@@ -170,7 +183,7 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 @contextmanager
-def _reading(path: Path, wanted: str) -> Iterator[None]:
+def read_safely(path: Path, wanted: str) -> Iterator[None]:
     """Raises UserError: pyarrow, pandas and safetensors raise all kinds for what is damaged or made to look so."""
     try:
         yield
@@ -188,13 +201,13 @@ def _kept(path: Path, *version: int) -> pd.DataFrame:
 
 def read_cost(path: Path) -> Cost:
     """What a part cost; nothing where nothing is noted. Raises UserError."""
-    with _reading(path, "a readable cost"):
+    with read_safely(path, "a readable cost"):
         return Cost.model_validate_json((pq.read_schema(path).metadata or {}).get(b"robusteval", b"{}"))
 
 
 def read_beside(path: Path) -> dict[str, str] | None:
     """The checksums, by path, of the other files of a part's shard; None where none are noted. Raises UserError."""
-    with _reading(path, "readable checksums"):
+    with read_safely(path, "readable checksums"):
         noted = (pq.read_schema(path).metadata or {}).get(b"beside")
         return None if noted is None else {str(name): str(sha) for name, sha in json.loads(noted).items()}
 
@@ -205,10 +218,16 @@ def write_arrays(path: Path, arrays: Arrays, landing: Landing | None = None) -> 
     atomically(path, lambda temporary: temporary.write_bytes(save(contiguous)), landing)
 
 
-def read_arrays(path: Path) -> Arrays:
-    """The arrays in a file by their names, numbers all. Raises UserError."""
-    with _reading(path, "readable images"), safe_open(path, framework="numpy") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+def read_arrays(path: Path, names: Collection[str] | None = None) -> Arrays:
+    """The arrays in a file by their names, numbers all; of some names alone, those that are there. Raises UserError."""
+    with read_safely(path, "readable images"), safe_open(path, framework="numpy") as file:
+        return {key: file.get_tensor(key) for key in file.keys() if names is None or key in names}  # noqa: SIM118
+
+
+def array_names(path: Path) -> list[str]:
+    """The names of the arrays in a file, without reading these. Raises UserError."""
+    with read_safely(path, "readable images"), safe_open(path, framework="numpy") as file:
+        return list(file.keys())
 
 
 def checksum(path: Path) -> str:
