@@ -57,9 +57,8 @@ def audited(folder: Path) -> Run:
 
 def measured(run: Path, page: str) -> tuple[float, float]:
     """Seconds and peak bytes of one page of a run."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(page=PAGES[page]), str(run)], capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", PROBE.format(page=PAGES[page]), str(run)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(done.stderr)
     seconds, peak = json.loads(done.stdout.splitlines()[-1])

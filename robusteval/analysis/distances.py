@@ -109,9 +109,10 @@ def image_sizes(results: Results, norms: Sequence[str]) -> dict[str, NDArray[np.
     sizes = {norm: np.full(len(results.images), np.nan) for norm in norms}
     for file in results.run.array_files(CLEAN) if norms else ():
         kept = {i: array.astype(np.float64).ravel() for i, array in read_arrays(file).items()}
-        at = results.places_of(pd.Series([*kept], dtype="str"))
+        at = results.places_if_known(pd.Series([*kept], dtype="str"))
         for norm, found in sizes.items():
-            found[at] = [float(np.linalg.norm(values, Norm(norm).p)) for values in kept.values()]
+            measured = np.array([np.linalg.norm(values, Norm(norm).p) for values in kept.values()])
+            found[at[at >= 0]] = measured[at >= 0]
     return sizes
 
 

@@ -192,6 +192,13 @@ class Results:
 
     def places_of(self, image_ids: pd.Series[str]) -> NDArray[np.int64]:
         """In which rows of the images those of some ids stand. Raises UserError for one that the run does not have."""
+        found = self.places_if_known(image_ids)
+        if (found < 0).any():
+            raise UserError(f"expected the images of the run in {self.path} in all of its tables, got others")
+        return found
+
+    def places_if_known(self, image_ids: pd.Series[str]) -> NDArray[np.int64]:
+        """The same, -1 for one that the run does not have."""
         asked = _texts(image_ids)
         if not len(asked):
             return np.zeros(0, dtype=np.int64)
@@ -204,7 +211,7 @@ class Results:
             found = pc.index_in(asked, value_set=among)
             if not found.null_count:
                 return np.asarray(found, dtype=np.int64) + first
-        raise UserError(f"expected the images of the run in {self.path} in all of its tables, got others")
+        return np.asarray(found.fill_null(-1), dtype=np.int64)
 
     def measured(self, stage: str) -> pd.DataFrame:
         """Columns quantity, at, images: where a stage measured something finite, and of how many images."""
