@@ -18,7 +18,7 @@ from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.streams import derive_seed
 from robusteval.models.behaviour import seeded
-from robusteval.results.run import Arrays
+from robusteval.results.files import Arrays
 
 
 @dataclass(frozen=True)
