@@ -1,4 +1,5 @@
-"""Engines: how the shards of a stage are computed. Here: in this process, one after another; workers.py: in several.
+"""Engines: how the shards of a stage are computed. Here: in this process, one after another; workers.py: in several;
+actors.py: on a Ray cluster.
 
 What an engine is given is pure and can be pickled: a stage's `compute` with its context, and shards that were fed. It
 may run them anywhere, in any order, and again if it loses one; only the edge of an audit writes.
