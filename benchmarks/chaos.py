@@ -34,7 +34,8 @@ import torch  # noqa: E402
 
 from robusteval import Run, open_checkpoint, read_images, run_audit  # noqa: E402
 from robusteval.auditing.engines import Engine, Result, Work, local  # noqa: E402
-from robusteval.auditing.stages.base import Context, Part, Shard, Stage  # noqa: E402
+from robusteval.auditing.stages.base import Context, Shard, Stage  # noqa: E402
+from robusteval.auditing.stages.part import Part  # noqa: E402
 from robusteval.auditing.working import working  # noqa: E402
 from robusteval.core.methods import Step  # noqa: E402
 from robusteval.models.extras import imported  # noqa: E402

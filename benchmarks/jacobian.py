@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from robusteval.auditing.hardware import best_batch_size
+from robusteval.auditing.hardware import best_throughput
 from robusteval.core.streams import Streams
 from robusteval.models.architectures import ARCHITECTURES
 from robusteval.models.classifier import Classifier
@@ -121,7 +121,7 @@ def main() -> None:
     sizes = [s for s in SIZES if s <= n]
     measured = turns({str(s): lambda s=s: bare(network, pixels, s) for s in sizes}, str(sizes[-1]), 3)  # type: ignore[misc]
     best = int(min(measured, key=lambda s: measured[s][1]))
-    size = best_batch_size(classifier, torch.device("cpu"), torch.float32)
+    size = best_throughput(classifier, torch.device("cpu"), torch.float32).batch_size
     print(f"{options.arch}, {n} images, torch {torch.__version__}, {options.threads} threads, {options.turns} turns")
     print("floor by batch size, ms an image:", ", ".join(f"{s}: {1e3 * t / n:.1f}" for s, (_, t) in measured.items()))
     print(f"best batch size {best}; --batch-size auto chooses {size}")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from robusteval import open_checkpoint, read_images
 from robusteval.attacks.pgd import PGD
-from robusteval.auditing.hardware import best_batch_size
+from robusteval.auditing.hardware import best_throughput
 from robusteval.core.device import choose_device, describe
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
@@ -106,7 +106,7 @@ def main() -> None:
     predicted = classifier.predict(images.pixels).argmax(1)
     images = replace(images, labels=predicted)
 
-    own, bare = best_batch_size(classifier, device, torch.float32), best_floor_batch(classifier, images)
+    own, bare = best_throughput(classifier, device, torch.float32).batch_size, best_floor_batch(classifier, images)
     attack = PGD(norm=Norm.LINF, steps=options.steps)
     print(f"{options.arch} on {describe(device)}: {len(images)} images, {options.steps} steps")
     print(f"batch size: {own} chosen by --batch-size auto, {bare} best for the bare network")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from measuring import arguments, open_model, trainable
 from robusteval import read_images
-from robusteval.auditing.hardware import best_batch_size
+from robusteval.auditing.hardware import best_throughput
 from robusteval.certify.base import Certificate, Radii
 from robusteval.certify.smoothing.fixed import Smoothing
 from robusteval.certify.smoothing.sequential import SmoothingSequential
@@ -75,7 +75,10 @@ def speed(name: str, classifier: Classifier, images: Images, sigma: float, n: in
     # As noisy as those that it makes: max-pooling and ReLU take longer on them than on the same batch again and again.
     noisy = images.pixels.repeat_interleave(100 + n, dim=0)
     noisy += sigma * torch.randn_like(noisy)
-    best, own = best_size(classifier, noisy[::8]), best_batch_size(classifier, torch.device("cpu"), torch.float32)
+    best, own = (
+        best_size(classifier, noisy[::8]),
+        best_throughput(classifier, torch.device("cpu"), torch.float32).batch_size,
+    )
     certificate, users = Smoothing(sigma=sigma, n0=100, n=n), trainable(classifier)
     turns: list[list[float]] = []
     for _ in range(repeats):

@@ -118,7 +118,7 @@ def interior(norm: Norm, seed: int = 0) -> tuple[Classifier, Images, Floats]:
     """Two classes, and images whose nearest boundary point lies inside the box: |margin| / |w|_dual is exact."""
     model, weight, bias = affine(seed, classes=2)
     images = random_images(seed, 40, model)
-    images = replace(images, pixels=0.3 + 0.4 * images.pixels)
+    images = replace(images, content=0.3 + 0.4 * images.pixels)
     images = replace(images, labels=model.predict(images.pixels).argmax(1))
     w, b = torch.from_numpy(weight[1] - weight[0])[None], bias[1] - bias[0]
     margin = (images.pixels.double().flatten(1) @ w.T)[:, 0] + b

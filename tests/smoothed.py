@@ -45,7 +45,7 @@ def linear(n: int, scale: float = 1.0) -> tuple[Classifier, Images, NDArray[np.f
     pixels = torch.from_numpy(x).float().view(-1, 1, 4, 4)
     return (
         classifier,
-        replace(images, pixels=pixels, labels=torch.from_numpy(z > 0).long()),
+        replace(images, content=pixels, labels=torch.from_numpy(z > 0).long()),
         np.abs(z) / np.linalg.norm(normal),
     )
 

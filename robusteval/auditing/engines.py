@@ -8,13 +8,14 @@ may run them anywhere, in any order, and again if it loses one; only the edge of
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import pandas as pd
 
-from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Context, Shard, Stage, unheard
+from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.streams import derive_seed
 from robusteval.models.behaviour import seeded
@@ -29,14 +30,21 @@ class Work:
     context: Context
 
     def __call__(self, shard: Shard, step: Step = unheard) -> Part:
-        """A model that draws random numbers of its own draws those of the shard, wherever and whenever it runs."""
-        with seeded(derive_seed(self.context.seed, self.stage.name, shard.name), shard.images.pixels):
-            return self.stage.compute(self.context, shard, step)
+        return self._by_batches(shard, lambda batch, step: self.stage.compute(self.context, batch, step), step)
 
     def again(self, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
         """The same to be held against what is stored."""
-        with seeded(derive_seed(self.context.seed, self.stage.name, shard.name), shard.images.pixels):
-            return self.stage.recompute(self.context, shard, stored, arrays)
+        return self._by_batches(
+            shard, lambda batch, _: self.stage.recompute(self.context, batch, stored, arrays), unheard
+        )
+
+    def _by_batches(self, shard: Shard, compute: Callable[[Shard, Step], Part], step: Step) -> Part:
+        """A model that draws random numbers of its own draws those of the batch, wherever and whenever it runs."""
+        parts = []
+        for batch in self.stage.batches(shard, self.context.classifier.batch_size):
+            with seeded(derive_seed(self.context.seed, self.stage.name, batch.images.ids[0]), batch.images.pixels):
+                parts.append(compute(batch, step))
+        return Part.of_batches(parts)
 
 
 @dataclass(frozen=True)

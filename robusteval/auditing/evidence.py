@@ -37,12 +37,15 @@ class RunEvidence:
 
     def correct(self, shard: Shard) -> Tensor:
         rows = read_frame(self.run.part(CLEAN, shard.name))
-        return torch.tensor(rows["correct"].to_numpy(), device=shard.images.pixels.device)
+        return torch.tensor(rows["correct"].to_numpy(), device=shard.images.device)
 
     def margins(self, shard: Shard) -> Tensor:
-        rows = pd.concat([read_frame(self.run.part(CLEAN, s.name)) for s in self.batches]).set_index("image_id")
+        wanted = set(shard.images.ids)
+        batches = (batch for batch in self.batches if not wanted.isdisjoint(batch.images.ids))
+        frames = [read_frame(self.run.part(CLEAN, batch.name)) for batch in batches]
+        rows = pd.concat(frames).set_index("image_id")
         found = rows.loc[list(shard.images.ids), "logit_margin"].to_numpy()
-        return torch.tensor(found, device=shard.images.pixels.device)
+        return torch.tensor(found, device=shard.images.device)
 
     def state(self, stage: str) -> State:
         if stage not in self.learnt:
@@ -84,7 +87,7 @@ def closest_in_every_norm(
 ) -> Tensor:
     """For each image the closest witness of several attacks, of their rows and images, in `norm` and then in the other
     norms, (4, N, C, H, W); NaN where there is none, or it is one of those before."""
-    result = torch.full_like(images.pixels, torch.nan).repeat(len(Norm), 1, 1, 1, 1)
+    result = _none((len(Norm), len(images)), images)
     rows = pd.concat([frame[frame["success"]].assign(attack=k) for k, frame in enumerate(frames)], ignore_index=True)
     budgets = [frame.loc[frame["success"], "budget"] for frame in frames]
     of_image = rows.groupby("image_id").groups
@@ -101,7 +104,7 @@ def closest_in_every_norm(
 
 def closest_witnesses(rows: pd.DataFrame, arrays: Arrays, images: Images) -> Tensor:
     """For each image the closest witness of one attack, in the attack's own norm; NaN where it found none."""
-    result = torch.full_like(images.pixels, torch.nan)
+    result = _none((len(images),), images)
     own = rows[rows["success"]]
     for i, image_id in enumerate(images.ids):
         candidates = own[own["image_id"] == image_id]
@@ -111,3 +114,8 @@ def closest_witnesses(rows: pd.DataFrame, arrays: Arrays, images: Images) -> Ten
             if kept is not None:
                 result[i] = torch.tensor(kept).to(result)
     return result
+
+
+def _none(count: tuple[int, ...], images: Images) -> Tensor:
+    """No witness for so many of such images, (*count, C, H, W)."""
+    return torch.full((*count, *images.shape), torch.nan, device=images.device, dtype=images.dtype)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from robusteval.auditing.hardware import DTYPES, best_batch_size
+from robusteval.auditing.hardware import DTYPES, best_throughput
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.request import asked_images, check_asked_size
@@ -88,8 +88,8 @@ def forecast(
     images, protocol = asked_images(classifier, sources, images, protocol)
     check_asked_size(batch_size)
     placed = averaged(classifier.to(on, precision), min(max(eot, 1), MOST_AVERAGED))
-    size = batch_size if isinstance(batch_size, int) else best_batch_size(placed, on, precision)
-    pixels = images.to(on, precision).pixels[:size]
+    size = batch_size if isinstance(batch_size, int) else best_throughput(placed, on, precision).batch_size
+    pixels = images.first(size).to(on, precision).pixels
     forward, backward = pass_seconds(placed, pixels)
 
     def costs(passes: Passes) -> float:

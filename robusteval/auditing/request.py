@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robusteval.auditing.budgets import of_images
+from robusteval.auditing.hardware import Throughput
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.stages.base import Stage
 from robusteval.core import user_code
@@ -98,7 +100,7 @@ def new_manifest(
     )
 
 
-def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: Callable[[], int]) -> Run:
+def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: Callable[[], Throughput]) -> Run:
     """The run directory for a request: a new one, or the one that is there if it holds the same request.
 
     Raises UserError that names the first difference; what the directory holds stays as it is.
@@ -106,8 +108,9 @@ def open_or_create(path: Path, asked: Manifest, batch_size: int | str, measure: 
     check_asked_size(batch_size)
     if not (path / NAME).exists():
         check_place(path)
-        size = batch_size if isinstance(batch_size, int) else measure()
-        run = Run(path, asked.model_copy(update={"batch_size": size}))
+        measured = Throughput(batch_size, math.inf) if isinstance(batch_size, int) else measure()
+        cut = {"batch_size": measured.batch_size, "batches": measured.batches(asked.data.count)}
+        run = Run(path, asked.model_copy(update=cut))
         run.write_manifest()
         return run
     run = Run.open(path)

@@ -12,11 +12,12 @@ import pandas as pd
 from robusteval.auditing.endings import ended_by
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
-from robusteval.auditing.hardware import DTYPES, best_batch_size
+from robusteval.auditing.hardware import DTYPES, best_throughput
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import asked_images, check_place, new_manifest, now, open_or_create
-from robusteval.auditing.stages.base import Context, Part, Stage, cut
+from robusteval.auditing.stages.base import Context, Stage, cut
+from robusteval.auditing.stages.part import Part
 from robusteval.core.device import choose_device, describe, forget
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
 from robusteval.core.images import Images
@@ -27,14 +28,13 @@ from robusteval.models.averaged import averaged
 from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
 from robusteval.results.atomic import EVERY, Landing
-from robusteval.results.bracket import refuted_proofs
 from robusteval.results.lock import locked
 from robusteval.results.manifest import MOST_AVERAGED
 from robusteval.results.mending import remove_damaged, remove_leftovers, remove_resting
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run, checksum, read_cost, read_frame, write_arrays, write_frame, writing
 from robusteval.results.shards import planned_files
-from robusteval.results.tabulate import build_bounds, write_tables
+from robusteval.results.tabulate import refuted, write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
 
 
@@ -93,7 +93,7 @@ def run_audit(
     )
     check_place(Path(out))
     with locked(Path(out)):
-        run = open_or_create(Path(out), asked, batch_size, lambda: best_batch_size(placed[0], on, precision))
+        run = open_or_create(Path(out), asked, batch_size, lambda: best_throughput(placed[0], on, precision))
         remove_leftovers(run.path)
         (progress := progress or Silent()).begins(classifier.name, [stage.name for stage in stages])
         for found in remove_damaged(run):
@@ -114,7 +114,7 @@ class Session:
     def __init__(self, run: Run, context: Context, images: Images, progress: Progress, engine: Engine = local) -> None:
         self.run, self.context, self.images = run, context, images
         self.progress, self.engine, self.landing = progress, engine, Landing()
-        self.evidence = RunEvidence(run, cut(images, run.manifest.batch_size))
+        self.evidence = RunEvidence(run, cut(images, run.manifest.shard_size))
         self.traits = Traits(random=False, seedable=True, batch_dependent=False, single=True)
 
     def look(self, stages: Sequence[Stage], strict: bool = False) -> None:
@@ -182,11 +182,11 @@ class Session:
     def _unanswered(self, reason: str) -> str:
         """The line for a model that does not answer to the images themselves: the first one of them, if it is one."""
         model = self.context.classifier
-        for image_id, pixels in zip(self.images.ids, self.images.pixels, strict=True):
+        for image in self.images.blocks(1):
             try:
-                model.predict(pixels[None])
+                model.predict(image.pixels)
             except Exception as error:
-                return f"expected an answer of {model.name} to every image, got on {image_id}: {first_line(error)}"
+                return f"expected an answer of {model.name} to every image, got on {image.ids[0]}: {first_line(error)}"
         return f"expected an answer of {model.name} to every image, got: {reason}"
 
     def _compute(self, stage: Stage) -> None:
@@ -199,12 +199,12 @@ class Session:
     def _computed(self, stage: Stage) -> bool:
         """Whether all is there; else memory ran out, and the models are given half as many images at a time from now
         on. Not those whose outputs depend on how many that are."""
-        pieces = stage.shards(self.images, self.run.manifest.batch_size)
+        pieces = stage.shards(self.images, self.run.manifest.shard_size)
         missing = [s for s in pieces if not self.run.part(stage.name, s.name).exists()]
         try:
             if stage.prepares:
                 self._prepare(stage)
-            fed = (stage.feed(shard, self.evidence) for shard in missing)
+            fed = (stage.feed(shard, self.evidence).loaded() for shard in missing)
             done = len(self.images) - sum(len(s.images) for s in missing)
             self.progress.stage(stage.name, done, len(self.images))
             for result in self.engine(Work(stage, self.context), fed, share_of_work(self.progress, len(self.images))):
@@ -242,7 +242,7 @@ class Session:
 
     def _stop_if_refuted(self) -> None:
         """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""
-        if lines := refuted_proofs(build_bounds(self.run)):
+        if lines := refuted(self.run):
             write_tables(self.run)
             raise RefutedError(
                 f"expected no witness inside a proven radius, got {len(lines)} in {self.run.path}: {lines[0]}; one of "

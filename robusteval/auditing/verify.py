@@ -6,9 +6,6 @@ from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
-
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, parse_protocol
 from robusteval.auditing.request import model_record, what_differs
@@ -17,6 +14,7 @@ from robusteval.auditing.verification import claims
 from robusteval.auditing.verification.attacks import SAMPLED
 from robusteval.auditing.verification.files import check_files
 from robusteval.auditing.verification.finding import Finding, contained, unknown, wrong
+from robusteval.auditing.verification.kept import kept_images
 from robusteval.auditing.verification.stages import check_stages
 from robusteval.auditing.verification.tables import check_parts, check_tables
 from robusteval.auditing.verification.unknown import not_knowable
@@ -28,10 +26,7 @@ from robusteval.core.user_code import NotPermittedError
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.classifier import Classifier
 from robusteval.results.manifest import NAME, Manifest, ModelRecord
-from robusteval.results.records import CLEAN
-from robusteval.results.run import Run, read_frame
-from robusteval.results.shards import planned_files
-from robusteval.results.tables import IMAGES_TABLE
+from robusteval.results.run import Run
 
 _LEFT = "stages: everything that the model could compute again, until what is wrong above is mended"
 
@@ -46,12 +41,15 @@ def verify(
     arch: str | None = None,
     data: Images | None = None,
     attacks: int | None = SAMPLED,
+    sample: int | None = None,
 ) -> Iterator[str]:
     """Yield one line for each claim that does not hold, naming the file, the row or the key of the manifest; nothing
     where every claim that was checked holds. Arguments and errors as in `examine`; what `examine` calls blocked is
     raised as a UserError, when everything else was looked at."""
     blocked = ""
-    for finding in examine(run, classifier, progress, recompute, trusted, arch=arch, data=data, attacks=attacks):
+    for finding in examine(
+        run, classifier, progress, recompute, trusted, arch=arch, data=data, attacks=attacks, sample=sample
+    ):
         if finding.kind == "wrong":
             yield finding.line
         elif finding.kind == "blocked":
@@ -70,6 +68,7 @@ def examine(
     arch: str | None = None,
     data: Images | None = None,
     attacks: int | None = SAMPLED,
+    sample: int | None = None,
 ) -> Iterator[Finding]:
     """Everything that a verification of a finished run finds, checks and leaves unchecked. Nothing is written.
 
@@ -77,7 +76,8 @@ def examine(
     parts, and the bounds from the tables; the manifest's claims of its protocol, stages, model and images; each
     prediction, margin and witness, by the model; what certificates learn from the set, each radius, statistic and
     measurement, computed again from the images; why a stage could not run; and attacks, run again on `attacks` images
-    drawn at random (None for all). The model is opened from the manifest's path unless it is given. Without
+    drawn at random (None for all); with `sample`, all of this of the shards of so many images drawn at random alone,
+    and of what is measured on the whole set. The model is opened from the manifest's path unless it is given. Without
     `recompute`, only predictions and witnesses are held against the model. `data` is the data set that the images are
     said to be of. `trusted` are the Python files of the user's own methods and networks that may be run, `arch`
     (FILE.py:FUNCTION) the user's own word for the network: what a manifest names is no permission, and what needs it
@@ -115,7 +115,15 @@ def examine(
         yield unknown(_LEFT)
         return
     again = check_stages(
-        run, stages, classifier, sources, images, progress or Silent(), everything=recompute, attacks=attacks
+        run,
+        stages,
+        classifier,
+        sources,
+        images,
+        progress or Silent(),
+        everything=recompute,
+        attacks=attacks,
+        sample=sample,
     )
     yield from contained("stages", again)
 
@@ -153,7 +161,7 @@ def _check_evidence(run: Run, data: Images | None) -> Generator[Finding, None, I
         yield unknown("tables, and the images against the manifest, until what is wrong with the parts is mended")
         return None
     try:
-        images = _images(run)
+        images = kept_images(run)
         yield from claims.check_images(run.manifest, images)
         if data is not None:
             yield from claims.check_source(run.manifest, images, data)
@@ -216,19 +224,3 @@ def _protocol(manifest: Manifest, trusted: Collection[Path]) -> Protocol:
 def _entries(manifest: Manifest) -> Iterator[dict[str, Any]]:
     protocol = manifest.protocol
     yield from (*protocol.attacks, *protocol.certificates, *protocol.metrics)
-
-
-def _images(run: Run) -> Images:
-    """The images of the run, from its own evidence."""
-    manifest = run.manifest
-    planned = [p for p in planned_files(manifest, manifest.stage(CLEAN)) if p.table is IMAGES_TABLE]
-    rows = pd.concat([read_frame(run.path / p.path) for p in planned])
-    arrays = run.arrays(CLEAN)
-    missing = [i for i in rows["image_id"] if i not in arrays]
-    if missing:
-        raise UserError(f"expected every image in witnesses/{CLEAN}, got none of {missing[0]}")
-    kept = [torch.tensor(arrays[i]) for i in rows["image_id"]]
-    if len({(pixels.shape, pixels.dtype) for pixels in kept}) != 1 or kept[0].dim() != 3:
-        raise UserError(f"expected images (C, H, W) of one shape and type in witnesses/{CLEAN}, got others")
-    data, labels = manifest.data, torch.tensor(rows["label"].tolist())
-    return Images(tuple(rows["image_id"]), torch.stack(kept), labels, data.class_names, data.source)

@@ -102,6 +102,10 @@ def verify(
     attacks: Annotated[
         bool, typer.Option("--attacks", help="Run the attacks again on every image, not on a few drawn at random.")
     ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="Compute again the shards of N images drawn at random, not all.", metavar="N"),
+    ] = None,
     witnesses_only: Annotated[
         bool, typer.Option("--witnesses-only", help="Do not compute certificates and metrics again.")
     ] = False,
@@ -118,7 +122,7 @@ def verify(
         code = compare_record(run, check, allowed_signers)
     else:
         options = (checkpoint, trust or (), arch, data, attacks, witnesses_only)
-        code = print_verification(run, *options, folder=out_dir, key=sign)
+        code = print_verification(run, *options, folder=out_dir, key=sign, sample=sample)
     if code:
         raise typer.Exit(code)
 

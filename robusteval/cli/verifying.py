@@ -23,6 +23,7 @@ def print_verification(
     witnesses_only: bool,
     folder: Path | None,
     key: Path | None,
+    sample: int | None = None,
 ) -> int:
     """Verify a run and its pages, print what was found, and write the record into a folder, signed by a key. The exit
     code: 0 where every claim that was checked holds, 1 where one does not, 3 where none is wrong but some wait: for the
@@ -50,7 +51,10 @@ def print_verification(
     images = read_again(data, asked.reading, asked.limit, asked.sample, seed) if data else None
     count = None if every_attack else 0 if witnesses_only else SAMPLED
     with Bars(err) as bars:
-        findings = list(examine(run, model, bars, not witnesses_only, trusted, arch=arch, data=images, attacks=count))
+        everything = examine(
+            run, model, bars, not witnesses_only, trusted, arch=arch, data=images, attacks=count, sample=sample
+        )
+        findings = list(everything)
     wrong, blocked, unchecked = (
         [f.line for f in findings if f.kind == kind] for kind in ("wrong", "blocked", "unchecked")
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from robusteval.core.errors import UserError
 from robusteval.core.reading import AS_IT_IS, Reading
+from robusteval.core.stored import BLOCK, StoredPixels
 from robusteval.core.streams import derive_seed
 
 
@@ -19,13 +21,14 @@ from robusteval.core.streams import derive_seed
 class Images:
     """N labelled images.
 
-    ids: N distinct names that survive every join; pixels (N, C, H, W) floating point in [0, 1];
-    labels (N,) int64; class_names: one a class, or empty where the data has none; class_count: how many classes the
-    labels count through, None where the data does not say; reading: how they were read, where that was from a file.
+    ids: N distinct names that survive every join; content: their pixels (N, C, H, W), floating point in [0, 1], in
+    memory or stored until they are asked for; labels (N,) int64; class_names: one a class, or empty where the data has
+    none; class_count: how many classes the labels count through, None where the data does not say; reading: how they
+    were read, where that was from a file.
     """
 
     ids: tuple[str, ...]
-    pixels: Tensor
+    content: Tensor | StoredPixels
     labels: Tensor
     class_names: tuple[str, ...] = ()
     source: str = ""
@@ -36,16 +39,37 @@ class Images:
         return len(self.ids)
 
     @property
+    def pixels(self) -> Tensor:
+        """(N, C, H, W); read where they are stored, each time that they are asked for."""
+        return self.content.read() if isinstance(self.content, StoredPixels) else self.content
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.pixels.shape[1:]
+        channels, height, width = self.content.shape[1:]
         return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        return self.content.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.content.dtype
+
+    def loaded(self) -> Images:
+        """The same with their pixels in memory."""
+        return replace(self, content=self.pixels)
+
+    def blocks(self, size: int | None = None) -> Iterator[Images]:
+        """The same in their order, so many at a time, in memory; as many as are read well at once if nobody says."""
+        for rows in torch.arange(len(self)).split(size or max(1, BLOCK // max(1, math.prod(self.shape)))):
+            yield self.select(rows).loaded()
 
     def select(self, rows: Tensor) -> Images:
         """Some of the images (indices or a mask), in the order of `rows`."""
         chosen = torch.arange(len(self))[rows.cpu()]
-        ids = tuple(self.ids[i] for i in chosen.tolist())
-        on = chosen.to(self.pixels.device)
-        return replace(self, ids=ids, pixels=self.pixels[on], labels=self.labels[on])
+        ids, on = tuple(self.ids[i] for i in chosen.tolist()), chosen.to(self.device)
+        return replace(self, ids=ids, content=self.content[on], labels=self.labels[on])
 
     def first(self, count: int) -> Images:
         """The first of the images, `count` of them at most."""
@@ -58,19 +82,21 @@ class Images:
         return replace(self.select(torch.tensor(rows)), source=drawn_from(self.source, seed))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Images:
-        return replace(self, pixels=self.pixels.to(device, dtype), labels=self.labels.to(device))
+        return replace(self, content=self.content.to(device, dtype), labels=self.labels.to(device))
 
     def by_id(self) -> Images:
         """The same images in the order of their ids."""
+        if all(one <= other for one, other in pairwise(self.ids)):
+            return self
         return self.select(torch.tensor(sorted(range(len(self)), key=self.ids.__getitem__)))
 
     def fingerprint(self) -> str:
         """sha256 of ids, labels and pixels, whatever the order of the images."""
-        digest = hashlib.sha256()
-        ordered = self.by_id()
-        pixels = ordered.pixels.cpu().to(torch.float32)
-        for image_id, label, image in zip(ordered.ids, ordered.labels.tolist(), pixels, strict=True):
-            digest.update(f"{image_id}:{label}:{tuple(image.shape)}".encode() + image.numpy().tobytes())
+        digest, shape = hashlib.sha256(), tuple(self.shape)
+        for block in self.by_id().blocks():
+            pixels = block.pixels.cpu().to(torch.float32).numpy()
+            for image_id, label, image in zip(block.ids, block.labels.tolist(), pixels, strict=True):
+                digest.update(f"{image_id}:{label}:{shape}".encode() + image.tobytes())
         return digest.hexdigest()
 
     def checked(self) -> Images:
@@ -79,21 +105,21 @@ class Images:
             raise UserError(f"expected at least one image, got an empty selection of {self.source}")
         if len(set(self.ids)) != len(self.ids):
             raise UserError(f"expected distinct image ids in {self.source}, got repeated ones")
-        if self.pixels.dim() != 4 or len(self.pixels) != len(self) or not self.pixels.is_floating_point():
+        shape, dtype = tuple(self.content.shape), self.dtype
+        if len(shape) != 4 or shape[0] != len(self) or not dtype.is_floating_point:
             raise UserError(
                 f"expected floating-point pixels (N, C, H, W) for {len(self)} images in {self.source}, "
-                f"got {tuple(self.pixels.shape)} {self.pixels.dtype}"
+                f"got {shape} {dtype}"
             )
-        if not self.pixels.numel():
-            raise UserError(f"expected images with pixels in {self.source}, got shape {tuple(self.pixels.shape)}")
+        if not math.prod(shape):
+            raise UserError(f"expected images with pixels in {self.source}, got shape {shape}")
         if self.labels.shape != (len(self),) or self.labels.dtype != torch.int64:
             raise UserError(
                 f"expected {len(self)} labels of int64 in {self.source}, got shape {tuple(self.labels.shape)} "
                 f"{self.labels.dtype}"
             )
-        low, high = self.pixels.min().item(), self.pixels.max().item()
-        if not (low >= 0 and high <= 1):
-            raise UserError(f"expected pixels in [0, 1] in {self.source}, got [{low:g}, {high:g}]{_hint(low, high)}")
+        if isinstance(self.content, Tensor):  # what is stored was looked at when it was
+            check_range(self.content.min().item(), self.content.max().item(), self.source)
         self._check_classes()
         return self
 
@@ -112,6 +138,12 @@ class Images:
             raise UserError(
                 f"expected labels {wanted} in {self.source}, got {int(self.labels[i])} for image {self.ids[i]}"
             )
+
+
+def check_range(low: float, high: float, source: str) -> None:
+    """Raises UserError, with what probably brings them there, unless pixels between these two are in [0, 1]."""
+    if not (low >= 0 and high <= 1):
+        raise UserError(f"expected pixels in [0, 1] in {source}, got [{low:g}, {high:g}]{_hint(low, high)}")
 
 
 def drawn_rows(ids: Sequence[str], count: int, seed: int, source: str) -> list[int]:

@@ -31,7 +31,11 @@ IMAGE_SCANS = 100
 IMAGE_BLOCKS = 300_000
 """Chunks of a PNG, or extensions, frames and pieces of a GIF: those of 255 bytes in IMAGE_BYTES."""
 ARRAY_NUMBERS = 2**30
-"""Of an array, and of all the images of a data set together."""
+"""Of an array that is read into memory."""
+ALL_NUMBERS = 2**34
+"""Of all the images of a data set together, which lie in a temporary file where they are many."""
+EXPANSION = 200
+"""Numbers of all images together for each byte that they are read from, where they are more than ARRAY_NUMBERS."""
 CHUNK_BYTES = 2**30
 """Of a column of a parquet row group, unpacked."""
 ROWS = 5_000_000
@@ -57,9 +61,11 @@ def check_limit_of(where: object, found: int, most: int, unit: str) -> None:
         )
 
 
-def check_all_numbers(where: object, found: int) -> None:
-    """Raises UserError where the images of a data set are more numbers than the limit on arrays."""
-    check_limit_of(where, found, ARRAY_NUMBERS, "numbers in the images (fewer of them with --limit)")
+def check_all_numbers(where: object, found: int, length: int) -> None:
+    """Raises UserError where the images of a data set, read from so many bytes, are more numbers than the limits on all
+    of them."""
+    most = min(ALL_NUMBERS, max(ARRAY_NUMBERS, EXPANSION * length))
+    check_limit_of(where, found, most, "numbers in the images (fewer of them with --limit)")
 
 
 def check_file(path: str | Path, most: int, what: str = "a file") -> int:

@@ -40,10 +40,12 @@ def read_digits(spec: str, wanted: Wanted, reading: Reading) -> Images:
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(data.target))
     there = order[:_TRAIN] if split == "train" else order[_TRAIN:]
     chosen = taken(there, wanted.rows([f"digits-{i:04d}" for i in there], spec))
-    pixels = torch.from_numpy(data.images[chosen] / 16).float()[:, None]
+    grey = (data.images[chosen] / 16).astype(np.float32)
     if reading.resizes:
-        named = ((f"image {i} of {spec}", image) for i, image in zip(chosen, pixels[:, 0].numpy(), strict=True))
+        named = ((f"image {i} of {spec}", image) for i, image in zip(chosen, grey, strict=True))
         pixels = of_one_size(named, spec, reading)
+    else:
+        pixels = torch.from_numpy(grey)[:, None]
     labels = torch.from_numpy(data.target[chosen]).long()
     return Images(tuple(f"digits-{i:04d}" for i in chosen), pixels, labels, _DIGITS, spec)
 

@@ -6,17 +6,16 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from robusteval.core import limits
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
 from robusteval.core.reading import Reading
-from robusteval.data.decode import decode
 from robusteval.data.labels import class_names_of, is_of_names, labels_by_name, labels_of_column
 from robusteval.data.sizes import of_one_size
 from robusteval.data.wanted import Wanted
@@ -55,7 +54,8 @@ def images_of_tables(
     if not rows:
         raise UserError(f"expected at least one image, got an empty selection of {spec}")
     labels: list[pa.Array] = []
-    pixels = of_one_size(_rows(tables, image, label, rows, labels), spec, reading)
+    packed = sum(Path(table.where).stat().st_size for table in tables)
+    pixels = of_one_size(_rows(tables, image, label, rows, labels), spec, reading, packed)
     ids = tuple(names[i] for i in rows)
     column = pa.chunked_array(labels)
     if is_of_names(column.type) and (classes := _names_in(tables, label, spec)):
@@ -103,8 +103,8 @@ def _columns(names: list[str], spec: str, reading: Reading) -> tuple[str, str]:
 
 def _rows(
     tables: Sequence[RowsOfImages], image: str, label: str, rows: Sequence[int], labels: list[pa.Array]
-) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The images of some rows, counted through all tables, decoded, with their names; their labels are added to
+) -> Iterator[tuple[str, bytes]]:
+    """The images of some rows, counted through all tables, with their names; their labels are added to
     `labels`."""
     at, ends, left = 0, 0, set(rows)
     for table in tables:
@@ -117,7 +117,7 @@ def _rows(
             labels.append(batch[label].take(pa.array(own, pa.int64())))
             for i in own:
                 name = f"row {at + i - begins} of {table.where}"
-                yield name, decode(_bytes(batch[image][i].as_py(), image, name), name)
+                yield name, _bytes(batch[image][i].as_py(), image, name)
             at += len(batch)
             left.difference_update(range(at - len(batch), at))
             if not left:

@@ -102,11 +102,10 @@ def _numbers(image: Image.Image) -> NDArray[Any]:
     return np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
 
 
-def from_bytes(images: Sequence[NDArray[Any]]) -> Tensor:
+def from_bytes(images: Sequence[NDArray[Any]], channels: int) -> Tensor:
     """Images (H, W) or (H, W, C) of uint8, uint16 or float32 in [0, 1], all of one height and width, to pixels
-    (N, C, H, W) in [0, 1]. Where some are of three channels and others grey, these get three equal ones."""
+    (N, C, H, W) in [0, 1] of so many channels: where they are three, grey ones get three equal ones."""
     with_channels = [p[..., None] if p.ndim == 2 else p for p in images]
-    channels = max(p.shape[2] for p in with_channels)
     pixels = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.float32)
     for i, image in enumerate(with_channels):
         largest = np.float32(_LARGEST[image.dtype])

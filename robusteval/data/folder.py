@@ -13,7 +13,6 @@ from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.reading import Reading
-from robusteval.data.decode import decode
 from robusteval.data.labels import in_order
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import chosen_split, split_of
@@ -44,10 +43,10 @@ def read_folder(spec: str, wanted: Wanted, reading: Reading) -> Images:
         raise NoImagesError(f"expected a subfolder per class with images in {root}, got none{_step(root)}")
     files = sorted(files, key=lambda p: hashlib.sha256(os.fsencode(p.relative_to(root).as_posix())).digest())
     files = [files[i] for i in wanted.rows([p.relative_to(root).as_posix() for p in files], spec)]
-    decoded = ((str(p), decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p))) for p in files)
+    encoded = ((str(p), limits.read_limited(p, limits.IMAGE_BYTES, "an image")) for p in files)
     labels = torch.tensor([label_of[p.relative_to(root).parts[0]] for p in files])
     ids = tuple(p.relative_to(root).as_posix() for p in files)
-    return Images(ids, of_one_size(decoded, str(root), reading), labels, tuple(classes), spec)
+    return Images(ids, of_one_size(encoded, str(root), reading), labels, tuple(classes), spec)
 
 
 def _split(root: Path, reading: Reading) -> Path:

@@ -13,7 +13,6 @@ from robusteval.core.errors import UserError, nearest
 from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
 from robusteval.core.reading import Reading
-from robusteval.data.decode import decode
 from robusteval.data.labels import class_names_of
 from robusteval.data.sizes import of_one_size
 from robusteval.data.splits import same_split
@@ -46,8 +45,8 @@ def read_list(spec: str, wanted: Wanted, reading: Reading) -> Images:
     labels, names = _labels([row[label] for row in chosen], path)
     kept = wanted.rows([row[image] for row in chosen], spec)
     files = [(chosen[i][image], _inside(path, chosen[i][image])) for i in kept]
-    named = ((str(p), decode(limits.read_limited(p, limits.IMAGE_BYTES, "an image"), str(p))) for _, p in files)
-    pixels = of_one_size(named, spec, reading)
+    encoded = ((str(p), limits.read_limited(p, limits.IMAGE_BYTES, "an image")) for _, p in files)
+    pixels = of_one_size(encoded, spec, reading)
     return Images(tuple(name for name, _ in files), pixels, torch.tensor([labels[i] for i in kept]), names, spec)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robusteval.core import limits
+from robusteval.core import limits, stored
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.reading import Reading
 from robusteval.data.arrays import check_array, images_of_arrays
 from robusteval.data.pairs import pair_of
+from robusteval.data.row_files import RowFile
 from robusteval.data.wanted import Wanted
 
 _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
@@ -36,8 +38,9 @@ def read_npy(spec: str, wanted: Wanted, reading: Reading) -> Images:
     """An .npy file of images; its labels are in the file that reading.label_column names, else in one beside it whose
     name has `labels` for `images` or `y` for `x`, or is labels.npy, y.npy or targets.npy."""
     path = Path(spec)
-    x = _npy(path)
-    return images_of_arrays(x, _npy(_labels_beside(path, reading)), spec, wanted, reading)
+    x, y = _npy(path, stored.IN_MEMORY), _npy(_labels_beside(path, reading))
+    assert isinstance(y, np.ndarray)
+    return images_of_arrays(x, y, spec, wanted, reading)
 
 
 def _labels_beside(path: Path, reading: Reading) -> Path:
@@ -57,13 +60,21 @@ def _labels_beside(path: Path, reading: Reading) -> Path:
     return found
 
 
-def _npy(path: Path) -> NDArray[Any]:
-    limits.check_file(path, limits.FILE_BYTES, "an .npy file")
+def _npy(path: Path, least: float = math.inf) -> NDArray[Any] | RowFile:
+    """The array in a file; of more than `least` numbers its rows, to be read when they are asked for."""
+    size = limits.check_file(path, limits.FILE_BYTES, "an .npy file")
     try:
         with path.open("rb") as file:
-            _check_header(file, str(path))
-            file.seek(0)
-            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+            shape, by_column, dtype = _header(file, str(path))
+            count = math.prod(shape)
+            if count <= least or by_column or dtype.hasobject:
+                check_array(shape, str(path))
+                file.seek(0)
+                return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+            limits.check_all_numbers(path, count, size)
+            if size - file.tell() < count * dtype.itemsize:
+                raise UserError(f"expected {count:,} numbers in {path}, got {size:,} bytes: it is not whole")
+            return RowFile(path, file.tell(), shape, dtype)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # numpy raises all kinds for a file that is not its own
@@ -95,15 +106,17 @@ def _array(archive: np.lib.npyio.NpzFile, key: str, spec: str) -> NDArray[Any]:
     member = key if key in members.namelist() else f"{key}.npy"
     limits.check_limit_of(f"{key} of {spec}", members.getinfo(member).file_size, limits.FILE_BYTES, "bytes")
     with members.open(member) as file:
-        _check_header(file, f"{key} of {spec}")
+        check_array(_header(file, f"{key} of {spec}")[0], f"{key} of {spec}")
     return np.asarray(archive[key])
 
 
-def _check_header(file: IO[bytes], where: str) -> None:
+def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape of an array, whether it lies column by column, and its type."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise UserError(f"expected plain numbers in {where}, got an array of format {version}")
-    check_array(_HEADERS[version](file)[0], where)
+    shape, by_column, dtype = _HEADERS[version](file)
+    return tuple(shape), bool(by_column), dtype
 
 
 def _problem(error: Exception) -> str:

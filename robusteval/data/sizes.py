@@ -13,7 +13,9 @@ from torch import Tensor
 from robusteval.core import limits
 from robusteval.core.errors import UserError
 from robusteval.core.reading import Reading
-from robusteval.data.decode import from_bytes
+from robusteval.core.stored import StoredPixels
+from robusteval.data.decode import decode
+from robusteval.data.spool import Spool
 
 _KINDS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -30,27 +32,31 @@ def sized(image: NDArray[Any], reading: Reading, name: str) -> NDArray[Any]:
     return image if reading.crop is None else _centre(image, reading.crop, name)
 
 
-def of_one_size(images: Iterable[tuple[str, NDArray[Any]]], where: str, reading: Reading) -> Tensor:
-    """The pixels (N, C, H, W) in [0, 1] of images that are decoded one after another, each with its name, in the size
-    that is asked for. Raises UserError that names two of them where their sizes differ, and at the first that would be
-    beyond the limit on all of them."""
-    found: list[NDArray[Any]] = []
-    first, channels = "", 1
-    for name, decoded in images:
-        image = sized(decoded, reading, name)
-        found.append(image)
-        first = first or name
-        channels = max(channels, image.size // max(1, image.shape[0] * image.shape[1]))
-        if image.shape[:2] != found[0].shape[:2]:
-            sizes = [_size(p) for p in (image, found[0])]
+def of_one_size(
+    images: Iterable[tuple[str, NDArray[Any] | bytes]], where: str, reading: Reading, packed: int | None = None
+) -> Tensor | StoredPixels:
+    """The pixels (N, C, H, W) in [0, 1] of images, encoded or not, one after another, each with its name, in the size
+    that is asked for; put aside where they are many. `packed`: the bytes of their file, where images may share them.
+    Raises UserError that names two of them where their sizes differ, and at the first that would be beyond the limits
+    on all of them."""
+    spool, numbers, length = Spool(), 0, 0
+    first: tuple[str, NDArray[Any]] | None = None
+    for name, given in images:
+        image = sized(decode(given, name) if isinstance(given, bytes) else given, reading, name)
+        first = first or (name, image)
+        if image.shape[:2] != first[1].shape[:2]:
+            sizes = [_size(p) for p in (image, first[1])]
             raise UserError(
-                f"expected images of one size in {where}, got {sizes[0]} in {name} and {sizes[1]} in {first}; "
-                f"{_step(reading, image, found[0])}"
+                f"expected images of one size in {where}, got {sizes[0]} in {name} and {sizes[1]} in {first[0]}; "
+                f"{_step(reading, image, first[1])}"
             )
-        limits.check_all_numbers(where, len(found) * channels * image.shape[0] * image.shape[1])
-    if not found:
+        numbers += image.size
+        length += len(given) if isinstance(given, bytes) else given.nbytes
+        limits.check_all_numbers(where, numbers, length if packed is None else packed)
+        spool.add(image)
+    if first is None:
         raise UserError(f"expected at least one image, got an empty selection of {where}")
-    return from_bytes(found)
+    return spool.pixels()
 
 
 def _step(reading: Reading, *seen: NDArray[Any]) -> str:

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from robusteval.core import limits
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.images import Images
 from robusteval.core.numbers import is_whole
 from robusteval.core.reading import Reading
-from robusteval.data.decode import decode
 from robusteval.data.shards import names_in, shards_of
 from robusteval.data.sizes import of_one_size
 from robusteval.data.wanted import Wanted
@@ -59,7 +57,7 @@ def read_tars(spec: str, wanted: Wanted, reading: Reading) -> Images:
     asked = (reading.image_column, reading.label_column)
     suffixes = {*_IMAGES, "cls", "json", *(name.lower() for name in asked if name is not None)}
 
-    def images() -> Iterator[tuple[str, NDArray[Any]]]:
+    def images() -> Iterator[tuple[str, bytes]]:
         for path in paths:
             for key, members in _samples(path, suffixes):
                 where, name = f"{key} of {path}", called(path, key)
@@ -67,7 +65,7 @@ def read_tars(spec: str, wanted: Wanted, reading: Reading) -> Images:
                     continue
                 labels.append(_label(members, where, reading))
                 ids.append(name)
-                yield where, decode(_image(members, where, reading), where)
+                yield where, _image(members, where, reading)
                 if len(ids) == wanted.limit:
                     return
 

@@ -40,15 +40,15 @@ def calibrate(
     bounds: pd.DataFrame, certificates: pd.DataFrame, calibration: Calibration, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The bounds with a column `calibrated_<method>` for each estimate of f (NaN for the images that calibrate), and
-    the table of factors and violations.
+    the table of factors and violations. Of `certificates` what each method is: method, norm, kind and subject.
 
     Only images count that are classified correctly and whose estimate is above zero: the others violate nothing. A
     factor above 1 is taken as 1, for calibration raises no bound; it is 0 where too few images calibrate for `delta`.
     """
     calibrating = split(bounds["image_id"].tolist(), calibration.share, seed)
     columns, rows = {}, []
-    for (method, norm), own in _estimates(certificates).groupby(["method", "norm"], sort=False):
-        estimate = own.set_index("image_id")["radius"].reindex(bounds["image_id"]).to_numpy(np.float64)
+    for method, norm in _estimates(certificates):
+        estimate = bounds[f"lower_{method}"].to_numpy(np.float64)
         distance = bounds[f"upper_{norm}"].to_numpy(np.float64)
         counts = bounds["correct"].to_numpy(bool) & (estimate > 0)
         used, others = counts & calibrating, counts & ~calibrating
@@ -89,6 +89,7 @@ def split(ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _estimates(certificates: pd.DataFrame) -> pd.DataFrame:
-    """Those that a witness against f can contradict."""
-    return certificates[(certificates["kind"] == "estimate") & (certificates["subject"] == "f")]
+def _estimates(certificates: pd.DataFrame) -> list[tuple[str, str]]:
+    """The method and norm of those that a witness against f can contradict."""
+    own = certificates[(certificates["kind"] == "estimate") & (certificates["subject"] == "f")]
+    return list(own[["method", "norm"]].drop_duplicates().itertuples(index=False, name=None))

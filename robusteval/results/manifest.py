@@ -28,7 +28,7 @@ _STEP = "put it back from a copy, or audit into another directory"
 
 MOST_AVERAGED = 1000
 """Evaluations behind each one, where random outputs are averaged."""
-_UNSEALED_BATCHES = 1000
+_UNSEALED_SHARDS = 1000
 
 R = TypeVar("R", bound=StageRecord)
 Count = Annotated[int, Field(ge=1, le=ARRAY_NUMBERS)]
@@ -99,7 +99,9 @@ class Manifest(Frozen):
     dtype: str = Field(pattern="^float(32|64)$")
     device: str
     batch_size: int = Field(ge=0, le=ARRAY_NUMBERS)
-    """Images in a shard; 0 before it was chosen."""
+    """Images that are computed together; 0 before it was chosen."""
+    batches: int = Field(default=1, ge=1, le=ARRAY_NUMBERS)
+    """In a shard, which is written and resumed as one."""
     protocol: ProtocolRecord
     model: ModelRecord
     sources: tuple[ModelRecord, ...] = ()
@@ -122,13 +124,18 @@ class Manifest(Frozen):
             raise ValueError(
                 f"expected stages of different names, {CLEAN} among them, got {', '.join(names) or 'none'}"
             )
-        batches = math.ceil(self.data.count / max(1, self.batch_size))
-        if self.finished is not None and batches > max(len(self.evidence), _UNSEALED_BATCHES):
+        shards = math.ceil(self.data.count / self.shard_size)
+        if self.finished is not None and shards > max(len(self.evidence), _UNSEALED_SHARDS):
             raise ValueError(
                 f"expected a data.count of images in at most {len(self.evidence):,} files, the evidence, got "
-                f"{self.data.count:,} in batches of {self.batch_size:,}"
+                f"{self.data.count:,} in shards of {self.shard_size:,}"
             )
         return self
+
+    @property
+    def shard_size(self) -> int:
+        """Images in a shard."""
+        return max(1, self.batch_size) * self.batches
 
     @property
     def complete(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -158,14 +158,39 @@ def write_frame(
     atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True), landing)
 
 
+def write_frames(path: Path, frames: Iterator[pd.DataFrame]) -> None:
+    """A table as parquet, of data frames of the same columns and types, at least one, which never are in memory
+    together."""
+
+    def write(temporary: Path) -> None:
+        first = pa.Table.from_pandas(next(frames), preserve_index=False)
+        with pq.ParquetWriter(temporary, first.schema, write_page_checksum=True) as writer:
+            writer.write_table(first)
+            for frame in frames:
+                writer.write_table(pa.Table.from_pandas(frame, schema=first.schema, preserve_index=False))
+
+    atomically(path, write)
+
+
+def read_frames(path: Path) -> Iterator[pd.DataFrame]:
+    """The rows of a table in their order, in the pieces that it was written in. Raises UserError."""
+    with _reading(path, "a readable table"):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        for group in range(file.num_row_groups):
+            yield _as_frame(file.read_row_group(group))
+
+
 def read_frame(path: Path) -> pd.DataFrame:
     """A part or a table: its columns as every reader of parquet sees them. Raises UserError."""
     with _reading(path, "a readable table"):
-        table = pq.read_table(path, page_checksum_verification=True)
-        frame: pd.DataFrame = table.to_pandas()
-        # pandas hides a column that is said to be an index; others do not.
-        if list(frame.columns) != table.column_names or not frame.index.equals(pd.RangeIndex(len(frame))):
-            raise ValueError(f"an index among the columns {', '.join(table.column_names)}")
+        return _as_frame(pq.read_table(path, page_checksum_verification=True))
+
+
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    # pandas hides a column that is said to be an index; others do not.
+    if list(frame.columns) != table.column_names or not frame.index.equals(pd.RangeIndex(len(frame))):
+        raise ValueError(f"an index among the columns {', '.join(table.column_names)}")
     return frame
 
 
@@ -205,10 +230,11 @@ def write_arrays(path: Path, arrays: Arrays, landing: Landing | None = None) -> 
     atomically(path, lambda temporary: temporary.write_bytes(save(contiguous)), landing)
 
 
-def read_arrays(path: Path) -> Arrays:
-    """The arrays in a file by their names, numbers all. Raises UserError."""
+def read_arrays(path: Path, names: Collection[str] | None = None) -> Arrays:
+    """The arrays in a file by their names, numbers all; of some names, those that are there. Raises UserError."""
     with _reading(path, "readable images"), safe_open(path, framework="numpy") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        there = file.keys()
+        return {key: file.get_tensor(key) for key in there if names is None or key in names}
 
 
 def checksum(path: Path) -> str:

@@ -46,13 +46,13 @@ class PlannedFile:
 
 
 def planned_shards(manifest: Manifest, record: StageRecord) -> tuple[str, ...]:
-    """The names of the shards that a stage computes: the images cut into batches, or one of them all."""
-    batches = 1 if record.one_shard else -(-manifest.data.count // max(1, manifest.batch_size))
-    return tuple(f"{i:05d}" for i in range(batches))
+    """The names of the shards that a stage computes: so many images in each, or one of them all."""
+    count = 1 if record.one_shard else -(-manifest.data.count // manifest.shard_size)
+    return tuple(f"{i:05d}" for i in range(count))
 
 
 def planned_files(manifest: Manifest, record: StageRecord, only: str | None = None) -> Iterator[PlannedFile]:
-    """What a stage may leave in parts/ and witnesses/, shard by shard; where `only` names one of its batches,
+    """What a stage may leave in parts/ and witnesses/, shard by shard; where `only` names one of its shards,
     that of it alone, or its one shard of all images."""
     parts, kind = f"parts/{record.name}", type(record)
     if kind is CertificateRecord and only is None:

@@ -119,7 +119,7 @@ def test_the_l2_ascent_of_logit_distances_reaches_the_operator_norm(loss: str, q
     """OpNorm, theorem 1: on a linear model it is the power method for the (2, q) operator norm of the weights."""
     classifier, weight, _ = affine(3, classes=3)
     images = random_images(3, 12, classifier)
-    images = replace(images, pixels=0.45 + 0.1 * images.pixels)
+    images = replace(images, content=0.45 + 0.1 * images.pixels)
     budget = 0.05
     attack = PGD(norm=Norm.L2, loss=loss)
     radii = torch.full((12,), budget)

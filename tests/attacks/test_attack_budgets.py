@@ -37,7 +37,7 @@ def test_tiny_budgets_are_kept_by_what_is_found(name: str, norm: Norm) -> None:
     margin = model.predict(images.pixels).diff(dim=1)[:, 0].double()
     # Move each image straight to a third of the budget (L2) from the boundary, on its own side.
     away = (margin - margin.sign() * budget / 3 * direction.norm()) / direction.norm() ** 2
-    images = replace(images, pixels=(images.pixels - away.view(-1, 1, 1, 1) * direction).float())
+    images = replace(images, content=(images.pixels - away.view(-1, 1, 1, 1) * direction).float())
     model = make_classifier("padded", _Padded(model.module), model.input_shape)
     inside = ((images.pixels >= 0) & (images.pixels <= 1)).flatten(1).all(1)
     images = images.select(inside & (model.predict(images.pixels).argmax(1) == images.labels))

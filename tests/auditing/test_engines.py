@@ -14,7 +14,8 @@ import pytest
 
 from robusteval import Run, open_checkpoint, read_images, run_audit
 from robusteval.auditing.engines import Engine, Result, Work
-from robusteval.auditing.stages.base import Part, Shard
+from robusteval.auditing.stages.base import Shard
+from robusteval.auditing.stages.part import Part
 from robusteval.core.images import Images
 from robusteval.core.methods import Step
 from robusteval.results.tables import TABLES

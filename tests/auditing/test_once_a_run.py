@@ -48,7 +48,7 @@ def test_what_is_the_same_for_every_shard_is_done_once(tmp_path: Path, monkeypat
 
     (tmp_path / "p.toml").write_text(PROTOCOL)
     counted(session, "write_tables")
-    counted(session, "build_bounds")
+    counted(session, "refuted")
     counted(evidence, "read_statistics")
     counted(shards, "planned_shards")
     counted(atomic, "_flush_folder")
@@ -68,7 +68,7 @@ def test_what_is_the_same_for_every_shard_is_done_once(tmp_path: Path, monkeypat
     assert len(list((tmp_path / "run" / "parts" / "clean").iterdir())) == SHARDS
     assert run.manifest.complete
     assert calls["write_tables"] == 1
-    assert calls["build_bounds"] == 2  # after each of the proofs
+    assert calls["refuted"] == 2  # after each of the proofs
     assert calls["read_statistics"] == 3  # the model's traits, and what each of the proofs learnt
     # No shard goes through the names of all others.
     assert calls["planned_shards"] < 20 * stages

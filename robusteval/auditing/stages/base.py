@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import pandas as pd
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.search.active import keep
+from robusteval.auditing.stages.part import Part
 from robusteval.certify.base import State
 from robusteval.core.images import Images
 from robusteval.core.methods import Method, Step
@@ -20,7 +21,7 @@ from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
-from robusteval.results.records import Cost, MethodRecord, StageRecord
+from robusteval.results.records import MethodRecord, StageRecord
 from robusteval.results.run import Arrays
 
 
@@ -49,7 +50,7 @@ class Context:
 
     def set_streams(self, stage: str, images: Images) -> Streams:
         """The one random stream of a stage for the whole set."""
-        return Streams.for_set(self.seed, stage, images.pixels)
+        return Streams.for_set(self.seed, stage, torch.empty(0, device=images.device, dtype=images.dtype))
 
 
 @dataclass(frozen=True)
@@ -69,26 +70,15 @@ class Shard:
     again: tuple[Computed, ...] = ()
     starts: Tensor | None = None
 
+    def loaded(self) -> Shard:
+        """The same with its images in memory."""
+        return replace(self, images=self.images.loaded())
+
     def select(self, rows: Tensor) -> Shard:
         """Some of its images, and what is known of these."""
         known = keep(rows, self.images, self.correct, self.witnesses, self.margins)
         starts = None if self.starts is None else self.starts[:, rows]
         return replace(self, images=known[0], correct=known[1], witnesses=known[2], margins=known[3], starts=starts)
-
-
-@dataclass(frozen=True)
-class Part:
-    """The rows of one shard: its main table, further tables by name, its arrays, and what it cost but for the time
-    outside the models, which an engine measures."""
-
-    rows: pd.DataFrame
-    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    arrays: Arrays = field(default_factory=dict)
-    cost: Cost = field(default_factory=Cost)
-
-    def timed(self, seconds: float) -> Cost:
-        """What it cost, the time included."""
-        return self.cost.model_copy(update={"seconds": seconds})
 
 
 class Evidence(Protocol):
@@ -141,6 +131,8 @@ class Stage(ABC):
     """Whether the others rest on it: what stops it ends the audit."""
     of_functions: ClassVar[bool] = False
     """Whether what it says holds only of a model whose outputs are a function of the image alone."""
+    of_the_set: ClassVar[bool] = False
+    """Whether all images are one shard, and computed together."""
     exact: ClassVar[bool] = False
     """Whether what a verification finds again is the same on any machine, whose arithmetic may differ."""
 
@@ -161,12 +153,21 @@ class Stage(ABC):
         """Whether it gives proofs, which a witness refutes."""
         return False
 
-    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
-        """What is computed and resumed as one: the images cut into batches."""
-        return cut(images, batch_size)
+    def shards(self, images: Images, size: int) -> tuple[Shard, ...]:
+        """What is written and resumed as one: so many images in the order of their ids, or all of them."""
+        return cut(images, len(images) if self.of_the_set else size)
+
+    def batches(self, shard: Shard, size: int) -> Iterator[Shard]:
+        """What is computed together: so many images of a shard that was fed, or all of them."""
+        if self.of_the_set or len(shard.images) <= size:
+            yield shard
+        else:
+            for rows in torch.arange(len(shard.images)).split(size):
+                yield shard.select(rows)
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
-        """The shard with what the stage needs of earlier ones. Raises UnsupportedError if that is not there."""
+        """The shard with what the stage needs of earlier ones, and none but the images that it needs, which are loaded
+        afterwards. Raises UnsupportedError if that is not there."""
         return shard
 
     def prepare(self, context: Context, images: Images, step: Step) -> Part:
@@ -222,7 +223,7 @@ def method_record(
 
 
 def cut(images: Images, size: int) -> tuple[Shard, ...]:
-    """The images in the order of their ids, cut into batches: the order of the data changes nothing."""
+    """The images in the order of their ids, so many in each shard: the order of the data changes nothing."""
     blocks = torch.arange(len(images)).split(size)
     ordered = images.by_id()
     return tuple(Shard(f"{i:05d}", ordered.select(rows)) for i, rows in enumerate(blocks))

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, method_record, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, method_record, unheard
 from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
+from robusteval.auditing.stages.part import Part
 from robusteval.certify.base import Certificate
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, Step

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from robusteval.attacks.judge import finite_decision
 from robusteval.attacks.search.losses import margin
-from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Context, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import array, cost_of
+from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.results.records import CLEAN, CleanRecord

@@ -10,9 +10,10 @@ import torch
 
 from robusteval.attacks.judge import judge
 from robusteval.auditing.stages.attack import AttackStage, known, non_finite
-from robusteval.auditing.stages.base import Context, Part, Shard, unheard
+from robusteval.auditing.stages.base import Context, Shard, unheard
 from robusteval.auditing.stages.budget_search import Measured
 from robusteval.auditing.stages.frames import array
+from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.results.run import witness_key

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from robusteval.auditing.stages.base import Context, Evidence, Part, Shard, Stage, cut, method_record, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, method_record, unheard
 from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
-from robusteval.core.images import Images
+from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
@@ -55,10 +55,9 @@ class ImageMetricStage(MetricStage):
 class SetMetricStage(MetricStage):
     """A metric of the whole set, which is one shard."""
 
-    method: SetMetric
+    of_the_set = True
 
-    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
-        return cut(images, len(images))
+    method: SetMetric
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
         needed = self.method.witnesses_of

@@ -11,11 +11,11 @@ import pandas as pd
 from robusteval.attacks.judge import decide
 from robusteval.attacks.search.losses import margin
 from robusteval.auditing.engines import Work
-from robusteval.auditing.stages.base import Computed, Context, Evidence, Part, Shard, Stage, cut, unheard
+from robusteval.auditing.stages.base import Computed, Context, Evidence, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import cost_of, measurement_rows
+from robusteval.auditing.stages.part import Part
 from robusteval.auditing.stages.sanity import LOOKED_AT
 from robusteval.auditing.stages.twice import changes, tolerance_of, worth_another
-from robusteval.core.images import Images
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.models.behaviour import sizes
@@ -30,6 +30,8 @@ class RepeatStage(Stage):
     the two logits that decide. Of two shards of the `others`, the images whose rows are not what they were, and by how
     much: nothing where all are the same, whichever shards they were. Of these only the time is booked."""
 
+    of_the_set = True
+
     name: str = REPEAT
     unavailable: str = ""
     others: tuple[Stage, ...] = ()
@@ -37,10 +39,8 @@ class RepeatStage(Stage):
     def record(self) -> SanityRecord:
         return SanityRecord(name=self.name, title="Clean predictions again")
 
-    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
-        return tuple(replace(s, images=s.images.first(LOOKED_AT)) for s in cut(images, len(images)))
-
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:
+        shard = replace(shard, images=shard.images.first(LOOKED_AT))
         again = tuple(worth_another(self.others, evidence))
         return replace(shard, margins=evidence.margins(shard), again=again)
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from robusteval.attacks.search.losses import Goal, Loss
-from robusteval.auditing.stages.base import Context, Part, Shard, Stage, cut, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import cost_of, measurement_rows, statistic_rows
+from robusteval.auditing.stages.part import Part
 from robusteval.core.images import Images
 from robusteval.core.methods import Statistic, Step
 from robusteval.core.passes import Passes
@@ -36,6 +37,7 @@ class SanityStage(Stage):
     the statistics say."""
 
     essential = True
+    of_the_set = True
 
     name: str = SANITY
     unavailable: str = ""
@@ -43,14 +45,15 @@ class SanityStage(Stage):
     def record(self) -> SanityRecord:
         return SanityRecord(name=self.name, title="Sanity checks")
 
-    def shards(self, images: Images, batch_size: int) -> tuple[Shard, ...]:
-        return cut(images, len(images))
-
     def passes(self, images: int, classes: int) -> Passes:
         return Passes(19, 4) * min(images, LOOKED_AT)
 
+    def feed(self, shard: Shard, evidence: Evidence) -> Shard:
+        """The images that are evaluated; of all of them, what the statistics say of their pixels."""
+        return replace(shard, images=shard.images.first(LOOKED_AT), state=tuple(_inputs(shard.images)))
+
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
-        images = shard.images.first(LOOKED_AT)
+        images = shard.images
         classifier = context.opened.metered(len(images))
         draws = 2 * context.streams(self.name, images).uniform(*images.shape) - 1
         behaviour = observe(classifier, images.pixels)
@@ -60,7 +63,7 @@ class SanityStage(Stage):
             behaviour = behaviour.with_those(observe(classifier, moved))
         found = [("change_again", behaviour.again), ("change_seeded", behaviour.seeded)]
         found += [("change_alone", behaviour.alone), *_gradients(classifier, images)]
-        statistics = [*_decisions(behaviour.traits), *_inputs(classifier, shard.images.pixels)]
+        statistics = [*_decisions(behaviour.traits), *_seen_by(classifier, shard.state)]
         differ = bool((images.pixels != images.pixels[:1]).any())
         spread = output_range(classifier.predict(images.pixels)) if differ else float("inf")
         statistics.append(Statistic("output_range", 0, spread))
@@ -104,15 +107,31 @@ def read_traits(statistics: Sequence[Statistic]) -> Traits:
     return Traits(**{f.name: values[f.name] for f in fields(Traits)})
 
 
-def _inputs(classifier: Classifier, pixels: Tensor) -> list[Statistic]:
-    """The normalisation, and what it makes of the images, by channel; the brightest pixel of all."""
-    found = [Statistic("brightest", 0, float(pixels.max()))]
-    if not classifier.mean:
-        return found
-    mean, std = pixels.double().mean((0, 2, 3)).tolist(), pixels.double().std((0, 2, 3), correction=0).tolist()
+def _inputs(images: Images) -> list[Statistic]:
+    """The brightest pixel of all, and mean and standard deviation of each channel: by blocks, from the mean and the
+    squares of each, in double precision (Chan, Golub & LeVeque 1983)."""
+    brightest, count = 0.0, 0
+    mean, squares = (torch.zeros(images.shape[0], dtype=torch.float64) for _ in range(2))
+    for block in images.blocks():
+        values = block.pixels.double().cpu().transpose(0, 1).flatten(1)
+        brightest = max(brightest, float(values.max()))
+        own, n = values.mean(1), values.shape[1]
+        squares += (values - own[:, None]).square().sum(1) + (own - mean).square() * (count * n / (count + n))
+        mean, count = mean + (own - mean) * (n / (count + n)), count + n
+    std = (squares / count).sqrt()
+    by_channel = [("mean", mean), ("std", std)]
+    found = [Statistic(name, c, v) for name, values in by_channel for c, v in enumerate(values.tolist())]
+    return [Statistic("brightest", 0, brightest), *found]
+
+
+def _seen_by(classifier: Classifier, inputs: Sequence[Statistic]) -> list[Statistic]:
+    """The brightest pixel, the normalisation, and what it makes of the images, by channel."""
+    of = {(s.quantity, s.at): s.value for s in inputs}
+    found = [Statistic("brightest", 0, of["brightest", 0])]
     for c, (m, s) in enumerate(zip(classifier.mean, classifier.std, strict=True)):
         found += [Statistic("mean", c, m), Statistic("std", c, s)]
-        found += [Statistic("standardised_mean", c, (mean[c] - m) / s), Statistic("standardised_std", c, std[c] / s)]
+        found.append(Statistic("standardised_mean", c, (of["mean", c] - m) / s))
+        found.append(Statistic("standardised_std", c, of["std", c] / s))
     return found
 
 

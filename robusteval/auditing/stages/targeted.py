@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from robusteval.auditing.stages.attack import AttackStage
-from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Context, Shard, Stage, unheard
 from robusteval.auditing.stages.clean import CleanStage
 from robusteval.auditing.stages.every_budget import EveryBudgetStage
 from robusteval.auditing.stages.frames import array
+from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.models.targeted import TARGET, as_others, one_or_others

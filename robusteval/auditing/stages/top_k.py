@@ -14,9 +14,10 @@ import pandas as pd
 import torch
 
 from robusteval.auditing.stages.attack import AttackStage
-from robusteval.auditing.stages.base import Context, Part, Shard, Stage, unheard
+from robusteval.auditing.stages.base import Context, Shard, Stage, unheard
 from robusteval.auditing.stages.clean import CleanStage
 from robusteval.auditing.stages.every_budget import EveryBudgetStage
+from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.models.top_k import top_k
 from robusteval.results.records import Cost

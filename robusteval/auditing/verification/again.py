@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from robusteval.auditing.engines import Work
 from robusteval.auditing.evidence import RunEvidence
-from robusteval.auditing.stages.base import Context, Part, Shard, Stage
+from robusteval.auditing.stages.base import Context, Shard, Stage
 from robusteval.auditing.stages.frames import read_statistics
+from robusteval.auditing.stages.part import Part
 from robusteval.auditing.stages.sanity import read_traits
 from robusteval.auditing.verification.decisions import raised_radii, vanished
 from robusteval.auditing.verification.finding import Finding, claim, held_against, wrong
@@ -55,6 +57,23 @@ class Recheck:
     batches: tuple[Shard, ...]
     tolerance: float
     progress: Progress
+    only: frozenset[str] | None = None
+    """The names of the shards that are looked at, where not all are."""
+
+    def of_shards_with(self, ids: frozenset[str]) -> Recheck:
+        """Of the shards that hold one of these images alone."""
+        return replace(self, only=frozenset(s.name for s in self.batches if not ids.isdisjoint(s.images.ids)))
+
+    @property
+    def looked_at(self) -> Images:
+        """The images of these shards."""
+        ids = {i for s in self.batches if self.only is None or s.name in self.only for i in s.images.ids}
+        return self.images.select(torch.tensor([i in ids for i in self.images.ids]))
+
+    def shards(self, stage: Stage) -> tuple[Shard, ...]:
+        """Those of a stage that are looked at: of what is measured on the whole set, all of it."""
+        every = stage.shards(self.images, self.run.manifest.shard_size)
+        return every if self.only is None or stage.of_the_set else tuple(s for s in every if s.name in self.only)
 
     @property
     def evidence(self) -> LearnedAgain:
@@ -63,7 +82,8 @@ class Recheck:
 
     def traits(self, stage: Stage) -> tuple[Traits, list[Finding]]:
         """What the sanity stage finds of the model now, whatever the run says, and where that differs."""
-        (shard,) = stage.shards(self.images, self.run.manifest.batch_size)
+        (shard,) = stage.shards(self.images, self.run.manifest.shard_size)
+        shard = stage.feed(shard, self.evidence).loaded()
         part = Work(stage, self.context)(shard)
         traits = read_traits(read_statistics(part.others["statistics"]))
         if traits.repeatable:
@@ -93,17 +113,18 @@ class Recheck:
                 where = f"stage {stage.name}, whole set"
                 yield from map(wrong, differences(where, stored, learned.rows, self.tolerance))
         evidence = LearnedAgain(self.run, self.batches, states=states)
-        for shard in stage.shards(self.images, self.run.manifest.batch_size):
+        for shard in self.shards(stage):
             try:
-                part = self._again(stage, stage.feed(shard, evidence))
+                fed = stage.feed(shard, evidence).loaded()
+                part = self._again(stage, fed)
             except (UserError, RefutedError) as error:
                 yield wrong(f"stage {stage.name}: {error}")
                 continue
             spent += part.cost
             values += part.rows.size + sum(rows.size for rows in part.others.values())
-            yield from self._held(stage, stage.feed(shard, evidence), part)
+            yield from self._held(stage, fed, part)
             self.progress.advance(len(shard.images))
-        if not stage.exact:
+        if not stage.exact and (self.only is None or stage.of_the_set):
             yield from self._spent(stage.name, spent)
         yield held_against(f"stage {stage.name}, computed again", values)
 
@@ -129,8 +150,8 @@ class Recheck:
                     stage.prepare(self.context, self.images, lambda done, total: None).rows
                 )
             evidence = LearnedAgain(self.run, self.batches, states=states)
-            for shard in stage.shards(self.images, self.run.manifest.batch_size):
-                Work(stage, self.context)(stage.feed(shard, evidence))
+            for shard in self.shards(stage):
+                Work(stage, self.context)(stage.feed(shard, evidence).loaded())
         except UnsupportedError as error:
             return str(error)
         return ""
@@ -199,7 +220,7 @@ class Recheck:
             kept = read_arrays(path) if path.is_file() else {}
         except UserError:
             return {}
-        shape, dtype = tuple(self.images.shape), str(self.images.pixels.dtype).removeprefix("torch.")
+        shape, dtype = tuple(self.images.shape), str(self.images.dtype).removeprefix("torch.")
         if stage.exact:
             return {key: a for key, a in kept.items() if a.shape == shape and str(a.dtype) == dtype}
         return kept

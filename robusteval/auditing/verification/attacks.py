@@ -44,7 +44,7 @@ class AttacksAgain:
             reason = "its results depend on the batch, and not all images are attacked again (--attacks)"
             yield unknown(f"stage {stage.name}: what it found, but for its witnesses: {reason}")
             return
-        for shard in stage.shards(self.recheck.images, self.recheck.run.manifest.batch_size):
+        for shard in self.recheck.shards(stage):
             rows = torch.tensor([image_id in self.images for image_id in shard.images.ids])
             if rows.any():
                 count += int(rows.sum())
@@ -52,7 +52,7 @@ class AttacksAgain:
         yield held_against(f"stage {stage.name}, its attack run again on {count} images", count)
 
     def _shard(self, stage: AttackStage, shard: Shard, rows: torch.Tensor) -> Iterator[Finding]:
-        whole = stage.feed(shard, self.recheck.evidence)
+        whole = stage.feed(shard, self.recheck.evidence).loaded()
         kept = rows.nonzero()[:, 0]
         few = whole.select(kept)
         lines: list[str] = []

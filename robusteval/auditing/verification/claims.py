@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 
 from robusteval.auditing.protocol import Protocol, available_protocols, read_protocol
@@ -71,7 +72,7 @@ def check_images(manifest: Manifest, images: Images) -> Iterator[Finding]:
         if strange := set(own) - set(images.ids):
             key = f"protocol.own_budgets.{norm.value}"
             yield wrong(f"manifest.json, {key}: '{min(strange)}' is no image of the run")
-    kept = str(images.pixels.dtype).removeprefix("torch.")
+    kept = str(images.dtype).removeprefix("torch.")
     if kept != manifest.dtype:
         yield claim("dtype", manifest.dtype, f"{kept}, as the images are kept")
     if images.shape != manifest.model.input_shape:
@@ -82,17 +83,14 @@ def check_images(manifest: Manifest, images: Images) -> Iterator[Finding]:
 def check_source(manifest: Manifest, images: Images, data: Images) -> Iterator[Finding]:
     """The images of a run against the data set `data` that they are said to be of: all of it, or those drawn again."""
     place = {image_id: i for i, image_id in enumerate(data.ids)}
-    for i, image_id in enumerate(images.ids):
-        at = place.get(image_id)
-        if at is None:
-            yield wrong(f"witnesses/clean, image {image_id}: is no image of {data.source}")
-        elif not images.pixels[i].float().equal(data.pixels[at].float().to(images.pixels.device)):
-            yield wrong(f"witnesses/clean, image {image_id}: its pixels are not those in {data.source}")
-        elif int(images.labels[i]) != int(data.labels[at]):
-            yield wrong(
-                f"parts/clean, image {image_id}: label is {int(images.labels[i])}, expected "
-                f"{int(data.labels[at])} of {data.source}"
-            )
+    for block in images.blocks():
+        known = torch.tensor([image_id in place for image_id in block.ids])
+        for image_id, there in zip(block.ids, known.tolist(), strict=True):
+            if not there:
+                yield wrong(f"witnesses/clean, image {image_id}: is no image of {data.source}")
+        own = block.select(known)
+        theirs = data.select(torch.tensor([place[i] for i in own.ids], dtype=torch.int64)).to(own.device, own.dtype)
+        yield from _differing(own, theirs.loaded(), data.source)
     named_so = manifest.data.sample is None or data.source.endswith(drawn_from("", manifest.seed))
     named = data.source if named_so else drawn_from(data.source, manifest.seed)
     if data.source and manifest.data.source != named:
@@ -100,6 +98,18 @@ def check_source(manifest: Manifest, images: Images, data: Images) -> Iterator[F
     if data.class_names and manifest.data.class_names != data.class_names:
         yield claim("data.class_names", manifest.data.class_names, data.class_names)
     yield held_against(f"images against {data.source}", len(images))
+
+
+def _differing(own: Images, theirs: Images, source: str) -> Iterator[Finding]:
+    """The images of a run whose pixels or labels are not those of the same images in their data set."""
+    same = (own.pixels == theirs.pixels).flatten(1).all(1)
+    for image_id, pixels, label, wanted in zip(
+        own.ids, same.tolist(), own.labels.tolist(), theirs.labels.tolist(), strict=True
+    ):
+        if not pixels:
+            yield wrong(f"witnesses/clean, image {image_id}: its pixels are not those in {source}")
+        elif label != wanted:
+            yield wrong(f"parts/clean, image {image_id}: label is {label}, expected {wanted} of {source}")
 
 
 def check_protocol(manifest: Manifest, protocol: Protocol, stages: Sequence[Stage]) -> Iterator[Finding]:

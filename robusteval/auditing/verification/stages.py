@@ -33,9 +33,11 @@ def check_stages(
     *,
     everything: bool,
     attacks: int | None,
+    sample: int | None = None,
 ) -> Iterator[Finding]:
     """`stages` are those of the run's protocol; of `everything`, false leaves only predictions and witnesses; attacks
-    are run again on so many images (None for all), which needs their sources opened."""
+    are run again on so many images (None for all), which needs their sources opened; what concerns single images is
+    looked at in the shards of a `sample` of them, where that is given."""
     manifest = run.manifest
     on, dtype = choose_device("auto"), DTYPES[manifest.dtype]
     images = images.to(on, dtype)
@@ -46,7 +48,14 @@ def check_stages(
     opened = placed(classifier)
     context = Context(opened, tuple(placed(s) for s in sources if not isinstance(s, str)), manifest.seed, opened)
     progress.begins(classifier.name, [stage.name for stage in stages])
-    recheck = Recheck(run, context, images, cut(images, manifest.batch_size), tolerance_of(dtype), progress)
+    recheck = Recheck(run, context, images, cut(images, manifest.shard_size), tolerance_of(dtype), progress)
+    if sample is not None:
+        recheck = recheck.of_shards_with(drawn(images, sample))
+        left = len(images) - len(recheck.looked_at)
+        yield unknown(
+            f"stages, on {left:,} of {len(images):,} images: what the model could compute again, and what it took; "
+            "the shards of a sample were looked at (--sample: of more)"
+        )
     traits, findings = recheck.traits(next(s for s in stages if s.name == SANITY))
     yield from findings
     yield from claims.check_independence(manifest, stages, traits.lacking)
@@ -58,7 +67,7 @@ def check_stages(
         return
     recheck = replace(recheck, context=replace(context, classifier=traits.served(opened)))
     same_place = manifest.versions.get("torch") == version("torch") and describe(on).split()[0] in manifest.device
-    again = AttacksAgain(recheck, drawn(images, attacks), same_place)
+    again = AttacksAgain(recheck, drawn(recheck.looked_at, attacks), same_place)
     if (left := len(images) - len(again.images)) and any(isinstance(s, AttackStage) for s in stages):
         yield unknown(
             f"stages of attacks, on {left} of {len(images)} images: that they found no closer witness, and what else "

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from io import BytesIO
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,6 @@ from numpy.typing import NDArray
 
 from robusteval.auditing.verification.finding import Finding, held_against, wrong
 from robusteval.core.errors import UserError
-from robusteval.results.below import as_csv
 from robusteval.results.manifest import Manifest
 from robusteval.results.records import (
     CLEAN,
@@ -24,10 +25,10 @@ from robusteval.results.records import (
     MethodRecord,
     StageRecord,
 )
-from robusteval.results.run import Arrays, Run, read_arrays, read_frame
+from robusteval.results.run import Arrays, Run, read_arrays, read_frame, read_frames
 from robusteval.results.shards import PlannedFile, planned_files
 from robusteval.results.tables import CERTIFICATES_TABLE, IMAGES_TABLE, Table
-from robusteval.results.tabulate import bounds_csv, build_tables
+from robusteval.results.tabulate import bounds_csv, csv_pieces, tables_in_pieces
 
 _KEYS = ("image_id", "method", "quantity", "at", "budget")
 _EXACT = 1e-12
@@ -62,27 +63,60 @@ def check_parts(run: Run) -> Iterator[Finding]:
 def check_tables(run: Run) -> Iterator[Finding]:
     """Whether the tables are those that the parts give, bounds.csv among them."""
     values = 0
-    for name, again in build_tables(run).items():
-        path, stored = run.path / "tables" / f"{name}.parquet", None
+    for name, pieces in tables_in_pieces(run):
+        path = run.path / "tables" / f"{name}.parquet"
         if not path.is_file():
             continue
-        try:
-            stored = read_frame(path)
-        except UserError as error:
-            yield wrong(str(error))
-        if stored is not None:
-            values += again.size
-            faults = list(_column_faults(stored, again))
-            yield from (wrong(f"tables/{name}.parquet{said}") for said in faults)
-            if not faults:
-                yield from map(wrong, differences(f"table {name}", stored, again, _EXACT))
-        if name == "bounds" and bounds_csv(run).is_file():
-            yield from map(wrong, _lines(bounds_csv(run).read_bytes(), as_csv(again).encode("utf-8", "replace")))
+        count, lines = _held_against_parts(name, path, pieces)
+        values += count
+        yield from map(wrong, lines)
+    if bounds_csv(run).is_file():
+        yield from map(wrong, _lines(run))
     yield held_against("tables against the parts", values)
 
 
-def differences(where: str, stored: pd.DataFrame, again: pd.DataFrame, tolerance: float) -> Iterator[str]:
-    """One line for each row of `stored` that differs from `again`, naming the row and the first column."""
+def _held_against_parts(name: str, path: Path, pieces: Iterator[pd.DataFrame]) -> tuple[int, list[str]]:
+    """How many values of a table were looked at, and what is wrong with it: of one that has more rows or fewer, that
+    alone."""
+    values, found, wanted, columns, lines = 0, 0, 0, 0, list[str]()
+    try:
+        for stored, again in _side_by_side(read_frames(path), pieces):
+            if stored is not None:
+                faults = [f"tables/{name}.parquet{said}" for said in _column_faults(stored, again)]
+                if faults:
+                    return values + again.size, [*lines, *faults]
+                if len(stored) == len(again):
+                    lines += differences(f"table {name}", stored, again, _EXACT, wanted)
+            values, columns = values + again.size, again.shape[1]
+            found, wanted = found + (0 if stored is None else len(stored)), wanted + len(again)
+    except UserError as error:
+        return values, [str(error)]
+    if found != wanted:
+        return values, [f"table {name}: expected {(wanted, columns)} rows and columns, got {(found, columns)}"]
+    return values, lines
+
+
+def _side_by_side(
+    stored: Iterator[pd.DataFrame], again: Iterator[pd.DataFrame]
+) -> Iterator[tuple[pd.DataFrame | None, pd.DataFrame]]:
+    """The pieces of one table with as many rows of the other as there are; at last the rows that are left of that."""
+    held = next(stored, None)
+    for piece in again:
+        while held is not None and len(held) < len(piece) and (more := next(stored, None)) is not None:
+            held = pd.concat([held, more], ignore_index=True)
+        yield (None if held is None else held.iloc[: len(piece)].reset_index(drop=True)), piece
+        held = None if held is None else held.iloc[len(piece) :]
+    none = piece.iloc[:0]
+    for left in ([] if held is None else [held], stored):
+        for rows in left:
+            yield rows.reset_index(drop=True), none
+
+
+def differences(
+    where: str, stored: pd.DataFrame, again: pd.DataFrame, tolerance: float, begins: int = 0
+) -> Iterator[str]:
+    """One line for each row of `stored` that differs from `again`, naming the row, counted from `begins`, and the first
+    column."""
     if list(stored.columns) != list(again.columns) or len(stored) != len(again):
         yield f"{where}: expected {again.shape} rows and columns, got {stored.shape}"
         return
@@ -93,15 +127,18 @@ def differences(where: str, stored: pd.DataFrame, again: pd.DataFrame, tolerance
             if i not in named:
                 named.add(int(i))
                 keys = ", ".join(f"{k} {again[k].iloc[i]}" for k in _KEYS if k in again)
-                yield f"{where}, row {i} ({keys}): {name} is {old[i]}, expected {new[i]}"
+                yield f"{where}, row {begins + i} ({keys}): {name} is {old[i]}, expected {new[i]}"
 
 
-def _lines(stored: bytes, again: bytes) -> Iterator[str]:
-    """One line for each of bounds.csv that differs, by so much as how it ends."""
-    for i, (line, wanted) in enumerate(zip_longest(stored.split(b"\n"), again.split(b"\n")), start=1):
-        if line != wanted:
-            of = (wanted or b"").split(b",")[0].decode("utf-8", "replace")
-            yield f"tables/bounds.csv, line {i} ({of}) does not follow from the tables"
+def _lines(run: Run) -> Iterator[str]:
+    """One line for each of bounds.csv that differs from the bounds, by so much as how it ends."""
+    bounds = next(pieces for name, pieces in tables_in_pieces(run) if name == "bounds")
+    wanted = (line for piece in csv_pieces(bounds) for line in BytesIO(piece))
+    with bounds_csv(run).open("rb") as file:
+        for i, (line, other) in enumerate(zip_longest(file, wanted), start=1):
+            if line != other:
+                of = (other or b"").split(b",")[0].decode("utf-8", "replace").strip()
+                yield f"tables/bounds.csv, line {i} ({of}) does not follow from the tables"
 
 
 def _equal(old: NDArray[Any], new: NDArray[Any], tolerance: float) -> NDArray[np.bool_]:
@@ -158,8 +195,8 @@ def _part_faults(
             for i in np.flatnonzero(~_equal(rows[column].to_numpy(), same, 0.0)):
                 yield f", row {i}: {column} is {rows[column].iloc[i]}, expected {expected}"
     if "image_id" in rows:
-        batch = manifest.batch_size
-        own = ids if record.one_shard else ids[int(planned.shard) * batch :][:batch]
+        size = manifest.shard_size
+        own = ids if record.one_shard else ids[int(planned.shard) * size :][:size]
         for i in np.flatnonzero(~rows["image_id"].isin(own)):
             yield f", row {i}: image_id {rows['image_id'].iloc[i]} is no image of this shard"
     if planned.table is IMAGES_TABLE:

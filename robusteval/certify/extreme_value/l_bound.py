@@ -46,8 +46,9 @@ class LBound(FittedBound):
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         norms = []
-        for gradient, _, _ in loss_gradient(classifier, images.pixels, images.labels, self.loss):
-            norms.append(self.norm.dual.size(gradient.double()))
+        for block in images.blocks(classifier.batch_size):
+            for gradient, _, _ in loss_gradient(classifier, block.pixels, block.labels, self.loss):
+                norms.append(self.norm.dual.size(gradient.double()))
             step(sum(map(len, norms)), len(images))
         slope = torch.cat(norms)
         size = min(self.batch, len(images))

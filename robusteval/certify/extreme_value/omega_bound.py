@@ -95,7 +95,7 @@ class OmegaBound(FittedBound):
         if self.climbs:
             largest["omega_ascent"] = []
         for done, rows in enumerate(self.draws(len(images), self.batch, streams), start=1):
-            batch = images.select(rows)
+            batch = images.select(rows).loaded()
             one_stream = streams.select(torch.zeros(len(batch), dtype=torch.int64))
             direction = one_stream.in_ball(self.norm, *batch.shape)
             tangent = Tangent.at(classifier, batch, self.loss)
