@@ -66,7 +66,7 @@ def portable(error: Exception) -> Exception:
     return ElsewhereError(failure_of(error))
 
 
-def unanswered(model: Classifier, images: Images, reason: str) -> str:
+def left_unanswered(model: Classifier, images: Images, reason: str) -> str:
     """The line for a model that does not answer to the images themselves: the first one of them, if it is one."""
     for image in images.blocks(1):
         try:

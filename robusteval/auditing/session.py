@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robusteval.auditing.endings import ended_by, unanswered
+from robusteval.auditing.endings import ended_by, left_unanswered
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES, best_throughput
@@ -125,7 +125,7 @@ class Session:
             self.run_stage(stage)
             record = self.run.manifest.stage(stage.name)
             if not record.done:
-                raise UserError(unanswered(self.context.classifier, self.images, record.reason))
+                raise UserError(left_unanswered(self.context.classifier, self.images, record.reason))
             if stage.name == SANITY:
                 self.traits = self.evidence.traits()
                 self.context = replace(self.context, classifier=self.traits.served(self.context.classifier))
