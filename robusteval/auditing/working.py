@@ -20,7 +20,7 @@ ENGINES = ("local", "ray")
 
 @contextmanager
 def working(
-    workers: int | None = None,
+    workers: int | str | None = None,
     device: str = "auto",
     told: Callable[[str], None] = lambda text: None,
     *,
@@ -31,7 +31,7 @@ def working(
     it is this process alone, or of a Ray cluster, the one at `address` or else one for this block, what it has room
     for. Raises UserError."""
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST):
-        raise UserError(f"expected --workers of at least 1 and at most {MOST}, got {workers}")
+        raise UserError(f"expected --workers auto, or of at least 1 and at most {MOST}, got {workers}")
     if engine not in ENGINES:
         raise UserError(f"expected --engine {' or '.join(ENGINES)}, got '{engine}'")
     if engine == "ray":

@@ -116,10 +116,11 @@ RequireOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        help="Processes that share the work and the threads on a CPU, or of Ray's workers how many; the numbers are "
-        "the same.",
+        help="Processes that share the work and the threads on a CPU, auto for as many as are fastest, or of Ray's "
+        "workers how many; the numbers are the same.",
+        metavar="N|auto",
         show_default="1, or what the Ray cluster has room for",
     ),
 ]
