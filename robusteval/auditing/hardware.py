@@ -67,6 +67,7 @@ def best_throughput(classifier: Classifier, device: torch.device, dtype: torch.d
 def measured_throughput(
     classifier: Classifier, device: torch.device, dtype: torch.dtype, seconds: float = 1.0
 ) -> Throughput:
+    """The best one, measured for about so many seconds and not remembered."""
     best, best_rate = _SIZES[0], 0.0
     for size in _SIZES:
         x = torch.full((size, *classifier.input_shape), 0.5, device=device, dtype=dtype)

@@ -29,8 +29,8 @@ class Split:
         if self.processes == 1:
             return f"one process of {self.threads} threads, since several would be hardly faster"
         return (
-            f"{self.processes} processes of {self.threads} threads each, by {self.rate:,.0f} images a second, forward and "
-            f"back, against {self.alone:,.0f} of one process"
+            f"{self.processes} processes of {self.threads} threads each, by {self.rate:,.0f} images a second, forward "
+            f"and back, against {self.alone:,.0f} of one process"
         )
 
 
