@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from robusteval import Run, audit, open_checkpoint, read_images
 from robusteval.auditing import hardware, session
@@ -88,6 +90,33 @@ def test_shards_of_several_batches_hold_what_shards_of_one_do(audited: tuple[Run
     costs = [[(s.cost.forwards, s.cost.backwards) for s in run.manifest.stages] for run in audited]
     assert np.allclose(costs[0], costs[1], rtol=1e-12)
     assert list(verify(several)) == []
+
+
+class Noisy(nn.Module):
+    """Answers that are random, and the same again for the same seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        answers: torch.Tensor = self.linear(pixels.flatten(1))
+        return answers + 0.3 * torch.randn_like(answers)
+
+
+def test_a_random_model_draws_the_same_numbers_in_any_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = tmp_path / "p.toml"
+    protocol.write_text(
+        'budgets = {linf = [0.1]}\nattacks = [{method = "pgd", norm = "linf", steps = 3}]', encoding="utf-8"
+    )
+    torch.manual_seed(0)
+    model, images = Noisy(), read_images("digits", N)
+    one = audit(model, images, str(protocol), tmp_path / "one", batch_size=BATCH, device="cpu")
+    monkeypatch.setattr(session, "best_throughput", lambda *_: Throughput(BATCH, 1e-6))
+    monkeypatch.setattr(hardware, "_SHARDS", N / (3 * BATCH))
+    several = audit(model, images, str(protocol), tmp_path / "several", device="cpu")
+    assert several.manifest.batches == 3
+    assert differing(one, several) == []
 
 
 def test_how_many_batches_make_a_shard() -> None:
