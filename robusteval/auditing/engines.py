@@ -41,7 +41,7 @@ class Work:
     def _by_batches(self, shard: Shard, compute: Callable[[Shard, Step], Part], step: Step) -> Part:
         """A model that draws random numbers of its own draws those of the batch, wherever and whenever it runs."""
         parts = []
-        for batch in self.stage.batches(shard, self.context.classifier.batch_size):
+        for batch in self.stage.batches(shard, self.context.batch or len(shard.images)):
             with seeded(derive_seed(self.context.seed, self.stage.name, batch.images.ids[0]), batch.images.pixels):
                 parts.append(compute(batch, step))
         return Part.of_batches(parts)

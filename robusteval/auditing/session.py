@@ -100,7 +100,7 @@ def run_audit(
         for found in remove_damaged(run):
             progress.warn(f"{found} is missing or damaged, it is computed again")
         placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
-        context = Context(placed[0], tuple(placed[1:]), seed, opened=placed[0])
+        context = Context(placed[0], tuple(placed[1:]), seed, placed[0], run.manifest.batch_size)
         session = Session(run, context, images.to(on, precision), progress, engine)
         session.look([stage for stage in stages if stage.essential], strict)
         for stage in stages:

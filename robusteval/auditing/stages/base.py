@@ -35,6 +35,9 @@ class Context:
     seed: int
     opened: Classifier
     """The same as it was opened, for the stage that finds that."""
+    batch: int | None = None
+    """How many images of a shard are computed together, of however many at a time the models are given; None for all:
+    some methods go on until all of a batch are done."""
 
     def with_less_memory(self) -> Context | None:
         """The same with half as many images at a time in every model; None where it is one already."""

@@ -23,13 +23,12 @@ class Part:
 
     @classmethod
     def of_batches(cls, parts: Sequence[Part]) -> Part:
-        """Those of the batches of a shard, put together."""
-        if len(parts) == 1:
-            return parts[0]
+        """Those of the batches of a shard, put together: rows image by image in the order of their ids, so that they
+        are the same whatever the batches were."""
         tables = dict.fromkeys(name for part in parts for name in part.others)
         return cls(
-            pd.concat([part.rows for part in parts], ignore_index=True),
-            {t: pd.concat([p.others[t] for p in parts if t in p.others], ignore_index=True) for t in tables},
+            _by_image([part.rows for part in parts]),
+            {table: _by_image([part.others[table] for part in parts if table in part.others]) for table in tables},
             {name: array for part in parts for name, array in part.arrays.items()},
             sum((part.cost for part in parts), Cost()),
         )
@@ -37,3 +36,8 @@ class Part:
     def timed(self, seconds: float) -> Cost:
         """What it cost, the time included."""
         return self.cost.model_copy(update={"seconds": seconds})
+
+
+def _by_image(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    rows = pd.concat(frames, ignore_index=True)
+    return rows.sort_values("image_id", kind="stable", ignore_index=True) if "image_id" in rows else rows

@@ -46,7 +46,8 @@ def check_stages(
         return replace(averaged(model.to(on, dtype), manifest.averaged), batch_size=manifest.batch_size)
 
     opened = placed(classifier)
-    context = Context(opened, tuple(placed(s) for s in sources if not isinstance(s, str)), manifest.seed, opened)
+    others = tuple(placed(s) for s in sources if not isinstance(s, str))
+    context = Context(opened, others, manifest.seed, opened, manifest.batch_size)
     progress.begins(classifier.name, [stage.name for stage in stages])
     recheck = Recheck(run, context, images, cut(images, manifest.shard_size), tolerance_of(dtype), progress)
     if sample is not None:
