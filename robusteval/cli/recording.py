@@ -10,7 +10,8 @@ from pathlib import Path
 
 from robusteval.core.errors import UserError
 from robusteval.results.digest import digest
-from robusteval.results.run import Run, checksum
+from robusteval.results.files import checksum
+from robusteval.results.run import Run
 from robusteval.results.verification import Checked, Verification, read_verification
 
 _PACKAGES = ("robusteval", "torch", "numpy", "pandas", "matplotlib")

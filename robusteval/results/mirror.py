@@ -18,7 +18,7 @@ from robusteval.core.errors import UserError
 from robusteval.results.atomic import NotWrittenError, atomically
 from robusteval.results.below import write_below
 from robusteval.results.manifest import NAME, read_manifest
-from robusteval.results.remote import Stored, GoneError, Remote, is_of_run
+from robusteval.results.remote import GoneError, Remote, Stored, is_of_run
 
 _AT_ONCE = 8
 """Files that are brought or put at the same time."""

@@ -31,6 +31,7 @@ class Owner:
 
     def __init__(self, remote: Remote, home: Path) -> None:
         self._remote, self.lost = remote, ""
+        self._last, self._one = time.time(), threading.Lock()
         self._card = {
             "id": uuid.uuid4().hex,
             "host": platform.node(),
@@ -56,25 +57,35 @@ class Owner:
         now = self._found() or {}
         if now.get("id") != self._card["id"]:
             raise UserError(self._refused(now, _age(now)))
+        self._last = time.time()
 
     def live(self, ended: threading.Event) -> None:
-        """Write signs of life until `ended`."""
-        last = time.monotonic()
-        while not ended.wait(EVERY):
+        """Give signs of life until `ended`."""
+        while not self.lost and not ended.wait(EVERY):
             try:
-                found = self._found()
-                if found is None and self._remote.create(LOCK, self._text()):
-                    continue  # a hand removed it, while this process lives
-                if found is None or found.get("id") != self._card["id"]:
-                    found = found or {}
-                    self.lost = self._refused(found, _age(found))
-                    return
-                self._remote.write(LOCK, self._text())
-                last = time.monotonic()
+                self._sign()
             except UserError as error:
-                if time.monotonic() - last > GONE_AFTER / 2:
+                if time.time() - self._last > GONE_AFTER / 2:
                     self.lost = str(error)
-                    return
+
+    def still(self) -> bool:
+        """Whether this process is the one at work there. It is looked up where it gave no sign of life for long, as a
+        machine that slept. Raises UserError where it cannot be."""
+        if not self.lost and abs(time.time() - self._last) > 3 * EVERY:
+            self._sign()
+        return not self.lost
+
+    def _sign(self) -> None:
+        with self._one:
+            found = self._found()
+            if found is None and self._remote.create(LOCK, self._text()):
+                pass  # a hand removed it, while this process lives
+            elif (found or {}).get("id") == self._card["id"]:
+                self._remote.write(LOCK, self._text())
+            else:
+                self.lost = self._refused(found or {}, _age(found or {}))
+                return
+            self._last = time.time()
 
     def leave(self) -> None:
         """Give it back; where that fails, it counts as left after some time."""

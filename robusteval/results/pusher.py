@@ -50,9 +50,9 @@ class Pusher:
                 # What was told before a manifest is there before it, and what was told after it is not.
                 last = next((i for i, name in enumerate(self._told) if Path(name).name == NAME), len(self._told))
                 group, self._told = self._told[: last + 1], self._told[last + 1 :]
-            if self._owner.lost:
-                return
             try:
+                if not self._owner.still():
+                    return
                 self._mirror.put(filter(is_of_run, group))
             except Exception as error:
                 self._error = str(error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +19,13 @@ import robusteval as rv
 from commands import here
 from robusteval import Images, Run, UserError, run_audit
 from robusteval.auditing.together import audit_together
+from robusteval.core.progress import Silent
 from robusteval.models.making import make_classifier
 from robusteval.results.atomic import NotWrittenError
+from robusteval.results.files import read_beside
 from robusteval.results.lock import LOCK
-from robusteval.results.run import read_beside
+from robusteval.results.owner import owning
+from robusteval.results.remote import Remote
 
 URL = "memory://runs/mine"
 FGSM = '[[attacks]]\nmethod = "fgsm"\nnorm = "linf"\n'
@@ -160,8 +165,8 @@ def test_a_damaged_part_is_removed_there_and_computed_again(
 
 
 def locked_by(store: MemoryFileSystem, age: float, **card: Any) -> None:
-    time = (datetime.now(UTC) - timedelta(seconds=age)).isoformat(timespec="seconds")
-    owner = {"id": "x", "host": "node-7", "machine": "node-7 1", "folder": "/c", "process": 31, "time": time}
+    last = (datetime.now(UTC) - timedelta(seconds=age)).isoformat(timespec="seconds")
+    owner = {"id": "x", "host": "node-7", "machine": "node-7 1", "folder": "/c", "process": 31, "time": last}
     store.pipe_file(f"/runs/mine/{LOCK}", json.dumps(owner | card).encode())
 
 
@@ -186,6 +191,47 @@ def test_a_lock_that_is_no_card_is_of_somebody(tmp_path: Path, store: MemoryFile
         store.pipe_file(f"/runs/mine/{LOCK}", text)
         with pytest.raises(UserError, match="process unknown on an unknown machine"):
             audit(tmp_path, URL)
+
+
+def test_an_owner_gives_signs_of_life_and_notices_that_another_took_over(
+    tmp_path: Path, store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robusteval.results.owner.EVERY", 0.01)
+    with owning(Remote(URL, tmp_path), tmp_path) as owner:
+        first = store.modified(f"/runs/mine/{LOCK}")
+        until(lambda: store.modified(f"/runs/mine/{LOCK}") > first)
+        MemoryFileSystem.store.pop(f"/runs/mine/{LOCK}")
+        until(lambda: LOCK in names())
+        assert not owner.lost
+        locked_by(store, 0)
+        until(lambda: owner.lost)
+        assert "process 31 on node-7" in owner.lost
+    assert json.loads(content(LOCK))["host"] == "node-7", "that of the other stays"
+
+
+def test_an_audit_whose_url_another_took_over_stops(
+    tmp_path: Path, store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robusteval.results.owner.EVERY", 0.01)
+    taken: set[str] = set()
+
+    class Taking(Silent):
+        def stage(self, title: str, done: int, total: int) -> None:
+            if title == "ibp-linf":
+                locked_by(store, 0)
+                time.sleep(0.3)
+                taken.update(names())
+
+    with pytest.raises(UserError, match="got another that is at work there"):
+        audit(tmp_path, URL, progress=Taking())
+    assert taken == names(), "nothing is put where another is at work"
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def test_nothing_but_files_of_a_run_is_brought(
@@ -243,7 +289,7 @@ def test_commands_take_a_url(tmp_path: Path, demo_folder: Path, elsewhere: Calla
 
 
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: MemoryFileSystem) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
     store.pipe_file("/else/data.csv", b"1\n")
     for url, said in (
         ("s3://b/run", "expected the package s3fs for s3://b/run, got none: pip install 'robusteval[s3]'"),

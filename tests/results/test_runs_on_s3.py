@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec import filesystem
 
 from commands import ROOT, WIDE, here, in_a_process
 from robusteval import Run
@@ -73,9 +74,7 @@ def _wait_until_it_answers(port: int) -> None:
 
 
 def _system() -> Any:
-    from s3fs import S3FileSystem
-
-    return S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+    return filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
 
 
 @pytest.fixture
@@ -153,6 +152,7 @@ def test_a_hostile_name_in_a_bucket_is_not_written(
     assert not list((tmp_path / "cache").rglob("*x.json"))
 
 
+@pytest.mark.slow
 def test_what_a_store_refuses_is_one_line(server: object, asked: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     done = in_a_process(*asked, "s3://missing/run")
     assert (done.returncode, done.stderr.count("error:"), "Traceback" in done.stderr) == (2, 1, False)

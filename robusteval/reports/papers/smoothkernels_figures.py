@@ -18,13 +18,12 @@ from robusteval.analysis.metrics.deception import deceptive
 from robusteval.analysis.show import percent
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters import targeted_grid
-from robusteval.reports.chapters.deception import witnesses
+from robusteval.reports.chapters.deception import images_of, witnesses
 from robusteval.reports.chapters.kernels import ROWS, visible
 from robusteval.reports.figures.drawing import Plot, legend_height, share_axis
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.papers.overlays import colour_and_marker, measured, models_legend
 from robusteval.reports.papers.smoothkernels import ATTACKS, CURVES, DECEPTIONS, KERNELS
-from robusteval.results.records import CLEAN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,7 +99,7 @@ def _deceptive(models: Sequence[ByLabel], attack: str, label: str) -> list[Plot]
     best = means.sort_values(["label", "count", "mean"], ascending=[True, False, False], kind="stable")
     best = best.drop_duplicates("label").head(CLASSES)
     ids, classes = best["image_id"].tolist(), models[0].classes
-    images, found = stages[0][0].arrays(CLEAN), []
+    images, found = images_of(stages[0][0], ids), []
     data = data[data["image_id"].isin(ids)].reset_index(drop=True)
     for end, some in _chunks([m for m, _ in stages], COLUMNS - 1):
         columns = [[Tile(images[i]) if i in images else None for i in ids]]
