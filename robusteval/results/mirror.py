@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from robusteval.core.errors import UserError
-from robusteval.results.atomic import NotWrittenError, atomically
+from robusteval.results.atomic import NotWrittenError, atomically, writing
 from robusteval.results.below import write_below
 from robusteval.results.manifest import NAME, read_manifest
 from robusteval.results.remote import GoneError, Remote, Stored, is_of_run
@@ -67,13 +67,13 @@ class Mirror:
         self._get([name for name in there if self._differs(name, there, here - gone)], there)
         self._note(there)
 
-    def put(self, names: Iterable[str] | None = None) -> None:
-        """Of these files, or of all, those that are new or other here go there, and those that are gone here are
-        removed there: the files beside a main part before it, the manifests last; removed the other way round. Raises
-        NotWrittenError."""
+    def put(self, names: Iterable[str] | None = None, removed: Collection[str] = ()) -> None:
+        """Of these files, or of all, those that are new or other here go there, and those that are gone here, or were
+        `removed` and may be there again, are removed there before: the files beside a main part are put before it, the
+        manifests last; removed the other way round. Raises NotWrittenError."""
         asked = {*self._here(), *self._seen} if names is None else {*names}
         now = {name: _stamp(self.folder / name) for name in asked}
-        gone = [name for name, stamp in now.items() if stamp is None and name in self._seen]
+        gone = [name for name, stamp in now.items() if (stamp is None or name in removed) and name in self._seen]
         for _, several in groupby(sorted(gone, key=_rank, reverse=True), _rank):
             self._each(self.remote.remove, list(several))
         for name in gone:
@@ -192,7 +192,7 @@ def _line(name: str, seen: Seen) -> str:
 
 
 def _append(journal: Path, seen: dict[str, Seen]) -> None:
-    with journal.open("a", encoding="utf-8", newline="\n") as file:
+    with writing(journal), journal.open("a", encoding="utf-8", newline="\n") as file:
         file.write("".join(_line(name, stamp) for name, stamp in seen.items()))
 
 

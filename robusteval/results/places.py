@@ -58,12 +58,12 @@ def brought(place: str | Path) -> Path:
 
 def _as_path(place: str | Path) -> Path | None:
     """The path that a place is; None of a URL."""
-    if not isinstance(place, str) or not is_url(place):
+    if not is_url(place):
         return Path(place)
-    if place.lower().startswith(("file://", "local://")):
+    if str(place).lower().startswith(("file://", "local://")):
         from fsspec.implementations.local import LocalFileSystem
 
-        return Path(LocalFileSystem._strip_protocol(place))
+        return Path(LocalFileSystem._strip_protocol(str(place)))
     return None
 
 

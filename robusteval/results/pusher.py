@@ -17,7 +17,7 @@ class Pusher:
 
     def __init__(self, mirror: Mirror, owner: Owner) -> None:
         self._mirror, self._owner = mirror, owner
-        self._told: list[str] = []
+        self._told: list[tuple[str, bool]] = []
         self._change, self._ended, self._error = threading.Condition(), False, ""
         self._thread = threading.Thread(target=self._push, daemon=True)
         self._thread.start()
@@ -25,8 +25,11 @@ class Pusher:
     def tell(self, path: Path) -> None:
         """A file got its name, or lost it. Raises NotWrittenError where an earlier one could not be put."""
         self._check()
+        name, is_there = path.relative_to(self._mirror.folder).as_posix(), path.exists()
+        if not is_of_run(name):
+            return
         with self._change:
-            self._told.append(path.relative_to(self._mirror.folder).as_posix())
+            self._told.append((name, is_there))
             self._change.notify()
 
     def end(self) -> None:
@@ -48,12 +51,12 @@ class Pusher:
                 if not self._told:
                     return
                 # What was told before a manifest is there before it, and what was told after it is not.
-                last = next((i for i, name in enumerate(self._told) if Path(name).name == NAME), len(self._told))
+                last = next((i for i, (name, _) in enumerate(self._told) if Path(name).name == NAME), len(self._told))
                 group, self._told = self._told[: last + 1], self._told[last + 1 :]
             try:
                 if not self._owner.still():
                     return
-                self._mirror.put(filter(is_of_run, group))
+                self._mirror.put([name for name, _ in group], {name for name, is_there in group if not is_there})
             except Exception as error:
-                self._error = str(error)
+                self._error = str(error) or repr(error)
                 return

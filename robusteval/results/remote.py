@@ -21,8 +21,11 @@ _DEEPEST = 5
 """NAME/tables/report/FILE, and one more."""
 
 
-def is_url(place: str | Path) -> bool:
-    """Whether a place is a URL, and no path of this system."""
+def is_url(place: object) -> bool:
+    """Whether a place is a URL, and no path of this system. Raises UserError for one that was made a Path, which takes
+    one of its slashes away."""
+    if isinstance(place, Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", place.as_posix()):
+        raise UserError(f"expected a URL as text, or a path, got the Path {place}")
     return isinstance(place, str) and _URL.fullmatch(place) is not None
 
 

@@ -21,10 +21,12 @@ from robusteval import Images, Run, UserError, run_audit
 from robusteval.auditing.together import audit_together
 from robusteval.core.progress import Silent
 from robusteval.models.making import make_classifier
-from robusteval.results.atomic import NotWrittenError
+from robusteval.results.atomic import NotWrittenError, tell
+from robusteval.results.below import write_below
 from robusteval.results.files import read_beside
 from robusteval.results.lock import LOCK
 from robusteval.results.owner import owning
+from robusteval.results.places import working_at
 from robusteval.results.remote import Remote
 
 URL = "memory://runs/mine"
@@ -119,6 +121,36 @@ def test_at_no_time_a_main_part_lies_there_without_the_files_beside_it(
     assert order[0] == order[-1] == "manifest.json"
     assert {name for name in order if name.startswith("parts/")} >= {"parts/fgsm-linf/00002.parquet"}
     assert run.manifest.complete
+
+
+def test_what_was_removed_and_written_again_is_removed_there_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    put, remove = MemoryFileSystem.put_file, MemoryFileSystem.rm_file
+    order: list[str] = []
+
+    def putting(self: Any, path: str, name: str, **options: Any) -> None:
+        order.append(f"put {name.removeprefix('/runs/mine/')}")
+        time.sleep(0.2)
+        put(self, path, name, **options)
+
+    def removing(self: Any, path: str) -> None:
+        order.append(f"remove {path.removeprefix('/runs/mine/')}")
+        remove(self, path)
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", putting)
+    monkeypatch.setattr(MemoryFileSystem, "rm_file", removing)
+    with working_at(URL) as folder:
+        main = write_below(folder, "parts/a/00000.parquet", "old")
+        until(lambda: "parts/a/00000.parquet" in names())
+        write_below(folder, "tables/slow.csv", "keeps the other from being put at once")
+        until(lambda: "put tables/slow.csv" in order)
+        main.unlink()
+        tell(main)
+        write_below(folder, "parts/b/00000.parquet", "what that rests on")
+        write_below(folder, "parts/a/00000.parquet", "new")
+    at = {what: i for i, what in enumerate(order)}
+    assert at["remove parts/a/00000.parquet"] < at["put parts/b/00000.parquet"]
+    assert order.count("put parts/a/00000.parquet") == 2
+    assert content("parts/a/00000.parquet") == b"new"
 
 
 @pytest.mark.parametrize("after", [0, 1, 7, 20])
@@ -302,6 +334,12 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert said in done.stderr
     assert here("report", "memory://free").returncode == 2
+
+
+def test_a_url_that_was_made_a_path_is_refused(tmp_path: Path) -> None:
+    for wrong in (Path("s3://bucket/run"), Path("memory://runs/mine")):
+        with pytest.raises(UserError, match="expected a URL as text, or a path, got the Path"):
+            audit(tmp_path, wrong)
 
 
 def test_a_url_of_files_is_the_path(tmp_path: Path) -> None:
