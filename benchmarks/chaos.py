@@ -90,6 +90,9 @@ class Noted:
     def name(self) -> str:
         return self.stage.name
 
+    def batches(self, shard: Shard, size: int) -> Iterator[Shard]:
+        return self.stage.batches(shard, size)
+
     def compute(self, context: Context, shard: Shard, step: Step) -> Part:
         with self.log.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps([self.name, shard.name, time.monotonic()]) + "\n")

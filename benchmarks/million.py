@@ -52,7 +52,7 @@ sigmas = [0.1]
 samples = 2
 """
 BLOCK = 10_000
-SAMPLE = 100
+SAMPLE = 3
 """Images whose shards are verified."""
 
 

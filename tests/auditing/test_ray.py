@@ -197,7 +197,7 @@ def test_nobody_at_the_address(tmp_path: Path, demo_folder: Path) -> None:
     [
         ({"engine": "dask"}, "expected --engine local or ray, got 'dask'"),
         ({"address": "auto"}, "expected --engine ray with --address auto, got local"),
-        ({"engine": "ray", "workers": 0}, "expected --workers of at least 1 and at most 256, got 0"),
+        ({"engine": "ray", "workers": 0}, "expected --workers auto, or of at least 1 and at most 256, got 0"),
     ],
 )
 def test_settings_that_mean_nothing(settings: dict[str, Any], error: str, tmp_path: Path) -> None:

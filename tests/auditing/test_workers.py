@@ -106,4 +106,4 @@ def test_numbers_of_workers(workers: str, demo_folder: Path, tmp_path: Path) -> 
     words = ("audit", demo_folder / "digits-standard.safetensors", "--arch", "digits-cnn", "--data", "digits")
     done = here(*words, "--limit", 2, "--batch-size", 2, "--out", tmp_path / "run", "--workers", workers)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"error: expected --workers of at least 1 and at most 256, got {workers}" in done.stderr
+    assert f"error: expected --workers auto, or of at least 1 and at most 256, got {workers}" in done.stderr
