@@ -14,10 +14,11 @@ demo: $(RUNS)
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# The tests that need another package, in an environment of their own: onnx, timm, torchvision, transformers, ray.
+# The tests that need another package, in an environment of their own: onnx, timm, torchvision, transformers, ray, s3fs.
 extras: $(EXTRAS)/.installed
 	$(EXTRAS)/bin/pytest tests/models/test_onnx.py tests/models/test_libraries.py tests/models/test_properties.py \
-		tests/hostile/test_hostile_graphs.py tests/hostile/test_hostile_folders.py tests/auditing/test_ray.py
+		tests/hostile/test_hostile_graphs.py tests/hostile/test_hostile_folders.py tests/auditing/test_ray.py \
+		tests/results/test_runs_on_s3.py
 	$(EXTRAS)/bin/pytest tests/hostile/test_fuzzed_readers.py -k onnx
 
 check: lint test

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from robusteval.core.images import Images
 from robusteval.models.classifier import Classifier
 from robusteval.models.plain import card_classes, check_batch_size, check_fit, check_sources, labelled_for
 from robusteval.models.targeted import number_of, of_others
-from robusteval.results.lock import LOCK
+from robusteval.results.lock import LOCK, locked
 from robusteval.results.manifest import NAME, DataRecord, Manifest, ModelRecord, ProtocolRecord
 from robusteval.results.mending import is_leftover
 from robusteval.results.run import Run
@@ -132,6 +133,14 @@ def check_asked_size(batch_size: int | str) -> None:
     """Raises UserError for what --batch-size does not take."""
     if batch_size != "auto":
         check_batch_size(batch_size, "--batch-size auto or a whole number")
+
+
+@contextmanager
+def alone_in(path: Path) -> Iterator[None]:
+    """Holds a directory in which a run can begin or go on for this caller alone. Raises UserError."""
+    check_place(path)
+    with locked(path):
+        yield
 
 
 def check_place(path: Path) -> None:

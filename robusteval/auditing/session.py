@@ -15,7 +15,7 @@ from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES, best_throughput
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
-from robusteval.auditing.request import asked_images, check_place, new_manifest, now, open_or_create
+from robusteval.auditing.request import alone_in, asked_images, new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Stage, cut
 from robusteval.auditing.stages.part import Part
 from robusteval.core.device import choose_device, describe, forget
@@ -29,9 +29,9 @@ from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
 from robusteval.results.atomic import EVERY, Landing, writing
 from robusteval.results.files import checksum, read_cost, read_frame, write_arrays, write_frame
-from robusteval.results.lock import locked
 from robusteval.results.manifest import MOST_AVERAGED
 from robusteval.results.mending import remove_damaged, remove_leftovers, remove_resting
+from robusteval.results.places import working_at
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run
 from robusteval.results.shards import planned_files
@@ -58,7 +58,7 @@ def run_audit(
     eot: int = 1,
     sample: int | None = None,
 ) -> Run:
-    """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`.
+    """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`, or at that URL.
 
     Where the model's card and the data both name their classes, labels are those of the model, by name. A directory
     that holds an unfinished run of the same model, data, protocol, seed and dtype is continued with the parts that are
@@ -92,9 +92,8 @@ def run_audit(
         averaged=eot,
         sample=sample,
     )
-    check_place(Path(out))
-    with locked(Path(out)):
-        run = open_or_create(Path(out), asked, batch_size, lambda: best_throughput(placed[0], on, precision))
+    with working_at(out) as folder, alone_in(folder):
+        run = open_or_create(folder, asked, batch_size, lambda: best_throughput(placed[0], on, precision))
         remove_leftovers(run.path)
         (progress := progress or Silent()).begins(classifier.name, [stage.name for stage in stages])
         for found in remove_damaged(run):

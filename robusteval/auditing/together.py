@@ -13,6 +13,7 @@ from robusteval.core.images import Images
 from robusteval.core.plain_names import as_plain_name
 from robusteval.models.classifier import Classifier
 from robusteval.results.lock import locked
+from robusteval.results.places import working_at
 from robusteval.results.run import Run
 
 
@@ -39,7 +40,8 @@ def audit_together(
         return run
 
     if len(models) == 1:
-        return [audited(models[0], Path(out), sources)]
+        with working_at(out) as folder:
+            return [audited(models[0], folder, sources)]
     names = [as_plain_name(model.name) for model in models]
     folded = [name.casefold() for name in names]
     twice = next((name for name, key in zip(names, folded, strict=True) if folded.count(key) > 1), None)
@@ -48,8 +50,8 @@ def audit_together(
             f"expected checkpoints of distinct names, got '{twice}' twice; rename one of the files, or audit each by "
             "itself with an --out of its own"
         )
-    with locked(Path(out)):
+    with working_at(out) as folder, locked(folder):
         return [
-            audited(model, Path(out) / name, [*(other for other in models if other is not model), *sources])
+            audited(model, folder / name, [*(other for other in models if other is not model), *sources])
             for model, name in zip(models, names, strict=True)
         ]

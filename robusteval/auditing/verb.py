@@ -52,7 +52,7 @@ def audit(
     trust: Collection[str | Path] = (),
     reading: Reading = AS_IT_IS,
 ) -> Run:
-    """Run a protocol on a model and images, and leave tables and evidence in the directory `out`.
+    """Run a protocol on a model and images, and leave tables and evidence in the directory `out`, or at that URL.
 
     model: a network, which is copied and stays as it is (`name` is what reports call it); a Classifier; or the path
     of a checkpoint, opened as the architecture `arch`. mean, std: the normalisation of a network or a checkpoint, one

@@ -12,7 +12,7 @@ from robusteval.cli.audits import audit, certify, demo
 from robusteval.cli.defaults import options_of, read_defaults
 from robusteval.cli.listing import Listing, listing
 from robusteval.cli.planning import plan_audit
-from robusteval.cli.running import err, explains_mistakes, out, print_paper_tables, print_report, runs_in
+from robusteval.cli.running import at_place, err, explains_mistakes, out, print_paper_tables, print_report, runs_in
 from robusteval.cli.terminal import Commands, print_anything
 from robusteval.cli.training import train_app
 
@@ -50,17 +50,20 @@ def options_of_all(
 
 @app.command()
 @explains_mistakes
-def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+def report(run: Annotated[str, typer.Argument(help="A run directory, or its URL.")]) -> None:
     """Write report.html, report.md and the figures of a run again."""
     from robusteval.results.run import Run
 
-    print_report(Run.open(run))
+    with at_place(run) as folder:
+        print_report(Run.open(folder))
 
 
 @app.command()
 @explains_mistakes
 def leaderboard(
-    runs: Annotated[list[Path], typer.Argument(help="Runs of one protocol on the same images, or folders of them.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Runs of one protocol on the same images, or folders of them; or URLs.")
+    ],
     out_dir: Annotated[Path, typer.Option("--out", help="Directory to write.")] = Path("leaderboard"),
     add: Annotated[Path | None, typer.Option(help="A leaderboard.json, or its folder, to stand beside.")] = None,
 ) -> None:
@@ -86,7 +89,7 @@ def leaderboard(
 @app.command()
 @explains_mistakes
 def verify(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[str, typer.Argument(help="A run directory, or its URL.")],
     checkpoint: Annotated[str | None, typer.Option(help="The model, if its file has moved.")] = None,
     trust: Annotated[
         list[Path] | None,
@@ -117,12 +120,14 @@ def verify(
     """Check every claim of a run again: files, tables, manifest, and by the model what can be computed. Exit code 1 if
     one fails, 3 if none does but some wait for your permission, a model or a package."""
     from robusteval.cli.verifying import compare_record, print_verification
+    from robusteval.results.places import brought
 
+    folder = brought(run)
     if check:
-        code = compare_record(run, check, allowed_signers)
+        code = compare_record(folder, check, allowed_signers)
     else:
         options = (checkpoint, trust or (), arch, data, attacks, witnesses_only)
-        code = print_verification(run, *options, folder=out_dir, key=sign, sample=sample)
+        code = print_verification(folder, *options, folder=out_dir, key=sign, sample=sample)
     if code:
         raise typer.Exit(code)
 

@@ -31,7 +31,7 @@ from robusteval.cli.options import (
 )
 from robusteval.cli.properties import check_asked, property_image, property_verdict
 from robusteval.cli.requiring import check_requirements, requirements
-from robusteval.cli.running import audit_and_report, explains_mistakes, open_checkpoints, out, whole
+from robusteval.cli.running import at_place, audit_and_report, explains_mistakes, open_checkpoints, out, whole
 
 
 @explains_mistakes
@@ -70,24 +70,27 @@ def audit(
     methods = read_protocol(protocol)
     wanted = requirements(require, methods)
     images = asked.read(seed)
-    runs = audit_and_report(
-        open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
-        images,
-        methods,
-        out_dir,
-        sources=open_checkpoints(source or [], source_arch or arch, images, mean, std, binary, trust),
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        batch_size=whole(batch_size),
-        workers=None if workers is None else whole(workers),
-        engine=engine,
-        address=address,
-        limit=asked.limit,
-        sample=asked.sample,
-        strict=strict,
-        eot=eot,
-    )
+    models = open_checkpoints(checkpoints, arch, images, mean, std, binary, trust)
+    others = open_checkpoints(source or [], source_arch or arch, images, mean, std, binary, trust)
+    with at_place(out_dir) as folder:
+        runs = audit_and_report(
+            models,
+            images,
+            methods,
+            folder,
+            sources=others,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            batch_size=whole(batch_size),
+            workers=None if workers is None else whole(workers),
+            engine=engine,
+            address=address,
+            limit=asked.limit,
+            sample=asked.sample,
+            strict=strict,
+            eot=eot,
+        )
     check_requirements(wanted, runs)
 
 
@@ -123,32 +126,34 @@ def certify(
     wanted = requirements(require, methods)
     check_asked(asked.data, property_)
     images, budget = property_image(property_, checkpoints) if property_ else (asked.read(seed), 0.0)
-    runs = audit_and_report(
-        open_checkpoints(checkpoints, arch, images, mean, std, binary, trust),
-        images,
-        methods,
-        out_dir,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        batch_size=whole(batch_size),
-        workers=None if workers is None else whole(workers),
-        engine=engine,
-        address=address,
-        limit=asked.limit,
-        sample=asked.sample,
-        strict=strict,
-    )
-    for run in runs:
-        out.line(f"Certification: {write_certification(run)}")
-        if property_:
-            out.line(property_verdict(property_, run, budget))
+    models = open_checkpoints(checkpoints, arch, images, mean, std, binary, trust)
+    with at_place(out_dir) as folder:
+        runs = audit_and_report(
+            models,
+            images,
+            methods,
+            folder,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            batch_size=whole(batch_size),
+            workers=None if workers is None else whole(workers),
+            engine=engine,
+            address=address,
+            limit=asked.limit,
+            sample=asked.sample,
+            strict=strict,
+        )
+        for run in runs:
+            out.line(f"Certification: {write_certification(run)}")
+            if property_:
+                out.line(property_verdict(property_, run, budget))
     check_requirements(wanted, runs)
 
 
 @explains_mistakes
 def demo(
-    out_dir: OutOption = Path("runs/demo"),
+    out_dir: OutOption = "runs/demo",
     protocol: ProtocolOption = "quick",
     limit: LimitOption = 50,
     seed: SeedOption = 0,
@@ -160,4 +165,5 @@ def demo(
     images = read_images("digits", limit)
     paths = sorted((Path(__file__).parents[1] / "demo").glob("*.safetensors"))
     models = open_checkpoints([str(path) for path in paths], "digits-cnn", images, None, None)
-    audit_and_report(models, images, read_protocol(protocol), out_dir, seed=seed, limit=limit)
+    with at_place(out_dir) as folder:
+        audit_and_report(models, images, read_protocol(protocol), folder, seed=seed, limit=limit)

@@ -10,6 +10,7 @@ import typer
 
 from robusteval.core.errors import UserError, nearest
 from robusteval.core.toml_files import read_toml
+from robusteval.results.remote import is_url
 
 FILE = Path("robusteval.toml")
 SPOKEN = ("trust", "sign", "allowed-signers", "address")
@@ -31,8 +32,8 @@ def read_defaults(options: Mapping[str, Mapping[str, str]], path: Path = FILE) -
     each command, without their dashes, each with the name of its parameter. A plan has those of the audit that it
     plans.
 
-    The file is data and permits nothing: what runs a program (a Python file, a protocol's file, --trust) stands on the
-    command line. Raises UserError, which names the table and the key.
+    The file is data and permits nothing: what runs a program (a Python file, a protocol's file, --trust), or sends
+    images elsewhere, stands on the command line. Raises UserError, which names the table and the key.
     """
     if not path.is_file():
         return {}
@@ -53,6 +54,10 @@ def _table(command: str, table: Any, options: Mapping[str, Mapping[str, str]], p
             raise UserError(f"expected an option of {command} in {path}, got '{key}' ({nearest(key, known)})")
         if key in SPOKEN or any(_runs(text) for text in (value if isinstance(value, list) else [value])):
             raise UserError(f"expected {command}.{key} on the command line, got it in {path}, which permits no program")
+        if key == "out" and is_url(value):
+            raise UserError(
+                f"expected the URL of {command}.out on the command line, got it in {path}, which sends nothing"
+            )
         found[known[key]] = value
     return found
 

@@ -56,7 +56,10 @@ ClassesOption = Annotated[
         "number N, where the names of the data are 0 to N - 1 themselves."
     ),
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="Directory to write, or to continue.")]
+OutOption = Annotated[
+    str,
+    typer.Option("--out", help="Directory to write, or to continue; or a URL such as s3://bucket/run.", metavar="PATH"),
+]
 ArchOption = Annotated[
     str | None,
     typer.Option(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -58,6 +59,17 @@ def explains_mistakes(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(130) from None
 
     return run
+
+
+@contextmanager
+def at_place(place: str) -> Iterator[Path]:
+    """The directory to work in for the run of a place, a path or a URL; says where a URL is when all is there."""
+    from robusteval.results.places import working_at
+
+    with working_at(place) as folder:
+        yield folder
+    if folder != Path(place):
+        out.line(f"At {place}")
 
 
 def open_checkpoints(
@@ -143,12 +155,13 @@ def print_paper_tables(pages: dict[str, Path]) -> None:
         out.line(f"Tables of {paper}: {page}")
 
 
-def runs_in(places: list[Path]) -> list[Run]:
-    """Runs by their directories, and by folders of them. Raises UserError."""
+def runs_in(places: list[str]) -> list[Run]:
+    """Runs by their directories or URLs, and by folders of them. Raises UserError."""
+    from robusteval.results.places import brought
     from robusteval.results.run import Run
 
     found: list[Run] = []
-    for place in places:
+    for place in map(brought, places):
         held = sorted(p.parent for p in place.glob("*/manifest.json")) if place.is_dir() else []
         alone = not held or (place / "manifest.json").exists()
         if place.is_file():

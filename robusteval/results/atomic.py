@@ -57,6 +57,27 @@ def atomically(path: Path, write: Callable[[Path], object], landing: Landing | N
             _flush_folder(path.parent)
         else:
             landing.add(path)
+    tell(path)
+
+
+_TOLD: dict[Path, Callable[[Path], None]] = {}
+
+
+@contextmanager
+def following(folder: Path, told: Callable[[Path], None]) -> Iterator[None]:
+    """`told` is called with each file below a folder that this process gives its name, or removes."""
+    _TOLD[folder] = told
+    try:
+        yield
+    finally:
+        del _TOLD[folder]
+
+
+def tell(path: Path) -> None:
+    """Tell who follows its folder that a file is there, or is there no more."""
+    for folder, told in _TOLD.items():
+        if path.is_relative_to(folder):
+            told(path)
 
 
 class Landing:

@@ -11,6 +11,11 @@ from pathlib import Path
 from robusteval.core.errors import UserError
 from robusteval.results.atomic import writing
 
+
+class HeldError(UserError):
+    """Another process holds the folder."""
+
+
 LOCK = ".lock"
 """The file in a run while an audit is at work in it."""
 
@@ -48,7 +53,7 @@ if hasattr(os, "register_at_fork"):
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds a folder, which is made, for this caller alone; however its process ends, and whatever workers it leaves,
-    the next one gets it. Raises UserError where another has it, and NotWrittenError."""
+    the next one gets it. Raises HeldError where another has it, and NotWrittenError."""
     path, made = folder / LOCK, not folder.exists()
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +86,7 @@ def _held(path: Path) -> int:
         except (BlockingIOError, PermissionError):
             owner = os.read(opened, 20).decode("ascii", "replace") or "unknown"
             os.close(opened)
-            raise UserError(
+            raise HeldError(
                 f"expected {path.parent} for this audit alone, got another that is at work in it (process {owner}); "
                 "wait until it ends, or give another --out"
             ) from None

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load
 
-from robusteval.results.atomic import writing
+from robusteval.results.atomic import tell, writing
 from robusteval.results.files import checksum, read_beside, read_cost
 from robusteval.results.records import StageRecord
 from robusteval.results.run import Run
@@ -110,6 +110,7 @@ def _readable(path: Path, planned: PlannedFile) -> bool:
 def _remove(path: Path) -> None:
     with writing(path):
         path.unlink(missing_ok=True)
+    tell(path)
 
 
 def _is_alive(process: int) -> bool:

@@ -24,6 +24,7 @@ from robusteval.results.atomic import atomically
 from robusteval.results.files import Arrays, read_arrays, read_frame
 from robusteval.results.manifest import NAME, Manifest, read_manifest
 from robusteval.results.own_files import check_own_files
+from robusteval.results.places import brought
 from robusteval.results.records import StageRecord
 from robusteval.results.shards import planned_files
 from robusteval.results.tables import TABLES
@@ -76,8 +77,10 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """The run in a directory. Raises UserError where there is none, or one with a manifest of another format."""
-        run = cls(Path(path), read_manifest(Path(path) / NAME))
+        """The run in a directory, or at a URL, of which it is brought into the user's cache directory. Raises UserError
+        where there is none, or one with a manifest of another format."""
+        folder = brought(path)
+        run = cls(folder, read_manifest(folder / NAME))
         check_own_files(run.path)
         return run
 

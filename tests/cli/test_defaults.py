@@ -35,6 +35,10 @@ def test_a_plan_takes_what_the_audit_takes(tmp_path: Path, monkeypatch: pytest.M
         ("limit = 3", "expected tables of commands in robusteval.toml, got 'limit'"),
         ("[audit]\nlimits = 3", "expected an option of audit in robusteval.toml, got 'limits' (did you mean 'limit'?)"),
         ("[audit]\ncheckpoints = 'a'", "expected an option of audit in robusteval.toml, got 'checkpoints'"),
+        (
+            '[audit]\nout = "s3://bucket/run"',
+            "expected the URL of audit.out on the command line, got it in robusteval.toml",
+        ),
         ("[audit", "expected a TOML file in robusteval.toml"),
     ],
 )
