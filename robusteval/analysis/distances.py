@@ -14,6 +14,7 @@ from robusteval.analysis.curves import area
 from robusteval.analysis.intervals import Mean, Median, mean, median
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
+from robusteval.results.keeping import number_left_out
 from robusteval.results.records import CLEAN
 
 AREAS = {"linf": (8 / 255, 32 / 255)}
@@ -104,10 +105,12 @@ def limits(results: Results, norm: str) -> list[float]:
 
 
 def image_sizes(results: Results) -> pd.DataFrame:
-    """The size of each image's own image, by image id, a column for each norm."""
+    """The size of each image's own image, by image id, a column for each norm; none where not all are kept, since a
+    mean over some would be another number."""
+    kept = {} if number_left_out(results.manifest) else results.arrays(CLEAN)
     sizes = {
         i: [float(np.linalg.norm(array.astype(np.float64).ravel(), norm.p)) for norm in Norm]
-        for i, array in results.arrays(CLEAN).items()
+        for i, array in kept.items()
     }
     return pd.DataFrame.from_dict(sizes, orient="index", columns=list(Norm), dtype=np.float64)
 

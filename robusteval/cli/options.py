@@ -118,6 +118,13 @@ RequireOption = Annotated[
 WorkersOption = Annotated[
     int, typer.Option(help="Processes that share the work and the threads on a CPU; the numbers are the same.")
 ]
+EvidenceOption = Annotated[
+    str,
+    typer.Option(
+        help="Whose images and adversarial examples the run keeps: all, sample (of 1,000 images drawn by --seed) or "
+        "none. The numbers are the same."
+    ),
+]
 EotOption = Annotated[int, typer.Option(help="Average a random model over so many evaluations.")]
 TrustOption = Annotated[
     list[Path] | None,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from robusteval.core.errors import UserError
 from robusteval.results.digest import digest
+from robusteval.results.keeping import number_left_out
 from robusteval.results.run import Run, checksum
 from robusteval.results.verification import Checked, Verification, read_verification
 
@@ -35,6 +36,7 @@ def make_record(
         seconds=seconds,
         checked=tuple(checked),
         unchecked=tuple(unchecked),
+        images_without_evidence=number_left_out(manifest),
         findings=tuple(findings),
     )
 
