@@ -102,7 +102,7 @@ def command(*arguments: object, kill_after: float | None = None) -> Took:
             _, status, used = os.wait4(process.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         if code not in (0, -signal.SIGKILL):
-            raise RuntimeError(f"expected exit code 0, got {code}: {errors.read_text()[-2000:]}")
+            raise RuntimeError(f"expected exit code 0, got {code}: {errors.read_text(encoding='utf-8')[-2000:]}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Took(time.perf_counter() - began, used.ru_maxrss * unit, code != 0)
 

@@ -15,7 +15,7 @@ from robusteval.auditing.verification.again import Recheck
 from robusteval.auditing.verification.attacks import AttacksAgain, drawn
 from robusteval.auditing.verification.finding import Finding, contained, unknown
 from robusteval.auditing.verification.kept import RunImages
-from robusteval.auditing.verification.within import batches, left_out, where_needs_are
+from robusteval.auditing.verification.within import not_looked_at, shards_there, where_needs_are
 from robusteval.core.device import choose_device, describe
 from robusteval.core.progress import Progress
 from robusteval.models.averaged import averaged
@@ -50,7 +50,7 @@ def check_stages(
     opened = placed(classifier)
     context = Context(opened, tuple(placed(s) for s in sources if not isinstance(s, str)), manifest.seed, opened)
     progress.begins(classifier.name, [stage.name for stage in stages])
-    shards, tolerance = batches(found, images, size), tolerance_of(dtype)
+    shards, tolerance = shards_there(found, images, size), tolerance_of(dtype)
     recheck = Recheck(run, context, images, shards, tolerance, progress, whole=found.whole, kept=found.kept)
     if sample is not None:
         recheck = recheck.of_shards_with(drawn(images, sample))
@@ -104,6 +104,6 @@ def _computed_again(stage: Stage, own: Recheck) -> Iterator[Finding]:
     it was not."""
     attack = isinstance(stage, AttackStage)
     looked_at = own.on(own.kept) if attack else own
-    yield from left_out(stage, looked_at, "its witnesses" if attack and own.whole else "what it says of them")
+    yield from not_looked_at(stage, looked_at, "its witnesses" if attack and own.whole else "what it says of them")
     if len(looked_at.images):
         yield from contained(f"stage {stage.name}", looked_at.stage(stage))

@@ -16,7 +16,7 @@ from robusteval.results.manifest import Manifest
 NONE_THERE = "no image of it is kept (--evidence none); --data reads them again"
 
 
-def batches(found: RunImages, images: Images, size: int) -> tuple[Shard, ...]:
+def shards_there(found: RunImages, images: Images, size: int) -> tuple[Shard, ...]:
     """The shards of the audit, with those of the `images` of a run that are there."""
     if found.whole:
         return cut(images, size)
@@ -36,7 +36,7 @@ def where_needs_are(recheck: Recheck, stage: Stage) -> Recheck:
     return own if own.whole or not stage.of_the_set else own.on(frozenset())
 
 
-def left_out(stage: Stage, own: Recheck, what: str) -> Iterator[Finding]:
+def not_looked_at(stage: Stage, own: Recheck, what: str) -> Iterator[Finding]:
     """What is said of the images of which something of a stage is not looked at."""
     manifest = own.run.manifest
     if left := manifest.data.count - len(own.images):
