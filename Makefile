@@ -14,10 +14,10 @@ demo: $(RUNS)
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# The tests of models that need another package, in an environment of their own: onnx, timm, torchvision, transformers.
+# The tests that need another package, in an environment of their own: onnx, timm, torchvision, transformers, ray.
 extras: $(EXTRAS)/.installed
 	$(EXTRAS)/bin/pytest tests/models/test_onnx.py tests/models/test_libraries.py tests/models/test_properties.py \
-		tests/hostile/test_hostile_graphs.py tests/hostile/test_hostile_folders.py
+		tests/hostile/test_hostile_graphs.py tests/hostile/test_hostile_folders.py tests/auditing/test_ray.py
 	$(EXTRAS)/bin/pytest tests/hostile/test_fuzzed_readers.py -k onnx
 
 check: lint test

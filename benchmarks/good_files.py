@@ -23,8 +23,9 @@ from robusteval.data import read_images
 from robusteval.data.vnnlib import read_property
 from robusteval.models.checkpoints import open_checkpoint
 from robusteval.models.onnx.network import open_onnx
+from robusteval.results.files import read_arrays, read_frame
 from robusteval.results.manifest import read_manifest
-from robusteval.results.run import Run, read_arrays, read_frame
+from robusteval.results.run import Run
 
 Read = Callable[[Path], object]
 

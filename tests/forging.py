@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from robusteval import Run, open_checkpoint, read_images, run_audit
+from robusteval.results.files import checksum, read_cost, read_frame, write_frame
 from robusteval.results.manifest import NAME
-from robusteval.results.run import checksum, read_cost, read_frame, write_frame
 from robusteval.results.tabulate import write_tables
 
 COUNT, BATCH = 8, 5

@@ -16,8 +16,8 @@ from robusteval.core.streams import Streams
 from robusteval.metrics.base import Measurement
 from robusteval.metrics.gradient_masking import GradientMasking
 from robusteval.models.classifier import Classifier
+from robusteval.results.files import write_frame
 from robusteval.results.records import AttackRecord, MetricRecord, Stages
-from robusteval.results.run import write_frame
 from robusteval.results.tables import IMAGES_TABLE, MEASUREMENTS_TABLE, WITNESSES_TABLE
 from run_fixture import build_run
 

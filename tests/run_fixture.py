@@ -16,9 +16,10 @@ from robusteval.certify.smoothing.fixed import Smoothing
 from robusteval.core.norms import Norm
 from robusteval.metrics import METRICS
 from robusteval.results.bracket import bracket
+from robusteval.results.files import write_arrays, write_frame
 from robusteval.results.manifest import DataRecord, Manifest, ModelRecord, ProtocolRecord
 from robusteval.results.records import CLEAN, AttackRecord, CertificateRecord, CleanRecord, Cost, MetricRecord, Stages
-from robusteval.results.run import Run, witness_key, write_arrays, write_frame
+from robusteval.results.run import Run, witness_key
 from robusteval.results.tables import (
     CALIBRATION_TABLE,
     CERTIFICATES_TABLE,

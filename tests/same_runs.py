@@ -10,9 +10,9 @@ import numpy as np
 
 from robusteval import Run
 from robusteval.reports import write_report
+from robusteval.results.files import read_arrays
 from robusteval.results.manifest import Manifest
 from robusteval.results.mending import is_leftover
-from robusteval.results.run import read_arrays
 from robusteval.results.tables import TABLES
 
 

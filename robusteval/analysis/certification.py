@@ -37,8 +37,8 @@ class Covered:
 def rounding_of(results: Results, stage: str) -> str:
     """On how many images of a certificate the allowance for rounding exceeds the margin at the image itself, so that
     the radius is 0 for that reason alone, and what to do about it; empty where on none."""
-    rows = results.rows("measurements", stage)
-    lost = int((rows.loc[rows["quantity"] == "proven_margin", "value"] <= 0).sum())
+    rows = results.pieces("measurements", ["value"], stage, ["proven_margin"])
+    lost = sum(int((piece["value"] <= 0).sum()) for piece in rows)
     if not lost:
         return ""
     advice = "use --dtype float64" if results.manifest.dtype != "float64" else "in float64, too"
@@ -82,7 +82,9 @@ class Spread:
 
 def spreads(results: Results) -> tuple[Spread, ...]:
     """Of each certificate that ran and speaks of any image, in the order of the protocol."""
-    found = ((record, results.rows("certificates", record.name)["radius"]) for record in results.certificates_ran)
+    found = (
+        (record, results.rows("certificates", record.name, ["radius"])["radius"]) for record in results.certificates_ran
+    )
     return tuple(
         Spread(
             record,
@@ -103,10 +105,11 @@ def wrong_by_image(results: Results) -> pd.DataFrame:
 
 
 def _wrong(results: Results, record: CertificateRecord) -> NDArray[np.bool_]:
-    rows = results.rows("certificates", record.name).set_index("image_id")
-    predicted = rows["predicted"].reindex(results.images["image_id"]).to_numpy()
-    abstained = rows["abstained"].reindex(results.images["image_id"]).to_numpy(bool)
-    return np.asarray((predicted != results.images["label"].to_numpy()) & ~abstained, dtype=bool)
+    found, labels = np.zeros(len(results.images), dtype=bool), results.images["label"].to_numpy()
+    for rows in results.pieces("certificates", ["image_id", "predicted", "abstained"], record.name):
+        at = results.places_of(rows["image_id"])
+        found[at] = (rows["predicted"].to_numpy() != labels[at]) & ~rows["abstained"].to_numpy(bool)
+    return found
 
 
 def radii_by_image(results: Results) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def _proven(results: Results, proofs: list[Covered]) -> Iterator[Claim]:
     asked = results.manifest.protocol.budgets
     for norm in dict.fromkeys([*(n for n in asked if n in BALLS), *(c.record.norm for c in proofs)]):
         own = [c for c in proofs if c.record.norm in HOLDS_IN[norm]]
-        radii = results.bounds[f"proof_{norm}"]
+        radii = results.columns("bounds", [f"proof_{norm}"])[f"proof_{norm}"]
         by = tuple(c.title for c in own)
         for budget in sorted(asked.get(norm, ())) if own else ():
             yield Claim("proof", "f", None, norm, budget, proportion(radii >= budget), by)

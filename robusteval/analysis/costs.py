@@ -61,7 +61,7 @@ def stage_costs(results: Results) -> tuple[StageCost, ...]:
             own = {entry.norm: each[entry.norm]} if entry.norm in each else {}
             successes = tuple(
                 Success(b, proportion(within(right, radii)))
-                for _, b, radii in asked_radii(results.images[results.correct], shared, own)
+                for _, b, radii in asked_radii(results.images.loc[results.correct, ["image_id"]], shared, own)
                 if len(right)
             )
             middle = None if entry.fixed_budget else median(distances)

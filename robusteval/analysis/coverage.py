@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from robusteval.analysis.curves import evenly
 from robusteval.analysis.intervals import clopper_pearson
 from robusteval.analysis.results import Results
 from robusteval.core.errors import UserError
@@ -17,11 +19,10 @@ from robusteval.results.run import Run
 def certified_curve(run: Run | Results, stage: str, radii: Sequence[float] | None = None) -> pd.DataFrame:
     """`certified_accuracy` of one certificate of a run, named by its stage."""
     results = Results.of(run)
-    rows = results.rows("certificates", stage)
-    if rows.empty:
-        known = ", ".join(results.certificates["method"].unique()) or "none"
+    if next(filter(len, results.pieces("certificates", ["radius"], stage)), None) is None:
+        known = ", ".join(results.columns("certificates", ["method"])["method"].unique()) or "none"
         raise UserError(f"expected a certificate of this run ({known}), got {stage}")
-    return certified_accuracy(rows, results.images, radii)
+    return certified_share(results.usable_radii(stage), len(results.images), radii)
 
 
 def certified_accuracy(
@@ -35,8 +36,15 @@ def certified_accuracy(
     each radius for right: that one may be wrong with probability alpha, per image, comes on top.
     """
     holding = certificates[usable_rows(certificates, images)]
-    ordered = np.sort(holding["radius"].to_numpy(dtype=np.float64))
-    at = np.unique(np.append(ordered, 0.0)) if radii is None else np.asarray(radii, dtype=np.float64)
-    count, n = len(ordered) - np.searchsorted(ordered, at, side="left"), len(images)
+    return certified_share(holding["radius"].to_numpy(dtype=np.float64), len(images), radii)
+
+
+def certified_share(
+    usable: NDArray[np.float64], n: int, radii: Sequence[float] | None = None, limit: int | None = None
+) -> pd.DataFrame:
+    """The same of the radii that count, of `n` images; `limit` as for `curve`."""
+    ordered = np.sort(usable)
+    at = evenly(np.unique(np.append(ordered, 0.0)), limit) if radii is None else np.asarray(radii, dtype=np.float64)
+    count = len(ordered) - np.searchsorted(ordered, at, side="left")
     low, high = clopper_pearson(count, n)
     return pd.DataFrame({"radius": at, "share": count / n, "low": low, "high": high})

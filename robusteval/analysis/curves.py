@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,11 @@ from robusteval.analysis.intervals import Mean, clopper_pearson, mean_share
 from robusteval.analysis.results import Results
 from robusteval.core.norms import BUDGET_TOLERANCE
 from robusteval.results.run import Run
+
+T = TypeVar("T", bound=np.generic)
+
+STEPS = 2000
+"""Of a curve with more steps a figure and its data have only so many, evenly along it."""
 
 
 def accuracy_curve(
@@ -32,11 +38,12 @@ def within(distances: ArrayLike, budget: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(distances, dtype=np.float64) <= np.asarray(budget, dtype=np.float64) * (1 + BUDGET_TOLERANCE)
 
 
-def curve(distances: ArrayLike, budgets: Sequence[float] | None = None) -> pd.DataFrame:
-    """The share of `distances` (n,) above each budget; without budgets, above 0 and every finite distance."""
+def curve(distances: ArrayLike, budgets: Sequence[float] | None = None, limit: int | None = None) -> pd.DataFrame:
+    """The share of `distances` (n,) above each budget; without budgets, above 0 and every finite distance, or `limit`
+    of these, evenly from the smallest to the largest: their steps are of a share of 1 / limit."""
     ordered = np.sort(np.asarray(distances, dtype=np.float64))
     if budgets is None:
-        at = np.unique(np.append(ordered[np.isfinite(ordered)], 0.0))
+        at = evenly(np.unique(np.append(ordered[np.isfinite(ordered)], 0.0)), limit)
         within = np.searchsorted(ordered, at, side="right")
     else:
         at = np.asarray(budgets, dtype=np.float64)
@@ -46,6 +53,13 @@ def curve(distances: ArrayLike, budgets: Sequence[float] | None = None) -> pd.Da
     standing = len(ordered) - within
     low, high = clopper_pearson(standing, len(ordered))
     return pd.DataFrame({"budget": at, "share": standing / len(ordered), "low": low, "high": high})
+
+
+def evenly(values: NDArray[T], most: int | None) -> NDArray[T]:
+    """Of values in their order at most so many, from the first to the last; all for None."""
+    if most is None or len(values) <= most:
+        return values
+    return values[np.unique(np.linspace(0, len(values) - 1, most).round().astype(np.int64))]
 
 
 def area(distances: ArrayLike, limit: float) -> Mean:

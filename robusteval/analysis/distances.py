@@ -14,6 +14,7 @@ from robusteval.analysis.curves import area
 from robusteval.analysis.intervals import Mean, Median, mean, median
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
+from robusteval.results.files import read_arrays
 from robusteval.results.keeping import number_left_out
 from robusteval.results.records import CLEAN
 
@@ -66,11 +67,11 @@ def reaches(results: Results) -> list[Reach]:
     """Per norm that an attack searches in or that the protocol has budgets in: each attack, then all together."""
     entries = results.attacks_ran
     titles = results.titles
-    sizes = image_sizes(results).reindex(results.bounds["image_id"])
+    sizes = image_sizes(results, reached_norms(results))
     values = int(np.prod(results.manifest.model.input_shape))
     found = []
     for norm in reached_norms(results):
-        size, reach = np.asarray(sizes[norm], dtype=np.float64), limits(results, norm)
+        size, reach = sizes[norm], limits(results, norm)
         for e in (*entries, None):
             distance, l2 = (results.distances(n, e.name if e else None) for n in (norm, "l2"))
             seen = np.isfinite(distance)
@@ -104,22 +105,24 @@ def limits(results: Results, norm: str) -> list[float]:
     return sorted({*AREAS.get(norm, ()), *([max(budgets)] if budgets else [])})
 
 
-def image_sizes(results: Results) -> pd.DataFrame:
-    """The size of each image's own image, by image id, a column for each norm; none where not all are kept, since a
-    mean over some would be another number."""
-    kept = {} if number_left_out(results.manifest) else results.arrays(CLEAN)
-    sizes = {
-        i: [float(np.linalg.norm(array.astype(np.float64).ravel(), norm.p)) for norm in Norm]
-        for i, array in kept.items()
-    }
-    return pd.DataFrame.from_dict(sizes, orient="index", columns=list(Norm), dtype=np.float64)
+def image_sizes(results: Results, norms: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """The size of each image, by norm and in the order of the images; NaN where the run has not kept it,
+    and everywhere where it keeps some images alone, since a mean over these would be another number."""
+    sizes = {norm: np.full(len(results.images), np.nan) for norm in norms}
+    for file in results.run.array_files(CLEAN) if norms and not number_left_out(results.manifest) else ():
+        kept = {i: array.astype(np.float64).ravel() for i, array in read_arrays(file).items()}
+        at = results.places_if_known(pd.Series([*kept], dtype="str"))
+        for norm, found in sizes.items():
+            measured = np.array([np.linalg.norm(values, Norm(norm).p) for values in kept.values()])
+            found[at[at >= 0]] = measured[at >= 0]
+    return sizes
 
 
 def wins(results: Results) -> pd.DataFrame:
     """How many images each attack is the closest on, the first of equals (GradReg's best distance per image): titles
     as index, a column for each of `reached_norms`."""
-    titles, bounds = results.titles, results.bounds
-    counts = {n: bounds[f"upper_{n}_method"].value_counts() for n in reached_norms(results)}
+    titles, columns = results.titles, {n: f"upper_{n}_method" for n in reached_norms(results)}
+    counts = {n: results.columns("bounds", [column])[column].value_counts() for n, column in columns.items()}
     rows = {titles[e.name]: {n: int(c.get(e.name, 0)) for n, c in counts.items()} for e in results.attacks_ran}
     rows[names.CLEAN] = {n: int(c.get(CLEAN, 0)) for n, c in counts.items()}
     rows["none found"] = {n: int(c.get("", 0)) for n, c in counts.items()}
@@ -131,26 +134,26 @@ def stage_wins(results: Results) -> list[tuple[str, str, int]]:
 
     An image that several budgets break counts with the smallest that names a stage.
     """
-    titles, rows = results.titles, results.measurements
-    rows = rows[(rows["quantity"] == "stage") & (rows["value"] >= 1)]
-    rows = rows.sort_values("at", kind="stable").drop_duplicates(["method", "image_id"])
-    return [
-        (titles[e.name], stage.title, int(((rows["method"] == e.name) & (rows["value"] == stage.value)).sum()))
-        for e in results.attacks_ran
-        if (rows["method"] == e.name).any()
-        for stage in e.ensemble
-    ]
+    found = []
+    for e in (e for e in results.attacks_ran if e.ensemble):
+        rows = results.rows("measurements", e.name, ["image_id", "at", "value"], ["stage"])
+        first = rows[rows["value"] >= 1].sort_values("at", kind="stable").drop_duplicates("image_id")["value"]
+        found += [
+            (results.titles[e.name], stage.title, int((first == stage.value).sum()))
+            for stage in (e.ensemble if len(first) else ())
+        ]
+    return found
 
 
 def attack_measurements(results: Results) -> list[tuple[str, str, float, int, float, float]]:
     """What attacks measured beside distances, such as ADef's deformation: (attack, quantity, at, images, mean, median)
     of the finite values."""
-    titles, table = results.titles, results.measurements
-    rows = table[(table["quantity"] != "stage") & np.isfinite(table["value"])]
     return [
-        (titles[e.name], str(quantity), float(at), len(v), float(v.mean()), float(v.median()))
+        (results.titles[e.name], quantity, float(at), len(v), float(v.mean()), float(v.median()))
         for e in results.attacks_ran
-        for (quantity, at), v in rows[rows["method"] == e.name].groupby(["quantity", "at"])["value"]
+        for quantity in sorted({*results.measured(e.name)["quantity"]} - {"stage"})
+        for rows in [results.rows("measurements", e.name, ["at", "value"], [quantity])]
+        for at, v in rows[np.isfinite(rows["value"])].groupby("at")["value"]
     ]
 
 

@@ -29,8 +29,8 @@ class Unanswered:
 
 def unanswered(results: Results, stage: str) -> Unanswered | None:
     """Of one stage; None where all that it was told is finite, or it does not count that."""
-    rows = results.rows("measurements", stage)
-    rows = rows[(rows["quantity"] == QUANTITY) & (rows["value"] > 0)]
+    rows = results.rows("measurements", stage, ["image_id", "value"], [QUANTITY])
+    rows = rows[rows["value"] > 0]
     if rows.empty:
         return None
     return Unanswered(results.titles[stage], int(rows["value"].sum()), int(rows["image_id"].nunique()))

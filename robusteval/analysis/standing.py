@@ -78,9 +78,9 @@ def proved_norms(certificates: Sequence[CertificateRecord]) -> frozenset[Norm]:
 def widths(bounds: pd.DataFrame, norms: Sequence[str]) -> tuple[Width, ...]:
     """In each of `norms` in which anything is proven. An image with an infinite radius and no witness has a bracket of
     width 0: nothing can break it."""
-    right = bounds[bounds["correct"]]
-    return tuple(
-        Width(norm, median((right[f"upper_{norm}"] - right[f"proof_{norm}"]).fillna(0.0)))
-        for norm in norms
-        if norm in BALLS and (right[f"proof_{norm}"] > 0).any()
-    )
+    right, found = bounds["correct"].to_numpy(bool), []
+    for norm in (norm for norm in norms if norm in BALLS):
+        proof = bounds.loc[right, f"proof_{norm}"]
+        if (proof > 0).any():
+            found.append(Width(norm, median((bounds.loc[right, f"upper_{norm}"] - proof).fillna(0.0))))
+    return tuple(found)

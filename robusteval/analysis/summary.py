@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from robusteval.analysis import masking
@@ -22,10 +22,13 @@ from robusteval.analysis.standing import (
     standings,
     widths,
 )
-from robusteval.core.norms import Norm
+from robusteval.core.norms import BALLS, Norm
 from robusteval.results.records import CertificateRecord
 from robusteval.results.run import Run
 from robusteval.sanity import SanityWarning
+
+_BOUNDS = ("image_id", "correct", *(f"upper_{n}" for n in Norm), *(f"proof_{n}" for n in BALLS))
+"""Of the table of bounds, what a summary counts."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,10 @@ class Summary:
 def summarise(run: Run | Results) -> Summary:
     """The summary of a finished run, from its tables and its manifest."""
     results = Results.of(run)
-    images, bounds = results.images, results.bounds
+    images, bounds = results.images, results.columns("bounds", _BOUNDS)
     manifest = results.manifest
     budgets, own = manifest.protocol.budgets, manifest.protocol.own_budgets
+    contradictions = _contradictions(results)
     return Summary(
         model=manifest.model.name,
         data=manifest.data.source,
@@ -161,8 +165,8 @@ def summarise(run: Run | Results) -> Summary:
         calibrated=_calibrated(results),
         guarantees=frozenset(s.guarantee for s in results.certificates_ran),
         costs=stage_costs(results),
-        contradictions=int((bounds["contradictions"] != "").sum()),
-        contradicted=_contradicted(results),
+        contradictions=sum(contradictions.values()),
+        contradicted=_contradicted(results, contradictions),
         rounding=tuple(
             (results.titles[entry.name], said)
             for entry in results.certificates_ran
@@ -175,8 +179,16 @@ def summarise(run: Run | Results) -> Summary:
     )
 
 
-def _contradicted(results: Results) -> tuple[tuple[str, int], ...]:
-    found = Counter(name for listed in results.bounds["contradictions"] for name in listed.split("; ") if name)
+def _contradictions(results: Results) -> dict[str, int]:
+    """The lists of certificates that a witness contradicts, each with its number of images."""
+    listed = results.columns("bounds", ["contradictions"])["contradictions"].value_counts()
+    return {str(names): int(count) for names, count in listed.items() if names}
+
+
+def _contradicted(results: Results, lists: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    found: Counter[str] = Counter()
+    for names, count in lists.items():
+        found.update(dict.fromkeys(filter(None, names.split("; ")), count))
     return tuple((title, found[name]) for name, title in results.titles.items() if found[name])
 
 

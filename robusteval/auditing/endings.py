@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
+from robusteval.core.images import Images
 from robusteval.core.memory import is_out_of_memory
+from robusteval.models.classifier import Classifier
 from robusteval.results.atomic import atomically
 
 
@@ -62,3 +64,13 @@ def portable(error: Exception) -> Exception:
             if isinstance(error, kind):
                 return kind(str(error))
     return ElsewhereError(failure_of(error))
+
+
+def left_unanswered(model: Classifier, images: Images, reason: str) -> str:
+    """The line for a model that does not answer to the images themselves: the first one of them, if it is one."""
+    for image in images.blocks(1):
+        try:
+            model.predict(image.pixels)
+        except Exception as error:
+            return f"expected an answer of {model.name} to every image, got on {image.ids[0]}: {first_line(error)}"
+    return f"expected an answer of {model.name} to every image, got: {reason}"

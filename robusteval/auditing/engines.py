@@ -1,4 +1,5 @@
-"""Engines: how the shards of a stage are computed. Here: in this process, one after another; workers.py: in several.
+"""Engines: how the shards of a stage are computed. Here: in this process, one after another; workers.py: in several;
+actors.py: on a Ray cluster.
 
 What an engine is given is pure and can be pickled: a stage's `compute` with its context, and shards that were fed. It
 may run them anywhere, in any order, and again if it loses one; only the edge of an audit writes.
@@ -18,7 +19,7 @@ from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.streams import derive_seed
 from robusteval.models.behaviour import seeded
-from robusteval.results.run import Arrays
+from robusteval.results.files import Arrays
 
 
 @dataclass(frozen=True)

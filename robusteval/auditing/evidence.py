@@ -18,8 +18,9 @@ from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.behaviour import Traits
+from robusteval.results.files import Arrays, read_arrays, read_cost, read_frame
 from robusteval.results.records import CLEAN, SANITY
-from robusteval.results.run import Arrays, Run, read_arrays, read_cost, read_frame, stored_witness
+from robusteval.results.run import Run, stored_witness
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def best_throughput(classifier: Classifier, device: torch.device, dtype: torch.d
             return Throughput(int(known[key][0]), float(known[key][1]))
     except (OSError, ValueError, TypeError, IndexError):
         known = {}
-    found = _measure(classifier, device, dtype)
+    found = measured_throughput(classifier, device, dtype)
     try:
         text = json.dumps({**known, key: [found.batch_size, found.seconds]}, indent=1)
         atomically(cache, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
@@ -64,7 +64,10 @@ def best_throughput(classifier: Classifier, device: torch.device, dtype: torch.d
     return found
 
 
-def _measure(classifier: Classifier, device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> Throughput:
+def measured_throughput(
+    classifier: Classifier, device: torch.device, dtype: torch.dtype, seconds: float = 1.0
+) -> Throughput:
+    """The best one, measured for about so many seconds and not remembered."""
     best, best_rate = _SIZES[0], 0.0
     for size in _SIZES:
         x = torch.full((size, *classifier.input_shape), 0.5, device=device, dtype=dtype)

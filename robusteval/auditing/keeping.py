@@ -7,9 +7,10 @@ import shutil
 from robusteval.auditing.stages.base import Stage
 from robusteval.auditing.stages.part import Part
 from robusteval.results.atomic import Landing, writing
+from robusteval.results.files import checksum, write_arrays, write_frame
 from robusteval.results.keeping import kept_arrays, needed_later
 from robusteval.results.mending import remove_resting
-from robusteval.results.run import NEEDED, Run, checksum, write_arrays, write_frame
+from robusteval.results.run import NEEDED, Run
 
 
 def write_part(

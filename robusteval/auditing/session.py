@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robusteval.auditing.endings import ended_by
+from robusteval.auditing.endings import ended_by, left_unanswered
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES, best_throughput
@@ -20,7 +20,7 @@ from robusteval.auditing.request import asked_images, check_place, new_manifest,
 from robusteval.auditing.stages.base import Context, Stage, cut
 from robusteval.auditing.stages.part import Part
 from robusteval.core.device import choose_device, describe, forget
-from robusteval.core.errors import RefutedError, UnsupportedError, UserError, first_line
+from robusteval.core.errors import RefutedError, UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.core.memory import is_out_of_memory
 from robusteval.core.progress import Progress, Silent, preparing, share_of_work
@@ -28,13 +28,14 @@ from robusteval.core.streams import check_seed
 from robusteval.models.averaged import averaged
 from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
-from robusteval.results.atomic import EVERY, Landing
+from robusteval.results.atomic import EVERY, Landing, writing
+from robusteval.results.files import checksum, read_cost, read_frame, write_frame
 from robusteval.results.keeping import kept_ids
 from robusteval.results.lock import locked
 from robusteval.results.manifest import MOST_AVERAGED
 from robusteval.results.mending import remove_damaged, remove_lacking, remove_leftovers
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
-from robusteval.results.run import Run, checksum, read_cost, read_frame, write_frame, writing
+from robusteval.results.run import Run
 from robusteval.results.shards import planned_files
 from robusteval.results.tabulate import refuted, write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
@@ -130,7 +131,7 @@ class Session:
             self.run_stage(stage)
             record = self.run.manifest.stage(stage.name)
             if not record.done:
-                raise UserError(self._unanswered(record.reason))
+                raise UserError(left_unanswered(self.context.classifier, self.images, record.reason))
             if stage.name == SANITY:
                 self.traits = self.evidence.traits()
                 self.context = replace(self.context, classifier=self.traits.served(self.context.classifier))
@@ -187,16 +188,6 @@ class Session:
         statistics = read_frame(self.run.part(SANITY, "00000", "statistics"))
         manifest = self.run.manifest
         return sanity_warnings(clean, statistics, manifest.model.num_classes, manifest.data.class_names)
-
-    def _unanswered(self, reason: str) -> str:
-        """The line for a model that does not answer to the images themselves: the first one of them, if it is one."""
-        model = self.context.classifier
-        for image in self.images.blocks(1):
-            try:
-                model.predict(image.pixels)
-            except Exception as error:
-                return f"expected an answer of {model.name} to every image, got on {image.ids[0]}: {first_line(error)}"
-        return f"expected an answer of {model.name} to every image, got: {reason}"
 
     def _compute(self, stage: Stage) -> None:
         try:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from robusteval.auditing.protocol import Protocol
 from robusteval.auditing.session import run_audit
-from robusteval.auditing.workers import working
+from robusteval.auditing.split import asked_workers
+from robusteval.auditing.working import working
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress, Silent
@@ -44,7 +45,9 @@ def audit(
     device: str = "auto",
     dtype: str = "float32",
     batch_size: int | str = "auto",
-    workers: int = 1,
+    workers: int | str | None = None,
+    engine: str = "local",
+    address: str | None = None,
     evidence: str = "all",
     progress: Progress | None = None,
     trust: Collection[str | Path] = (),
@@ -58,9 +61,11 @@ def audit(
     classes: which label each class of the data has, as for `--classes`, or a list of names in the order of the model.
     limit: the first so many images; sample: so many drawn without replacement by `seed`, instead, or True for as many
     as the limit. reading: in which size, from which columns and which split a data set is read. sources: models to
-    transfer attacks from. workers: processes that share the work on a CPU, spawned, so that a script of its own stands
-    below `if __name__ == "__main__":`. trust: checkpoints that are programs (torch.export, TorchScript) and may run
-    what they hold. The rest as in run_audit. Raises UserError in one line.
+    transfer attacks from. workers: processes that share the work on a CPU ("auto": as
+    many as are fastest), spawned, so that a script of its own stands
+    below `if __name__ == "__main__":`. engine: "ray" computes on a Ray cluster, that at `address` or one on this
+    machine for this audit, with so many workers or as many as it has room for. trust: checkpoints that are programs
+    (torch.export, TorchScript) and may run what they hold. The rest as in run_audit. Raises UserError in one line.
     """
     limit, sample = first_or_drawn(limit, sample)
     images = _images(data, limit, sample, seed, classes, reading)
@@ -76,7 +81,9 @@ def audit(
         return open_checkpoint(given, arch, input_shape=images.shape, mean=mean, std=std, trusted=trust)
 
     audited, others = opened(model, name), [opened(source, f"source-{i + 1}") for i, source in enumerate(sources)]
-    with working(workers, device, (progress or Silent()).warn) as engine:
+    told = (progress or Silent()).warn
+    workers = asked_workers(workers, audited, told, engine=engine, device=device, dtype=dtype)
+    with working(workers, device, told, engine=engine, address=address) as computing:
         return run_audit(
             audited,
             images,
@@ -89,7 +96,7 @@ def audit(
             batch_size=batch_size,
             evidence=evidence,
             progress=progress,
-            engine=engine,
+            engine=computing,
             limit=limit,
             sample=sample,
         )

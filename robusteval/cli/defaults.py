@@ -12,8 +12,8 @@ from robusteval.core.errors import UserError, nearest
 from robusteval.core.toml_files import read_toml
 
 FILE = Path("robusteval.toml")
-SPOKEN = ("trust", "sign", "allowed-signers")
-"""Options that only the command line gives: they are permissions."""
+SPOKEN = ("trust", "sign", "allowed-signers", "address")
+"""Options that only the command line gives: they are permissions, and a cluster runs what it likes."""
 AUDIT, PLAN = "audit", "plan"
 
 

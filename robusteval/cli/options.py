@@ -116,7 +116,19 @@ RequireOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[
-    int, typer.Option(help="Processes that share the work and the threads on a CPU; the numbers are the same.")
+    str | None,
+    typer.Option(
+        help="Processes that share the work and the threads on a CPU, auto for as many as are fastest, or of Ray's "
+        "workers how many; the numbers are the same.",
+        metavar="N|auto",
+        show_default="1, or what the Ray cluster has room for",
+    ),
+]
+EngineOption = Annotated[
+    str, typer.Option(help="Who computes: local, this machine; ray, a Ray cluster, of this machine without --address.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster that is there: auto, HOST:PORT or ray://HOST:PORT.")
 ]
 EvidenceOption = Annotated[
     str,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from robusteval.core.errors import UserError
 from robusteval.results.digest import digest
+from robusteval.results.files import checksum
 from robusteval.results.keeping import number_left_out
-from robusteval.results.run import Run, checksum
+from robusteval.results.run import Run
 from robusteval.results.verification import Checked, Verification, read_verification
 
 _PACKAGES = ("robusteval", "torch", "numpy", "pandas", "matplotlib")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -87,12 +87,21 @@ def open_checkpoints(
 
 
 def audit_and_report(
-    models: list[Classifier], images: Images, protocol: Protocol, folder: Path, workers: int = 1, **options: Any
+    models: list[Classifier],
+    images: Images,
+    protocol: Protocol,
+    folder: Path,
+    *,
+    workers: int | str | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    **options: Any,
 ) -> list[Run]:
-    """Say what will be run and what it may cost; run the protocol in so many processes under progress bars, and report
-    on each run when it is whole."""
+    """Say what will be run and what it may cost; run the protocol by so many workers of an engine (working.py) under
+    progress bars, and report on each run when it is whole."""
+    from robusteval.auditing.split import asked_workers
     from robusteval.auditing.together import audit_together
-    from robusteval.auditing.workers import working
+    from robusteval.auditing.working import working
     from robusteval.cli.forecasting import forecasts, planned
     from robusteval.cli.progress import Bars
     from robusteval.cli.schedule import Planned
@@ -109,12 +118,14 @@ def audit_and_report(
                 out.rule(one_line(run.path.name))
             print_report(run)
 
+    placed = {key: options[key] for key in ("device", "dtype") if key in options}
+    workers = asked_workers(workers, models[0], partial(err.line, "note:"), engine=engine, **placed)
     stages = [Planned(one.model, stage.name, stage.seconds) for one in ahead for stage in one.stages]
     with (
         Bars(err, stages, {one.model: planned(one) for one in ahead}) as bars,
-        working(workers, options.get("device", "auto"), bars.warn) as engine,
+        working(workers, options.get("device", "auto"), bars.warn, engine=engine, address=address) as computing,
     ):
-        options |= {"ended": report, "progress": bars, "engine": engine, "command": command}
+        options |= {"ended": report, "progress": bars, "engine": computing, "command": command}
         runs = audit_together(models, images, protocol, folder, **options)
     if len(runs) > 1 and (written := write_transfer_matrix(runs, folder)):
         out.line(f"Transfer matrix: {written}")

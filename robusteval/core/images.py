@@ -67,7 +67,7 @@ class Images:
 
     def select(self, rows: Tensor) -> Images:
         """Some of the images (indices or a mask), in the order of `rows`."""
-        chosen = torch.arange(len(self))[rows.cpu()]
+        chosen = rows.cpu().nonzero()[:, 0] if rows.dtype == torch.bool else rows.cpu()
         ids, on = tuple(self.ids[i] for i in chosen.tolist()), chosen.to(self.device)
         return replace(self, ids=ids, content=self.content[on], labels=self.labels[on])
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,28 +70,47 @@ def load_named(path: Path, name: str, what: str) -> Any:
     return found
 
 
-def files_run() -> tuple[Path, ...]:
+@dataclass(frozen=True)
+class UserFile:
+    """A file that was run: the name of its module, where it lay, and what was in it then. Another process runs it from
+    this, on another machine too, and reads no file."""
+
+    module: str
+    path: Path
+    source: bytes
+
+
+_RUN: dict[str, UserFile] = {}
+"""Those of this process, by module."""
+
+
+def files_run() -> tuple[UserFile, ...]:
     """The files that were run in this process, the first first."""
-    modules = [m for name, m in sys.modules.items() if name.startswith(USER_MODULE)]
-    return tuple(Path(m.__file__) for m in modules if m.__file__)
+    return tuple(_RUN.values())
 
 
 def load_file(path: Path) -> ModuleType:
     """The file as a module: run once, as long as its content is the same."""
     source = _read(path)
     place = hashlib.sha256(f"{path.resolve()} {_checksum(source)}".encode()).hexdigest()[:16]
-    name = f"{USER_MODULE}{path.stem}_{place}"
-    if name in sys.modules:
-        return sys.modules[name]
-    module = ModuleType(name)
-    module.__file__ = str(path)
+    return run_again(UserFile(f"{USER_MODULE}{path.stem}_{place}", path.resolve(), source), str(path))
+
+
+def run_again(file: UserFile, called: str = "") -> ModuleType:
+    """The module of a file that was run elsewhere: run once here; `called` is what it is known as. Raises UserError."""
+    if file.module in sys.modules:
+        return sys.modules[file.module]
+    called = called or str(file.path)
+    module = ModuleType(file.module)
+    module.__file__ = called
     # Classes look up the names in their annotations here.
-    sys.modules[name] = module
+    sys.modules[file.module] = module
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        exec(compile(file.source, called, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise UserError(f"expected {path} to run without an error, got {type(error).__name__}: {error}") from error
+        del sys.modules[file.module]
+        raise UserError(f"expected {called} to run without an error, got {type(error).__name__}: {error}") from error
+    _RUN[file.module] = file
     return module
 
 

@@ -60,12 +60,13 @@ def plot_run(run: Run | Results, norm: str | None = None, ax: Axes | None = None
     results = Results.of(run)
     budgets = results.manifest.protocol.budgets
     asked = norm_named(norm) if norm else next(iter(budgets), results.norms[0])
-    proof = results.bounds[f"proof_{asked}"].to_numpy(dtype=np.float64) if asked in BALLS else np.zeros(0)
+    column = f"proof_{asked}"
+    proof = results.columns("bounds", [column])[column].to_numpy(np.float64) if asked in BALLS else np.zeros(0)
     attacked, proven = asked in results.attacked, bool((proof > 0).any())
     if not attacked and not proven:
         raise UserError(f"expected a norm in which something was attacked or proven, got {asked}")
     far = results.distances(asked)
-    radii = np.where(results.bounds["correct"], proof, -1.0) if proven else proof
+    radii = np.where(results.correct, proof, -1.0) if proven else proof
     end = reach_of(np.append(far if attacked else [], proof), budgets.get(asked, ()))
     with drawn_on(ax) as axes:
         if attacked and proven:

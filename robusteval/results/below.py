@@ -14,6 +14,9 @@ from robusteval.core.foreign import dead
 from robusteval.core.plain_names import is_below
 from robusteval.results.atomic import atomically
 
+_AT_ONCE = 1 << 16
+"""Rows of a table as text."""
+
 
 def write_below(folder: Path, name: str, content: str | bytes | Callable[[Path], object]) -> Path:
     """Write `folder`/`name`, whole or not at all: text, bytes, or what a function writes into the path that it is
@@ -33,7 +36,14 @@ def write_below(folder: Path, name: str, content: str | bytes | Callable[[Path],
     return path
 
 
-def as_csv(frame: pd.DataFrame) -> str:
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """`as_csv` into a file, of which some rows at a time are in memory."""
+    with path.open("w", encoding="utf-8", newline="", errors="replace") as file:
+        for start in range(0, max(len(frame), 1), _AT_ONCE):
+            file.write(as_csv(frame.iloc[start : start + _AT_ONCE], header=not start))
+
+
+def as_csv(frame: pd.DataFrame, header: bool = True) -> str:
     """A table as CSV that a spreadsheet opens without running anything: see `dead`."""
     known = cache(dead)  # a name of a method stands in many rows
 
@@ -41,7 +51,7 @@ def as_csv(frame: pd.DataFrame) -> str:
         return known(value) if isinstance(value, str) else value
 
     texts: dict[str, Any] = {str(name): frame[name].map(cell) for name in frame if not _is_numeric(frame[name])}
-    return frame.assign(**texts).rename(columns=cell).to_csv(index=False, lineterminator="\n")
+    return frame.assign(**texts).rename(columns=cell).to_csv(index=False, header=header, lineterminator="\n")
 
 
 def _is_numeric(column: pd.Series) -> bool:

@@ -9,9 +9,9 @@ import hashlib
 import heapq
 from collections.abc import Iterable
 
+from robusteval.results.files import Arrays
 from robusteval.results.manifest import Manifest
 from robusteval.results.records import AttackRecord, CleanRecord, StageRecord
-from robusteval.results.run import Arrays
 
 SAMPLE = 1000
 """Images whose own images and witnesses are kept with `--evidence sample`."""

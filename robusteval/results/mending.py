@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load
 
 from robusteval.results.atomic import writing
+from robusteval.results.files import checksum, read_beside, read_cost
 from robusteval.results.records import StageRecord
-from robusteval.results.run import Run, checksum, read_beside, read_cost
+from robusteval.results.run import Run
 from robusteval.results.shards import PlannedFile, planned_files, planned_shards
 
 _LEFT = re.compile(r".+\.([0-9]{1,10})\.tmp")

@@ -12,8 +12,9 @@ from robusteval.core.norms import Norm
 from robusteval.results.below import as_csv, write_below
 from robusteval.results.bracket import bracket, refuted_proofs
 from robusteval.results.calibrate import Calibration, calibrate
+from robusteval.results.files import read_frame, read_frames, write_frames
 from robusteval.results.records import CLEAN, CertificateRecord, StageRecord
-from robusteval.results.run import Run, read_frame, read_frames, write_frames
+from robusteval.results.run import Run
 from robusteval.results.shards import PlannedFile, planned_files, planned_shards
 from robusteval.results.tables import (
     CALIBRATION_TABLE,
@@ -80,8 +81,7 @@ def bounds_csv(run: Run) -> Path:
 def csv_pieces(pieces: Iterable[pd.DataFrame]) -> Iterator[bytes]:
     """A table as CSV, its header first."""
     for i, piece in enumerate(pieces):
-        text = as_csv(piece)
-        yield (text.partition("\n")[2] if i else text).encode("utf-8", "replace")
+        yield as_csv(piece, header=not i).encode("utf-8", "replace")
 
 
 def _write_csv(path: Path, pieces: Iterable[pd.DataFrame]) -> None:

@@ -17,8 +17,8 @@ import torch
 from commands import here
 from robusteval import Run, UserError, open_checkpoint, read_images, run_audit, verify
 from robusteval.core.images import Images
+from robusteval.results.files import read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.records import CLEAN, StageRecord
-from robusteval.results.run import read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.tables import TABLES
 
 COUNT = 20
@@ -182,7 +182,7 @@ def test_a_tampered_table_value_is_named(copy: Run, name: str) -> None:
 
 @pytest.mark.parametrize("stage", ["clean", "pgd-linf", "smoothing-l2", "l-bound-l2", "gaussian-noise"])
 def test_a_tampered_part_is_named_even_when_its_tables_follow(copy: Run, stage: str) -> None:
-    from robusteval.results.run import checksum
+    from robusteval.results.files import checksum
     from robusteval.results.tabulate import write_tables
 
     path = copy.part(stage, "00001")

@@ -133,9 +133,7 @@ def test_an_audit_that_is_stopped_goes_on_with_what_it_has(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "lost", ["parts/polish-linf/00002.parquet", "parts/covariance/00000.parquet", "parts/clean/00001.parquet"]
-)
+@pytest.mark.parametrize("lost", ["polish-linf/00002", "covariance/00000", "clean/00001"])
 def test_what_is_lost_of_a_finished_run_is_computed_again(kind: str, lost: str, audit: Audit) -> None:
     run = audit(kind)
     kept = Run.open(shutil.copytree(run.path, audit.folder / "kept"))

@@ -19,7 +19,8 @@ from robusteval.models.classifier import Classifier
 from robusteval.models.making import make_classifier
 from robusteval.models.plain import as_images
 from robusteval.results import keeping
-from robusteval.results.run import Run, read_arrays, read_beside, read_cost, read_frame, write_arrays, write_frame
+from robusteval.results.files import read_arrays, read_beside, read_cost, read_frame, write_arrays, write_frame
+from robusteval.results.run import Run
 
 KEPT = 9
 PROTOCOL = """

@@ -14,7 +14,7 @@ import torch
 from killed_audits import Counts, until
 from killing import full_after, full_at, killed_after, killed_at, undisturbed
 from robusteval import Run
-from robusteval.results.run import read_arrays, write_arrays, write_frame
+from robusteval.results.files import read_arrays, write_arrays, write_frame
 from same_runs import differences
 from small_audits import BUDGETS, FGSM, NOISE, REPORT, SMOOTHING, VERIFY, Case, Whole, whole
 

@@ -25,8 +25,8 @@ from robusteval.core.norms import Norm
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.results.files import read_cost, write_frame
 from robusteval.results.records import Cost, StageRecord
-from robusteval.results.run import read_cost, write_frame
 from sleeping import FORWARD, INSIDE, OUTSIDE, classifier, nap, pixels
 
 

@@ -29,8 +29,9 @@ from robusteval.reports import write_report
 from robusteval.reports.formats.transfer import write_transfer_matrix
 from robusteval.reports.leaderboard import leaderboard, write_board
 from robusteval.reports.leaderboard.robustbench import submissions
+from robusteval.results.files import read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.manifest import NAME
-from robusteval.results.run import read_arrays, read_cost, read_frame, witness_key, write_arrays, write_frame
+from robusteval.results.run import witness_key
 
 COUNT = 20
 PGD = {"method": "pgd", "norm": "linf", "steps": 40, "step": 0.1, "loss": "margin"}

@@ -21,8 +21,8 @@ from robusteval.auditing.session import run_audit
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.classifier import Classifier
+from robusteval.results.files import read_arrays, write_arrays
 from robusteval.results.records import AttackRecord
-from robusteval.results.run import read_arrays, write_arrays
 from robusteval.results.tables import TABLES
 
 POLISH = {"method": "polish", "norm": "l2", "steps": 20}

@@ -9,7 +9,8 @@ from torch import nn
 import robusteval as rv
 from robusteval.auditing.verify import examine
 from robusteval.models.making import make_classifier
-from robusteval.results.run import Run, checksum, read_cost, read_frame, write_frame
+from robusteval.results.files import checksum, read_cost, read_frame, write_frame
+from robusteval.results.run import Run
 from robusteval.results.tabulate import write_tables
 
 PROTOCOL = """

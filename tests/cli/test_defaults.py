@@ -57,6 +57,7 @@ def test_a_mistake_names_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("verify.arch", "evil.py:build"),
         ("verify.sign", "key"),
         ("verify.allowed-signers", "mine"),
+        ("audit.address", "10.0.0.1:6379"),
     ],
 )
 def test_the_file_permits_no_program(

@@ -14,7 +14,8 @@ from robusteval.cli.recording import check_record, make_record
 from robusteval.cli.signing import check, sign
 from robusteval.core.errors import UserError
 from robusteval.reports.verification import write_verification
-from robusteval.results.run import Run, checksum
+from robusteval.results.files import checksum
+from robusteval.results.run import Run
 from robusteval.results.verification import Checked, Verification
 from run_fixture import build_run
 

@@ -17,7 +17,7 @@ from commands import here, in_a_process, main
 from confining import confined
 from robusteval import Run
 from robusteval.reports import write_report
-from robusteval.results.run import read_frame, write_frame
+from robusteval.results.files import read_frame, write_frame
 from robusteval.results.verification import read_verification
 
 PROTOCOL = """

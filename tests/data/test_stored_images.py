@@ -97,6 +97,36 @@ FORMATS = {
 }
 
 
+PROTOCOL = """
+[budgets]
+linf = [0.1]
+[[attacks]]
+method = "pgd"
+norm = "linf"
+steps = 3
+[[attacks]]
+method = "polish"
+norm = "l2"
+[[certificates]]
+method = "l-bound"
+norm = "l2"
+batches = 20
+[[certificates]]
+method = "omega-bound"
+norm = "l2"
+batches = 5
+[[certificates]]
+method = "ibp"
+norm = "linf"
+[[metrics]]
+method = "noise"
+sigmas = [0.2]
+samples = 2
+[[metrics]]
+method = "kernels"
+"""
+
+
 def same(one: Images, other: Images) -> bool:
     return one.ids == other.ids and one.labels.equal(other.labels) and one.pixels.equal(other.pixels)
 
@@ -129,13 +159,14 @@ def test_stored_images_are_those_in_memory(
 
 
 def test_an_audit_of_stored_images_is_that_of_images_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = str(arrays(tmp_path / "data"))
+    place, protocol = str(arrays(tmp_path / "data")), str(tmp_path / "p.toml")
+    Path(protocol).write_text(PROTOCOL, encoding="utf-8")
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-    one = rv.audit(network, place, "everything", tmp_path / "one", batch_size=5, device="cpu", limit=8)
+    one = rv.audit(network, place, protocol, tmp_path / "one", batch_size=5, device="cpu", limit=8)
     monkeypatch.setattr(stored, "IN_MEMORY", 200)
     assert isinstance(read_images(place).content, StoredPixels)
-    other = rv.audit(network, place, "everything", tmp_path / "other", batch_size=5, device="cpu", limit=8)
+    other = rv.audit(network, place, protocol, tmp_path / "other", batch_size=5, device="cpu", limit=8)
     assert differences(one, other, pages=False) == []
 
 

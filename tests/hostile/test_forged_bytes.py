@@ -22,8 +22,8 @@ from robusteval.auditing.verification.files import check_files
 from robusteval.auditing.verification.finding import Finding, contained, wrong
 from robusteval.auditing.verification.tables import check_parts, check_tables
 from robusteval.auditing.verify import examine
+from robusteval.results.files import read_arrays, read_cost, read_frame, write_arrays
 from robusteval.results.manifest import NAME, read_manifest
-from robusteval.results.run import read_arrays, read_cost, read_frame, write_arrays
 
 Check = Callable[[Run], Iterator[Finding]]
 CLEAN_PART, ATTACK_PART = "parts/clean/00000.parquet", "parts/pgd-linf/00000.parquet"

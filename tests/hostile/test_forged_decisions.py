@@ -13,7 +13,7 @@ from forging import COUNT, audited, copied, sealed
 from robusteval import Run, UserError, verify
 from robusteval.auditing.verification.decisions import raised_radii, vanished
 from robusteval.auditing.verify import examine
-from robusteval.results.run import read_cost, read_frame, write_arrays, write_frame
+from robusteval.results.files import read_cost, read_frame, write_arrays, write_frame
 
 
 @pytest.fixture(scope="module")

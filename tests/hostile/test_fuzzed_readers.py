@@ -18,9 +18,10 @@ from confining import confined
 from good_files import KINDS, Read, good_files
 from robusteval.auditing.protocol import read_protocol
 from robusteval.core.errors import UserError
+from robusteval.results.files import read_cost, read_frame
 from robusteval.results.manifest import read_manifest
 from robusteval.results.records import Cost
-from robusteval.results.run import Run, read_cost, read_frame
+from robusteval.results.run import Run
 
 EXAMPLES = 60
 

@@ -23,9 +23,9 @@ from robusteval.auditing.verification import claims, tables
 from robusteval.auditing.verify import examine, unchecked
 from robusteval.core.methods import Guarantee
 from robusteval.results import tabulate
+from robusteval.results.files import checksum, read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.manifest import NAME
 from robusteval.results.records import CLEAN, REPEAT, SANITY, Cost
-from robusteval.results.run import checksum, read_arrays, read_cost, read_frame, write_arrays, write_frame
 from robusteval.results.shards import planned_files
 from robusteval.results.tables import TABLES
 from robusteval.results.tabulate import write_tables

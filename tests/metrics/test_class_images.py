@@ -20,7 +20,7 @@ from robusteval.models.classifier import Classifier
 from robusteval.reports import paper_tables
 from robusteval.reports.chapters import activation_maximization, deception, targeted_grid
 from robusteval.reports.figures.drawing import save
-from robusteval.results.run import read_frame, write_frame
+from robusteval.results.files import read_frame, write_frame
 from run_fixture import build_paper_run
 
 PROTOCOL = """

@@ -10,7 +10,8 @@ from pathlib import Path
 from robusteval.analysis.headline import headline_of
 from robusteval.analysis.intervals import proportion
 from robusteval.reports import summarise, write_report
-from robusteval.results.run import Run, write_frame
+from robusteval.results.files import write_frame
+from robusteval.results.run import Run
 from run_fixture import N, build_run
 
 

@@ -18,8 +18,9 @@ from robusteval.core.methods import Quantity
 from robusteval.core.registry import Origin
 from robusteval.reports import write_report
 from robusteval.reports.chapters import CHAPTERS, chapters_of
+from robusteval.results.files import write_frame
 from robusteval.results.records import MetricRecord
-from robusteval.results.run import Run, write_frame
+from robusteval.results.run import Run
 from robusteval.results.tables import MEASUREMENTS_TABLE, STATISTICS_TABLE
 from run_fixture import IDS, N, build_run
 

@@ -48,7 +48,7 @@ def test_cells_that_are_alike_are_made_once(large: Run, monkeypatch: pytest.Monk
 
     counted(show, "fixed")
     counted(names, "bare")
-    monkeypatch.setattr(image_table, "thumbnails", lambda results, norm: {})
+    monkeypatch.setattr(image_table, "thumbnails", lambda results, norm, places: {})
     table = image_table.image_table(Results.of(large))
     assert len(table.rows) == 10_000
     # 8 images of which the others are copies, in 4 norms.

@@ -12,7 +12,8 @@ from paper_tables import CORRECT, INF
 from robusteval.reports.figures.drawing import save
 from robusteval.reports.papers.gallery import paper_figures
 from robusteval.reports.papers.write import write_paper_tables
-from robusteval.results.run import Run, witness_key, write_arrays
+from robusteval.results.files import write_arrays
+from robusteval.results.run import Run, witness_key
 from run_fixture import EVIL, Fake, build_paper_run
 
 RANKS = (1.0, 2.0, 3.0)

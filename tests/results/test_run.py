@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from robusteval.cli.app import app
 from robusteval.core.errors import UserError
+from robusteval.results import files
 from robusteval.results import run as run_directory
+from robusteval.results.files import write_frame
 from robusteval.results.manifest import FORMAT, NAME, Manifest
-from robusteval.results.run import Run, write_frame
+from robusteval.results.run import Run
 from run_fixture import build_run
 
 
@@ -47,7 +49,7 @@ def test_a_manifest_of_another_format_is_refused_in_one_line(
 
 def test_a_table_is_read_once_until_its_file_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    read = run_directory.read_frame
+    read = files.read_frame
 
     def counted(path: Path) -> pd.DataFrame:
         reads.append(path)

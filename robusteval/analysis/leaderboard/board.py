@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 
+from robusteval.analysis.leaderboard.packed import ByImage, ImageIds
 from robusteval.core.norms import Norm
 from robusteval.results.manifest import ProtocolRecord
 from robusteval.results.records import CLEAN, Frozen
@@ -84,7 +86,7 @@ class Score(Frozen):
     high: Number
     shown: str
     interval: str
-    images: tuple[Number, ...] = ()
+    images: ByImage = array("d")
     rank: int | None = None
     rank_last: int | None = None
     ties: tuple[str, ...] = ()
@@ -135,7 +137,7 @@ class Board(Frozen):
     robusteval: str
     data: str
     data_fingerprint: str
-    images: tuple[str, ...]
+    images: ImageIds
     protocol: ProtocolRecord
     columns: tuple[BoardColumn, ...]
     entries: tuple[BoardEntry, ...]

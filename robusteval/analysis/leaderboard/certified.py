@@ -21,7 +21,6 @@ def certified_shares(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     proof of each image; then the same of each bound that holds with confidence. Estimates certify nothing."""
     ran = results.certificates_ran
     proofs = [record for record in ran if record.guarantee == "proof" and record.subject == "f"]
-    bounds = results.bounds.sort_values("image_id", ignore_index=True)
     for norm, budgets in results.manifest.protocol.budgets.items():
         if norm not in BALLS:
             continue
@@ -31,14 +30,15 @@ def certified_shares(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
                 "at least: the share of images classified correctly whose proof reaches the budget, by the best proof"
             )
             title = f"Certified accuracy, {names.at(norm, at)}"
-            proven = bounds[f"proof_{norm}"].to_numpy(dtype=np.float64) >= at
+            radii = results.columns("bounds", [f"proof_{norm}"])[f"proof_{norm}"].to_numpy(np.float64)
+            proven = radii[results.by_id] >= at
             key = f"{CERTIFIED}{norm}_{budget(at)}"
             yield (
                 BoardColumn(key=key, title=title, kind="lower", norm=norm, note=note),
                 share_score(proven, Round.DOWN),
             )
         for record in (r for r in ran if r.guarantee == "confidence" and r.norm == norm):
-            radii = results.radii(record.name).sort_index().to_numpy(dtype=np.float64)
+            radii = results.radii(record.name).to_numpy(np.float64)[results.by_id]
             for at in _looked_at(budgets, [record]):
                 yield _of_one(results, record, norm, at), share_score(radii >= at, Round.DOWN)
 

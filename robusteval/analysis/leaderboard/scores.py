@@ -25,16 +25,15 @@ Values = NDArray[np.float64]
 def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     """Accuracies, distances, radii, noise area and cost of a run, in the order of the board's columns. Values of images
     are in the order of their ids."""
-    bounds = results.bounds.sort_values("image_id", ignore_index=True)
     yield (
         BoardColumn(key=CLEAN, title="Clean accuracy", kind="share"),
-        share_score(bounds["correct"].to_numpy(), Round.NEAREST),
+        share_score(results.correct[results.by_id], Round.NEAREST),
     )
     standing = []
     protocol = results.manifest.protocol
-    asked = asked_radii(bounds, protocol.budgets, protocol.own_budgets)
+    asked = asked_radii(results.images[["image_id"]], protocol.budgets, protocol.own_budgets)
     for norm, budget, radii in asked if results.attacked else ():
-        left = ~within(bounds[f"upper_{norm}"], radii)
+        left = ~within(results.distances(norm), radii)[results.by_id]
         standing.append(left)
         title = f"Robust accuracy, {names.at(norm, budget)}"
         note = "at most: the share of images that no attack broke within the budget"
@@ -50,7 +49,7 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
         )
     yield from certified_shares(results)
     for searched in (n for n in results.norms if n in results.attacked):
-        yield from _distances(bounds[f"upper_{searched}"].to_numpy(dtype=np.float64), searched)
+        yield from _distances(results.distances(searched)[results.by_id], searched)
     yield from _radii(results)
     yield from _noise(results)
     yield _cost(results)
@@ -83,7 +82,7 @@ def _distances(far: Values, norm: Norm) -> Iterator[tuple[BoardColumn, Score]]:
             high=middle.high,
             shown=show.upper(middle.value, norm),
             interval=show.distances(middle.low, middle.high, norm),
-            images=tuple(far),
+            images=far,
         ),
     )
     note = "over the images with a witness; those without are counted beside it, and the column is not ranked"
@@ -103,7 +102,7 @@ def _distances(far: Values, norm: Norm) -> Iterator[tuple[BoardColumn, Score]]:
 
 def _radii(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     for entry in results.certificates_ran:
-        radii, norm = results.radii(entry.name).sort_index().to_numpy(dtype=np.float64), entry.norm
+        radii, norm = results.radii(entry.name).to_numpy(np.float64)[results.by_id], entry.norm
         # A constant network is certified without end; its mean is no number.
         finite = radii[np.isfinite(radii)]
         average = mean(finite, least=0.0)
@@ -124,15 +123,14 @@ def _radii(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
                 interval=f"{show.lower(average.low, norm)} to {show.upper(average.high, norm)}"
                 if average.n > 1
                 else "-",
-                images=tuple(radii),
+                images=radii,
             ),
         )
 
 
 def _noise(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     for entry in results.metrics_ran:
-        rows = results.rows("measurements", entry.name)
-        rows = rows[rows["quantity"] == "noise_area"].sort_values("image_id")
+        rows = results.rows("measurements", entry.name, ["image_id", "value"], ["noise_area"]).sort_values("image_id")
         if rows.empty:
             continue
         values = rows["value"].to_numpy(dtype=np.float64)
@@ -148,7 +146,7 @@ def _noise(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
                 high=area.high,
                 shown=show.percent(area.value),
                 interval=show.percents(area.low, area.high),
-                images=tuple(values),
+                images=values,
             ),
         )
 

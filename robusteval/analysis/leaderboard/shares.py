@@ -20,5 +20,5 @@ def share_score(hits: NDArray[np.bool_], rounding: Round) -> Score:
         high=found.high,
         shown=show.percent(found.value, rounding),
         interval=show.percents(found.low, found.high),
-        images=tuple(hits.astype(float)),
+        images=hits.astype(np.float64),
     )

@@ -33,8 +33,7 @@ def flags(run: Run | Results) -> list[Flag]:
     raised += [*attacked.contests(), *attacked.ensembles(), *attacked.stalls(), *attacked.unbounded()]
     for entry in results.metrics_ran:
         if entry.norm is not None and entry.declares(PROBED):
-            rows = results.rows("measurements", entry.name)
-            raised += [*Probe(entry.norm, rows[rows["image_id"].isin(right)]).flags()]
+            raised += [*Probe(entry.norm, results, entry.name).flags()]
     return _in_order(raised)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robusteval.analysis import names, show
 from robusteval.analysis.curves import within
@@ -22,7 +24,11 @@ class Attacked:
     def __init__(self, results: Results, right: pd.Series[str]) -> None:
         self.results, self.right = results, right
         self.done = results.attacks_ran
-        self.distances = {e.name: results.distances(e.norm, e.name)[results.correct] for e in self.done}
+
+    @cached_property
+    def distances(self) -> dict[str, NDArray[np.float64]]:
+        """By stage, in its own norm."""
+        return {e.name: self.results.distances(e.norm, e.name)[self.results.correct] for e in self.done}
 
     def following(self, guide: str) -> Sequence[AttackRecord]:
         """The attacks that a model's gradients, its outputs, or another model show the way (attacks/base.py)."""
@@ -73,10 +79,12 @@ class Attacked:
             guided = [i for i, stage in enumerate(entry.ensemble) if stage.follows == "gradients"]
             later = entry.ensemble[guided[-1] + 1 :] if guided else ()
             blind = [stage.value for stage in later if stage.follows == "outputs"]
-            rows = self.results.rows("measurements", entry.name)
-            found = rows.loc[(rows["quantity"] == "stage") & rows["value"].isin(blind), "image_id"]
+            rows = self.results.rows("measurements", entry.name, ["image_id", "value"], ["stage"])
+            found = rows.loc[rows["value"].isin(blind), "image_id"]
             what = f"fell to the last stage of {self.results.titles[entry.name]} after all others had failed"
-            yield from rare("square-finds-more", self.right.isin(found).to_numpy(), what)
+            hit = np.zeros(len(self.results.images), dtype=np.bool_)
+            hit[self.results.places_of(found)] = True
+            yield from rare("square-finds-more", hit[self.results.correct], what)
 
     def stalls(self) -> Iterator[Flag]:
         for entry in self.following("gradients"):

@@ -23,7 +23,6 @@ class Observed:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.attacked = results.images["image_id"][results.correct]
         self.looked = results.rows("measurements", SANITY)
         found = results.rows("statistics", SANITY)
         self.decided = dict(zip(found["quantity"], found["value"], strict=True))
@@ -69,7 +68,7 @@ class Observed:
 
     def answers(self) -> Iterator[Flag]:
         """Evaluations without a finite answer, of the attacks and of the noise behind certificates and metrics."""
-        hit = self._images_with("non_finite", [e.name for e in self.results.attacks_ran], self.attacked)
+        hit = self._attacked_with("non_finite")
         said = []
         if hit.any():
             said.append(
@@ -95,17 +94,18 @@ class Observed:
             yield from rare("random-gradients", changed, "have another gradient when it is computed again")
         broken = np.isinf(size) | np.isinf(other)
         yield from rare("non-finite-gradients", broken, "have a gradient with entries that are not finite")
-        hit = self._images_with("non_finite_gradients", [e.name for e in self.results.attacks_ran], self.attacked)
+        hit = self._attacked_with("non_finite_gradients")
         what = "met gradients with entries that are not finite on the way of an attack"
         yield from rare("non-finite-gradients", hit, what)
 
     def _random(self) -> str:
         n = self._looked("change_again") > RANDOM
-        rows = self.results.measurements
-        shares = rows.loc[rows["quantity"] == "fooled_share", "value"]
+        ran = self.results.attacks_ran
+        found = [self.results.rows("measurements", e.name, ["value"], ["fooled_share"])["value"] for e in ran]
+        shares = np.concatenate([np.zeros(0), *found])
         often = ""
         if len(shares):
-            low, middle = float(shares.min()), float(shares.median())
+            low, middle = float(shares.min()), float(np.median(shares))
             often = (
                 f" An image counts as fooled where most of several evaluations are wrong: the median witness fools in "
                 f"{show.percent(middle)} of them, the weakest in {show.percent(low)}."
@@ -126,8 +126,11 @@ class Observed:
         """The values of the images that the sanity stage looked at."""
         return self.looked.loc[self.looked["quantity"] == quantity, "value"].to_numpy(np.float64)
 
-    def _images_with(self, quantity: str, stages: list[str], images: pd.Series[str]) -> Hits:
-        """Which images have a count of one or more in a quantity of these stages."""
-        rows = self.results.measurements
-        own = rows[rows["method"].isin(stages) & (rows["quantity"] == quantity) & (rows["value"] >= 1)]
-        return images.isin(own["image_id"]).to_numpy(np.bool_)
+    def _attacked_with(self, quantity: str) -> Hits:
+        """Which images that are right have a count of one or more in a quantity of an attack."""
+        hit = np.zeros(len(self.results.images), dtype=np.bool_)
+        for entry in self.results.attacks_ran:
+            for rows in self.results.pieces("measurements", ["image_id", "value"], entry.name, [quantity]):
+                hit[self.results.places_of(rows.loc[rows["value"] >= 1, "image_id"])] = True
+        found: Hits = hit[self.results.correct]
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from robusteval.analysis import show
 from robusteval.analysis.intervals import median
 from robusteval.analysis.masking import signs as masking
 from robusteval.analysis.masking.flag import Flag, flag, paired, plateau, rare
+from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.models.tolerances import RANDOM
 
@@ -19,9 +21,20 @@ from robusteval.models.tolerances import RANDOM
 class Probe:
     """The measurements of one run of the metric, on the images that are right."""
 
-    def __init__(self, norm: str, rows: pd.DataFrame) -> None:
+    def __init__(self, norm: str, results: Results, stage: str) -> None:
         self.norm = Norm(norm).symbol
-        self.table = rows.pivot(index="image_id", columns=["quantity", "at"], values="value").sort_index(axis=1)
+        seen, columns = np.zeros(len(results.images), dtype=np.bool_), dict[tuple[str, float], NDArray[np.float64]]()
+        for rows in results.pieces("measurements", ["image_id", "quantity", "at", "value"], stage):
+            at = results.places_of(rows["image_id"])
+            seen[at] = True
+            key: Any
+            for key, own in rows.assign(image=at).groupby(["quantity", "at"]):
+                column = columns.setdefault(key, np.full(len(seen), np.nan))
+                column[own["image"]] = own["value"]
+        seen &= results.correct
+        names = pd.MultiIndex.from_tuples(sorted(columns), names=["quantity", "at"]) if columns else None
+        self.table = pd.DataFrame({i: columns[key][seen] for i, key in enumerate(sorted(columns))})
+        self.table.columns = names if names is not None else self.table.columns
 
     def measured(self, quantity: str) -> bool:
         """Whether any image has a value of it."""

@@ -17,7 +17,7 @@ def shares(stage: MeasuredStage) -> pd.DataFrame:
     for quantity in AREAS:
         # A share of copies is a number between 0 and 1 for each image, the others are 0 or 1.
         interval = mean_share if quantity == "kept_probability" else proportion
-        for sigma, values in stage.rows(quantity).groupby("at", sort=True)["value"]:
+        for sigma, values in stage.rows(quantity, columns=["at", "value"]).groupby("at", sort=True)["value"]:
             share = interval(values)
             points.append((quantity, sigma, share.value, share.low, share.high))
     return pd.DataFrame(points, columns=["quantity", "sigma", "share", "low", "high"])

@@ -26,8 +26,9 @@ from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.models.classifier import Classifier
 from robusteval.models.meter import Meter
+from robusteval.results.files import Arrays
 from robusteval.results.records import AttackRecord, Cost
-from robusteval.results.run import Arrays, stored_witness, witness_key
+from robusteval.results.run import stored_witness, witness_key
 from robusteval.results.tables import WITNESSES_TABLE
 
 NON_FINITE = (

@@ -21,8 +21,8 @@ from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.results.files import Arrays
 from robusteval.results.records import MethodRecord, StageRecord
-from robusteval.results.run import Arrays
 
 
 @dataclass(frozen=True)

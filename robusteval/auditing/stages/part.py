@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from robusteval.results.files import Arrays
 from robusteval.results.records import Cost
-from robusteval.results.run import Arrays
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from robusteval.auditing.stages.twice import changes, tolerance_of, worth_anothe
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.models.behaviour import sizes
+from robusteval.results.files import Arrays
 from robusteval.results.records import DIFFERS, REPEAT, Cost, SanityRecord
-from robusteval.results.run import Arrays
 from robusteval.results.tables import MEASUREMENTS_TABLE
 
 

@@ -21,7 +21,7 @@ from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.models.targeted import TARGET, as_others, one_or_others
-from robusteval.results.run import Arrays
+from robusteval.results.files import Arrays
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from robusteval.auditing.stages.every_budget import EveryBudgetStage
 from robusteval.auditing.stages.part import Part
 from robusteval.core.methods import Step
 from robusteval.models.top_k import top_k
+from robusteval.results.files import Arrays
 from robusteval.results.records import Cost
-from robusteval.results.run import Arrays
 
 
 @dataclass(frozen=True)

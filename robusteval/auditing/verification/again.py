@@ -24,9 +24,10 @@ from robusteval.core.errors import RefutedError, UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress
 from robusteval.models.behaviour import Traits, not_a_function
+from robusteval.results.files import Arrays, read_arrays, read_frame
 from robusteval.results.keeping import kept_arrays
 from robusteval.results.records import SANITY, Cost, StageRecord
-from robusteval.results.run import Arrays, Run, read_arrays, read_frame
+from robusteval.results.run import Run
 from robusteval.results.shards import OF_SET
 
 EXACT = 1e-9

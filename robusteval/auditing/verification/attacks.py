@@ -18,7 +18,7 @@ from robusteval.auditing.verification.finding import Finding, held_against, unkn
 from robusteval.auditing.verification.tables import differences
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
-from robusteval.results.run import read_frame
+from robusteval.results.files import read_frame
 from robusteval.results.tables import MEASUREMENTS_TABLE
 
 SAMPLED = 3

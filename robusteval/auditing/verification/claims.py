@@ -18,9 +18,10 @@ from robusteval.core import user_code
 from robusteval.core.images import Images, drawn_from
 from robusteval.core.registry import Origin
 from robusteval.models.classifier import Classifier
+from robusteval.results.files import read_cost
 from robusteval.results.manifest import Manifest, ModelRecord, ProtocolRecord
 from robusteval.results.records import Cost, MethodRecord, StageRecord
-from robusteval.results.run import Run, read_cost
+from robusteval.results.run import Run
 from robusteval.results.shards import planned_files
 
 _ENDED = ("status", "reason", "cost", "batch_independent")

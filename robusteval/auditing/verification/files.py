@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from robusteval.auditing.verification.finding import Finding, held_against, unknown, wrong
+from robusteval.results.files import checksum
 from robusteval.results.lock import LOCK
 from robusteval.results.mending import is_leftover
-from robusteval.results.run import NEEDED, Run, checksum
+from robusteval.results.run import NEEDED, Run
 from robusteval.results.shards import planned_files
 from robusteval.results.tables import TABLES
 

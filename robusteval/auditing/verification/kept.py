@@ -16,9 +16,10 @@ from robusteval.auditing.hardware import DTYPES
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.stored import StoredPixels
+from robusteval.results.files import read_arrays, read_frame
 from robusteval.results.keeping import kept_ids
 from robusteval.results.records import CLEAN
-from robusteval.results.run import Run, read_arrays, read_frame
+from robusteval.results.run import Run
 from robusteval.results.shards import planned_files, planned_shards
 from robusteval.results.tables import IMAGES_TABLE
 

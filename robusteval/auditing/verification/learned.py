@@ -11,8 +11,8 @@ from torch import Tensor
 from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.stages.base import Shard
 from robusteval.certify.base import State
+from robusteval.results.files import Arrays, read_arrays, read_frame
 from robusteval.results.records import CLEAN
-from robusteval.results.run import Arrays, read_arrays, read_frame
 
 
 @dataclass(frozen=True)

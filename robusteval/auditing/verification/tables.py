@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robusteval.auditing.verification.finding import Finding, held_against, wrong
 from robusteval.core.errors import UserError
+from robusteval.results.files import Arrays, read_arrays, read_frame, read_frames
 from robusteval.results.manifest import Manifest
 from robusteval.results.records import (
     CLEAN,
@@ -25,7 +26,7 @@ from robusteval.results.records import (
     MethodRecord,
     StageRecord,
 )
-from robusteval.results.run import Arrays, Run, read_arrays, read_frame, read_frames
+from robusteval.results.run import Run
 from robusteval.results.shards import PlannedFile, planned_files
 from robusteval.results.tables import CERTIFICATES_TABLE, IMAGES_TABLE, Table
 from robusteval.results.tabulate import bounds_csv, csv_pieces, tables_in_pieces

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 from robusteval.analysis import names, show
 from robusteval.analysis.certification import covered, radii_by_image, wrong_by_image
 from robusteval.analysis.claims_made import claims_made
+from robusteval.analysis.curves import evenly
 from robusteval.analysis.intervals import proportion
 from robusteval.analysis.masking import flags
 from robusteval.analysis.results import Results
@@ -21,8 +24,8 @@ from robusteval.reports.certification.words import NOT_GUARANTEED, WRONG, statem
 from robusteval.reports.figures.distances import coverage
 from robusteval.reports.figures.drawing import save_all
 from robusteval.reports.formats.page import render
-from robusteval.reports.sections.image_table import FAR
-from robusteval.results.below import as_csv, write_below
+from robusteval.reports.sections.image_table import FAR, ROWS
+from robusteval.results.below import write_below, write_csv
 from robusteval.results.digest import digest
 from robusteval.results.records import CertificateRecord
 from robusteval.results.run import Run
@@ -42,7 +45,8 @@ def write_certification(run: Run | Results, into: Path | None = None, verificati
         reasons = dict.fromkeys(f": {entry.reason}" for entry in results.manifest.of(CertificateRecord) if entry.reason)
         raise UserError(f"expected a run with a certificate in {results.path}, got none that ran{''.join(reasons)}")
     claims, table = claims_made(results, found), radii_by_image(results)
-    write_below(folder, "tables/certification.csv", as_csv(table))
+    write_below(folder, "tables/certification.csv", lambda path: write_csv(path, table))
+    places = evenly(np.arange(len(table)), ROWS)
     page = render(
         "certification.html",
         "certification.js",
@@ -59,18 +63,27 @@ def write_certification(run: Run | Results, into: Path | None = None, verificati
         shares=share_grid(found),
         figures=save_all(coverage(results), folder / "figures"),
         headings=["Name", "Class", "Predicted", *(c.title for c in found)],
-        images=_rows(results, table),
+        images=_rows(results, table, places),
+        left_out=_left_out(len(table)),
         unavailable=[s for s in results.manifest.of(CertificateRecord) if not s.done],
         names=names,
     )
     return write_below(folder, "certification.html", page)
 
 
-def _rows(results: Results, table: pd.DataFrame) -> dict[str, Any]:
-    """What the script in the page shows, escaped."""
+def _left_out(count: int) -> str:
+    """A sentence where there are more images than rows."""
+    if count <= ROWS:
+        return ""
+    return f"Of {count:,} images {ROWS:,} are here, evenly by name; tables/certification.csv has all of them."
+
+
+def _rows(results: Results, table: pd.DataFrame, places: NDArray[np.int64]) -> dict[str, Any]:
+    """What the script in the page shows of the images at these places, escaped."""
+    wrong_of = wrong_by_image(results).iloc[places].to_numpy()
     norms = [entry.norm for entry in results.certificates_ran]
     rows = []
-    for row, wrong in zip(table.itertuples(index=False), wrong_by_image(results).to_numpy(), strict=True):
+    for row, wrong in zip(table.iloc[places].itertuples(index=False), wrong_of, strict=True):
         image_id, label, predicted, *radii = row
         named = escape(predicted) if predicted == label else Markup('<b class="wrong">{}</b>').format(predicted)
         cells: list[tuple[str, str | float]] = [

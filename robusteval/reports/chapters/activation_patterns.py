@@ -14,7 +14,7 @@ AXES = ("magnitude of the noise: uniform in plus or minus this (pixels in [0, 1]
 
 
 def plots(results: Results) -> list[Plot]:
-    measured = [stage for stage in measured_stages(results, "activation-patterns") if len(stage.measurements)]
+    measured = [stage for stage in measured_stages(results, "activation-patterns") if len(stage.measured)]
     return [plot for stage in measured for plot in (_at_data(stage), _at_noise(stage))]
 
 

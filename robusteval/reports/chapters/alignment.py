@@ -33,7 +33,7 @@ def grids(results: Results) -> list[Grid]:
 
 
 def _measured(results: Results) -> list[MeasuredStage]:
-    return [stage for stage in measured_stages(results, "alignment") if len(stage.measurements)]
+    return [stage for stage in measured_stages(results, "alignment") if len(stage.measured)]
 
 
 def _alignment(stage: MeasuredStage) -> Plot:

@@ -23,7 +23,7 @@ COLUMNS = ["output_error", "clean_error", "output_uncertainty", "mean_error", "d
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_surrogate(stage) for stage in measured_stages(results, "analytic-moments") if len(stage.measurements)]
+    return [_surrogate(stage) for stage in measured_stages(results, "analytic-moments") if len(stage.measured)]
 
 
 def grids(results: Results) -> list[Grid]:
@@ -31,7 +31,7 @@ def grids(results: Results) -> list[Grid]:
     for stage in measured_stages(results, "analytic-moments"):
         shares = agreements(stage).set_index(["quantity", "sigma"])
         errors = stage.means(COLUMNS).set_index(["quantity", "at"])["mean"]
-        for sigma in sorted(stage.measurements["at"].unique()):
+        for sigma in sorted(stage.measured["at"].unique()):
             own, clean = (shares.loc[quantity, sigma] for quantity in AGREES)
             told = [show.percent(own["share"]), show.percents(own["low"], own["high"]), show.percent(clean["share"])]
             rows.append(

@@ -16,9 +16,9 @@ from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import read_closest
 from robusteval.reports.grid import Grid
+from robusteval.results.files import Arrays, read_arrays
 from robusteval.results.keeping import number_left_out
 from robusteval.results.records import CLEAN
-from robusteval.results.run import Arrays
 
 CLASSES = 20
 """Of more classes only the first so many that have a witness are drawn."""
@@ -47,8 +47,8 @@ def grids(results: Results) -> list[Grid]:
 
 def witnesses(stage: MeasuredStage, ids: Collection[str]) -> Arrays:
     """By image id, the witnesses that were measured: the closest of the stage's attack, in its own norm."""
-    rows = stage.results.witnesses
-    own = rows[(rows["method"] == stage.settings["witnesses"]) & rows["image_id"].isin(ids)]
+    rows = stage.results.pieces("witnesses", None, stage.settings["witnesses"])
+    own = pd.concat([piece[piece["image_id"].isin(ids)] for piece in rows], ignore_index=True)
     if own.empty:
         return {}
     return {
@@ -56,9 +56,15 @@ def witnesses(stage: MeasuredStage, ids: Collection[str]) -> Arrays:
     }
 
 
+def images_of(results: Results, ids: Collection[str]) -> Arrays:
+    """Some images, by their ids."""
+    return {i: image for file in results.run.array_files(CLEAN) for i, image in read_arrays(file, ids).items()}
+
+
 def _images(stage: MeasuredStage) -> list[Plot]:
     best = most_deceptive(stage).head(CLASSES)
-    images, found = stage.results.arrays(CLEAN), witnesses(stage, best["image_id"].tolist())
+    ids = best["image_id"].tolist()
+    images, found = images_of(stage.results, ids), witnesses(stage, ids)
     best = best[best["image_id"].isin(images)]
     return [_plot(stage, best[i : i + COLUMNS], i, images, found) for i in range(0, len(best), COLUMNS)]
 

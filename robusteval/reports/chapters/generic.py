@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from robusteval.analysis import show
-from robusteval.analysis.metrics.measured import MeasuredStage, means, measured_stages
+from robusteval.analysis.metrics.measured import MeasuredStage, measured_stages
 from robusteval.analysis.results import Results
 from robusteval.reports.chapters.bands import bands
 from robusteval.reports.chapters.base import Chapter
@@ -40,7 +40,7 @@ def grids(results: Results, method: str) -> list[Grid]:
 
 
 def _curves(stage: MeasuredStage) -> list[Plot]:
-    places, found = stage.measurements.groupby("quantity", sort=False)["at"].nunique(), []
+    places, found = stage.measured.groupby("quantity", sort=False)["at"].nunique(), []
     several = [str(quantity) for quantity in places.index[places > 1]]
     for quantity, title in stage.titles(filter(stage.entry.declares, several)).items():
         caption = f"{title[:1].upper()}{title[1:]}, the mean over the images."
@@ -50,9 +50,10 @@ def _curves(stage: MeasuredStage) -> list[Plot]:
 
 
 def _measured(stage: MeasuredStage) -> Grid:
-    rows = stage.measurements
-    titles = _titles(stage, rows)
-    middle = rows.groupby(["quantity", "at"])["value"].median()
+    titles = _titles(stage, stage.measured)
+    middle = {
+        (name, at): values.median() for name, rows in stage.each(titles) for at, values in rows.groupby("at")["value"]
+    }
     cells = [
         [
             titles[row["quantity"]],
@@ -61,7 +62,7 @@ def _measured(stage: MeasuredStage) -> Grid:
             show.significant(float(middle[row["quantity"], row["at"]])),
             f"{row['images']:,}",
         ]
-        for row in _shortened(means(rows)).to_dict("records")
+        for row in _shortened(stage.means_of(titles)).to_dict("records")
     ]
     note = "Means over the images with their standard errors."
     return Grid(stage.title, ["Quantity", "at", "mean", "median", "images"], cells, note=note)

@@ -14,7 +14,7 @@ DISTANCE = "L2 distance from the image (pixels in [0, 1])"
 
 
 def plots(results: Results) -> list[Plot]:
-    measured = [stage for stage in measured_stages(results, "linearity") if len(stage.measurements)]
+    measured = [stage for stage in measured_stages(results, "linearity") if len(stage.measured)]
     return [plot for stage in measured for plot in (_deviation(stage), _singular_value(stage))]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def plots(results: Results) -> list[Plot]:
     """Share of images whose prediction survives noise, against its standard deviation."""
-    return [_kept(stage) for stage in measured_stages(results, "noise") if len(stage.measurements)]
+    return [_kept(stage) for stage in measured_stages(results, "noise") if len(stage.measured)]
 
 
 def grids(results: Results) -> list[Grid]:

@@ -19,11 +19,11 @@ def quantities(p: str, q: str) -> tuple[str, str]:
 
 
 def grids(results: Results) -> list[Grid]:
-    return [_norms(stage) for stage in measured_stages(results, "operator-norm") if len(stage.measurements)]
+    return [_norms(stage) for stage in measured_stages(results, "operator-norm") if len(stage.measured)]
 
 
 def _norms(stage: MeasuredStage) -> Grid:
-    found = stage.means(set(stage.measurements["quantity"])).set_index("quantity")
+    found = stage.means(set(stage.measured["quantity"])).set_index("quantity")
 
     def cell(p: str, q: str) -> str:
         for prefix, quantity in zip(("", "at least "), quantities(p, q), strict=True):

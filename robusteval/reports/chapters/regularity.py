@@ -25,7 +25,7 @@ AT = {"gradient_norm_difference": "h", CURVATURE: "h", "omega_sampled": "eps", "
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_distributions(stage) for stage in measured_stages(results, "regularity") if len(stage.measurements)]
+    return [_distributions(stage) for stage in measured_stages(results, "regularity") if len(stage.measured)]
 
 
 def grids(results: Results) -> list[Grid]:

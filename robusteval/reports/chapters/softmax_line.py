@@ -23,7 +23,7 @@ DRAWN, SEEN = 10, 0.02
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_lines(stage) for stage in measured_stages(results, "softmax-line") if len(stage.measurements)]
+    return [_lines(stage) for stage in measured_stages(results, "softmax-line") if len(stage.measured)]
 
 
 def _lines(stage: MeasuredStage) -> Plot:

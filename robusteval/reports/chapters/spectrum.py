@@ -21,11 +21,11 @@ FLOOR = 1e-5
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_spectrum(stage) for stage in measured_stages(results, "jacobian-spectrum") if len(stage.measurements)]
+    return [_spectrum(stage) for stage in measured_stages(results, "jacobian-spectrum") if len(stage.measured)]
 
 
 def grids(results: Results) -> list[Grid]:
-    return [_table(stage) for stage in measured_stages(results, "jacobian-spectrum") if len(stage.measurements)]
+    return [_table(stage) for stage in measured_stages(results, "jacobian-spectrum") if len(stage.measured)]
 
 
 def _spectrum(stage: MeasuredStage) -> Plot:

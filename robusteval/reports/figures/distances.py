@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robusteval.analysis import names
-from robusteval.analysis.coverage import certified_accuracy
-from robusteval.analysis.curves import curve
+from robusteval.analysis.coverage import certified_share
+from robusteval.analysis.curves import STEPS, curve, evenly
 from robusteval.analysis.distances import reached_norms
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
@@ -49,7 +50,7 @@ def _curve(results: Results, norm: str) -> Plot:
     titles, entries = results.titles, results.attacks_ran
     shown = [e for e in entries if e.norm == norm] or entries
     upper = results.distances(norm)
-    worst = curve(upper).assign(reach=np.inf)
+    worst = curve(upper, limit=STEPS).assign(reach=np.inf)
     lines = {names.bare(titles[e.name], norm): _line(e, norm, results) for e in shown}
     budgets = [*results.manifest.protocol.budgets.get(Norm(norm), ())]
     budgets += [b for e in shown if e.norm == norm for b in e.budgets]
@@ -82,6 +83,8 @@ def _curve(results: Results, norm: str) -> Plot:
         "closest witness of all attacks, whatever norm they search in. The line of an attack with fixed budgets "
         "ends at the largest one tried. The 95 % bands of all lines are in the data."
     )
+    if len(upper) > STEPS:
+        caption += f" A line has at most {STEPS:,} of its steps, evenly along it."
     columns = ["attack", "distance", "share", "low", "high"]
     title = f"Accuracy against distance, {Norm(norm).symbol}"
     height = 2.9 + legend_height([*lines, names.ALL])
@@ -90,9 +93,10 @@ def _curve(results: Results, norm: str) -> Plot:
 
 def _line(entry: AttackRecord, norm: str, results: Results) -> pd.DataFrame:
     """The curve of one attack as far as it was tried; `reach` says how far that is."""
-    given = results.rows("witnesses", entry.name)["budget"]
-    reach = given.max() if entry.fixed_budget and entry.norm == norm else np.inf
-    return curve(results.distances(norm, entry.name)).assign(reach=reach)
+    reach = np.inf
+    if entry.fixed_budget and entry.norm == norm:
+        reach = results.rows("witnesses", entry.name, ["budget"])["budget"].max()
+    return curve(results.distances(norm, entry.name), limit=STEPS).assign(reach=reach)
 
 
 def _extended(line: pd.DataFrame, end: float) -> pd.DataFrame:
@@ -104,7 +108,7 @@ def _extended(line: pd.DataFrame, end: float) -> pd.DataFrame:
 
 def brackets(results: Results) -> list[Plot]:
     """Per norm: the closest witness of each image and its lower bounds, images ordered by the former."""
-    bounds, titles, found = results.bounds, results.titles, []
+    titles, found = results.titles, []
     for norm in results.norms:
         lowers = {
             f"lower_{s.name}": titles[s.name]
@@ -112,19 +116,22 @@ def brackets(results: Results) -> list[Plot]:
             if s.done and s.norm == norm and s.subject == "f"
         }
         if lowers or any(s.norm == norm for s in results.attacks_ran):
-            data = bounds[["image_id", f"upper_{norm}", *lowers]]
-            data = data.sort_values([f"upper_{norm}", "image_id"], ignore_index=True)
-            found.append(_bracket(norm, data.rename(columns=lowers), list(lowers.values())))
+            order = results.by_id[np.argsort(results.distances(norm)[results.by_id], kind="stable")]
+            ranks = evenly(np.arange(1, len(order) + 1), STEPS)
+            data = results.columns("bounds", ["image_id", f"upper_{norm}", *lowers]).iloc[order[ranks - 1]]
+            data = data.reset_index(drop=True).rename(columns=lowers)
+            found.append(_bracket(norm, data, list(lowers.values()), ranks, len(order)))
     return found
 
 
-def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str]) -> Plot:
-    rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), COLUMNS)).round().astype(int))
+def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str], ranks: NDArray[np.int64], count: int) -> Plot:
+    """Of `count` images those of `data`, with their ranks in the order."""
+    rows = evenly(np.arange(len(data)), COLUMNS)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         drawn = data.iloc[rows]
-        upper, x = drawn[f"upper_{norm}"].to_numpy(), rows + 1
+        upper, x = drawn[f"upper_{norm}"].to_numpy(), ranks[rows]
         values = np.concatenate([upper, *(drawn[name].to_numpy() for name in lowers)])
         positive = values[np.isfinite(values) & (values > 0)]
         top = float(positive.max()) * (1.0 if np.isfinite(upper).all() else 1.3) if len(positive) else 1.0
@@ -154,17 +161,19 @@ def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str]) -> Plot:
         "bound can be trusted: an estimate above a witness is a contradiction, and shown. Zero: misclassified, "
         "or nothing covered."
     )
-    if len(rows) < len(data):
-        caption += f" Drawn are {len(rows):,} of {len(data):,} images, evenly along this order."
+    if len(rows) < count:
+        caption += f" Drawn are {len(rows):,} of {count:,} images, evenly along this order."
+    if len(data) < count:
+        caption += f" The data have {len(data):,}, tables/bounds.csv has all."
     return Plot(f"bracket-{norm}", f"Bracket of each image, {Norm(norm).symbol}", caption, data, draw)
 
 
 def coverage(results: Results) -> list[Plot]:
     """Per norm: the share of images that each certificate covers, against the radius."""
-    titles, images, table, found = results.titles, results.images, results.certificates, []
+    titles, found = results.titles, []
     for norm in results.norms:
         lines = {
-            titles[s.name]: certified_accuracy(table[table["method"] == s.name], images)
+            titles[s.name]: certified_share(results.usable_radii(s.name), len(results.images), limit=STEPS)
             for s in results.manifest.of(CertificateRecord)
             if s.norm == norm and s.done
         }

@@ -14,12 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from robusteval.analysis.closest import closest
+from robusteval.analysis.closest import closest, closest_of
 from robusteval.analysis.results import Results
 from robusteval.core.forked import on_all_cores
 from robusteval.core.norms import Norm
+from robusteval.results.files import Arrays, read_arrays
 from robusteval.results.records import CLEAN, AttackRecord
-from robusteval.results.run import Arrays, Run, read_arrays, stored_witness
+from robusteval.results.run import Run, stored_witness, witness_keys
 
 Array = NDArray[np.float32]
 
@@ -40,11 +41,12 @@ class Thumbnails:
     perturbation: str = ""
 
 
-def thumbnails(results: Results, norm: str) -> dict[str, Thumbnails]:
-    """By image id, for every image whose image the run has kept. The witness is the closest in `norm` of all
-    attacks."""
+def thumbnails(results: Results, norm: str, places: NDArray[np.int64]) -> dict[str, Thumbnails]:
+    """By image id, for every image of some, by their places among all, whose image the run has kept. The witness is the
+    closest in `norm` of all attacks."""
     exact = len(results.images) <= EXACT
-    kept = _Closest.of(results, norm, results.witnesses)
+    asked = frozenset(results.images["image_id"].iloc[places])
+    kept = _Closest.of(results, norm, closest_of(results, norm, places), asked)
     shards = kept.shards()
 
     def drawn(shard: Path) -> dict[str, Thumbnails]:
@@ -61,44 +63,51 @@ def _drawn(image: Array, witness: Array | None, exact: bool) -> Thumbnails:
 
 
 def read_closest(results: Results, norm: str, rows: pd.DataFrame) -> Iterator[tuple[str, Array, Array | None]]:
-    """Each image of a run with its id and its closest witness in `norm` among `rows` of the table of witnesses; None
+    """Each image of `rows` of the table of witnesses with its id and its closest witness in `norm` among these; None
     where there is none: an image that is its own witness has none, and a run may have been stripped of its images.
     One shard is in memory at a time."""
-    kept = _Closest.of(results, norm, rows)
+    kept = _Closest.of(results, norm, closest(rows, norm), frozenset(rows["image_id"]))
     for shard in kept.shards():
         yield from kept.read(shard)
 
 
 @dataclass(frozen=True)
 class _Closest:
-    """Where a run keeps the closest witness of each image: by its id the stage and the budget, and the budgets that all
-    images share by stage."""
+    """Where a run keeps some images and the closest witness of each: by its id the stage and the budget, and by stage
+    the budgets that all images share."""
 
     run: Run
+    asked: frozenset[str]
     wanted: dict[str, tuple[str, float]]
     budgets: dict[str, tuple[float, ...]]
 
     @classmethod
-    def of(cls, results: Results, norm: str, rows: pd.DataFrame) -> _Closest:
-        rows = closest(rows, norm)
+    def of(cls, results: Results, norm: str, rows: pd.DataFrame, asked: frozenset[str]) -> _Closest:
         wanted = {i: (s, b) for s, i, b in zip(rows["method"], rows["image_id"], rows["budget"], strict=True)}
-        return cls(results.run, wanted, {e.name: e.budgets for e in results.manifest.of(AttackRecord)})
+        return cls(results.run, asked, wanted, {e.name: e.budgets for e in results.manifest.of(AttackRecord)})
 
     def shards(self) -> list[Path]:
         """The files of the images themselves."""
         return sorted((self.run.path / "witnesses" / CLEAN).glob("*.safetensors"))
 
     def read(self, shard: Path) -> Iterator[tuple[str, Array, Array | None]]:
-        kept: dict[str, Arrays] = {}
-        for image_id, image in read_arrays(shard).items():
+        images = read_arrays(shard, self.asked)
+        keys: dict[str, list[str]] = {}
+        for image_id in images:
+            if image_id in self.wanted:
+                stage, budget = self.wanted[image_id]
+                keys.setdefault(stage, []).extend(witness_keys(image_id, budget, self.budgets[stage]))
+        kept = {stage: self._stored(stage, shard, frozenset(names)) for stage, names in keys.items()}
+        for image_id, image in images.items():
             witness = None
             if image_id in self.wanted:
                 stage, budget = self.wanted[image_id]
-                if stage not in kept:
-                    file = self.run.array_file(stage, shard.stem)
-                    kept[stage] = read_arrays(file) if file.exists() else {}
                 witness = stored_witness(kept[stage], image_id, budget, self.budgets[stage])
             yield image_id, image, witness
+
+    def _stored(self, stage: str, shard: Path, names: frozenset[str]) -> Arrays:
+        file = self.run.array_file(stage, shard.stem)
+        return read_arrays(file, names) if file.exists() else {}
 
 
 def rescaled(perturbation: Array) -> Array:
@@ -127,4 +136,5 @@ def main_norm(results: Results) -> Norm:
     """The protocol's main norm, that of its first budget; failing that, of the first attack."""
     protocol = results.manifest.protocol
     asked = [*protocol.budgets, *protocol.own_budgets]
-    return asked[0] if asked else Norm(next(iter(results.witnesses["norm"]), Norm.LINF))
+    rows = results.pieces("witnesses", ["norm"])
+    return asked[0] if asked else next((Norm(piece["norm"].iloc[0]) for piece in rows if len(piece)), Norm.LINF)

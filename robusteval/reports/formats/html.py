@@ -5,8 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+import pandas as pd
+
 from robusteval.analysis import show
 from robusteval.reports.figures.standing import PARTS
+from robusteval.reports.figures.thumbnails import main_norm, thumbnails
 from robusteval.reports.formats.page import render
 from robusteval.reports.sections.contents import IMAGES, Contents
 from robusteval.reports.sections.image_table import image_table
@@ -21,7 +24,9 @@ def as_html(report: Contents, drawn: Mapping[str, str]) -> str:
     manifest = report.results.manifest
     top, *sections = report.sections
     images = image_table(report.results)
-    thumbnails = dict(zip(report.results.bounds["image_id"], images.thumbs, strict=True))
+    results, names = report.results, pd.Series([e.image_id for e in report.examples], dtype="str")
+    shown = thumbnails(results, main_norm(results), results.places_of(names))
+    pictures = {i: (own.image, own.witness, own.perturbation) for i, own in shown.items()}
     return render(
         "report.html",
         "report.js",
@@ -35,7 +40,7 @@ def as_html(report: Contents, drawn: Mapping[str, str]) -> str:
         sections=sections,
         drawn=drawn,
         images=images,
-        examples=[(e, thumbnails[e.image_id], show.upper(e.distance, e.norm)) for e in report.examples],
+        examples=[(e, pictures.get(e.image_id, ("", "", "")), show.upper(e.distance, e.norm)) for e in report.examples],
         parts=[
             (key, title) for key, (title, _) in PARTS.items() if any(getattr(s, key) for s in report.summary.standings)
         ],

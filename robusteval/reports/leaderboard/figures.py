@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from robusteval.analysis import names
-from robusteval.analysis.curves import curve
+from robusteval.analysis.curves import STEPS, curve
 from robusteval.analysis.leaderboard.board import WORST, Board, BoardColumn
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.drawing import COLOURS, FAINT, MARKERS, Plot, legend, legend_height, share_axis, style
@@ -33,7 +33,7 @@ def plots(board: Board) -> list[Plot]:
 
 def _curves(board: Board, column: BoardColumn, norm: Norm) -> Plot:
     budget = max(board.protocol.budgets.get(norm, ()), default=0.0)
-    lines = {e.model: curve(e.scores[column.key].images) for e in board.entries if column.key in e.scores}
+    lines = {e.model: curve(e.scores[column.key].images, limit=STEPS) for e in board.entries if column.key in e.scores}
     reached = np.concatenate([line["budget"] for line in lines.values()])
     end = max(1.5 * budget, 1.1 * float(np.quantile(reached, 0.9)), 1e-9)
 

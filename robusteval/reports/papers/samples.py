@@ -11,6 +11,7 @@ from robusteval.reports.figures.drawing import Plot
 from robusteval.reports.figures.mosaic import Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import Array, read_closest, rescaled
 from robusteval.reports.papers.sgr import AT, LRC, ZETAS
+from robusteval.results.tables import WITNESSES_TABLE
 
 EACH = 2
 """Examples of each decay length."""
@@ -40,8 +41,12 @@ def sample_plots(results: Results) -> list[Plot]:
 
 def _samples(results: Results, stage: str) -> Sequence[tuple[str, Array, Array, str]]:
     """Of a stage: image id, image, witness and the class seen there, of its first few witnesses."""
-    own = results.rows("witnesses", stage)
-    broken = own[own["success"] & own["image_id"].isin(results.images["image_id"][results.correct])].head(EACH)
+    broken = WITNESSES_TABLE.frame()
+    for own in results.pieces("witnesses", None, stage):
+        first = own[own["success"].to_numpy() & results.correct[results.places_of(own["image_id"])]].head(EACH)
+        broken = pd.concat([broken, first], ignore_index=True).head(EACH)
+        if len(broken) == EACH:
+            break
     seen = dict(zip(broken["image_id"], broken["predicted"], strict=True))
     kept = read_closest(results, "l2", broken)
     return [(i, image, witness, results.classes[seen[i]]) for i, image, witness in kept if witness is not None]

@@ -18,14 +18,13 @@ from robusteval.analysis.metrics.deception import deceptive
 from robusteval.analysis.show import percent
 from robusteval.core.norms import Norm
 from robusteval.reports.chapters import targeted_grid
-from robusteval.reports.chapters.deception import witnesses
+from robusteval.reports.chapters.deception import images_of, witnesses
 from robusteval.reports.chapters.kernels import ROWS, visible
 from robusteval.reports.figures.drawing import Plot, legend_height, share_axis
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.papers.overlays import colour_and_marker, measured, models_legend
 from robusteval.reports.papers.smoothkernels import ATTACKS, CURVES, DECEPTIONS, KERNELS
-from robusteval.results.keeping import number_left_out
-from robusteval.results.records import CLEAN
+from robusteval.results.keeping import kept_ids, number_left_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,16 +93,16 @@ def _four(arrays: Any, kind: str) -> NDArray[Any]:
 def _deceptive(models: Sequence[ByLabel], attack: str, label: str) -> list[Plot]:
     """The image of each class whose witnesses deceive with the highest confidence, the mean over the models."""
     stages = [(m, s) for m in models if (s := measured(m, label)) is not None]
-    images = stages[0][0].arrays(CLEAN) if stages else {}
+    chosen = kept_ids(stages[0][0].manifest, stages[0][0].images["image_id"]) if stages else None
     tables = [deceptive(stage).assign(model=model.name) for model, stage in stages]
-    tables = [table[table["image_id"].isin(images)] for table in tables]
+    tables = [table if chosen is None else table[table["image_id"].isin(chosen)] for table in tables]
     if not tables or (data := pd.concat(tables, ignore_index=True)).empty:
         return []
     means = data.groupby(["label", "image_id"], as_index=False)["confidence"].agg(["mean", "count"])
     best = means.sort_values(["label", "count", "mean"], ascending=[True, False, False], kind="stable")
     best = best.drop_duplicates("label").head(CLASSES)
     ids, classes = best["image_id"].tolist(), models[0].classes
-    found = []
+    images, found = images_of(stages[0][0], ids), []
     data = data[data["image_id"].isin(ids)].reset_index(drop=True)
     for end, some in _chunks([m for m, _ in stages], COLUMNS - 1):
         columns = [[Tile(images[i]) if i in images else None for i in ids]]

@@ -9,11 +9,14 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 from robusteval.analysis import names, show
 from robusteval.analysis.brackets import NormBounds, bounds_by_norm
-from robusteval.analysis.closest import closest
+from robusteval.analysis.closest import closest_of
+from robusteval.analysis.curves import evenly
 from robusteval.analysis.results import Results
 from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
@@ -26,6 +29,8 @@ Bounds = dict[Any, Any]
 """A row of the table of bounds."""
 BEST = {Guarantee.PROOF: "Proven", Guarantee.CONFIDENCE: "Smoothed model certified"}
 """What the largest lower bound of a kind is called."""
+ROWS = 10_000
+"""Of more images a page has only so many: every one has its pictures in it, and tables/bounds.csv has them all."""
 FAR = 1e300
 """Sorts as infinity, which JSON does not have."""
 
@@ -51,6 +56,18 @@ class ImageTable:
     attacks: list[str]
     norm: str
     """The title of the norm in which the shown witness is the closest."""
+    count: int
+    """Of images that the run has."""
+
+    @property
+    def left_out(self) -> str:
+        """A sentence where there are more images than rows."""
+        if self.count == len(self.rows):
+            return ""
+        return (
+            f"Of {self.count:,} images {len(self.rows):,} are here, evenly from the closest witness to the farthest, "
+            "and of those with a contradiction as many as have room; tables/bounds.csv has all of them."
+        )
 
     def groups(self) -> list[tuple[str, int]]:
         """The heading over neighbouring columns, and how many it spans."""
@@ -75,10 +92,12 @@ def image_table(results: Results) -> ImageTable:
     """One row an image: images, classes, and per norm what is proven and the estimates of the model itself, the upper
     bound and the attack that found it, and what is certified with confidence of the smoothed model."""
     norm, classes = main_norm(results), results.classes
-    thumbs, columns = thumbnails(results, norm), list(_columns(results, norm))
+    places = shown_images(results, norm)
+    thumbs, columns = thumbnails(results, norm, places), list(_columns(results, norm, places))
     found_by = _found_by(norm, results.titles)
-    rows, shown, facts = [], [], []
-    for bounds in results.bounds.to_dict("records"):
+    rows, shown = [], []
+    facts: list[dict[str, Any]] = []
+    for bounds in _bounds_of(results, places):
         own = thumbs.get(bounds["image_id"], Thumbnails())
         shown.append((own.image, own.witness, own.perturbation))
         rows.append([column.cell(bounds) for column in columns])
@@ -92,10 +111,31 @@ def image_table(results: Results) -> ImageTable:
             }
         )
     present = sorted({f["label"] for f in facts}, key=classes.index)
-    return ImageTable(columns, rows, shown, facts, present, sorted({f["by"] for f in facts} - {""}), norm.symbol)
+    attacks = sorted({f["by"] for f in facts} - {""})
+    return ImageTable(columns, rows, shown, facts, present, attacks, norm.symbol, len(results.images))
 
 
-def _columns(results: Results, norm: Norm) -> Iterator[ImageColumn]:
+def shown_images(results: Results, norm: Norm) -> NDArray[np.int64]:
+    """The places of the images that have a row: all, or ROWS of them. Up to half of these have a contradiction, the
+    others are spread evenly along the order of their closest witnesses."""
+    count = len(results.images)
+    if count <= ROWS:
+        return np.arange(count)
+    contradicted = results.columns("bounds", ["contradictions"])["contradictions"].to_numpy() != ""
+    first = evenly(np.flatnonzero(contradicted), ROWS // 2)
+    order = np.argsort(results.distances(norm), kind="stable")
+    return np.sort([*first, *evenly(order[~np.isin(order, first)], ROWS - len(first))])
+
+
+def _bounds_of(results: Results, places: NDArray[np.int64]) -> Iterator[Bounds]:
+    """The rows of the table of bounds at these places."""
+    end = 0
+    for piece in results.pieces("bounds"):
+        start, end = end, end + len(piece)
+        yield from piece.iloc[places[(places >= start) & (places < end)] - start].to_dict("records")
+
+
+def _columns(results: Results, norm: Norm, places: NDArray[np.int64]) -> Iterator[ImageColumn]:
     titles, classes = results.titles, results.classes
     for title in ("Image", "Witness", "Added"):
         yield ImageColumn(title, "", "image", lambda bounds: ("", ""))
@@ -106,14 +146,15 @@ def _columns(results: Results, norm: Norm) -> Iterator[ImageColumn]:
         "Predicted", "", "text", lambda bounds: predicted(classes[bounds["predicted"]], bounds["correct"])
     )
     for own in bounds_by_norm(results, norm):
-        yield from _columns_of(own, titles, _seen_as(results, own.norm))
+        yield from _columns_of(own, titles, _seen_as(results, own.norm, places))
     yield ImageColumn("Contradictions", "", "text", lambda bounds: _text(_against(bounds, titles)))
 
 
-def _seen_as(results: Results, norm: Norm) -> dict[str, str]:
+def _seen_as(results: Results, norm: Norm, places: NDArray[np.int64]) -> dict[str, str]:
     """By image id the class that the model gives its closest witness, of a misclassified image that of the image."""
-    found = closest(results.witnesses, norm).set_index("image_id")["predicted"].to_dict()
-    images = results.images[~results.correct]
+    found = closest_of(results, norm, places).set_index("image_id")["predicted"].to_dict()
+    images = results.images.iloc[places]
+    images = images[~images["correct"]]
     found |= dict(zip(images["image_id"], images["predicted"], strict=True))
     return {str(image_id): results.classes[predicted] for image_id, predicted in found.items()}
 

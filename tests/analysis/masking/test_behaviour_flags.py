@@ -11,8 +11,9 @@ from masking_cases import IDS, NAN, N, a_run, attack
 
 from records import with_changes
 from robusteval.analysis.masking import Flag, checked, flags
+from robusteval.results.files import write_frame
 from robusteval.results.records import REPEAT, SANITY, SanityRecord
-from robusteval.results.run import Run, write_frame
+from robusteval.results.run import Run
 from robusteval.results.tables import MEASUREMENTS_TABLE, STATISTICS_TABLE
 
 Values = dict[tuple[str, str], list[float]]

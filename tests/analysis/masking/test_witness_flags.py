@@ -11,7 +11,7 @@ from masking_cases import FOUGHT, IDS, N, a_run, attack
 
 from robusteval.analysis.masking import flags
 from robusteval.core.methods import EnsembleStage
-from robusteval.results.run import write_frame
+from robusteval.results.files import write_frame
 from robusteval.results.tables import MEASUREMENTS_TABLE
 
 

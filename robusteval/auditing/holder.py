@@ -1,0 +1,56 @@
+"""What a worker is, in a process or an actor: it holds the models, and computes one shard after another."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from robusteval.auditing.crew import Said
+from robusteval.auditing.endings import portable
+from robusteval.auditing.engines import Work
+from robusteval.auditing.stages.base import Context, unheard
+from robusteval.core.errors import UserError, first_line
+from robusteval.core.memory import is_out_of_memory
+from robusteval.core.methods import Step
+from robusteval.core.user_code import UserFile, run_again
+
+
+class Holder:
+    """Works with so many threads; `files` are the user's Python files that were run."""
+
+    def __init__(self, threads: int, files: Sequence[UserFile]) -> None:
+        torch.set_num_threads(threads)
+        for file in files:
+            with suppress(UserError):  # of another model; what this one lacks is told when it comes
+                run_again(file)
+        self._context: Context | None = None
+
+    def said(self, models: bytes, task: bytes, step: Step = unheard) -> Said:
+        """What there is to tell of a shard (crew.py). models: the pickled context, empty where it is that which it
+        has; task: the pickled stage and shard."""
+        try:
+            self._context = _received(models) if models else self._context
+            stage, shard = _received(task)
+            assert self._context is not None
+            start = time.perf_counter()
+            part = Work(stage, self._context)(shard, step)
+            return "part", part, time.perf_counter() - start
+        except Exception as error:
+            return "error", portable(error), is_out_of_memory(error)
+
+
+def _received(pickled: bytes) -> Any:
+    try:
+        return pickle.loads(pickled)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        found = first_line(error)
+        raise UserError(
+            f"expected what can be sent to another process, got: {found}; leave --workers and --engine out"
+        ) from error
