@@ -15,6 +15,7 @@ from robusteval.analysis.intervals import Mean, Median, mean, median
 from robusteval.analysis.results import Results
 from robusteval.core.norms import Norm
 from robusteval.results.files import read_arrays
+from robusteval.results.keeping import number_left_out
 from robusteval.results.records import CLEAN
 
 AREAS = {"linf": (8 / 255, 32 / 255)}
@@ -105,9 +106,10 @@ def limits(results: Results, norm: str) -> list[float]:
 
 
 def image_sizes(results: Results, norms: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """The size of each image, by norm and in the order of the images; NaN where the run has not kept it."""
+    """The size of each image, by norm and in the order of the images; NaN where the run has not kept it,
+    and everywhere where it keeps some images alone, since a mean over these would be another number."""
     sizes = {norm: np.full(len(results.images), np.nan) for norm in norms}
-    for file in results.run.array_files(CLEAN) if norms else ():
+    for file in results.run.array_files(CLEAN) if norms and not number_left_out(results.manifest) else ():
         kept = {i: array.astype(np.float64).ravel() for i, array in read_arrays(file).items()}
         at = results.places_if_known(pd.Series([*kept], dtype="str"))
         for norm, found in sizes.items():

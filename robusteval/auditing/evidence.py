@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -55,7 +56,23 @@ class RunEvidence:
 
     def seconds(self, stage: str, shard: str) -> float | None:
         path = self.run.part(stage, shard)
-        return read_cost(path).seconds if path.exists() else None
+        return read_cost(path).seconds if path.exists() and self.has_needs(stage, shard) else None
+
+    def has_needs(self, stage: str, shard: str | None = None) -> bool:
+        """Whether the images that a stage needs of earlier ones are there, those of one shard or of all: where not all
+        are kept they are removed when the audit is finished."""
+        record, shards = self.run.manifest.stage(stage), [b.name for b in self.batches] if shard is None else [shard]
+        earlier = [r.name for r in self.run.manifest.stages if record.rests_on(r.name)]
+        places = ((self.run.part(name, s), self._all_arrays(name, s)) for name in earlier for s in shards)
+        return all(images.exists() for part, images in places if part.exists())
+
+    def arrays(self, stage: str, shard: str) -> Arrays:
+        """All images that a stage left of a shard. Raises UserError where they are not there."""
+        return read_arrays(self._all_arrays(stage, shard))
+
+    def _all_arrays(self, stage: str, shard: str) -> Path:
+        every = self.run.manifest.images_kept == "all"
+        return self.run.array_file(stage, shard) if every else self.run.needed_file(stage, shard)
 
     def rows(self, stage: str, shard: str) -> pd.DataFrame | None:
         return read_frame(self.run.part(stage, shard)) if (stage, shard) in self.here else None
@@ -70,7 +87,7 @@ class RunEvidence:
             path = self.run.part(attack, shard.name)
             if not path.exists():
                 raise UnsupportedError(f"expected witnesses of '{attack}', which could not run")
-            arrays = read_arrays(self.run.array_file(attack, shard.name))
+            arrays = self.arrays(attack, shard.name)
             found.append(closest_witnesses(read_frame(path), arrays, shard.images))
         return torch.cat(found)
 
@@ -79,7 +96,7 @@ class RunEvidence:
         if not ran:
             raise UnsupportedError("expected witnesses of another attack to start from, none of which could run")
         frames = [read_frame(self.run.part(name, shard.name)) for name in ran]
-        arrays = [read_arrays(self.run.array_file(name, shard.name)) for name in ran]
+        arrays = [self.arrays(name, shard.name) for name in ran]
         return closest_in_every_norm(frames, arrays, norm, shard.images)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from robusteval.auditing.budgets import of_images
 from robusteval.auditing.hardware import Throughput
@@ -23,7 +23,7 @@ from robusteval.models.classifier import Classifier
 from robusteval.models.plain import card_classes, check_batch_size, check_fit, check_sources, labelled_for
 from robusteval.models.targeted import number_of, of_others
 from robusteval.results.lock import LOCK, locked
-from robusteval.results.manifest import NAME, DataRecord, Manifest, ModelRecord, ProtocolRecord
+from robusteval.results.manifest import NAME, DataRecord, ImagesKept, Manifest, ModelRecord, ProtocolRecord
 from robusteval.results.mending import is_leftover
 from robusteval.results.run import Run
 
@@ -37,6 +37,7 @@ _SAME: dict[str, Callable[[Manifest], Any]] = {
     "seed": lambda m: m.seed,
     "dtype": lambda m: m.dtype,
     "number of evaluations averaged (--eot)": lambda m: m.averaged,
+    "images kept as evidence (--evidence)": lambda m: m.images_kept,
 }
 """What a run directory must share with the request that continues it."""
 
@@ -73,8 +74,10 @@ def new_manifest(
     limit: int | None,
     averaged: int = 1,
     sample: int | None = None,
+    evidence: str = "all",
 ) -> Manifest:
-    """The manifest of a run that has not begun; its batch size is not chosen yet."""
+    """The manifest of a run that has not begun; its batch size is not chosen yet. Raises UserError for `evidence` that
+    is none of those that there are."""
     return Manifest(
         robusteval=version("robusteval"),
         command=tuple(command),
@@ -86,6 +89,7 @@ def new_manifest(
         model=model_record(classifier),
         sources=tuple(map(model_record, sources)),
         averaged=averaged,
+        images_kept=_kept(evidence),
         data=DataRecord(
             source=images.source,
             count=len(images),
@@ -180,6 +184,13 @@ def model_record(classifier: Classifier) -> ModelRecord:
         input_shape=classifier.input_shape,
         **origin,
     )
+
+
+def _kept(evidence: str) -> ImagesKept:
+    kinds: dict[str, ImagesKept] = {kind: kind for kind in get_args(ImagesKept)}
+    if evidence not in kinds:
+        raise UserError(f"expected --evidence {', '.join(kinds)}, got '{evidence}'")
+    return kinds[evidence]
 
 
 def _feature_layer(classifier: Classifier) -> str | None:

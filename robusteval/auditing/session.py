@@ -13,6 +13,7 @@ from robusteval.auditing.endings import ended_by, left_unanswered
 from robusteval.auditing.engines import Engine, Work, local
 from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.hardware import DTYPES, best_throughput
+from robusteval.auditing.keeping import remove_needed, write_part
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import alone_in, asked_images, new_manifest, now, open_or_create
@@ -28,9 +29,10 @@ from robusteval.models.averaged import averaged
 from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.models.classifier import Classifier
 from robusteval.results.atomic import EVERY, Landing, writing
-from robusteval.results.files import checksum, read_cost, read_frame, write_arrays, write_frame
+from robusteval.results.files import checksum, read_cost, read_frame, write_frame
+from robusteval.results.keeping import kept_ids
 from robusteval.results.manifest import MOST_AVERAGED
-from robusteval.results.mending import remove_damaged, remove_leftovers, remove_resting
+from robusteval.results.mending import remove_damaged, remove_lacking, remove_leftovers
 from robusteval.results.places import working_at
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run
@@ -57,6 +59,7 @@ def run_audit(
     strict: bool = False,
     eot: int = 1,
     sample: int | None = None,
+    evidence: str = "all",
 ) -> Run:
     """Run a protocol on a classifier and images; leave tables and evidence in the directory `out`, or at that URL.
 
@@ -65,6 +68,7 @@ def run_audit(
     missing; anything else in it is refused with a UserError, and stays as it is. `strict` makes the sanity warnings
     errors, before the first method runs. `eot` averages a model with random outputs over so many evaluations. A method
     that an error stops is recorded as failed, and the run ends as incomplete: the same audit tries it again.
+    `evidence` says whose images and witnesses are kept: of "all", of a "sample" drawn by the seed, or of "none".
     Results do not depend on the batch size or the order of the images, up to floating-point reassociation,
     except those of stages that the manifest marks with `batch_independent: false`.
     """
@@ -91,12 +95,13 @@ def run_audit(
         limit=limit,
         averaged=eot,
         sample=sample,
+        evidence=evidence,
     )
     with working_at(out) as folder, alone_in(folder):
         run = open_or_create(folder, asked, batch_size, lambda: best_throughput(placed[0], on, precision))
         remove_leftovers(run.path)
         (progress := progress or Silent()).begins(classifier.name, [stage.name for stage in stages])
-        for found in remove_damaged(run):
+        for found in (*remove_damaged(run), *remove_lacking(run)):
             progress.warn(f"{found} is missing or damaged, it is computed again")
         placed = [replace(model, batch_size=run.manifest.batch_size) for model in placed]
         context = Context(placed[0], tuple(placed[1:]), seed, placed[0], run.manifest.batch_size)
@@ -115,6 +120,7 @@ class Session:
         self.run, self.context, self.images = run, context, images
         self.progress, self.engine, self.landing = progress, engine, Landing()
         self.evidence = RunEvidence(run, cut(images, run.manifest.shard_size))
+        self.kept = kept_ids(run.manifest, images.ids)
         self.traits = Traits(random=False, seedable=True, batch_dependent=False, single=True)
 
     def look(self, stages: Sequence[Stage], strict: bool = False) -> None:
@@ -140,6 +146,8 @@ class Session:
         """Compute the shards that are missing. A method that cannot run here is noted, and so is one that an error
         stops, with its traceback: the others go on."""
         record, kept = self.run.manifest.stage(stage.name), self.run.path / "failures" / f"{stage.name}.txt"
+        if record.status == "unavailable" and not self.evidence.has_needs(stage.name):
+            return
         with writing(kept):
             kept.unlink(missing_ok=True)
         try:
@@ -171,6 +179,7 @@ class Session:
             status="incomplete" if self.run.manifest.failed else "complete",
             finished=self.run.manifest.finished or now(),
         )
+        remove_needed(self.run)
         return self.run
 
     def _warnings(self) -> Sequence[SanityWarning]:
@@ -217,16 +226,7 @@ class Session:
             write_frame(path, part.rows, part.timed(time.perf_counter() - start))
 
     def _write(self, stage: Stage, shard: str, part: Part, seconds: float) -> None:
-        beside = []
-        if part.arrays or stage.keeps_arrays:
-            beside.append(self.run.array_file(stage.name, shard))
-            write_arrays(beside[-1], part.arrays, self.landing)
-        for table, rows in part.others.items():
-            beside.append(self.run.part(stage.name, shard, table))
-            write_frame(beside[-1], rows, landing=self.landing)
-        known = {path.relative_to(self.run.path).as_posix(): checksum(path) for path in beside}
-        remove_resting(self.run, stage.name, shard)
-        write_frame(self.run.part(stage.name, shard), part.rows, part.timed(seconds), known, self.landing)
+        write_part(self.run, stage, shard, part, seconds, self.landing, self.kept)
         self.landing.land(EVERY)
         self.evidence.here.add((stage.name, shard))
 

@@ -14,10 +14,11 @@ from robusteval.auditing.verification import claims
 from robusteval.auditing.verification.attacks import SAMPLED
 from robusteval.auditing.verification.files import check_files
 from robusteval.auditing.verification.finding import Finding, contained, unknown, wrong
-from robusteval.auditing.verification.kept import kept_images
+from robusteval.auditing.verification.kept import RunImages, run_images
 from robusteval.auditing.verification.stages import check_stages
 from robusteval.auditing.verification.tables import check_parts, check_tables
 from robusteval.auditing.verification.unknown import not_knowable
+from robusteval.auditing.verification.within import NONE_THERE
 from robusteval.core import user_code
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.images import Images
@@ -92,7 +93,7 @@ def examine(
     stages, blocked = planned or (None, "")
     yield from contained("files", check_files(run))
     images = yield from contained("parts, tables and images", _check_evidence(run, data))
-    if images is not None and images.shape != run.manifest.model.input_shape:
+    if images is not None and images.there.shape != run.manifest.model.input_shape:
         yield unknown(_LEFT)
         return
     try:
@@ -113,6 +114,9 @@ def examine(
     yield from contained("manifest.json, sources", claims.check_source_models(run.manifest, sources))
     if images is None or stages is None or not claims.same_stages(run.manifest, stages):
         yield unknown(_LEFT)
+        return
+    if not len(images.there):
+        yield unknown(f"stages, on all {len(images.ids):,} images: what the model could compute again; {NONE_THERE}")
         return
     again = check_stages(
         run,
@@ -151,7 +155,7 @@ def examine_files(run: Run) -> Iterator[Finding]:
     yield from _check_evidence(run, None)
 
 
-def _check_evidence(run: Run, data: Images | None) -> Generator[Finding, None, Images | None]:
+def _check_evidence(run: Run, data: Images | None) -> Generator[Finding, None, RunImages | None]:
     """The parts, the tables and the images, without the model. The images, where all parts are what they can be."""
     sound = True
     for finding in check_parts(run):
@@ -161,7 +165,7 @@ def _check_evidence(run: Run, data: Images | None) -> Generator[Finding, None, I
         yield unknown("tables, and the images against the manifest, until what is wrong with the parts is mended")
         return None
     try:
-        images = kept_images(run)
+        images = run_images(run, data)
         yield from claims.check_images(run.manifest, images)
         if data is not None:
             yield from claims.check_source(run.manifest, images, data)

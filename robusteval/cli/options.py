@@ -133,6 +133,13 @@ EngineOption = Annotated[
 AddressOption = Annotated[
     str | None, typer.Option(help="Of a Ray cluster that is there: auto, HOST:PORT or ray://HOST:PORT.")
 ]
+EvidenceOption = Annotated[
+    str,
+    typer.Option(
+        help="Whose images and adversarial examples the run keeps: all, sample (of 1,000 images drawn by --seed) or "
+        "none. The numbers are the same."
+    ),
+]
 EotOption = Annotated[int, typer.Option(help="Average a random model over so many evaluations.")]
 TrustOption = Annotated[
     list[Path] | None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from robusteval.core.errors import UserError
 from robusteval.results.digest import digest
 from robusteval.results.files import checksum
+from robusteval.results.keeping import number_left_out
 from robusteval.results.run import Run
 from robusteval.results.verification import Checked, Verification, read_verification
 
@@ -36,6 +37,7 @@ def make_record(
         seconds=seconds,
         checked=tuple(checked),
         unchecked=tuple(unchecked),
+        images_without_evidence=number_left_out(manifest),
         findings=tuple(findings),
     )
 

@@ -34,6 +34,8 @@ R = TypeVar("R", bound=StageRecord)
 Count = Annotated[int, Field(ge=1, le=ARRAY_NUMBERS)]
 """Of what there is at least one, and not more than numbers in an array."""
 
+ImagesKept = Literal["all", "sample", "none"]
+
 
 class ModelRecord(Frozen):
     name: str
@@ -112,6 +114,8 @@ class Manifest(Frozen):
     started: str
     finished: str | None = None
     stages: tuple[Stages, ...]
+    images_kept: ImagesKept = "all"
+    """Whose images and witnesses are kept as evidence (--evidence): results/keeping.py says which."""
     evidence: dict[PlainPath, str] = Field(default={})
     """The checksum of each file that the tables rest on, by its path in the run."""
 

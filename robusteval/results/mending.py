@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from robusteval.results.atomic import tell, writing
 from robusteval.results.files import checksum, read_beside, read_cost
 from robusteval.results.records import StageRecord
 from robusteval.results.run import Run
-from robusteval.results.shards import PlannedFile, planned_files
+from robusteval.results.shards import PlannedFile, planned_files, planned_shards
 
 _LEFT = re.compile(r".+\.([0-9]{1,10})\.tmp")
 
@@ -49,6 +50,39 @@ def remove_damaged(run: Run) -> tuple[str, ...]:
                 for planned in shard:
                     _remove(run.path / planned.path)
     return tuple(found)
+
+
+def remove_lacking(run: Run) -> tuple[str, ...]:
+    """Remove the shards of which a later stage needs all images to compute what is missing, where the run has none but
+    those that it keeps, with what rests on them; and name these images' file, by its path in the run. To be called
+    after `remove_damaged`. Raises NotWrittenError."""
+    found: list[str] = []
+    while run.manifest.images_kept != "all" and (lacking := list(_lacking(run))):
+        for record, shard in lacking:
+            found.append(run.needed_file(record.name, shard).relative_to(run.path).as_posix())
+            remove_resting(run, record.name, shard)
+            for planned in planned_files(run.manifest, record, only=shard):
+                _remove(run.path / planned.path)
+    return tuple(found)
+
+
+def _lacking(run: Run) -> Iterator[tuple[StageRecord, str]]:
+    """The shards that are there without the images that a later stage needs to compute what is missing of it."""
+    later = [record for record in run.manifest.stages if record.status != "unavailable"]
+    for record in run.manifest.stages:
+        resting = [other for other in later if other.rests_on(record.name)]
+        for shard in planned_shards(run.manifest, record) if resting else ():
+            needs = (run.part(other.name, "00000" if other.one_shard else shard) for other in resting)
+            main = run.part(record.name, shard)
+            missing = main.exists() and not all(part.exists() for part in needs)
+            if missing and not _is_noted(run.needed_file(record.name, shard), main, run):
+                yield record, shard
+
+
+def _is_noted(path: Path, main: Path, run: Run) -> bool:
+    """Whether a file is there as the main part of its shard notes it."""
+    noted = (read_beside(main) or {}).get(path.relative_to(run.path).as_posix())
+    return path.is_file() and checksum(path) == noted
 
 
 def remove_resting(run: Run, stage: str, shard: str) -> None:

@@ -5,6 +5,7 @@ parts/<stage>/<shard>.parquet             the rows of one shard of images; there
 parts/<stage>/<shard>.<table>.parquet     further rows of the same shard, written before it
 parts/<stage>/set.parquet                 statistics of the whole set, for certificates that prepare
 witnesses/<stage>/<shard>.safetensors     the images behind the rows; stage "clean" holds the images
+needed/<stage>/<shard>.safetensors        those that later stages need, where not all are kept, until the run is whole
 tables/<table>.parquet                    the parts put together, and bounds.csv
 """
 
@@ -31,6 +32,8 @@ from robusteval.results.tables import TABLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+NEEDED = "needed"
 
 
 def witness_key(image_id: str, budget: float) -> str:
@@ -139,6 +142,10 @@ class Run:
 
     def array_file(self, stage: str, shard: str) -> Path:
         return self.path / "witnesses" / stage / f"{shard}.safetensors"
+
+    def needed_file(self, stage: str, shard: str) -> Path:
+        """Where all images of a shard lie for later stages, where not all are kept, until the audit is finished."""
+        return self.path / NEEDED / stage / f"{shard}.safetensors"
 
     def evidence(self) -> Iterator[Path]:
         """Every file that the tables rest on: those of the planned shards, not what else lies there."""

@@ -63,6 +63,6 @@ def planned_files(manifest: Manifest, record: StageRecord, only: str | None = No
             yield PlannedFile(f"{parts}/{shard}.measurements.parquet", shard, MEASUREMENTS_TABLE, False)
         if kind in (SanityRecord, MetricRecord) and record.one_shard:
             yield PlannedFile(f"{parts}/{shard}.statistics.parquet", shard, STATISTICS_TABLE, kind is MetricRecord)
-        if kind is not SanityRecord:
-            always = kind in (CleanRecord, AttackRecord)
+        if kind is not SanityRecord and manifest.images_kept != "none":
+            always = kind in (CleanRecord, AttackRecord) and manifest.images_kept == "all"
             yield PlannedFile(f"witnesses/{record.name}/{shard}.safetensors", shard, None, always)

@@ -42,6 +42,8 @@ class Verification(Frozen):
     checked: tuple[Checked, ...] = ()
     unchecked: tuple[str, ...] = ()
     """What was not checked, each with the reason."""
+    images_without_evidence: int = Field(default=0, ge=0)
+    """Images whose witnesses the run does not keep (--evidence)."""
     findings: tuple[str, ...] = ()
     """What does not hold."""
 
@@ -57,7 +59,10 @@ class Verification(Frozen):
         held += f"; {wrong:,} {'claim does' if wrong == 1 else 'claims do'} not hold" if wrong else " and hold"
         left = len(self.unchecked)
         kinds = "kind of claim was not checked, which is" if left == 1 else "kinds of claim were not checked, which are"
-        return f"{held}; {left:,} {kinds} listed."
+        bare = f" Of {self.images_without_evidence:,} images the run keeps no evidence." * bool(
+            self.images_without_evidence
+        )
+        return f"{held}; {left:,} {kinds} listed.{bare}"
 
     def as_text(self) -> str:
         """verification.json."""

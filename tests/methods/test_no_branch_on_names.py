@@ -29,6 +29,7 @@ OTHER_SENSES = {
     ("defenses/perturbed_augmentation.py", "lrc"),  # a perturbation
     ("defenses/perturbed_augmentation.py", "fgsm"),  # a perturbation
     ("auditing/request.py", "auto"),  # a batch size
+    ("auditing/split.py", "auto"),  # a number of processes
     ("attacks/external/autoattack.py", "standard"),  # a version of AutoAttack
     ("analysis/metrics/covariance.py", "covariance"),  # a column
     ("reports/chapters/covariance.py", "covariance"),  # a column

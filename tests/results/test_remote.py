@@ -92,6 +92,21 @@ def test_a_run_at_a_url_is_the_run_and_its_files_are_all_there(tmp_path: Path, e
     }, "nothing is computed again"
 
 
+def test_images_that_only_later_stages_needed_are_removed_there_too(tmp_path: Path) -> None:
+    polish = '[[attacks]]\nmethod = "polish"\nnorm = "linf"\n'
+    (tmp_path / "small.toml").write_text(f"[budgets]\nlinf = [0.5]\n{FGSM}{polish}", encoding="utf-8")
+    seen: set[str] = set()
+
+    class Looking(Silent):
+        def stage(self, name: str, done: int, total: int) -> None:
+            seen.update(names())
+
+    run = audit(tmp_path, URL, evidence="none", progress=Looking())
+    assert run.manifest.complete
+    assert any(name.startswith("needed/fgsm") for name in seen | names()) or not run.table("witnesses")["success"].any()
+    assert not [name for name in names() if name.startswith(("needed/", "witnesses/"))]
+
+
 def test_several_models_lie_below_one_url(tmp_path: Path, elsewhere: Callable[[], None]) -> None:
     torch.manual_seed(0)
     networks = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)) for _ in range(2)]

@@ -14,7 +14,7 @@ def seen(stage: MeasuredStage) -> pd.DataFrame:
     rows = stage.set_rows(*QUANTITIES)
     table = rows.pivot_table(index="at", columns="quantity", values="value").reindex(columns=list(QUANTITIES))
     titles = stage.results.classes
-    classes = [k for k in range(len(titles)) if f"class-{k}" in stage.arrays]
+    classes = range(min(len(titles), stage.settings.get("classes", len(titles))))
     table = table.reindex([float(k) for k in classes])
     table.insert(0, "class", classes)
     table.insert(1, "name", [titles[k] for k in classes])

@@ -4,48 +4,34 @@ whole set, radii, measurements, and why a stage could not run."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
 
 from robusteval.auditing.engines import Work
-from robusteval.auditing.evidence import RunEvidence
 from robusteval.auditing.stages.base import Context, Shard, Stage
 from robusteval.auditing.stages.frames import read_statistics
 from robusteval.auditing.stages.part import Part
 from robusteval.auditing.stages.sanity import read_traits
 from robusteval.auditing.verification.decisions import raised_radii, vanished
-from robusteval.auditing.verification.finding import Finding, claim, held_against, wrong
+from robusteval.auditing.verification.finding import Finding, claim, held_against, unknown, wrong
+from robusteval.auditing.verification.learned import LearnedAgain
 from robusteval.auditing.verification.tables import differences
-from robusteval.certify.base import State
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError
 from robusteval.core.images import Images
 from robusteval.core.progress import Progress
 from robusteval.models.behaviour import Traits, not_a_function
 from robusteval.results.files import Arrays, read_arrays, read_frame
+from robusteval.results.keeping import kept_arrays
 from robusteval.results.records import SANITY, Cost, StageRecord
 from robusteval.results.run import Run
 from robusteval.results.shards import OF_SET
 
 EXACT = 1e-9
 """Relative tolerance for distances and for what is the same on any machine."""
-
-
-@dataclass(frozen=True)
-class LearnedAgain(RunEvidence):
-    """The evidence of a run, but for what certificates learn from the whole set: that is never read, but learned
-    again; and no shard is there to be computed a second time, since each is computed again anyway."""
-
-    states: Mapping[str, State] = field(default_factory=dict)
-
-    def state(self, stage: str) -> State:
-        return self.states[stage]
-
-    def seconds(self, stage: str, shard: str) -> float | None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -60,6 +46,19 @@ class Recheck:
     progress: Progress
     only: frozenset[str] | None = None
     """The names of the shards that are looked at, where not all are."""
+    whole: bool = True
+    """Whether the images are all those of the run."""
+    kept: frozenset[str] | None = None
+    """The ids of those whose witnesses are kept; None for all."""
+
+    def on(self, ids: frozenset[str] | None) -> Recheck:
+        """Of some of its images alone; of all for None."""
+        if ids is None or ids.issuperset(self.images.ids):
+            return self
+        some = [(s, [i for i, image_id in enumerate(s.images.ids) if image_id in ids]) for s in self.batches]
+        batches = tuple(s.select(torch.tensor(rows)) for s, rows in some if rows)
+        images = self.images.select(torch.tensor([i in ids for i in self.images.ids], dtype=torch.bool))
+        return replace(self, images=images, batches=batches, whole=False)
 
     def of_shards_with(self, ids: frozenset[str]) -> Recheck:
         """Of the shards that hold one of these images alone."""
@@ -69,11 +68,11 @@ class Recheck:
     def looked_at(self) -> Images:
         """The images of these shards."""
         ids = {i for s in self.batches if self.only is None or s.name in self.only for i in s.images.ids}
-        return self.images.select(torch.tensor([i in ids for i in self.images.ids]))
+        return self.images.select(torch.tensor([i in ids for i in self.images.ids], dtype=torch.bool))
 
     def shards(self, stage: Stage) -> tuple[Shard, ...]:
         """Those of a stage that are looked at: of what is measured on the whole set, all of it."""
-        every = stage.shards(self.images, self.run.manifest.shard_size)
+        every = stage.shards(self.images, len(self.images)) if stage.of_the_set else self.batches
         return every if self.only is None or stage.of_the_set else tuple(s for s in every if s.name in self.only)
 
     @property
@@ -87,6 +86,8 @@ class Recheck:
         shard = stage.feed(shard, self.evidence).loaded()
         part = Work(stage, self.context)(shard)
         traits = read_traits(read_statistics(part.others["statistics"]))
+        if not self.whole:
+            return traits, []
         if traits.repeatable:
             return traits, list(self._held(stage, shard, part))
         stored = self._rows(SANITY, shard.name, "statistics")
@@ -101,14 +102,17 @@ class Recheck:
         """A stage that is done, computed again from the images and what earlier stages left."""
         self.progress.stage(stage.name, 0, len(self.images))
         states, spent, values = {}, Cost(), 0
-        if stage.prepares:
+        stored = self._rows(stage.name, OF_SET, "statistics") if stage.prepares else None
+        if stored is not None and len(stored) and not self.whole:
+            states[stage.name] = read_statistics(stored)
+            yield unknown(f"stage {stage.name}: what it learned from the whole set; its radii were computed from that")
+        elif stage.prepares:
             try:
                 learned = stage.prepare(self.context, self.images, lambda done, total: None)
             except UserError as error:
                 yield wrong(f"stage {stage.name}: is done, but cannot run: {error}")
                 return
             states[stage.name], spent = read_statistics(learned.rows), learned.cost
-            stored = self._rows(stage.name, OF_SET, "statistics")
             if stored is not None:
                 values += stored.size
                 where = f"stage {stage.name}, whole set"
@@ -125,7 +129,7 @@ class Recheck:
             values += part.rows.size + sum(rows.size for rows in part.others.values())
             yield from self._held(stage, fed, part)
             self.progress.advance(len(shard.images))
-        if not stage.exact and (self.only is None or stage.of_the_set):
+        if self.whole and not stage.exact and (self.only is None or stage.of_the_set):
             yield from self._spent(stage.name, spent)
         yield held_against(f"stage {stage.name}, computed again", values)
 
@@ -134,6 +138,9 @@ class Recheck:
         reason = stage.unavailable
         if not reason and stage.of_functions and traits.lacking:
             reason = str(not_a_function(self.context.classifier.name, traits.lacking))
+        if not (reason or self.whole):
+            yield unknown(f"stage {stage.name}: why it is unavailable, since that was tried on all images")
+            return
         reason = reason or self._reason(stage)
         key = f"stages ({stage.name})"
         if not reason:
@@ -188,10 +195,11 @@ class Recheck:
                 found = "got none" if there is None else "found none again"
                 yield wrong(f"{where}: parts/{stage.name}/{shard.name}.{table}.parquet: expected its rows, {found}")
         file = f"witnesses/{stage.name}/{shard.name}.safetensors"
-        for name in sorted(kept.keys() ^ part.arrays.keys()):
+        again = kept_arrays(self.run.manifest.stage(stage.name), part.arrays, self.kept)
+        for name in sorted(kept.keys() ^ again.keys()):
             yield wrong(f"{file}: image {name} {'is none of the stage' if name in kept else 'is missing'}")
-        for name in sorted(kept.keys() & part.arrays.keys()):
-            one, other = kept[name], part.arrays[name]
+        for name in sorted(kept.keys() & again.keys()):
+            one, other = kept[name], again[name]
             if one.shape != other.shape or not np.allclose(one, other, rtol=self.tolerance, atol=self.tolerance):
                 yield wrong(f"{file}: image {name} is not what comes out again")
 
@@ -211,9 +219,13 @@ class Recheck:
     def _rows(self, stage: str, shard: str, table: str | None = None) -> pd.DataFrame | None:
         path = self.run.part(stage, shard, table)
         try:
-            return read_frame(path) if path.is_file() else None
+            rows = read_frame(path) if path.is_file() else None
         except UserError:
             return None
+        if rows is None or self.whole or "image_id" not in rows:
+            return rows
+        own = next((s.images.ids for s in self.batches if s.name == shard), ())
+        return rows[rows["image_id"].isin(own)].reset_index(drop=True)
 
     def _arrays(self, stage: Stage, shard: str) -> Arrays:
         path = self.run.array_file(stage.name, shard)

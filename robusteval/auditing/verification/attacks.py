@@ -39,7 +39,7 @@ class AttacksAgain:
 
     def stage(self, stage: AttackStage) -> Iterator[Finding]:
         record = self.recheck.run.manifest.stage(stage.name)
-        every, count = self.images >= set(self.recheck.images.ids), 0
+        every, count = len(self.images) == self.recheck.run.manifest.data.count, 0
         if not (getattr(record, "batch_independent", True) or every):
             reason = "its results depend on the batch, and not all images are attacked again (--attacks)"
             yield unknown(f"stage {stage.name}: what it found, but for its witnesses: {reason}")
@@ -63,17 +63,28 @@ class AttacksAgain:
                 lines = [f"stage {stage.name}: {error}"]
             if not lines:
                 return
-        if self.same_place:
+        asked, where = self._otherwise(stage, shard)
+        if not where:
             yield from map(wrong, lines)
         else:
-            where = "on another device or version of torch than the audit's, where it may end elsewhere"
             yield from (unknown(f"{line}; {where}") for line in lines)
             if broken := self._broken_here(stage, few):
                 yield Finding(
                     "blocked",
-                    f"stage {stage.name}: expected the device and the version of torch of the audit, since it broke "
-                    f"{', '.join(broken)} here, of which the run has no witness",
+                    f"stage {stage.name}: expected {asked}, since it broke {', '.join(broken)} here, of which the run "
+                    "has no witness",
                 )
+
+    def _otherwise(self, stage: AttackStage, shard: Shard) -> tuple[str, str]:
+        """What it would take to attack as the audit did, and how it was done instead; nothing where it was the same."""
+        if not self.same_place:
+            where = "on another device or version of torch than the audit's, where it may end elsewhere"
+            return "the device and the version of torch of the audit", where
+        if not self.recheck.whole:
+            rows = read_frame(self.recheck.run.part(stage.name, shard.name))
+            if set(rows["image_id"]) != set(shard.images.ids):
+                return "--data", "without the other images of its shard, which are not kept: it may end elsewhere"
+        return "", ""
 
     def _broken_here(self, stage: AttackStage, shard: Shard) -> list[str]:
         """The images that the attack breaks here and, as its part says, did not in the run."""

@@ -13,6 +13,7 @@ from robusteval.auditing.protocol import Protocol, available_protocols, read_pro
 from robusteval.auditing.request import model_record
 from robusteval.auditing.stages.base import Stage
 from robusteval.auditing.verification.finding import Finding, claim, held_against, unknown, wrong
+from robusteval.auditing.verification.kept import RunImages
 from robusteval.core import user_code
 from robusteval.core.images import Images, drawn_from
 from robusteval.core.registry import Origin
@@ -54,23 +55,31 @@ def check_ends(run: Run) -> Iterator[Finding]:
     yield held_against("costs of stages against the sums over their parts", 4 * len(manifest.stages))
 
 
-def check_images(manifest: Manifest, images: Images) -> Iterator[Finding]:
+def check_images(manifest: Manifest, found: RunImages) -> Iterator[Finding]:
     """The claims of the manifest about its images."""
-    data = manifest.data
-    if images.fingerprint() != data.fingerprint:
-        yield wrong("the images in witnesses/clean or their labels are not those of the manifest's data.fingerprint")
-    if len(images) != data.count:
-        yield claim("data.count", data.count, len(images))
+    data, images, count = manifest.data, found.there, len(found.ids)
+    if not found.whole:
+        yield unknown(
+            f"data.fingerprint, labels and pixels, on {count - len(images):,} of {count:,} images: they are not kept "
+            f"(--evidence {manifest.images_kept}); --data reads them again"
+        )
+    elif images.fingerprint() != data.fingerprint:
+        others = "" if found.kept is None else ", those of the data set"
+        yield wrong(
+            f"the images in witnesses/clean{others} or their labels are not those of the manifest's data.fingerprint"
+        )
+    if count != data.count:
+        yield claim("data.count", data.count, count)
     for key, most in (("limit", data.limit), ("sample", data.sample)):
-        if most is not None and (len(images) > most or most < 1):
-            yield claim(f"data.{key}", most, f"at least {len(images)}, the images that there are")
+        if most is not None and (count > most or most < 1):
+            yield claim(f"data.{key}", most, f"at least {count}, the images that there are")
     # An audit of a target leaves images out of the sample.
-    if data.sample is not None and data.sample != len(images) and manifest.protocol.target is None:
-        yield claim("data.sample", data.sample, len(images))
+    if data.sample is not None and data.sample != count and manifest.protocol.target is None:
+        yield claim("data.sample", data.sample, count)
     if data.class_names and len(data.class_names) != manifest.model.num_classes:
         yield claim("data.class_names", data.class_names, f"{manifest.model.num_classes}, one a class")
     for norm, own in manifest.protocol.own_budgets.items():
-        if strange := set(own) - set(images.ids):
+        if strange := set(own) - set(found.ids):
             key = f"protocol.own_budgets.{norm.value}"
             yield wrong(f"manifest.json, {key}: '{min(strange)}' is no image of the run")
     kept = str(images.dtype).removeprefix("torch.")
@@ -81,14 +90,17 @@ def check_images(manifest: Manifest, images: Images) -> Iterator[Finding]:
     yield held_against("images against the fingerprint, count, type and shape of the manifest", len(images))
 
 
-def check_source(manifest: Manifest, images: Images, data: Images) -> Iterator[Finding]:
+def check_source(manifest: Manifest, found: RunImages, data: Images) -> Iterator[Finding]:
     """The images of a run against the data set `data` that they are said to be of: all of it, or those drawn again."""
-    place = {image_id: i for i, image_id in enumerate(data.ids)}
+    place, images = {image_id: i for i, image_id in enumerate(data.ids)}, found.there
+    if not found.whole:
+        there = frozenset(images.ids)
+        yield from (wrong(_no_image("parts", i, data)) for i in found.ids if i not in there)
     for block in images.blocks():
         known = torch.tensor([image_id in place for image_id in block.ids])
         for image_id, there in zip(block.ids, known.tolist(), strict=True):
             if not there:
-                yield wrong(f"witnesses/clean, image {image_id}: is no image of {data.source}")
+                yield wrong(_no_image("witnesses", image_id, data))
         own = block.select(known)
         theirs = data.select(torch.tensor([place[i] for i in own.ids], dtype=torch.int64)).to(own.device, own.dtype)
         yield from _differing(own, theirs.loaded(), data.source)
@@ -99,6 +111,10 @@ def check_source(manifest: Manifest, images: Images, data: Images) -> Iterator[F
     if data.class_names and manifest.data.class_names != data.class_names:
         yield claim("data.class_names", manifest.data.class_names, data.class_names)
     yield held_against(f"images against {data.source}", len(images))
+
+
+def _no_image(folder: str, image_id: str, data: Images) -> str:
+    return f"{folder}/clean, image {image_id}: is no image of {data.source}"
 
 
 def _differing(own: Images, theirs: Images, source: str) -> Iterator[Finding]:

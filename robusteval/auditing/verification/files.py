@@ -10,7 +10,7 @@ from robusteval.auditing.verification.finding import Finding, held_against, unkn
 from robusteval.results.files import checksum
 from robusteval.results.lock import LOCK
 from robusteval.results.mending import is_leftover
-from robusteval.results.run import Run
+from robusteval.results.run import NEEDED, Run
 from robusteval.results.shards import planned_files
 from robusteval.results.tables import TABLES
 
@@ -41,6 +41,13 @@ def check_files(run: Run) -> Iterator[Finding]:
     there = set(_below(run.path, "tables"))
     yield from (wrong(f"{name} is not part of the run") for name in sorted(there - tables) if name.endswith(".parquet"))
     yield from (wrong(f"{name} is missing") for name in sorted(tables - there))
+    for name in _below(run.path, NEEDED):
+        known = name.split("/")[1] in {r.name for r in manifest.stages} and manifest.images_kept != "all"
+        yield (
+            unknown(f"{name}: for failed stages; it belongs to no claim")
+            if known
+            else wrong(f"{name} is not part of the run")
+        )
     failed = {f"failures/{record.name}.txt" for record in manifest.failed}
     yield from (wrong(f"{n} is not part of the run") for n in sorted(set(_below(run.path, "failures")) - failed))
     yield from _hidden(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from robusteval.results.keeping import number_left_out
 from robusteval.results.manifest import Manifest
 from robusteval.results.records import DIFFERS, REPEAT
 
@@ -27,6 +28,11 @@ def not_knowable(manifest: Manifest, with_data: bool = False) -> Iterator[str]:
         yield (
             "data.source, data.reading, data.class_names, the labels and the pixels: that they are those of the data "
             "set named, read so; --data holds the images against it"
+        )
+    if left := number_left_out(manifest):
+        yield (
+            f"witnesses, on {left:,} of {manifest.data.count:,} images: that attacks found them, since they are not "
+            f"kept (--evidence {manifest.images_kept}); --data and --attacks run the attacks again"
         )
     yield "model.path, model.name: where the model lay; what it computes is known by its fingerprint"
     for i, record in enumerate(manifest.stages):

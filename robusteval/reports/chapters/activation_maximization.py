@@ -33,7 +33,7 @@ def grids(results: Results) -> list[Grid]:
 
 def _images(stage: MeasuredStage) -> list[Plot]:
     table, arrays, found = seen(stage), stage.arrays, []
-    for first in range(0, len(table), COLUMNS):
+    for first in range(0, len(table) if arrays else 0, COLUMNS):
         data = table.iloc[first : first + COLUMNS].reset_index(drop=True)
         classes, probabilities = data["class"].tolist(), data["probability"].tolist()
         starts = [Tile(arrays[f"start-{k}"]) for k in classes]

@@ -17,6 +17,7 @@ from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.figures.thumbnails import read_closest
 from robusteval.reports.grid import Grid
 from robusteval.results.files import Arrays, read_arrays
+from robusteval.results.keeping import number_left_out
 from robusteval.results.records import CLEAN
 
 CLASSES = 20
@@ -64,6 +65,7 @@ def _images(stage: MeasuredStage) -> list[Plot]:
     best = most_deceptive(stage).head(CLASSES)
     ids = best["image_id"].tolist()
     images, found = images_of(stage.results, ids), witnesses(stage, ids)
+    best = best[best["image_id"].isin(images)]
     return [_plot(stage, best[i : i + COLUMNS], i, images, found) for i in range(0, len(best), COLUMNS)]
 
 
@@ -79,6 +81,8 @@ def _plot(stage: MeasuredStage, data: pd.DataFrame, first: int, images: Arrays, 
         "confidence; below it the class that the model sees and its softmax probability. The paper averages the "
         "confidence over its models; here it is that of one. Classes without a witness are left out."
     )
+    if number_left_out(stage.results.manifest):
+        caption += " So are those whose image the run does not keep."
     title = f"{stage.entry.title}: {stage.attack} (SmoothKernels, figures 2 and 38)"
     name = f"images-{stage.label}" + (f"-{first // COLUMNS + 1}" if first else "")
     return Plot(name, title, caption, data, mosaic.draw, mosaic.height)

@@ -15,8 +15,6 @@ from robusteval.analysis.results import Results
 from robusteval.reports.chapters.base import Chapter
 from robusteval.reports.figures.drawing import FAINT, Plot, legend, legend_height, style
 from robusteval.reports.grid import Grid
-from robusteval.results.files import array_names
-from robusteval.results.records import CLEAN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +72,7 @@ def _images(stage: MeasuredStage) -> Plot:
                     axes.set_title(f"kernel {i + 1}")
             axes_row[0].set_ylabel(title)
 
-    first = min(name for file in stage.results.run.array_files(CLEAN) for name in array_names(file))
+    first = stage.results.images["image_id"].min()
     caption = (
         "The first kernels of the first convolution: their weights (mid-grey is zero; the mean over input channels "
         "unless these are colours), their Fourier magnitude with frequency 0 in the middle, from 0 in black to the "

@@ -14,7 +14,8 @@ from robusteval.reports.grid import Grid
 
 
 def plots(results: Results) -> list[Plot]:
-    return [_grid(stage) for stage in measured_stages(results, "targeted-grid") if len(pairs(stage))]
+    found = measured_stages(results, "targeted-grid")
+    return [_grid(stage) for stage in found if stage.arrays and len(pairs(stage))]
 
 
 def grids(results: Results) -> list[Grid]:

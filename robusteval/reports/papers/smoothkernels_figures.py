@@ -24,6 +24,7 @@ from robusteval.reports.figures.drawing import Plot, legend_height, share_axis
 from robusteval.reports.figures.mosaic import COLUMNS, Mosaic, Tile, short
 from robusteval.reports.papers.overlays import colour_and_marker, measured, models_legend
 from robusteval.reports.papers.smoothkernels import ATTACKS, CURVES, DECEPTIONS, KERNELS
+from robusteval.results.keeping import kept_ids, number_left_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +93,9 @@ def _four(arrays: Any, kind: str) -> NDArray[Any]:
 def _deceptive(models: Sequence[ByLabel], attack: str, label: str) -> list[Plot]:
     """The image of each class whose witnesses deceive with the highest confidence, the mean over the models."""
     stages = [(m, s) for m in models if (s := measured(m, label)) is not None]
+    chosen = kept_ids(stages[0][0].manifest, stages[0][0].images["image_id"]) if stages else None
     tables = [deceptive(stage).assign(model=model.name) for model, stage in stages]
+    tables = [table if chosen is None else table[table["image_id"].isin(chosen)] for table in tables]
     if not tables or (data := pd.concat(tables, ignore_index=True)).empty:
         return []
     means = data.groupby(["label", "image_id"], as_index=False)["confidence"].agg(["mean", "count"])
@@ -114,6 +117,8 @@ def _deceptive(models: Sequence[ByLabel], attack: str, label: str) -> list[Plot]
             "highest confidence on average; below each the class that the model sees and its softmax probability. An "
             "empty place: the attack has no witness of it, or the model is wrong about the image itself."
         )
+        if number_left_out(stages[0][0].manifest):
+            caption += " Of the images that the runs keep."
         title = f"{FIGURES[attack].replace('figure-', 'Figure ')}: the most deceptive examples of {attack}"
         found.append(Plot(f"{FIGURES[attack]}{end}", title, caption, data, mosaic.draw, mosaic.height))
     return found
@@ -127,7 +132,7 @@ def _fooled(kept: Any, own: pd.DataFrame, image_id: str, classes: Sequence[str])
 
 
 def _maximised(models: Sequence[ByLabel]) -> list[Plot]:
-    stages = [(m, s) for m in models if (s := measured(m, MAXIMISED)) is not None and len(seen(s))]
+    stages = [(m, s) for m in models if (s := measured(m, MAXIMISED)) is not None and s.arrays]
     if not stages:
         return []
     tables = [seen(stage).head(COLUMNS).assign(model=model.name) for model, stage in stages]

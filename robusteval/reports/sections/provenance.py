@@ -5,6 +5,7 @@ from __future__ import annotations
 from robusteval.analysis import show
 from robusteval.analysis.results import Results
 from robusteval.results.digest import digest
+from robusteval.results.keeping import number_left_out
 from robusteval.results.manifest import ProtocolRecord
 
 
@@ -32,6 +33,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Computed on", f"{m.device}, {m.dtype}, batches of {m.batch_size}"),
         ("Started", m.started),
         ("Finished", m.finished or "not yet"),
+        *(("Images kept", text) for text in images_kept(results)),
         ("Versions", ", ".join(f"{k} {v}" for k, v in ({"robusteval": m.robusteval} | m.versions).items())),
         ("Digest of the run", f"{digest(m)} (sha256 of its claims and evidence; robusteval verify prints it)"),
     ]
@@ -49,6 +51,18 @@ def judged_by(results: Results) -> list[str]:
             f"it gives; the images of that class were left out"
         )
     return said
+
+
+def images_kept(results: Results) -> list[str]:
+    """Whose images the run keeps as evidence, where that is not all of them."""
+    kind, left = results.manifest.images_kept, number_left_out(results.manifest)
+    if kind == "all":
+        return []
+    whose = f"of {show.images(results.manifest.data.count - left)}, drawn by the seed" if kind == "sample" else "none"
+    return [
+        f"{whose} (--evidence {kind}): the adversarial examples of {left:,} cannot be looked at again; verifying "
+        "with --data and --attacks searches them anew"
+    ]
 
 
 def _budgets(protocol: ProtocolRecord) -> str:
