@@ -198,7 +198,7 @@ def test_a_run_goes_on_only_with_what_it_was_asked_to_keep(audit: Audit) -> None
 
 def test_reports_and_a_leaderboard_are_written_of_runs_without_images(demo_folder: Path, tmp_path: Path) -> None:
     model = demo_folder / "digits-standard.safetensors"
-    asked = ("--arch", "digits-cnn", "--data", "digits", "--limit", 12, "--evidence", "none")
+    asked = ("--arch", "digits-cnn", "--data", "digits", "--limit", 4, "--evidence", "none")
     for name, command in (("audited", "audit"), ("certified", "certify")):
         done = here(command, model, *asked, "--out", tmp_path / name)
         assert done.returncode == 0, done.stderr
@@ -210,6 +210,6 @@ def test_reports_and_a_leaderboard_are_written_of_runs_without_images(demo_folde
     assert done.returncode == 0, done.stderr
     done = here("verify", tmp_path / "audited")
     assert done.returncode == 0, done.stderr
-    assert "Of 12 images the run keeps no evidence." in done.stdout
+    assert "Of 4 images the run keeps no evidence." in done.stdout
     done = here("verify", tmp_path / "audited", "--data", "digits", "--attacks")
     assert done.returncode == 0, done.stderr

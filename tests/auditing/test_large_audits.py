@@ -31,7 +31,7 @@ linf = [0.03]
 method = "fgsm"
 norm = "linf"
 """
-FEW, MANY = 50_000, 200_000
+FEW, MANY = 30_000, 120_000
 EACH = 450
 """Bytes an image: a name, in the places where it is held, a label, and where it lies take about 200; the rest is what
 the system's allocator keeps for itself."""
