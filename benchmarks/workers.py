@@ -3,8 +3,8 @@
     python benchmarks/workers.py [--workers 2] [--limit 400] [--methods pgd smoothing crown]
 
 The demo's standard network on digits. Each audit has a process of its own and one thread a worker; first by one
-process, then by several. Seconds are those of the clock, of the whole audit, the start of the workers in it, and of the stage
-alone from its first shard to its last. On idle cores alone do they say something.
+process, then by several. Seconds are those of the clock, of the whole audit, the start of the workers in it, and of the
+stage alone from its first shard to its last. On idle cores alone do they say something.
 """
 
 from __future__ import annotations
