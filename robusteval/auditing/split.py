@@ -26,10 +26,11 @@ class Split:
     alone: float
 
     def __str__(self) -> str:
+        each = "one thread" if self.threads == 1 else f"{self.threads} threads"
         if self.processes == 1:
-            return f"one process of {self.threads} threads, since several would be hardly faster"
+            return f"one process of {each}, since several would be hardly faster"
         return (
-            f"{self.processes} processes of {self.threads} threads each, by {self.rate:,.0f} images a second, forward "
+            f"{self.processes} processes of {each} each, by {self.rate:,.0f} images a second, forward "
             f"and back, against {self.alone:,.0f} of one process"
         )
 
