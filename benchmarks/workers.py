@@ -55,7 +55,11 @@ def seconds(method: str, limit: int, workers: int) -> tuple[float, float]:
         asked = [folder / "a.py", DEMO, limit, folder / "p.toml", folder / "run", workers]
         settings = os.environ | {"OMP_NUM_THREADS": str(workers)}  # shared by the workers: one each
         done = subprocess.run(
-            [sys.executable, *map(str, asked)], capture_output=True, text=True, check=True, env=settings
+            [sys.executable, *map(str, asked)],
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+            env=settings,
         )
     whole, stage = map(float, done.stdout.split())
     return whole, stage

@@ -18,7 +18,6 @@ from robusteval.auditing.engines import Work
 from robusteval.auditing.holder import Holder
 from robusteval.auditing.stages.base import Context, Shard
 from robusteval.core.device import choose_device
-from robusteval.core.user_code import UserFile, files_run
 from robusteval.models.extras import imported
 
 PATIENCE = 60
@@ -28,9 +27,9 @@ PATIENCE = 60
 class Computing:
     """What lives in an actor."""
 
-    def __init__(self, threads: int, files: Sequence[UserFile], device: str) -> None:
+    def __init__(self, threads: int, device: str) -> None:
         choose_device(device)
-        self._holder = Holder(threads, files)
+        self._holder = Holder(threads)
         self._given = b"", b""
 
     def begin(self) -> bytes:
@@ -73,13 +72,12 @@ class Actors(Crew[_Actor]):
         return bytes(self._ray.cloudpickle.dumps(given))
 
     def started(self) -> _Actor:
-        handle = self._kind.remote(self._room.threads, files_run(), self._device)
+        handle = self._kind.remote(self._room.threads, self._device)
         return _Actor(handle=handle, answer=handle.begin.remote())
 
     def send(self, worker: _Actor, work: Work, shard: Shard) -> None:
         if self._packed[0] is not work.context:
-            packed = self.pickled(work.context, f"the model {work.context.classifier.name}")
-            self._packed = work.context, [self._ray.put(packed)]
+            self._packed = work.context, [self._ray.put(self.models(work.context))]
         task = self.pickled((work.stage, shard), f"the settings of {work.stage.name}")
         worker.taken = worker.handle.take.remote(self._packed[1], worker.context is work.context, task)
         worker.answer = worker.handle.compute.remote()

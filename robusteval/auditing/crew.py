@@ -20,6 +20,7 @@ from robusteval.auditing.stages.base import Context, Shard
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.memory import is_out_of_memory
 from robusteval.core.methods import Step
+from robusteval.core.user_code import files_run
 
 Said = tuple[Any, ...]
 """What a worker tells: ("ready",) once, ("moved", done, total) while it works, ("part", part, seconds) or ("error",
@@ -105,6 +106,12 @@ class Crew(ABC, Generic[W]):
                 raise
             found = first_line(error)
             raise UserError(f"expected what {self.option} can send to other processes, got {what}: {found}") from error
+
+    def models(self, context: Context) -> bytes:
+        """What a worker is given before its first shard of these models: the user's Python files that were run until
+        now, and the models. Raises UserError."""
+        packed = self.pickled(context, f"the model {context.classifier.name}")
+        return pickle.dumps((files_run(), packed), pickle.HIGHEST_PROTOCOL)
 
     def _goes_on(self, line: ShardLine) -> bool:
         return line.more() or any(w.task is not None for w in self._workers)

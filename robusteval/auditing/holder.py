@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,24 +16,26 @@ from robusteval.auditing.stages.base import Context, unheard
 from robusteval.core.errors import UserError, first_line
 from robusteval.core.memory import is_out_of_memory
 from robusteval.core.methods import Step
-from robusteval.core.user_code import UserFile, run_again
+from robusteval.core.user_code import run_again
 
 
 class Holder:
-    """Works with so many threads; `files` are the user's Python files that were run."""
+    """Works with so many threads."""
 
-    def __init__(self, threads: int, files: Sequence[UserFile]) -> None:
+    def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        for file in files:
-            with suppress(UserError):  # of another model; what this one lacks is told when it comes
-                run_again(file)
         self._context: Context | None = None
 
     def said(self, models: bytes, task: bytes, step: Step = unheard) -> Said:
-        """What there is to tell of a shard (crew.py). models: the pickled context, empty where it is that which it
-        has; task: the pickled stage and shard."""
+        """What there is to tell of a shard (crew.py). models: the user's files that were run and the context, pickled,
+        empty where it has them; task: the pickled stage and shard."""
         try:
-            self._context = _received(models) if models else self._context
+            if models:
+                files, packed = pickle.loads(models)
+                for file in files:
+                    with suppress(UserError):  # of another model; what this one lacks is told when it comes
+                        run_again(file)
+                self._context = _received(packed)
             stage, shard = _received(task)
             assert self._context is not None
             start = time.perf_counter()

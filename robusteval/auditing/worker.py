@@ -9,21 +9,19 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import parent_process
 from threading import Thread
 
 from robusteval.auditing.holder import Holder
-from robusteval.core.user_code import UserFile
 
 
-def serve(connection: Connection, threads: int, files: Sequence[UserFile]) -> None:
-    """Work on `threads` cores until the connection ends; `files` are the user's Python files that were run."""
+def serve(connection: Connection, threads: int) -> None:
+    """Work on `threads` cores until the connection ends."""
     # A Ctrl-C is for the process that writes; it ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
-    holder = Holder(threads, files)
+    holder = Holder(threads)
     _tell(connection, "ready")
     while True:
         try:

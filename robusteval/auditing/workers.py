@@ -23,7 +23,6 @@ from robusteval.auditing.crew import Crew, Said, Worker
 from robusteval.auditing.engines import Work
 from robusteval.auditing.stages.base import Context, Shard
 from robusteval.auditing.worker import serve
-from robusteval.core.user_code import files_run
 
 
 @dataclass(eq=False, kw_only=True)
@@ -45,7 +44,7 @@ class Workers(Crew[_Process]):
     def started(self) -> _Process:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self._threads, files_run()), name="robusteval worker")
+        process = context.Process(target=serve, args=(theirs, self._threads), name="robusteval worker")
         with _uninterrupted():
             process.start()
         theirs.close()
@@ -53,7 +52,7 @@ class Workers(Crew[_Process]):
 
     def send(self, worker: _Process, work: Work, shard: Shard) -> None:
         if self._packed[0] is not work.context:
-            self._packed = work.context, self.pickled(work.context, f"the model {work.context.classifier.name}")
+            self._packed = work.context, self.models(work.context)
         task = self.pickled((work.stage, shard), f"the settings of {work.stage.name}")
         try:
             worker.connection.send_bytes(b"" if worker.context is work.context else self._packed[1])

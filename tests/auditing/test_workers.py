@@ -16,6 +16,7 @@ from robusteval import Run, read_images, run_audit
 from robusteval.auditing.engines import local
 from robusteval.auditing.working import working
 from robusteval.core.errors import UserError
+from robusteval.core.user_code import load_named
 from robusteval.models.making import make_classifier
 from same_runs import differences
 from switching import Bench, bench_in, children, is_alive, wait_for
@@ -90,6 +91,26 @@ def test_an_audit_that_is_killed_or_stopped_goes_on(bench: Bench, alone: Run) ->
     run = bench.audit("stopped")
     assert landed.items() <= bench.parts("stopped").items()
     assert differences(alone, run, pages=False) == []
+
+
+def test_a_file_that_is_run_when_workers_are_at_work_is_known_to_them(bench: Bench, tmp_path: Path) -> None:
+    bench.audit("before")  # they have started by now
+    source = "from torch import nn\n\nclass Later(nn.Linear):\n    pass\n"
+    (tmp_path / "later.py").write_text(source, encoding="utf-8")
+    layer = load_named(tmp_path / "later.py", "Later", "class")
+    model = make_classifier("later", nn.Sequential(nn.Flatten(), layer(64, 10)), (1, 8, 8))
+    protocol = bench.folder / "ibp.toml"
+    protocol.write_text('certificates = [{method = "ibp", norm = "linf"}]', encoding="utf-8")
+    run = run_audit(
+        model,
+        read_images("digits", 4),
+        str(protocol),
+        tmp_path / "run",
+        batch_size=2,
+        device="cpu",
+        engine=bench.engine,
+    )
+    assert run.manifest.complete
 
 
 def test_what_cannot_be_sent_is_said(bench: Bench) -> None:
