@@ -28,6 +28,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from overhead import PROTOCOL
 from robusteval import Run
 from robusteval.results.shards import planned_shards
 
@@ -37,20 +38,6 @@ from torch import nn
 def network():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
 """
-PROTOCOL = """
-[budgets]
-linf = [0.03]
-[[attacks]]
-method = "fgsm"
-norm = "linf"
-[[certificates]]
-method = "ibp"
-norm = "linf"
-[[metrics]]
-method = "noise"
-sigmas = [0.1]
-samples = 2
-"""
 BLOCK = 10_000
 SAMPLE = 3
 """Images whose shards are verified."""
@@ -58,11 +45,10 @@ SAMPLE = 3
 
 @dataclass(frozen=True)
 class Took:
-    """What a process took: seconds, peak memory in bytes, and whether it was killed."""
+    """What a process took: seconds, and peak memory in bytes."""
 
     seconds: float
     peak: int
-    killed: bool = False
 
 
 def made_up(folder: Path, count: int) -> Path:
@@ -107,7 +93,7 @@ def command(*arguments: object, kill_after: float | None = None) -> Took:
             said = errors.read_text(encoding="utf-8", errors="replace")[-2000:]
             raise RuntimeError(f"expected exit code 0, got {code}: {said}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return Took(time.perf_counter() - began, used.ru_maxrss * unit, code != 0)
+    return Took(time.perf_counter() - began, used.ru_maxrss * unit)
 
 
 def whole(folder: Path, count: int, kills: int, options: Sequence[object] = ()) -> dict[str, Took]:

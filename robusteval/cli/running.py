@@ -104,7 +104,7 @@ def audit_and_report(
     protocol: Protocol,
     folder: Path,
     *,
-    workers: int | str | None = None,
+    workers: str | None = None,
     engine: str = "local",
     address: str | None = None,
     **options: Any,
@@ -131,11 +131,13 @@ def audit_and_report(
             print_report(run)
 
     placed = {key: options[key] for key in ("device", "dtype") if key in options}
-    workers = asked_workers(workers, models[0], partial(err.line, "note:"), engine=engine, **placed)
+    asked = asked_workers(
+        whole(workers) if workers else None, models[0], partial(err.line, "note:"), engine=engine, **placed
+    )
     stages = [Planned(one.model, stage.name, stage.seconds) for one in ahead for stage in one.stages]
     with (
         Bars(err, stages, {one.model: planned(one) for one in ahead}) as bars,
-        working(workers, options.get("device", "auto"), bars.warn, engine=engine, address=address) as computing,
+        working(asked, options.get("device", "auto"), bars.warn, engine=engine, address=address) as computing,
     ):
         options |= {"ended": report, "progress": bars, "engine": computing, "command": command}
         runs = audit_together(models, images, protocol, folder, **options)

@@ -28,10 +28,8 @@ class RowFile:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, places: slice | NDArray[np.int64]) -> NDArray[Any]:
+    def __getitem__(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Some rows, in their order. Raises UserError where the file is not what it was."""
-        if isinstance(places, slice):
-            places = np.arange(*places.indices(len(self)))
         found = np.empty((len(places), *self.shape[1:]), self.dtype)
         length = math.prod(self.shape[1:]) * self.dtype.itemsize
         rows, at = found.reshape(-1).view(np.uint8).data, 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -39,10 +41,12 @@ class Spool:
             self._put_aside()
 
     def pixels(self) -> Tensor | StoredPixels:
-        """(N, C, H, W) in [0, 1]; grey ones get three equal channels where others have colours."""
+        """(N, C, H, W) in [0, 1]; grey ones get three equal channels where others have colours. Raises UserError where
+        there was no room for the last."""
         if self._file is None:
             return from_bytes(self._held, self._channels)
-        self._file.flush()
+        with _with_room():
+            self._file.flush()
         height, width = next(iter(self._forms))[0][:2]
         starts, form_of, forms = np.array(self._starts), np.array(self._form_of, np.uint8), list(self._forms)
         file, channels = self._file, self._channels
@@ -59,16 +63,22 @@ class Spool:
         return StoredPixels(read, torch.arange(len(starts)), (channels, height, width))
 
     def _put_aside(self) -> None:
-        try:
+        with _with_room():
             self._file = self._file or TemporaryFile()  # noqa: SIM115, it goes with who reads it
             for image in self._held:
                 form = image.shape, image.dtype
                 self._starts.append(self._file.tell())
                 self._form_of.append(self._forms.setdefault(form, len(self._forms)))
                 self._file.write(np.ascontiguousarray(image).data)
-        except OSError as error:
-            raise UserError(
-                f"expected room for decoded images where temporary files lie, got: {error.strerror}; TMPDIR=FOLDER "
-                "names another place, --limit reads fewer"
-            ) from error
         self._held.clear()
+
+
+@contextmanager
+def _with_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"expected room for decoded images where temporary files lie, got: {error.strerror}; TMPDIR=FOLDER names "
+            "another place, --limit reads fewer"
+        ) from error
