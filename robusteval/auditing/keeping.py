@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 from robusteval.auditing.stages.base import Stage
 from robusteval.auditing.stages.part import Part
-from robusteval.results.atomic import Landing, tell, writing
+from robusteval.results.atomic import Landing, writing
 from robusteval.results.files import checksum, write_arrays, write_frame
 from robusteval.results.keeping import kept_arrays, needed_later
 from robusteval.results.mending import remove_resting
@@ -40,10 +42,7 @@ def remove_needed(run: Run) -> None:
         folder = run.path / NEEDED / record.name
         if folder.is_dir() and not any(later.rests_on(record.name) for later in failed):
             with writing(folder):
-                for path in folder.iterdir():
-                    path.unlink()
-                    tell(path)
-                folder.rmdir()
+                shutil.rmtree(folder)
     folder = run.path / NEEDED
     if folder.is_dir() and not any(folder.iterdir()):
         with writing(folder):

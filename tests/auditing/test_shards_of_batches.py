@@ -87,6 +87,8 @@ def test_shards_of_several_batches_hold_what_shards_of_one_do(audited: tuple[Run
         assert theirs
         assert all(np.array_equal(theirs[name], array) for name, array in kept(one, stage).items())
         assert theirs.keys() == kept(one, stage).keys()
+    parts = [read_frame(path) for run in audited for path in (run.path / "parts").rglob("*.parquet")]
+    assert all(part["image_id"].is_monotonic_increasing for part in parts if "image_id" in part)
     costs = [[(s.cost.forwards, s.cost.backwards) for s in run.manifest.stages] for run in audited]
     assert np.allclose(costs[0], costs[1], rtol=1e-12)
     assert list(verify(several)) == []

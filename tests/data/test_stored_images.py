@@ -150,6 +150,8 @@ def test_stored_images_are_those_in_memory(
     rows = torch.tensor([5, 0, 5, 1])
     assert same(images.select(rows), held.select(rows))
     assert same(images.by_id().first(3), held.by_id().first(3))
+    assert same(images.select(torch.arange(len(held)).flip(0)).by_id(), held.by_id())
+    assert list(images.by_id().ids) == sorted(held.ids)
     double = images.to("cpu", torch.float64)
     assert double.dtype == torch.float64
     assert same(double, held.to("cpu", torch.float64))
