@@ -6,15 +6,17 @@ Near the image most units of a network trained against Linf perturbations are de
 leads to poor minima; from far inside another class, where they are awake, the way back ends at better ones. On other
 networks it is the other way round. So walks begin at the image (near), where some steps of all pixels along the signs
 of the gradient end (far), where few long ones do (deep), and at a random image, towards each of the likeliest classes;
-where there is no gradient, a step outwards leads to that image. Later walks are free to cross into any class, and in L1
-and L2 they solve for the smallest perturbation on the linearised boundary within reach (search/moves.py), in L1 all do.
+where there is no gradient, a step outwards leads to that image. One more begins where FMN ends from the image (slow):
+its many small steps find minima near the image that longer ones pass by. Later walks are free to cross into any class,
+and in L1 and L2 they solve for the smallest perturbation on the linearised boundary within reach (search/moves.py), in
+L1 all do. The last of all, from the closest example, takes steps so fine that it ends at the floor of its minimum.
 In L0 the walks are those of L1, and the entries that they change most, moved to the walls of the box, are what counts
 (search/filling.py), less those that exchanges of single entries save in the end (search/exchange.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
@@ -22,8 +24,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.base import Candidates, MinimumDistanceAttack
+from robusteval.attacks.fmn import FMN
 from robusteval.attacks.search.active import keep
-from robusteval.attacks.search.boundary import Strides
+from robusteval.attacks.search.boundary import Strides, walked_in
 from robusteval.attacks.search.exchange import exchange
 from robusteval.attacks.search.filling import thin
 from robusteval.attacks.search.segment import shrink
@@ -48,6 +51,8 @@ BEST = 5
 """How many walks are continued."""
 FEW = 40
 """So few gradients are spent on a single walk, from the image."""
+SLOW, MANY = 40, 200
+"""The steps of FMN, for so many gradients."""
 EXCHANGES = 0.2
 """The share of the gradients that exchanges of single entries take in the end, in L0."""
 KICKS = 4.0, 2.0, 1.0, 0.5
@@ -58,6 +63,7 @@ REFINE = 6
 """Evaluations of the final search."""
 FROM_START = 1.0, 0.05, 0.7, 0.05, (Norm.L0, Norm.L2, Norm.LINF)
 LATER = 0.5, 0.005, 0.3, 0.005, (Norm.L0, Norm.LINF)
+FINE = 0.03, 0.001, 0.3, 0.005, (Norm.L0, Norm.LINF)
 """The strides of the walks. Solving from the start ends in better minima in L1, in worse ones in L2; in L0, for which
 walks of L1 only choose the entries, rescaled ones choose better."""
 
@@ -71,6 +77,7 @@ class Start(Enum):
     DEEP = 3, "deep start", 3, 0.3, 3, 1.2, 3
     RANDOM = 4, "random start", 0, 0.0, 3, 1.7, 3
     KICK = 5, "kick", 0, 0.0, 0, 0, 0
+    SLOW = 6, "slow start", 0, 0.0, 0, 0, 0
 
     def __init__(
         self, code: int, title: str, steps: int, length: float, classes: int, first: float, next_one: float
@@ -83,7 +90,8 @@ class Start(Enum):
 @dataclass(frozen=True)
 class Plan:
     """What the gradients of an image are spent on: walks from `starts`, each towards the class of a rank, of `first`
-    steps; the `best` of them continued for `second`; `hops` kicks with walks of `hop` steps."""
+    steps; the `best` of them continued for `second`, one of them from where `slow` steps of FMN end; `hops` kicks with
+    walks of `hop` steps."""
 
     starts: tuple[tuple[Start, int], ...]
     first: int
@@ -91,11 +99,14 @@ class Plan:
     second: int
     hops: int
     hop: int
+    slow: int = 0
 
     @classmethod
     def of(cls, gradients: int, targets: int, walk: int, hop: int) -> Plan:
         if gradients < FEW:
             return cls(((Start.NEAR, 0),), gradients, 1, 0, 0, 0)
+        slow = SLOW if gradients >= MANY else 0
+        gradients -= slow
         turns = sorted((turn for start in Start for turn in start.turns if turn[2] < targets), key=lambda turn: turn[0])
         share = int(FIRST * gradients)
         walk = min(walk, max(SHORTEST, share // STARTS))
@@ -105,7 +116,7 @@ class Plan:
         second = int(SECOND * gradients) // best
         left = gradients - outward - first * len(starts) - second * best
         hops = max(1, round(left / hop))
-        return cls(starts, first, best, second, hops, left // hops)
+        return cls(starts, first, best, second, hops, left // hops, slow)
 
     @property
     def walks(self) -> int:
@@ -114,7 +125,7 @@ class Plan:
     @property
     def gradients(self) -> int:
         outward = sum(start.steps for start, _ in self.starts)
-        return outward + self.first * len(self.starts) + self.second * self.best + self.hops * self.hop
+        return self.slow + outward + self.first * len(self.starts) + self.second * self.best + self.hops * self.hop
 
 
 class Closest(MinimumDistanceAttack):
@@ -164,7 +175,8 @@ class Closest(MinimumDistanceAttack):
         walks = self._begun(search, plan, likely, streams)
         walks = search.freed(search.walked(walks, Strides(plan.first, *FROM_START)))
         if plan.second:
-            walks = search.walked(walks.nearest(plan.best, len(images)), Strides(plan.second, *LATER))
+            walks = self._slowed(classifier, images, walks.nearest(plan.best, len(images)), plan)
+            walks = search.walked(walks, Strides(plan.second, *LATER))
         best = self._kicked(search, walks.nearest(1, len(images)), plan, streams)
         found = best.distance.isfinite()
         ends = torch.where(column(found, best.example), best.example, images.pixels)
@@ -187,6 +199,17 @@ class Closest(MinimumDistanceAttack):
                 walks.x[own] = search.outward(walks.select(own), start.steps, start.length, drawn)
         return walks
 
+    def _slowed(self, classifier: Classifier, images: Images, walks: Walks, plan: Plan) -> Walks:
+        """The walks with one from where FMN ends in the place of each image's farthest, if it found an example."""
+        if not plan.slow:
+            return walks
+        fmn = FMN(norm=walked_in(self.norm))
+        ends, sizes = fmn.descent(classifier, images, images.pixels, plan.slow)
+        found = sizes.isfinite()
+        last = torch.arange(plan.best - 1, len(walks.rows), plan.best, device=found.device)[found]
+        slow = walks.select(last).moved(ends[found], float(Start.SLOW.code))
+        return walks.put(last, replace(slow, distance=torch.full_like(slow.distance, torch.inf)))
+
     def _kicked(self, search: WalkSearch, best: Walks, plan: Plan, streams: Streams) -> Walks:
         """The best walk of each image after all kicks; the last walk begins where it ended."""
         pixels = search.images.pixels
@@ -200,7 +223,7 @@ class Closest(MinimumDistanceAttack):
                 size = some.x.new_tensor(KICKS)[idle[rows] % len(KICKS)] * Norm.L2.size(some.x - centers)
                 noise = Norm.L2.scale_to(streams.select(rows).normal(*search.images.shape), size)
                 some = some.moved((some.x + noise).clamp(0, 1), float(Start.KICK.code))
-            tried = search.walked(some, Strides(plan.hop, *LATER))
+            tried = search.walked(some, Strides(plan.hop, *(LATER if hop + 1 < plan.hops else FINE)))
             won = tried.distance < best.distance[rows]
             best = best.put(rows[won], tried.select(won))
             idle[rows] = torch.where(won, 0, idle[rows] + 1)

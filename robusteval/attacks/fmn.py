@@ -70,14 +70,15 @@ class FMN(MinimumDistanceAttack):
 
     def closest(self, classifier: Classifier, images: Images, streams: Streams) -> Candidates:
         def search(start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-            return self._round(classifier, images, start, steps)
+            return self.descent(classifier, images, start, steps)
 
         found = in_rounds(search, images, self.steps, streams)
         refined = thin if self.norm is Norm.L0 else shrink
         return Candidates(refined(classifier, images, found, self.refine))
 
-    def _round(self, classifier: Classifier, images: Images, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """The closest misclassified iterates (N, C, H, W) of so many steps from x, and their sizes (N,)."""
+    def descent(self, classifier: Classifier, images: Images, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """The closest misclassified iterates (N, C, H, W) of so many steps from x, and their sizes (N,), infinite where
+        there was none."""
         centers, norm = images.pixels, self.norm
         first_gamma = self.gamma or FIRST_GAMMAS[norm]
         best, radius = x, norm.size(x - centers)

@@ -57,7 +57,7 @@ class Strides:
         return self.last + (self.first - self.last) * fall, change
 
     def move(self, centers: Tensor, norm: Norm) -> Move:
-        return (Rescaled if norm in self.rescaled else Solved)(centers, _way(norm))
+        return (Rescaled if norm in self.rescaled else Solved)(centers, walked_in(norm))
 
 
 def walk(classifier: Classifier, walkers: Walkers, norm: Norm, strides: Strides) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,7 @@ def walk(classifier: Classifier, walkers: Walkers, norm: Norm, strides: Strides)
     """
     centers, labels, x = walkers.centers, walkers.labels, walkers.x
     best, distance = x, x.new_full((len(x),), torch.inf)
-    move, norm = strides.move(centers, norm), _way(norm)
+    move, norm = strides.move(centers, norm), walked_in(norm)
     for step in range(strides.steps):
         gradient, value, logits = classifier.gradient(x, walkers.height)
         wrong, size = misclassified(logits, labels), norm.size(x - centers)
@@ -79,5 +79,6 @@ def walk(classifier: Classifier, walkers: Walkers, norm: Norm, strides: Strides)
     return torch.where(column(distance.isfinite(), x), best, x), distance
 
 
-def _way(norm: Norm) -> Norm:
+def walked_in(norm: Norm) -> Norm:
+    """The norm of the moves: in L0 that of L1."""
     return Norm.L1 if norm is Norm.L0 else norm
