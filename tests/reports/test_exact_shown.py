@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -91,7 +92,7 @@ def test_a_figure_has_one_dot_of_an_exact_distance(run: Run) -> None:
     figure = Figure()
     plot.draw(figure)
     (axes,) = figure.axes
-    marks = {str(line.get_label()): len(line.get_xydata()) for line in axes.lines}
+    marks = {str(line.get_label()): np.size(line.get_xdata()) for line in axes.lines}
     assert marks["exact, to 1 %: witness and proof meet"] == 2
     assert (marks["closest witness (upper bound)"], marks["no witness found"]) == (3, 1)
     assert [count for label, count in marks.items() if "proof)" in label] == [4, 4]

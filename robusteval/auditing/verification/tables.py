@@ -180,7 +180,7 @@ def _column_faults(rows: pd.DataFrame, wanted: pd.DataFrame) -> Iterator[str]:
 
 def _array_faults(record: StageRecord, arrays: Arrays, manifest: Manifest) -> Iterator[str]:
     """What is wrong with images, each line to follow the file's name; a method's own arrays may have any shape."""
-    if isinstance(record, CleanRecord | AttackRecord):
+    if isinstance(record, CleanRecord | AttackRecord | CertificateRecord):
         for name, array in arrays.items():
             if array.shape != manifest.model.input_shape or str(array.dtype) != manifest.dtype:
                 wanted = f"{manifest.dtype} of shape {manifest.model.input_shape}"
