@@ -27,7 +27,7 @@ from visiting import Visit
 
 FAR = [0.1005, 0.12, math.inf, 0.3, 0.05, 0.0]
 PROVEN = [0.1, 0.1, 0.2, 0.0, 0.05, 0.0]
-SENTENCE = "The distance is exact, to 1 %, of 2 of 5 images classified correctly in Linf."
+SENTENCE = "Of 5 images classified correctly the distance is exact, to 1 %, of 2 in Linf."
 
 
 def made(path: Path, proven: list[float] = PROVEN) -> Run:

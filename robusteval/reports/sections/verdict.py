@@ -55,12 +55,11 @@ def closing(summary: Summary) -> str:
 
 def exact_sentence(exacts: Sequence[Exact]) -> str:
     """On how many images a proof and a witness meet, norm by norm; empty where on none."""
-    where = [
-        f"{e.share.count:,} of {show.images(e.share.n)} classified correctly in {Norm(e.norm).symbol}"
-        for e in exacts
-        if e.share.count
-    ]
-    return f"The distance is exact, to {WITHIN}, of {_and(where)}." if where else ""
+    where = [f"{e.share.count:,} in {Norm(e.norm).symbol}" for e in exacts if e.share.count]
+    if not where:
+        return ""
+    right = show.images(exacts[0].share.n)
+    return f"Of {right} classified correctly the distance is exact, to {WITHIN}, of {_and(where)}."
 
 
 def _known(found: Distance) -> bool:
