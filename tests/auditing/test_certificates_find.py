@@ -15,6 +15,7 @@ from robusteval import Run, verify
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import parse_protocol, read_protocol
 from robusteval.auditing.session import run_audit
+from robusteval.core.errors import RefutedError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.classifier import Classifier
@@ -36,6 +37,14 @@ class Meets(CROWN):
         found = 1 - images.pixels
         found[[image_id == "i000" for image_id in images.ids]] = torch.nan
         return replace(super().radii(classifier, images, state, streams), witnesses=found)
+"""
+LIES = """
+class Lies(Meets):
+    name = "lies"
+
+    def tried(self, classifier, images, state, streams):
+        found = self.radii(classifier, images, state, streams)
+        return replace(found, radius=torch.full_like(found.radius, 0.5))
 """
 PROTOCOL = """
 {top}
@@ -159,6 +168,14 @@ def test_the_evidence_of_none_is_kept_where_none_is_asked_for(tmp_path: Path) ->
     run = audit(written(tmp_path), evidence="none")
     assert kept(run) == {}
     assert np.isfinite(run.bounds()["upper_linf"]).sum() > 1
+
+
+def test_a_proof_is_refuted_by_what_came_of_its_own_witnesses(tmp_path: Path) -> None:
+    folder = written(tmp_path)
+    (folder / "meets.py").write_text(MEETS + LIES)
+    (folder / "p.toml").write_text(PROTOCOL.format(top="").replace("Meets", "Lies"))
+    with pytest.raises(RefutedError, match=r"lies-linf proves linf 0\.5, the witness of polish-linf lies at 0\."):
+        audit(folder)
 
 
 def test_without_a_certificate_that_finds_the_order_is_as_it_was() -> None:
