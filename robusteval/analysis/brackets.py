@@ -1,13 +1,17 @@
-"""Which bounds the images of a run have, norm by norm."""
+"""Which bounds the images of a run have, norm by norm, and which of them meet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robusteval.analysis.results import Results
 from robusteval.core.methods import Guarantee
-from robusteval.core.norms import Norm
+from robusteval.core.norms import BALLS, Norm
 from robusteval.results.bracket import HOLDS_IN
+from robusteval.results.exact import is_exact
 
 GUARANTEED = (Guarantee.PROOF, Guarantee.CONFIDENCE)
 """The kinds of lower bounds of which the table of bounds has the largest; estimates are never merged."""
@@ -22,6 +26,8 @@ class NormBounds:
     """The kinds of which a certificate of the run holds in this norm."""
     estimates: tuple[str, ...]
     """The stages of the estimates of the model itself in this norm."""
+    exact: bool = False
+    """Whether the distance of any image is exact."""
 
 
 def bounds_by_norm(results: Results, first: Norm) -> list[NormBounds]:
@@ -41,4 +47,13 @@ def bounds_in(results: Results, norm: Norm) -> NormBounds:
         norm,
         tuple(k for k in GUARANTEED if any(r.guarantee is k and r.norm in HOLDS_IN.get(norm, ()) for r in ran)),
         tuple(r.name for r in estimates),
+        bool(exact_distances(results, norm).any()),
     )
+
+
+def exact_distances(results: Results, norm: Norm) -> NDArray[np.bool_]:
+    """Whether the distance of each image is exact in `norm`, in the order of the images: none is without a proof."""
+    if norm not in BALLS:
+        return np.zeros(len(results.images), dtype=bool)
+    bounds = results.columns("bounds", [f"proof_{norm}", f"upper_{norm}"])
+    return is_exact(bounds[f"proof_{norm}"], bounds[f"upper_{norm}"])

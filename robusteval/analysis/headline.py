@@ -13,6 +13,7 @@ from robusteval.analysis.show import Round
 from robusteval.analysis.standing import Width
 from robusteval.analysis.summary import Calibrated, Certified, Distance, Summary, summarise
 from robusteval.core.norms import Norm
+from robusteval.results.exact import WITHIN
 from robusteval.results.run import Run
 
 
@@ -32,10 +33,12 @@ class Line:
 
 def headline_of(summary: Summary) -> list[Line]:
     """Clean accuracy, robust accuracy (an upper bound, rounded up), certified accuracy (a lower bound, rounded down),
-    median distance, width of the brackets, and how often a witness contradicts an estimate.
+    median distance, width of the brackets, the share of exact distances (a lower bound), and how often a witness
+    contradicts an estimate.
 
-    A certificate that covers no image at any budget is named only where no other of its kind covers one; of several
-    estimates the one is named that is most often above a witness. Tables have the rest.
+    A certificate that covers no image at any budget is named only where no other of its kind covers one, and so is a
+    norm without an exact distance; of several estimates the one is named that is most often above a witness. Tables
+    have the rest.
     """
     robust = (_line("Robust accuracy, at most", names.at(r.norm, r.budget), r.share, Round.UP) for r in summary.robust)
     certified = (
@@ -43,10 +46,12 @@ def headline_of(summary: Summary) -> list[Line]:
     )
     distances = (_distance("Median distance, at most", d) for d in summary.distances)
     widths = (_distance("Median gap, proof to adversarial example", w) for w in summary.widths)
+    exact = [e for e in summary.exacts if e.share.count] or summary.exacts[:1]
+    exacts = (_line(f"Exact distances, to {WITHIN}, at least", Norm(e.norm).symbol, e.share, Round.DOWN) for e in exact)
     clean = _line("Clean accuracy", "clean", summary.clean, Round.NEAREST)
     worst = max(summary.calibrated, key=lambda c: c.before.value, default=None)
     violated = [] if worst is None else _violated(worst, alone=len(summary.calibrated) == 1)
-    return [clean, *robust, *certified, *distances, *widths, *violated]
+    return [clean, *robust, *certified, *distances, *widths, *exacts, *violated]
 
 
 def _telling(certified: Sequence[Certified]) -> Iterator[Certified]:

@@ -1,4 +1,5 @@
-"""Where the images stand: proven right, broken or open at each budget, and how wide their brackets are."""
+"""Where the images stand: proven right, broken or open at each budget, how wide their brackets are, and how many of
+their distances are exact."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis.curves import within
-from robusteval.analysis.intervals import Median, median
+from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.core.methods import Guarantee
 from robusteval.core.norms import BALLS, Norm
 from robusteval.results.bracket import HOLDS_IN
+from robusteval.results.exact import is_exact
 from robusteval.results.records import CertificateRecord
 
 NormBudgets = Mapping[Norm, Sequence[float]]
@@ -41,6 +43,14 @@ class Width:
 
     norm: str
     median: Median
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The share of the images that are classified correctly whose distance is exact: proof and witness meet."""
+
+    norm: str
+    share: Proportion
 
 
 def standings(bounds: pd.DataFrame, budgets: NormBudgets, own: EachBudgets | None = None) -> tuple[Standing, ...]:
@@ -84,3 +94,10 @@ def widths(bounds: pd.DataFrame, norms: Sequence[str]) -> tuple[Width, ...]:
         if (proof > 0).any():
             found.append(Width(norm, median((bounds.loc[right, f"upper_{norm}"] - proof).fillna(0.0))))
     return tuple(found)
+
+
+def exacts(bounds: pd.DataFrame, norms: Sequence[str]) -> tuple[Exact, ...]:
+    """In each of `norms` in which anything is proven."""
+    right = bounds[bounds["correct"].to_numpy(bool)]
+    both = ((norm, right[f"proof_{norm}"], right[f"upper_{norm}"]) for norm in norms if norm in BALLS)
+    return tuple(Exact(norm, proportion(is_exact(proof, upper))) for norm, proof, upper in both if (proof > 0).any())

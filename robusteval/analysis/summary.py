@@ -14,10 +14,12 @@ from robusteval.analysis.intervals import Median, Proportion, median, proportion
 from robusteval.analysis.results import Results
 from robusteval.analysis.sanity import warnings_of
 from robusteval.analysis.standing import (
+    Exact,
     NormBudgets,
     Standing,
     Width,
     asked_radii,
+    exacts,
     proved_norms,
     standings,
     widths,
@@ -95,6 +97,8 @@ class Summary:
     proved: frozenset[Norm]
     """The norms that a proof of the model itself was tried in, or holds in."""
     widths: tuple[Width, ...]
+    exacts: tuple[Exact, ...]
+    """In the norms that an attack searched in."""
     certified: tuple[Certified, ...]
     calibrated: tuple[Calibrated, ...]
     guarantees: frozenset[str]
@@ -161,6 +165,7 @@ def summarise(run: Run | Results) -> Summary:
         proved=proved_norms(results.certificates_ran),
         norms=tuple(results.norms),
         widths=widths(bounds, results.norms) if results.attacked else (),
+        exacts=exacts(bounds, [n for n in results.norms if n in results.attacked]),
         certified=_certified(results, budgets),
         calibrated=_calibrated(results),
         guarantees=frozenset(s.guarantee for s in results.certificates_ran),

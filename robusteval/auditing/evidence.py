@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.behaviour import Traits
 from robusteval.results.files import Arrays, read_arrays, read_cost, read_frame
-from robusteval.results.records import CLEAN, SANITY
-from robusteval.results.run import Run, stored_witness
+from robusteval.results.records import CLEAN, SANITY, AttackRecord
+from robusteval.results.run import Run, stored_witness, witness_key
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,28 @@ class RunEvidence:
         ran = [name for name in attacks if self.run.part(name, shard.name).exists()]
         if not ran:
             raise UnsupportedError("expected witnesses of another attack to start from, none of which could run")
-        frames = [read_frame(self.run.part(name, shard.name)) for name in ran]
         arrays = [self.arrays(name, shard.name) for name in ran]
+        frames = [self._found(name, shard, kept) for name, kept in zip(ran, arrays, strict=True)]
         return closest_in_every_norm(frames, arrays, norm, shard.images)
+
+    def _found(self, stage: str, shard: Shard, arrays: Arrays) -> pd.DataFrame:
+        """The rows of the witnesses of a shard by an attack, or by a certificate, which leaves their images alone."""
+        if isinstance(self.run.manifest.stage(stage), AttackRecord):
+            return read_frame(self.run.part(stage, shard.name))
+        return measured_witnesses(arrays, shard.images)
+
+
+def measured_witnesses(arrays: Arrays, images: Images) -> pd.DataFrame:
+    """The rows of witnesses of smallest distance, of which nothing but the images was kept: all were judged."""
+    there = [i for i, image_id in enumerate(images.ids) if witness_key(image_id, math.nan) in arrays]
+    own = images.select(torch.tensor(there, dtype=torch.int64)).loaded()
+    sizes: dict[str, list[float]] = {norm.value: [] for norm in Norm}
+    for image_id, pixels in zip(own.ids, own.pixels.double().cpu(), strict=True):
+        moved = torch.tensor(arrays[witness_key(image_id, math.nan)]).double() - pixels
+        for norm in Norm:
+            sizes[norm.value].append(float(norm.size(moved[None])))
+    columns = {"image_id": list(own.ids), "budget": math.nan, "success": True, **sizes}
+    return pd.DataFrame(columns).astype({"success": bool, "budget": float})
 
 
 def closest_in_every_norm(

@@ -31,7 +31,8 @@ class Named(typing.Protocol):
 
 def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]:
     """The sanity checks and the clean predictions first, then attacks, certificates and metrics as the protocol lists
-    them, but for attacks that improve what the others found, which run after those; the images once more last."""
+    them, but for attacks that improve what the others found, which run after those, certificates that find any among
+    them; the images once more last."""
     stages: list[Stage] = [SanityStage(), CleanStage()]
     others = (*(e.label for e in protocol.certificates), *(e.label for e in protocol.metrics))
     taken = {label.casefold() for label in (*(e.label for e in protocol.attacks), *others)}
@@ -41,21 +42,25 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
             each = entry.method.fixed_budget and not entry.budgets
             own = protocol.own_budgets.get(entry.method.norm) if each else None
             attacks += _attacks(entry, [source.name for source in sources], taken, own)
-    stages += attacks
+    certificates = [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
+    # What these find is misclassified, which may be neither of a target nor out of the top k.
+    by_class = protocol.top == 1 and protocol.target is None
+    finding = [stage for stage in certificates if stage.method.finds and by_class]
+    stages += [*attacks, *finding]
     for entry in protocol.attacks:
         if entry.method.on_witnesses:
             label, method, origin = entry.label, entry.method, entry.origin
-            stages.append(AttackStage(label, method, origin, label, (None,), starts_from=tuple(attacks)))
+            stages.append(AttackStage(label, method, origin, label, (None,), starts_from=(*attacks, *finding)))
     if protocol.top > 1:
         stages = [judged_by_top(stage, protocol.top) for stage in stages]
     if isinstance(protocol.target, str):
         raise ValueError(f"expected the number of the class '{protocol.target}', which its images or its model know")
     if protocol.target is not None:
         stages = [judged_by_target(stage, protocol.target) for stage in stages]
-    stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
+    stages += [stage for stage in certificates if stage not in finding]
     stages += [_metric(e) for e in protocol.metrics]
     # Margins over the top k are another thing at each label, and those over a target are another thing, too.
-    if protocol.top == 1 and protocol.target is None:
+    if by_class:
         stages.append(RepeatStage(others=tuple(stages)))
     return tuple(stages)
 

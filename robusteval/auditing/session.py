@@ -162,8 +162,8 @@ class Session:
         self.run = self.run.with_stage(record.model_copy(update=ended))
         if ended["status"] != "done":
             self.progress.stopped(stage.name, ended["status"])
-        if stage.proves:
-            self._stop_if_refuted()
+        if stage.may_refute:
+            self._stop_if_refuted(stage.name)
 
     def finish(self) -> Run:
         """Put the parts together, price the stages, and seal the evidence; the manifest is written once."""
@@ -230,10 +230,14 @@ class Session:
         self.landing.land(EVERY)
         self.evidence.here.add((stage.name, shard))
 
-    def _stop_if_refuted(self) -> None:
-        """Raise RefutedError where a witness lies inside a proven radius, with the tables written as they are."""
-        if lines := refuted(self.run):
-            write_tables(self.run)
+    def _stop_if_refuted(self, last: str) -> None:
+        """Raise RefutedError where a witness lies inside a proven radius, with the tables of the stages up to `last`
+        written: of later ones, which an earlier process may have done, parts may be missing."""
+        stages = self.run.manifest.stages
+        done = stages[: [record.name for record in stages].index(last) + 1]
+        by_now = replace(self.run, manifest=self.run.manifest.model_copy(update={"stages": done}))
+        if lines := refuted(by_now):
+            write_tables(by_now)
             raise RefutedError(
                 f"expected no witness inside a proven radius, got {len(lines)} in {self.run.path}: {lines[0]}; one of "
                 f"the two is wrong, please report it with that directory (tables/bounds.csv lists all)"

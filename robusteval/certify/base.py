@@ -29,13 +29,15 @@ State = tuple[Statistic, ...]
 class Radii:
     """radius (N,) in pixel units, rounded down; the class it speaks for (N,); whether it abstained (N,) bool.
 
-    `measurements` are (quantity, at, values (N,)) kept as evidence, such as counts.
+    `measurements` are (quantity, at, values (N,)) kept as evidence, such as counts. `witnesses` (N, C, H, W) are
+    adversarial examples that were met on the way, NaN where there is none, of a certificate that `finds` any.
     """
 
     radius: Tensor
     predicted: Tensor
     abstained: Tensor
     measurements: tuple[tuple[str, float, Tensor], ...] = ()
+    witnesses: Tensor | None = None
 
 
 LOOKED_AT = 8
@@ -80,6 +82,9 @@ class Certificate(NormedMethod):
     """A lower bound of the minimum adversarial distance of each image."""
 
     kind: ClassVar[Guarantee]
+    finds: ClassVar[bool] = False
+    """Whether its `radii` have witnesses, of the classifier f and for the labels: in an audit an attack that improves
+    what others found begins at those that the judge takes."""
 
     def heading(self, source: str | None = None) -> str:
         return f"{self.title}{self.says} ({self.kind}), {self.norm.symbol}"

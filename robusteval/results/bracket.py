@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from robusteval.core.norms import BALLS, Norm
+from robusteval.results.exact import EXACT_COLUMNS, is_exact
 from robusteval.results.tables import BOUNDS_TABLE
 
 HOLDS_IN: dict[str, tuple[Norm, ...]] = {norm: BALLS[i:] for i, norm in enumerate(BALLS)}
@@ -16,8 +17,8 @@ HOLDS_IN: dict[str, tuple[Norm, ...]] = {norm: BALLS[i:] for i, norm in enumerat
 
 def bracket(images: pd.DataFrame, witnesses: pd.DataFrame, certificates: pd.DataFrame) -> pd.DataFrame:
     """One row an image: the closest witness in each norm with the attack that found it, the largest proven radius and
-    the largest one that holds with confidence, each with its method (the first of equals), every lower bound as
-    `lower_<method>`, and the certificates that a witness contradicts.
+    the largest one that holds with confidence, each with its method (the first of equals), whether witness and proof
+    meet (exact.py), every lower bound as `lower_<method>`, and the certificates that a witness contradicts.
 
     One witness bounds every norm, since the judge measured its distance in all of them; one lower bound holds in every
     norm that is nowhere smaller. A certificate is held against witnesses only where it speaks of the classifier f that
@@ -45,6 +46,8 @@ def bracket(images: pd.DataFrame, witnesses: pd.DataFrame, certificates: pd.Data
             largest = holding.drop_duplicates("image_id").set_index("image_id")
             data[f"{kind}_{norm}"] = largest["radius"].reindex(ids).fillna(0.0).to_numpy()
             data[f"{kind}_{norm}_method"] = largest["method"].reindex(ids).fillna("").to_numpy(object)
+    for norm, name in EXACT_COLUMNS.items():
+        data[name] = is_exact(data[f"proof_{norm}"], data[f"upper_{norm}"])
     lower: dict[str, Any] = {}
     contradictions: list[list[str]] = [[] for _ in ids]
     for method, rows in certificates.groupby("method", sort=False):

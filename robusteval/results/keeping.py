@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from robusteval.results.files import Arrays
 from robusteval.results.manifest import Manifest
-from robusteval.results.records import AttackRecord, CleanRecord, StageRecord
+from robusteval.results.records import CleanRecord, MetricRecord, StageRecord
 
 SAMPLE = 1000
 """Images whose own images and witnesses are kept with `--evidence sample`."""
@@ -36,7 +36,7 @@ def number_left_out(manifest: Manifest) -> int:
 def kept_arrays(record: StageRecord, arrays: Arrays, kept: frozenset[str] | None) -> Arrays:
     """Of the arrays of a shard those that are kept. What a metric leaves of the whole set belongs to no image: it is
     kept where any image is."""
-    if kept is None or (kept and not isinstance(record, CleanRecord | AttackRecord)):
+    if kept is None or (kept and isinstance(record, MetricRecord)):
         return arrays
     return {name: array for name, array in arrays.items() if _image_of(record, name) in kept}
 

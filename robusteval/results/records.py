@@ -130,7 +130,7 @@ class AttackRecord(MethodRecord):
     source: str | None = None
     """The name of the model that it was made on, if not on the audited one."""
     starts_from: tuple[PlainName, ...] = ()
-    """The stages of attacks whose witnesses it improves, as far as they ran."""
+    """The stages whose witnesses it improves, as far as they ran: of attacks, and of certificates that find any."""
     ensemble: tuple[EnsembleStage, ...] = ()
     """Of an ensemble, its attacks in their order; its measurement `stage` says which of them broke an image."""
     ranks_on_robustbench: bool = False

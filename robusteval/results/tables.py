@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from robusteval.core.norms import BALLS, Norm
+from robusteval.results.exact import EXACT_COLUMNS, WITHIN
 
 _DTYPES: dict[type, str] = {str: "str", bool: "bool", int: "int64", float: "float64"}
 
@@ -119,6 +120,10 @@ BOUNDS_TABLE = Table(
                 Column(f"{kind}_{norm}", float, f"largest {meaning} in {norm} around the label; 0 if none"),
                 Column(f"{kind}_{norm}_method", str, "the certificate it comes from; empty if none"),
             )
+        ),
+        *(
+            Column(name, bool, f"the closest witness lies at most {WITHIN} farther than the proven radius in {norm}")
+            for norm, name in EXACT_COLUMNS.items()
         ),
         Column("contradictions", str, "certificates above a witness of the same norm; empty if none"),
     ),

@@ -23,6 +23,8 @@ where each image has its own."""
 CERTIFIED = "certified_"
 """Begins the key of a column of certified accuracy at one budget: certified_<norm>_<budget as shown>, of all proofs of
 the model itself; with _<stage> behind it, of one certificate of another classifier made of it."""
+EXACT = "exact_"
+"""Begins the key of a column of exact distances: exact_<norm>."""
 WORST = "worst_case"
 """The key of robust accuracy over all budgets."""
 _AT = re.compile(f"(?:{ROBUST}|{CERTIFIED})[^_]+_([^_]+)(_.*)?")

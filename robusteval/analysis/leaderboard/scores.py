@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robusteval.analysis import names, show
+from robusteval.analysis.brackets import exact_distances
 from robusteval.analysis.curves import within
 from robusteval.analysis.intervals import mean, mean_share, median, proportion
-from robusteval.analysis.leaderboard.board import ROBUST, WORST, BoardColumn, Score
+from robusteval.analysis.leaderboard.board import EXACT, ROBUST, WORST, BoardColumn, Score
 from robusteval.analysis.leaderboard.certified import certified_shares
 from robusteval.analysis.leaderboard.shares import share_score
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
-from robusteval.analysis.standing import asked_radii
+from robusteval.analysis.standing import asked_radii, proved_norms
 from robusteval.core.norms import Norm
+from robusteval.results.exact import WITHIN
 from robusteval.results.records import CLEAN
 
 Values = NDArray[np.float64]
 
 
 def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
-    """Accuracies, distances, radii, noise area and cost of a run, in the order of the board's columns. Values of images
-    are in the order of their ids."""
+    """Accuracies, distances and how many of them are exact, radii, noise area and cost of a run, in the order of the
+    board's columns. Values of images are in the order of their ids."""
     yield (
         BoardColumn(key=CLEAN, title="Clean accuracy", kind="share"),
         share_score(results.correct[results.by_id], Round.NEAREST),
@@ -50,6 +53,8 @@ def scores(results: Results) -> Iterator[tuple[BoardColumn, Score]]:
     yield from certified_shares(results)
     for searched in (n for n in results.norms if n in results.attacked):
         yield from _distances(results.distances(searched)[results.by_id], searched)
+    both = results.attacked & proved_norms(results.certificates_ran) if results.correct.any() else ()
+    yield from (_exact(results, norm) for norm in results.norms if norm in both)
     yield from _radii(results)
     yield from _noise(results)
     yield _cost(results)
@@ -98,6 +103,19 @@ def _distances(far: Values, norm: Norm) -> Iterator[tuple[BoardColumn, Score]]:
             interval=show.distances(average.low, average.high, norm) if average.n > 1 else "-",
         ),
     )
+
+
+def _exact(results: Results, norm: Norm) -> tuple[BoardColumn, Score]:
+    note = (
+        "at least: of the images classified correctly, those whose closest witness lies at most "
+        f"{WITHIN} farther than the largest proven radius; it says how much is known of a model, and the column is not "
+        "ranked"
+    )
+    column = BoardColumn(
+        key=f"{EXACT}{norm}", title=f"Exact distances, {norm.symbol}", kind="lower", norm=norm, note=note
+    )
+    found = share_score(exact_distances(results, norm)[results.correct], Round.DOWN)
+    return column, found.model_copy(update={"images": array("d")})
 
 
 def _radii(results: Results) -> Iterator[tuple[BoardColumn, Score]]:

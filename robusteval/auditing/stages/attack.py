@@ -17,6 +17,7 @@ from robusteval.attacks.base import Attack
 from robusteval.attacks.judge import Verdict, judge
 from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, method_record, unheard
 from robusteval.auditing.stages.budget_search import Measured, search_budgets
+from robusteval.auditing.stages.certificate import CertificateStage
 from robusteval.auditing.stages.frames import array, measurement_rows
 from robusteval.auditing.stages.part import Part
 from robusteval.core.errors import UserError
@@ -60,7 +61,7 @@ class AttackStage(Stage):
     source: int | None = None
     source_name: str | None = None
     unavailable: str = ""
-    starts_from: tuple[AttackStage, ...] = ()
+    starts_from: tuple[AttackStage | CertificateStage, ...] = ()
     own: Mapping[str, float] | None = None
 
     def record(self) -> AttackRecord:
@@ -89,6 +90,10 @@ class AttackStage(Stage):
         once = self.method.passes(images, classes)
         attacks = math.ceil(math.log2(len(self.budgets) + 1)) if self.method.fixed_budget else 1
         return None if once is None else once * attacks
+
+    @property
+    def may_refute(self) -> bool:
+        return any(stage.may_refute for stage in self.starts_from)
 
     @property
     def radii(self) -> tuple[float, ...]:

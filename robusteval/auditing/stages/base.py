@@ -95,7 +95,7 @@ class Evidence(Protocol):
         NaN where it found none. Raises UnsupportedError if that stage did not run."""
 
     def starts(self, attacks: Sequence[str], norm: Norm, shard: Shard) -> Tensor:
-        """Of the images of a shard the closest witnesses by the stages of some attacks, in `norm` first and then in
+        """Of the images of a shard the closest witnesses by some stages that find any, in `norm` first and then in
         each other norm, (4, N, C, H, W); NaN where there is none, or it is one of those before. Raises UnsupportedError
         if none of these stages ran."""
 
@@ -125,8 +125,6 @@ class Stage(ABC):
 
     prepares: ClassVar[bool] = False
     """Whether `prepare` has something to learn from the whole set before the first shard."""
-    keeps_arrays: ClassVar[bool] = False
-    """Whether every shard leaves a file of arrays, an empty one too."""
     always_verified: ClassVar[bool] = False
     """Whether a verification checks it even where nothing is computed again."""
 
@@ -152,8 +150,13 @@ class Stage(ABC):
         """What the manifest says of it before it ran."""
 
     @property
-    def proves(self) -> bool:
-        """Whether it gives proofs, which a witness refutes."""
+    def keeps_arrays(self) -> bool:
+        """Whether every shard leaves a file of arrays, an empty one too."""
+        return False
+
+    @property
+    def may_refute(self) -> bool:
+        """Whether a witness may lie inside a proven radius from this stage on: of a proof, or of what comes behind."""
         return False
 
     def shards(self, images: Images, size: int) -> tuple[Shard, ...]:

@@ -1,11 +1,15 @@
-"""A stage of a certificate: the radius of each image."""
+"""A stage of a certificate: the radius of each image, and the adversarial examples that it met, judged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
 
+from robusteval.attacks.judge import judge
 from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, method_record, unheard
 from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
 from robusteval.auditing.stages.part import Part
@@ -14,7 +18,10 @@ from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, Step
 from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
-from robusteval.results.records import CertificateRecord
+from robusteval.models.classifier import Classifier
+from robusteval.results.files import Arrays
+from robusteval.results.records import CertificateRecord, Cost
+from robusteval.results.run import witness_key
 from robusteval.results.tables import CERTIFICATES_TABLE
 
 
@@ -45,7 +52,11 @@ class CertificateStage(Stage):
         return self.method.passes(images, classes)
 
     @property
-    def proves(self) -> bool:
+    def keeps_arrays(self) -> bool:
+        return self.method.finds
+
+    @property
+    def may_refute(self) -> bool:
         return self.method.kind is Guarantee.PROOF
 
     def prepare(self, context: Context, images: Images, step: Step) -> Part:
@@ -75,4 +86,27 @@ class CertificateStage(Stage):
             }
         )
         evidence = measurement_rows(self.name, images, radii.measurements)
-        return Part(rows, {"measurements": evidence} if len(evidence) else {}, cost=cost_of(classifier))
+        arrays, cost = Arrays(), cost_of(classifier)
+        if radii.witnesses is not None:
+            own = radii.witnesses.flatten(1).isfinite().all(1) & (radii.predicted == images.labels)
+            judging = context.classifier.metered(len(images))
+            arrays = self._taken(judging, images, own.nonzero()[:, 0], radii.witnesses)
+            # The judge's evaluations are timed, not counted.
+            cost += Cost(model_seconds=judging.meter.stopwatch.seconds)
+        return Part(rows, {"measurements": evidence} if len(evidence) else {}, arrays, cost)
+
+    def recompute(self, context: Context, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Part:
+        """Of the stored witnesses those that the judge takes again: another search may meet others."""
+        part, images = self.compute(context, shard), shard.images
+        rows = [i for i, image_id in enumerate(images.ids) if witness_key(image_id, np.nan) in arrays]
+        there = images.pixels.clone()
+        for i in rows:
+            there[i] = torch.tensor(arrays[witness_key(images.ids[i], np.nan)]).to(there)
+        places = torch.tensor(rows, dtype=torch.int64, device=there.device)
+        return replace(part, arrays=self._taken(context.classifier.metered(len(images)), images, places, there))
+
+    def _taken(self, classifier: Classifier, images: Images, rows: Tensor, candidates: Tensor) -> Arrays:
+        """Of the candidates (N, C, H, W) in these rows those that the judge takes, by the key of a witness."""
+        some, tried = images.select(rows), candidates[rows].to(images.pixels)
+        success = judge(classifier.select(rows), some, tried, self.method.norm, None).success if len(rows) else rows
+        return {witness_key(some.ids[i], np.nan): array(tried[i]) for i in success.nonzero()[:, 0].tolist()}

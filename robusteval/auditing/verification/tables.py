@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from io import BytesIO
 from itertools import zip_longest
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robusteval.auditing.verification.finding import Finding, held_against, wrong
 from robusteval.core.errors import UserError
+from robusteval.results.exact import EXACT_COLUMNS
 from robusteval.results.files import Arrays, read_arrays, read_frame, read_frames
 from robusteval.results.manifest import Manifest
 from robusteval.results.records import (
@@ -62,7 +63,8 @@ def check_parts(run: Run) -> Iterator[Finding]:
 
 
 def check_tables(run: Run) -> Iterator[Finding]:
-    """Whether the tables are those that the parts give, bounds.csv among them."""
+    """Whether the tables are those that the parts give, bounds.csv among them; of a run of before columns came to the
+    bounds, those without them."""
     values = 0
     for name, pieces in tables_in_pieces(run):
         path = run.path / "tables" / f"{name}.parquet"
@@ -83,6 +85,7 @@ def _held_against_parts(name: str, path: Path, pieces: Iterator[pd.DataFrame]) -
     try:
         for stored, again in _side_by_side(read_frames(path), pieces):
             if stored is not None:
+                again = _of_its_time(again, stored.columns)
                 faults = [f"tables/{name}.parquet{said}" for said in _column_faults(stored, again)]
                 if faults:
                     return values + again.size, [*lines, *faults]
@@ -134,12 +137,21 @@ def differences(
 def _lines(run: Run) -> Iterator[str]:
     """One line for each of bounds.csv that differs from the bounds, by so much as how it ends."""
     bounds = next(pieces for name, pieces in tables_in_pieces(run) if name == "bounds")
-    wanted = (line for piece in csv_pieces(bounds) for line in BytesIO(piece))
     with bounds_csv(run).open("rb") as file:
+        columns = file.readline().decode("utf-8", "replace").split(",")
+        file.seek(0)
+        of_its_time = (_of_its_time(piece, columns) for piece in bounds)
+        wanted = (line for piece in csv_pieces(of_its_time) for line in BytesIO(piece))
         for i, (line, other) in enumerate(zip_longest(file, wanted), start=1):
             if line != other:
                 of = (other or b"").split(b",")[0].decode("utf-8", "replace").strip()
                 yield f"tables/bounds.csv, line {i} ({of}) does not follow from the tables"
+
+
+def _of_its_time(again: pd.DataFrame, columns: Collection[Any]) -> pd.DataFrame:
+    """A table as its run wrote it with these columns: without those that came later, where it has none of them."""
+    later = [name for name in EXACT_COLUMNS.values() if name in again]
+    return again if set(later) & {*columns} else again.drop(columns=later)
 
 
 def _equal(old: NDArray[Any], new: NDArray[Any], tolerance: float) -> NDArray[np.bool_]:
@@ -168,7 +180,7 @@ def _column_faults(rows: pd.DataFrame, wanted: pd.DataFrame) -> Iterator[str]:
 
 def _array_faults(record: StageRecord, arrays: Arrays, manifest: Manifest) -> Iterator[str]:
     """What is wrong with images, each line to follow the file's name; a method's own arrays may have any shape."""
-    if isinstance(record, CleanRecord | AttackRecord):
+    if isinstance(record, CleanRecord | AttackRecord | CertificateRecord):
         for name, array in arrays.items():
             if array.shape != manifest.model.input_shape or str(array.dtype) != manifest.dtype:
                 wanted = f"{manifest.dtype} of shape {manifest.model.input_shape}"

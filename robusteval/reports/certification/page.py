@@ -18,13 +18,16 @@ from robusteval.analysis.intervals import proportion
 from robusteval.analysis.masking import flags
 from robusteval.analysis.results import Results
 from robusteval.analysis.sanity import warnings_of
+from robusteval.analysis.standing import exacts
 from robusteval.core.errors import UserError
+from robusteval.core.norms import BALLS
 from robusteval.reports.certification.tables import claim_sentence, claims_grid, clean_sentence, share_grid
 from robusteval.reports.certification.words import NOT_GUARANTEED, WRONG, statements
 from robusteval.reports.figures.distances import coverage
 from robusteval.reports.figures.drawing import save_all
 from robusteval.reports.formats.page import render
 from robusteval.reports.sections.image_table import FAR, ROWS
+from robusteval.reports.sections.verdict import exact_sentence
 from robusteval.results.below import write_below, write_csv
 from robusteval.results.digest import digest
 from robusteval.results.records import CertificateRecord
@@ -56,6 +59,7 @@ def write_certification(run: Run | Results, into: Path | None = None, verificati
         flags=[flag for flag in flags(results) if flag.severity == "serious"],
         clean=clean_sentence(results.manifest.model.name, proportion(results.images["correct"])),
         claimed=[claim_sentence(claim) for claim in {c.guarantee: c for c in reversed(claims)}.values()][::-1],
+        exact=_exact(results),
         certified=claims_grid(claims),
         statements=statements(found),
         not_guaranteed=NOT_GUARANTEED,
@@ -69,6 +73,13 @@ def write_certification(run: Run | Results, into: Path | None = None, verificati
         names=names,
     )
     return write_below(folder, "certification.html", page)
+
+
+def _exact(results: Results) -> str:
+    """How many distances are exact, in a sentence; empty where no attack ran beside the certificates."""
+    needed = ["correct", *(f"{end}_{norm}" for norm in BALLS for end in ("proof", "upper"))]
+    attacked = [norm for norm in results.norms if norm in results.attacked]
+    return exact_sentence(exacts(results.columns("bounds", needed), attacked))
 
 
 def _left_out(count: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robusteval.analysis import names
+from robusteval.analysis.brackets import exact_distances
 from robusteval.analysis.coverage import certified_share
 from robusteval.analysis.curves import STEPS, curve, evenly
 from robusteval.analysis.distances import reached_norms
 from robusteval.analysis.results import Results
+from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.drawing import (
     COLOURS,
+    EXACT_COLOUR,
     FAINT,
     INK,
     MARKERS,
@@ -26,6 +29,7 @@ from robusteval.reports.figures.drawing import (
     share_axis,
     style,
 )
+from robusteval.results.exact import WITHIN
 from robusteval.results.records import AttackRecord, CertificateRecord
 
 if TYPE_CHECKING:
@@ -107,31 +111,39 @@ def _extended(line: pd.DataFrame, end: float) -> pd.DataFrame:
 
 
 def brackets(results: Results) -> list[Plot]:
-    """Per norm: the closest witness of each image and its lower bounds, images ordered by the former."""
+    """Per norm: the closest witness of each image and its lower bounds, images ordered by the former; one dot where the
+    distance is exact."""
     titles, found = results.titles, []
     for norm in results.norms:
-        lowers = {
-            f"lower_{s.name}": titles[s.name]
-            for s in results.manifest.of(CertificateRecord)
-            if s.done and s.norm == norm and s.subject == "f"
-        }
+        own = [s for s in results.certificates_ran if s.norm == norm and s.subject == "f"]
+        lowers = {f"lower_{s.name}": titles[s.name] for s in own}
         if lowers or any(s.norm == norm for s in results.attacks_ran):
             order = results.by_id[np.argsort(results.distances(norm)[results.by_id], kind="stable")]
             ranks = evenly(np.arange(1, len(order) + 1), STEPS)
             data = results.columns("bounds", ["image_id", f"upper_{norm}", *lowers]).iloc[order[ranks - 1]]
-            data = data.reset_index(drop=True).rename(columns=lowers)
-            found.append(_bracket(norm, data, list(lowers.values()), ranks, len(order)))
+            exact = exact_distances(results, norm)[order[ranks - 1]]
+            data = data.reset_index(drop=True).rename(columns=lowers).assign(exact=exact)
+            proofs = {titles[s.name] for s in own if s.guarantee is Guarantee.PROOF}
+            found.append(_bracket(norm, data, list(lowers.values()), proofs, ranks, len(order)))
     return found
 
 
-def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str], ranks: NDArray[np.int64], count: int) -> Plot:
-    """Of `count` images those of `data`, with their ranks in the order."""
+def _bracket(
+    norm: str,
+    data: pd.DataFrame,
+    lowers: Sequence[str],
+    proofs: Collection[str],
+    ranks: NDArray[np.int64],
+    count: int,
+) -> Plot:
+    """Of `count` images those of `data`, with their ranks in the order. A lower bound among the `proofs` has no mark
+    where the distance is exact."""
     rows = evenly(np.arange(len(data)), COLUMNS)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         drawn = data.iloc[rows]
-        upper, x = drawn[f"upper_{norm}"].to_numpy(), ranks[rows]
+        upper, x, exact = drawn[f"upper_{norm}"].to_numpy(), ranks[rows], drawn["exact"].to_numpy()
         values = np.concatenate([upper, *(drawn[name].to_numpy() for name in lowers)])
         positive = values[np.isfinite(values) & (values > 0)]
         top = float(positive.max()) * (1.0 if np.isfinite(upper).all() else 1.3) if len(positive) else 1.0
@@ -141,16 +153,21 @@ def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str], ranks: NDArra
             axes.yaxis.set_major_formatter("{x:g}")
         size = float(np.clip(320 / len(x), 1.0, 4))
         best = np.max([np.zeros(len(x)), *(drawn[name].to_numpy() for name in lowers)], axis=0)
-        axes.vlines(x, np.minimum(best, top), np.minimum(upper, top), color=FAINT, alpha=0.35, lw=size / 4)
+        low, high = np.minimum(best, top)[~exact], np.minimum(upper, top)[~exact]
+        axes.vlines(x[~exact], low, high, color=FAINT, alpha=0.35, lw=size / 4)
         for i, name in enumerate(lowers):
             marks: Any = {"marker": MARKERS[(i + 1) % len(MARKERS)], "color": COLOURS[i % len(COLOURS)]}
             label = names.bare(name, norm)
-            axes.plot(x, np.minimum(drawn[name], top), ls="", ms=size, mew=0, label=label, **marks)
+            marked = ~exact if name in proofs else np.ones(len(x), dtype=bool)
+            axes.plot(x[marked], np.minimum(drawn[name], top)[marked], ls="", ms=size, mew=0, label=label, **marks)
         seen = np.isfinite(upper)
-        axes.plot(x[seen], upper[seen], "o", ms=size, mew=0, color=INK, label="closest witness (upper bound)")
-        if not seen.all():
-            height = np.full((~seen).sum(), top)
-            axes.plot(x[~seen], height, "^", ms=size, mew=0, color=FAINT, label="no witness found")
+        for at, mark, colour, label in (
+            (seen & ~exact, "o", INK, "closest witness (upper bound)"),
+            (seen & exact, "o", EXACT_COLOUR, f"exact, to {WITHIN}: witness and proof meet"),
+            (~seen, "^", FAINT, "no witness found"),
+        ):
+            if at.any():
+                axes.plot(x[at], np.minimum(upper, top)[at], mark, ms=size, mew=0, color=colour, label=label)
         axes.set(xlabel="images, ordered by their closest witness", ylabel=f"{Norm(norm).symbol} distance")
         axes.set_ylim(-0.03 * top if axes.get_yscale() == "linear" else 0, 1.1 * top)
         axes.margins(x=0.02)
@@ -161,6 +178,8 @@ def _bracket(norm: str, data: pd.DataFrame, lowers: Sequence[str], ranks: NDArra
         "bound can be trusted: an estimate above a witness is a contradiction, and shown. Zero: misclassified, "
         "or nothing covered."
     )
+    if data["exact"].any():
+        caption += f" One dot without a bar: proof and witness meet within {WITHIN}, the distance is exact."
     if len(rows) < count:
         caption += f" Drawn are {len(rows):,} of {count:,} images, evenly along this order."
     if len(data) < count:

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, FAINT, GRID = "#1f2329", "#6b7280", "#d5d9df"
-_DARK = {INK: "#e6e8eb", FAINT: "#9aa3af", GRID: "#3a4048", "#0072b2": "#4aa3df", "#8c6d31": "#b8965a"}
+EXACT_COLOUR = "#7a3ea8"
+"""Of a distance that is known, not enclosed; no other mark has it."""
+_DARK = {
+    INK: "#e6e8eb",
+    FAINT: "#9aa3af",
+    GRID: "#3a4048",
+    "#0072b2": "#4aa3df",
+    EXACT_COLOUR: "#b78be0",
+    "#8c6d31": "#b8965a",
+}
 _PAPER = "#ffffff"
 _DPI = 160
 """Of the PNG; the layout is that of the SVG."""

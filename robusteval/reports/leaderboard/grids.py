@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from robusteval.analysis import names, show
-from robusteval.analysis.leaderboard.board import CERTIFIED, Board, BoardColumn, Score
+from robusteval.analysis.leaderboard.board import CERTIFIED, EXACT, Board, BoardColumn, Score
 from robusteval.analysis.show import Round
 from robusteval.reports.grid import Grid
 
@@ -13,8 +13,9 @@ GROUPS: dict[str, Callable[[BoardColumn], bool]] = {
     "Accuracy": lambda column: column.kind == "share",
     "Certified accuracy": lambda column: column.key.startswith(CERTIFIED),
     "Distance of the closest witness": lambda column: column.kind == "upper",
+    "Exact distances": lambda column: column.key.startswith(EXACT),
     "Lower bounds": lambda column: column.kind == "radius",
-    "Noise": lambda column: column.kind == "lower" and not column.key.startswith(CERTIFIED),
+    "Noise": lambda column: column.kind == "lower" and not column.key.startswith((CERTIFIED, EXACT)),
     "Cost": lambda column: column.kind == "cost",
 }
 """Heading -> which columns stand below it."""

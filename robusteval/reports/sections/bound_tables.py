@@ -1,4 +1,5 @@
-"""Tables of a report: the certificates with the state of their fits, and how often witnesses contradict estimates."""
+"""Tables of a report: how far the brackets are closed, the certificates with the state of their fits, and how often
+witnesses contradict estimates."""
 
 from __future__ import annotations
 
@@ -10,7 +11,33 @@ from robusteval.analysis.non_finite import unanswered
 from robusteval.analysis.results import Results
 from robusteval.analysis.show import Round
 from robusteval.analysis.summary import Summary
+from robusteval.core.norms import Norm
 from robusteval.reports.grid import Grid
+from robusteval.results.exact import WITHIN
+
+
+def bracket_grids(summary: Summary) -> list[Grid]:
+    """In each norm with attacks and proofs: how many distances are exact, and how wide the median bracket is."""
+    widths = {w.norm: w.median for w in summary.widths}
+    rows = [
+        [
+            Norm(e.norm).symbol,
+            f"{e.share.count:,} of {e.share.n:,}",
+            show.percent(e.share.value, Round.DOWN),
+            show.percents(e.share.low, e.share.high),
+            show.upper(gap.value, e.norm),
+            show.distances(gap.low, gap.high, e.norm),
+        ]
+        for e in summary.exacts
+        for gap in [widths[e.norm]]
+    ]
+    headings = ["Norm", "exact distances", "at least", "95 % interval", "median gap", "95 % interval"]
+    note = (
+        "Of the images that are classified correctly. A distance is exact where the closest witness lies at most "
+        f"{WITHIN} farther than the largest proven radius: the minimum distance lies between the two. The gap is from "
+        "the one to the other."
+    )
+    return [Grid("How far the brackets are closed", headings, rows, note=note, name="brackets")] if rows else []
 
 
 def radius_grids(certificates: Sequence[Spread]) -> list[Grid]:

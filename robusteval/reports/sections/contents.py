@@ -68,7 +68,7 @@ def contents(results: Results) -> Contents:
     asked = bound_tables.unanswered_note(results)
     found = [
         Section("verdict", "Verdict", standing_plot(summary.standings), [headline_grid(summary)]),
-        Section("brackets", "Brackets", brackets(results)),
+        Section("brackets", "Brackets", brackets(results), bound_tables.bracket_grids(summary)),
         Section("curves", "Attacks", accuracy_curves(results), attacks, fooled if attacks else ""),
         Section(IMAGES, "Images"),
         Section("distances", "Distances", (), attack_tables.distance_grids(distances)),

@@ -21,6 +21,7 @@ from robusteval.analysis.results import Results
 from robusteval.core.methods import Guarantee
 from robusteval.core.norms import Norm
 from robusteval.reports.figures.thumbnails import Thumbnails, main_norm, thumbnails
+from robusteval.results.exact import EXACT_COLUMNS, is_exact
 from robusteval.results.records import CLEAN
 
 Cell = tuple[str, str | float]
@@ -89,8 +90,9 @@ class ImageTable:
 
 
 def image_table(results: Results) -> ImageTable:
-    """One row an image: images, classes, and per norm what is proven and the estimates of the model itself, the upper
-    bound and the attack that found it, and what is certified with confidence of the smoothed model."""
+    """One row an image: images, classes, and per norm the distance where it is exact, what is proven and the estimates
+    of the model itself, the upper bound and the attack that found it, and what is certified with confidence of the
+    smoothed model."""
     norm, classes = main_norm(results), results.classes
     places = shown_images(results, norm)
     thumbs, columns = thumbnails(results, norm, places), list(_columns(results, norm, places))
@@ -107,6 +109,7 @@ def image_table(results: Results) -> ImageTable:
                 "by": found_by(bounds),
                 "wrong": not bounds["correct"],
                 "standing": math.isinf(bounds[f"upper_{norm}"]),
+                "exact": bool(bounds.get(EXACT_COLUMNS.get(norm))),
                 "contradiction": bool(bounds["contradictions"]),
             }
         )
@@ -128,11 +131,13 @@ def shown_images(results: Results, norm: Norm) -> NDArray[np.int64]:
 
 
 def _bounds_of(results: Results, places: NDArray[np.int64]) -> Iterator[Bounds]:
-    """The rows of the table of bounds at these places."""
+    """The rows of the table of bounds at these places, with what is exact of them."""
     end = 0
     for piece in results.pieces("bounds"):
         start, end = end, end + len(piece)
-        yield from piece.iloc[places[(places >= start) & (places < end)] - start].to_dict("records")
+        rows = piece.iloc[places[(places >= start) & (places < end)] - start]
+        exact = {name: is_exact(rows[f"proof_{norm}"], rows[f"upper_{norm}"]) for norm, name in EXACT_COLUMNS.items()}
+        yield from rows.assign(**exact).to_dict("records")
 
 
 def _columns(results: Results, norm: Norm, places: NDArray[np.int64]) -> Iterator[ImageColumn]:
@@ -183,6 +188,8 @@ def _columns_of(own: NormBounds, titles: dict[str, str], seen_as: dict[str, str]
     def method(key: str) -> Callable[[Bounds], Cell]:
         return lambda bounds: titled(bounds[key])
 
+    if own.exact:
+        yield ImageColumn("Exact", group, "number", lambda bounds: _exact(bounds, norm))
     for kind in own.guaranteed:
         yield ImageColumn(BEST[kind], group, "number", lower(f"{kind}_{norm}"))
         yield ImageColumn("by", group, "text", method(f"{kind}_{norm}_method"))
@@ -220,6 +227,14 @@ def _opens(name: str) -> Cell:
 
 def _number(value: float, shown: str) -> Cell:
     return escape(shown), min(value, FAR)
+
+
+def _exact(bounds: Bounds, norm: Norm) -> Cell:
+    """The one number that stands for both ends of a bracket, the witness's; nothing where they do not meet."""
+    far = bounds[f"upper_{norm}"] if bounds[EXACT_COLUMNS[norm]] else None
+    if far is None:
+        return "", FAR
+    return _number(far, show.lower(far, norm) if math.isinf(far) else show.upper(far, norm))
 
 
 def _predicted(name: str, correct: bool) -> Cell:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from robusteval.analysis import names, show
 from robusteval.analysis.show import Round
+from robusteval.analysis.standing import Exact
 from robusteval.analysis.summary import Distance, Summary
 from robusteval.core.norms import Norm
 from robusteval.reports.sections.budgets import at_budgets
+from robusteval.results.exact import WITHIN
 
 
 def verdict(summary: Summary) -> str:
@@ -31,8 +33,9 @@ def opening(summary: Summary) -> str:
 
 
 def closing(summary: Summary) -> str:
-    """What is certified of smoothed models, what was seen of gradient masking, and outputs that are not finite."""
-    said = []
+    """How many distances are exact, what is certified of smoothed models, what was seen of gradient masking, and
+    outputs that are not finite."""
+    said = list(filter(None, [exact_sentence(summary.exacts)]))
     if smoothed := [c for c in summary.certified if c.kind == "confidence" and c.share.count]:
         best = max(smoothed, key=lambda c: (c.share.count, c.budget))
         share = show.percent(best.share.value, Round.DOWN)
@@ -48,6 +51,15 @@ def closing(summary: Summary) -> str:
     elif not summary.flags and summary.robust and summary.clean.count and summary.masking_checked:
         said.append("No sign of gradient masking was seen.")
     return " ".join(said)
+
+
+def exact_sentence(exacts: Sequence[Exact]) -> str:
+    """On how many images a proof and a witness meet, norm by norm; empty where on none."""
+    where = [f"{e.share.count:,} in {Norm(e.norm).symbol}" for e in exacts if e.share.count]
+    if not where:
+        return ""
+    right = show.images(exacts[0].share.n)
+    return f"Of {right} classified correctly the distance is exact, to {WITHIN}, of {_and(where)}."
 
 
 def _known(found: Distance) -> bool:
@@ -102,6 +114,11 @@ def reading(summary: Summary) -> list[str]:
         )
     if "proof" in summary.guarantees:
         said.append("Bounds named proof hold for every perturbation within their radius.")
+    if any(e.share.count for e in summary.exacts):
+        said.append(
+            f"A distance named exact is known to {WITHIN}: a proof and an adversarial example enclose it, and no other "
+            "attack or proof can change it by more."
+        )
     if "confidence" in summary.guarantees:
         said.append(
             "Bounds named confidence speak of the smoothed model, not of the model itself, and each may be wrong "

@@ -4,7 +4,7 @@ const { facts } = data;
 const table = new DataTable("#images", shownCells(data));
 
 const chosen = (id) => document.getElementById(id).value;
-const shown = { all: () => true, wrong: (f) => f.wrong, standing: (f) => f.standing, contradiction: (f) => f.contradiction };
+const shown = { all: () => true, wrong: (f) => f.wrong, standing: (f) => f.standing, exact: (f) => f.exact, contradiction: (f) => f.contradiction };
 table.search.fixed("filters", (text, row, i) => {
   const fact = facts[i];
   return shown[chosen("filter-show")](fact)
