@@ -206,12 +206,12 @@ class Session:
             if stage.prepares:
                 self._prepare(stage, spent)
             fed = (stage.feed(shard, self.evidence).loaded() for shard in missing)
-            done = len(self.images) - sum(len(s.images) for s in missing)
-            progress.stage(stage.name, done, len(self.images))
+            sizes = {shard.name: len(shard.images) for shard in missing}
+            progress.stage(stage.name, len(self.images) - sum(sizes.values()), len(self.images))
             engine = local if stage.reads_itself else self.engine
             for result in engine(work, fed, share_of_work(progress, len(self.images))):
                 self._write(stage, result, Cost() if stage.prepares else spent)
-                progress.advance(len(result.shard.images))
+                progress.advance(sizes[result.shard.name])
         except Exception as error:
             fewer = self.context.with_less_memory() if is_out_of_memory(error) and not self.traits.lacking else None
             if fewer is None:

@@ -219,6 +219,21 @@ def test_a_witness_that_is_computed_again_is_gathered_again(
     assert differences(one, run, pages=False) == []
 
 
+def test_what_a_failed_method_gathered_is_there_when_it_is_tried_again(
+    asked: tuple[Classifier, Images, Path], one: Run, monkeypatch: pytest.MonkeyPatch, gathered_of: list[int]
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(SoftmaxLine, "conclude", lambda *_: 1 / 0)
+        run = audited(asked, "failed", batch_size=BATCH)
+    assert {s.name for s in run.manifest.failed} == {"softmax-line", "at-witnesses"}
+    assert len(list((run.path / NEEDED).rglob("*.parquet"))) == 2 * -(-N // BATCH)
+    lines = [f for f in examine(run, asked[0], trusted=[asked[2] / "own.py"]) if "needed/" in f.line]
+    assert {f.kind for f in lines} == {"unchecked"}
+    gathered_of.clear()
+    assert differences(one, audited(asked, "failed", batch_size=BATCH), pages=False) == []
+    assert gathered_of == []
+
+
 def test_no_more_pixels_are_read_than_fit(
     asked: tuple[Classifier, Images, Path], one: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
