@@ -42,9 +42,9 @@ class Work:
         """A model that draws random numbers of its own draws those of the batch, wherever and whenever it runs."""
         parts = []
         for batch in self.stage.batches(shard, self.context.batch or len(shard.images)):
-            with seeded(derive_seed(self.context.seed, self.stage.name, batch.images.ids[0]), batch.images.pixels):
+            with seeded(derive_seed(self.context.seed, self.stage.name, batch.images.ids[0]), batch.images.labels):
                 parts.append(compute(batch, step))
-        return Part.of_batches(parts)
+        return self.stage.joined(parts)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from robusteval.auditing.stages.base import Shard
 from robusteval.auditing.stages.frames import read_statistics
+from robusteval.auditing.stages.gather import GatherStage
 from robusteval.auditing.stages.sanity import read_traits
 from robusteval.certify.base import State
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
+from robusteval.core.stored import StoredPixels
 from robusteval.models.behaviour import Traits
 from robusteval.results.files import Arrays, read_arrays, read_cost, read_frame
 from robusteval.results.records import CLEAN, SANITY, AttackRecord
@@ -85,12 +87,37 @@ class RunEvidence:
     def witnesses(self, attack: str, shards: Sequence[Shard]) -> Tensor:
         found = []
         for shard in shards:
-            path = self.run.part(attack, shard.name)
-            if not path.exists():
-                raise UnsupportedError(f"expected witnesses of '{attack}', which could not run")
-            arrays = self.arrays(attack, shard.name)
-            found.append(closest_witnesses(read_frame(path), arrays, shard.images))
+            rows = read_frame(self._check_there(attack, shard))
+            found.append(closest_witnesses(rows, self.arrays(attack, shard.name), shard.images))
         return torch.cat(found)
+
+    def _check_there(self, attack: str, shard: Shard) -> Path:
+        """The part of an attack. Raises UnsupportedError."""
+        path = self.run.part(attack, shard.name)
+        if not path.exists():
+            raise UnsupportedError(f"expected witnesses of '{attack}', which could not run")
+        return path
+
+    def stored_witnesses(self, attack: str) -> StoredPixels:
+        for shard in self.batches:
+            self._check_there(attack, shard)
+        ends = torch.tensor([len(shard.images) for shard in self.batches]).cumsum(0)
+        images = self.batches[0].images
+
+        def read(places: Tensor) -> Tensor:
+            """By the shards that they lie in, one after the other."""
+            found = torch.empty(len(places), *images.shape, dtype=images.dtype)
+            own = torch.bucketize(places, ends, right=True)
+            for i in own.unique().tolist():
+                shard, here = self.batches[i], own == i
+                first = int(ends[i]) - len(shard.images)
+                found[here] = self.witnesses(attack, [shard]).cpu()[places[here] - first]
+            return found
+
+        return StoredPixels(read, torch.arange(int(ends[-1])), images.shape, images.device, images.dtype)
+
+    def gathered(self, stage: GatherStage) -> Arrays:
+        return stage.merged(read_arrays(self.run.needed_file(stage.name, shard.name)) for shard in self.batches)
 
     def starts(self, attacks: Sequence[str], norm: Norm, shard: Shard) -> Tensor:
         ran = [name for name in attacks if self.run.part(name, shard.name).exists()]
@@ -127,7 +154,7 @@ def closest_in_every_norm(
     norms, (4, N, C, H, W); NaN where there is none, or it is one of those before."""
     result = _none((len(Norm), len(images)), images)
     rows = pd.concat([frame[frame["success"]].assign(attack=k) for k, frame in enumerate(frames)], ignore_index=True)
-    budgets = [frame.loc[frame["success"], "budget"] for frame in frames]
+    budgets = [frame.loc[frame["success"], "budget"].unique() for frame in frames]
     of_image = rows.groupby("image_id").groups
     for i, image_id in enumerate(images.ids):
         own = rows.loc[of_image.get(image_id, [])]
@@ -144,13 +171,16 @@ def closest_witnesses(rows: pd.DataFrame, arrays: Arrays, images: Images) -> Ten
     """For each image the closest witness of one attack, in the attack's own norm; NaN where it found none."""
     result = _none((len(images),), images)
     own = rows[rows["success"]]
+    if own.empty:
+        return result
+    nearest = own.loc[own.groupby("image_id")[own["norm"].iloc[0]].idxmin()]
+    budget_of, budgets = dict(zip(nearest["image_id"], nearest["budget"], strict=True)), own["budget"].unique()
     for i, image_id in enumerate(images.ids):
-        candidates = own[own["image_id"] == image_id]
-        if len(candidates):
-            closest = candidates.loc[candidates[candidates["norm"].iloc[0]].idxmin()]
-            kept = stored_witness(arrays, image_id, closest["budget"], own["budget"])
-            if kept is not None:
-                result[i] = torch.tensor(kept).to(result)
+        if (
+            image_id in budget_of
+            and (kept := stored_witness(arrays, image_id, budget_of[image_id], budgets)) is not None
+        ):
+            result[i] = torch.tensor(kept).to(result)
     return result
 
 

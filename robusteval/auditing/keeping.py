@@ -35,12 +35,12 @@ def write_part(
 
 
 def remove_needed(run: Run) -> None:
-    """Remove the images of a finished run that none but its stages needed; not those that a failed stage needs when it
-    is tried again. Raises NotWrittenError."""
+    """Remove the images of a finished run that none but its stages needed, and what was gathered; not what a failed
+    stage needs when it is tried again. Raises NotWrittenError."""
     failed = run.manifest.failed
     for record in run.manifest.stages:
         folder = run.path / NEEDED / record.name
-        if folder.is_dir() and not any(later.rests_on(record.name) for later in failed):
+        if folder.is_dir() and not any(r.name == record.name or r.rests_on(record.name) for r in failed):
             with writing(folder):
                 shutil.rmtree(folder)
     folder = run.path / NEEDED

@@ -13,13 +13,15 @@ from robusteval.auditing.stages.base import Stage
 from robusteval.auditing.stages.certificate import CertificateStage
 from robusteval.auditing.stages.clean import CleanStage
 from robusteval.auditing.stages.every_budget import EveryBudgetStage
-from robusteval.auditing.stages.metric import ImageMetricStage, MetricStage, SetMetricStage
+from robusteval.auditing.stages.metric import ImageMetricStage, MetricStage
 from robusteval.auditing.stages.repeat import RepeatStage
 from robusteval.auditing.stages.sanity import SanityStage
+from robusteval.auditing.stages.set_metric import GatheringMetricStage, SetMetricStage, StreamedMetricStage
 from robusteval.auditing.stages.targeted import judged_by_target
 from robusteval.auditing.stages.top_k import judged_by_top
 from robusteval.core.plain_names import as_plain_name
 from robusteval.metrics.base import ImageMetric, Metric, SetMetric
+from robusteval.metrics.whole_set import GatheringMetric, StreamedMetric
 
 
 class Named(typing.Protocol):
@@ -89,6 +91,10 @@ def _attacks(
 def _metric(entry: Entry[Metric]) -> MetricStage:
     """Raises TypeError for a metric that measures neither single images nor the whole set."""
     label, method, origin = entry.label, entry.method, entry.origin
+    if isinstance(method, GatheringMetric):
+        return GatheringMetricStage(label, method, origin)
+    if isinstance(method, StreamedMetric):
+        return StreamedMetricStage(label, method, origin)
     if isinstance(method, SetMetric):
         return SetMetricStage(label, method, origin)
     if isinstance(method, ImageMetric):

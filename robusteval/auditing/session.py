@@ -10,15 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from robusteval.auditing.endings import ended_by, left_unanswered
-from robusteval.auditing.engines import Engine, Work, local
+from robusteval.auditing.engines import Engine, Result, Work, local
 from robusteval.auditing.evidence import RunEvidence
+from robusteval.auditing.gathering import gather
 from robusteval.auditing.hardware import DTYPES, best_throughput
 from robusteval.auditing.keeping import remove_needed, write_part
 from robusteval.auditing.plan import plan
 from robusteval.auditing.protocol import Protocol, read_protocol
 from robusteval.auditing.request import alone_in, asked_images, new_manifest, now, open_or_create
 from robusteval.auditing.stages.base import Context, Stage, cut
-from robusteval.auditing.stages.part import Part
 from robusteval.core.device import choose_device, describe, forget
 from robusteval.core.errors import RefutedError, UnsupportedError, UserError
 from robusteval.core.images import Images
@@ -36,7 +36,7 @@ from robusteval.results.mending import remove_damaged, remove_lacking, remove_le
 from robusteval.results.places import working_at
 from robusteval.results.records import CLEAN, SANITY, Cost, MethodRecord
 from robusteval.results.run import Run
-from robusteval.results.shards import planned_files
+from robusteval.results.shards import OF_SET, planned_files
 from robusteval.results.tabulate import refuted, write_tables
 from robusteval.sanity import SanityWarning, sanity_warnings
 
@@ -201,14 +201,17 @@ class Session:
         pieces = stage.shards(self.images, self.run.manifest.shard_size)
         missing = [s for s in pieces if not self.run.part(stage.name, s.name).exists()]
         try:
+            work, progress = Work(stage, self.context), self.progress
+            spent = gather(work, missing, self.run, self.evidence, self.engine, progress, self.landing)
             if stage.prepares:
-                self._prepare(stage)
+                self._prepare(stage, spent)
             fed = (stage.feed(shard, self.evidence).loaded() for shard in missing)
-            done = len(self.images) - sum(len(s.images) for s in missing)
-            self.progress.stage(stage.name, done, len(self.images))
-            for result in self.engine(Work(stage, self.context), fed, share_of_work(self.progress, len(self.images))):
-                self._write(stage, result.shard.name, result.part, result.seconds)
-                self.progress.advance(len(result.shard.images))
+            sizes = {shard.name: len(shard.images) for shard in missing}
+            progress.stage(stage.name, len(self.images) - sum(sizes.values()), len(self.images))
+            engine = local if stage.reads_itself else self.engine
+            for result in engine(work, fed, share_of_work(progress, len(self.images))):
+                self._write(stage, result, Cost() if stage.prepares else spent)
+                progress.advance(sizes[result.shard.name])
         except Exception as error:
             fewer = self.context.with_less_memory() if is_out_of_memory(error) and not self.traits.lacking else None
             if fewer is None:
@@ -219,14 +222,15 @@ class Session:
             return False
         return True
 
-    def _prepare(self, stage: Stage) -> None:
-        if not (path := self.run.part(stage.name, "set", "statistics")).exists():
+    def _prepare(self, stage: Stage, spent: Cost) -> None:
+        if not (path := self.run.part(stage.name, OF_SET, "statistics")).exists():
             start = time.perf_counter()
-            part = stage.prepare(self.context, self.images, preparing(self.progress, stage.name))
-            write_frame(path, part.rows, part.timed(time.perf_counter() - start))
+            part = stage.prepare(self.context, self.images, self.evidence, preparing(self.progress, stage.name))
+            write_frame(path, part.rows, part.timed(time.perf_counter() - start) + spent)
 
-    def _write(self, stage: Stage, shard: str, part: Part, seconds: float) -> None:
-        write_part(self.run, stage, shard, part, seconds, self.landing, self.kept)
+    def _write(self, stage: Stage, result: Result, spent: Cost) -> None:
+        shard, part = result.shard.name, replace(result.part, cost=result.part.cost + spent)
+        write_part(self.run, stage, shard, part, result.seconds + spent.seconds, self.landing, self.kept)
         self.landing.land(EVERY)
         self.evidence.here.add((stage.name, shard))
 

@@ -16,6 +16,7 @@ from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.behaviour import require_function
 from robusteval.models.classifier import Classifier
+from robusteval.models.gathering import Gathered, Gathering
 from robusteval.models.plain import BATCH, as_classifier, as_images, clean_predictions
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class Certificate(NormedMethod):
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         """Statistics of the whole set that `radii` needs. `streams` is one stream (N = 1) for the set; images
-        come in the order of their ids, so that the order of the data changes nothing."""
+        come in the order of their ids, so that the order of the data changes nothing. One that looks at every image
+        is better a GatheringCertificate, whose work is shared."""
         return ()
 
     @abstractmethod
@@ -165,3 +167,14 @@ class Certificate(NormedMethod):
             measurements=columns,
             statistics=state,
         )
+
+
+class GatheringCertificate(Gathering, Certificate):
+    """A certificate that learns from the whole set by what is gathered batch by batch (models/gathering.py)."""
+
+    @abstractmethod
+    def learned(self, gathered: Gathered, streams: Streams) -> State:
+        """What `prepare` learns, of what was gathered of all images; `streams` is one stream (N = 1) for the set."""
+
+    def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
+        return self.learned(self.gathered(classifier, images, None, streams, step), streams)

@@ -60,6 +60,11 @@ class Images:
         """The same with their pixels in memory."""
         return replace(self, content=self.pixels)
 
+    def without_pixels(self) -> Images:
+        """The same with NaN for each pixel, which takes no memory."""
+        nothing = torch.full((1, 1, 1, 1), torch.nan, device=self.device, dtype=self.dtype)
+        return replace(self, content=nothing.expand(self.content.shape))
+
     def blocks(self, size: int | None = None) -> Iterator[Images]:
         """The same in their order, so many at a time, in memory; as many as are read well at once if nobody says."""
         for rows in torch.arange(len(self)).split(size or max(1, BLOCK // max(1, math.prod(self.shape)))):

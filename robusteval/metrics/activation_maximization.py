@@ -48,6 +48,8 @@ class ActivationMaximization(SetMetric):
         Quantity(name="mean_logit", title="logit, mean over the classes"),
     )
 
+    looks_at = 1
+
     steps: PositiveInt = 10_000
     learning_rate: PositiveFloat = 0.001
     """Pixel units a unit of the gradient of the logit."""

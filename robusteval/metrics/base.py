@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,11 @@ class ImageMetric(Metric):
 
 
 class SetMetric(Metric):
-    """Something measured over the whole set of images, or of the model alone."""
+    """Something measured over the whole set of images, or of the model alone. One that looks at many images is better a
+    GatheringMetric or a StreamedMetric (metrics/whole_set.py): what follows has all pixels in memory."""
+
+    looks_at: ClassVar[int | None] = None
+    """How many images it is given, the first ones by id; None for all."""
 
     @abstractmethod
     def observe(
@@ -129,7 +133,9 @@ class SetMetric(Metric):
 
     def result(self, classifier: Classifier, images: Images, witnesses: Tensor | None, seed: int) -> MetricResult:
         streams = Streams.for_set(seed, self.label, images.pixels)
-        seen = self.observe(classifier, images, witnesses, streams, lambda done, total: None)
+        given = images if self.looks_at is None else images.first(self.looks_at)
+        own = None if witnesses is None else witnesses[: len(given)]
+        seen = self.observe(classifier, given, own, streams, lambda done, total: None)
         columns = {(m.quantity, m.at): m.values.double() for m in seen.measurements}
         statistics = {(s.quantity, s.at): s.value for s in seen.statistics}
         return MetricResult(self.heading(), columns, statistics, seen.arrays)

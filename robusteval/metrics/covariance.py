@@ -19,9 +19,8 @@ from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.passes import Passes
-from robusteval.core.streams import Streams
-from robusteval.metrics.base import AtWitnesses, Observation, SetMetric
-from robusteval.models.classifier import Classifier
+from robusteval.metrics.base import AtWitnesses, Observation
+from robusteval.metrics.whole_set import StreamedMetric
 from robusteval.numerics.displacements import displacement_moments, displacements, padded_size, ring_means
 
 Read = Callable[[Tensor], Tensor]
@@ -32,7 +31,7 @@ BLOCKS = 20
 """The images are cut into so many blocks, whose spread gives the standard error of the mean over all."""
 
 
-class Covariance(AtWitnesses, SetMetric):
+class Covariance(AtWitnesses, StreamedMetric):
     """Raw second moments of the perturbations of the attack `witnesses`, and beside them those of the images.
 
     `covariance_c_d` at a displacement, in pixels: the mean of xi_c(p) xi_d(q) over all pairs of pixels p, q of
@@ -74,41 +73,54 @@ class Covariance(AtWitnesses, SetMetric):
     def passes(self, images: int, classes: int) -> Passes:
         return Passes()
 
-    def observe(
-        self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step
-    ) -> Observation:
-        assert witnesses is not None
-        found = witnesses.flatten(1).isfinite().all(1).nonzero()[:, 0]
+    def seen(self, images: Images, witnesses: Images, step: Step) -> Observation:
+        found, mean = _found(witnesses), _mean(images)
         if not len(found):
             raise UnsupportedError(f"expected witnesses of '{self.witnesses}' to measure the covariance of, got none")
         size = memory.rows(ENTRIES, padded_size(images.shape))
-        mean = images.pixels.mean(0, dtype=torch.float64)
         everything = torch.arange(len(images), device=found.device)
+
+        def perturbations(rows: Tensor) -> Tensor:
+            step(int(rows[-1]), 2 * len(images))
+            return witnesses.select(rows).pixels.double() - images.select(rows).pixels.double()
+
+        def centred(rows: Tensor) -> Tensor:
+            step(len(images) + int(rows[-1]), 2 * len(images))
+            return images.select(rows).pixels.double() - mean
+
         sets: dict[str, tuple[str, Tensor, Read]] = {
-            "perturbations": ("", found, lambda rows: witnesses[rows].double() - images.pixels[rows].double()),
-            "images": ("data_", everything, lambda rows: images.pixels[rows].double() - mean),
+            "perturbations": ("", found, perturbations),
+            "images": ("data_", everything, centred),
         }
         statistics, arrays = [], {}
         for name, (prefix, rows, read) in sets.items():
-            statistics += [Statistic(name, 0, len(rows)), *_statistics(prefix, *covariance_functions(rows, read, size))]
-            if images.pixels[0].numel() <= self.matrix:
-                arrays[name] = second_moments(rows, read, size).float()
+            products = Products(read, math.prod(images.shape), self.matrix)
+            functions = covariance_functions(rows, products, size)
+            statistics += [Statistic(name, 0, len(rows)), *_statistics(prefix, *functions)]
+            if products.total is not None:
+                arrays[name] = (products.total / len(rows)).float()
         return Observation(statistics, arrays=arrays)
 
 
-def second_moments(rows: Tensor, read: Read, size: int) -> Tensor:
-    """E[x x^T] of images as vectors, (D, D) float64, reading `size` at a time."""
-    d = read(rows[:1]).numel()
-    total = torch.zeros(d, d, dtype=torch.float64, device=rows.device)
-    for part in rows.split(size):
-        x = read(part).flatten(1)
-        total.addmm_(x.T, x)
-    return total / len(rows)
+class Products:
+    """Reads images as `read` does, and adds up x x^T of those that it has read, as vectors of `d` numbers, (d, d)
+    float64; nothing where these are more than `most`."""
+
+    def __init__(self, read: Read, d: int, most: int) -> None:
+        self._read = read
+        self.total = torch.zeros(d, d, dtype=torch.float64) if d <= most else None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        part = self._read(rows)
+        if self.total is not None:
+            x = part.flatten(1)
+            self.total = self.total.to(x.device).addmm_(x.T, x)
+        return part
 
 
 def covariance_functions(rows: Tensor, read: Read, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Displacements (R,) in pixels, CovFun of SGR's eq. 16 there and its standard error, (C, C, R) float64; the error
-    of a single image is NaN."""
+    of a single image is NaN. Each image is read once, `size` at a time."""
     blocks, found = rows.tensor_split(min(BLOCKS, len(rows))), []
     for block in blocks:
         moments, pairs = displacement_moments(read(part) for part in block.split(size))
@@ -120,6 +132,19 @@ def covariance_functions(rows: Tensor, read: Read, size: int) -> tuple[Tensor, T
     mean = (shares * functions).sum(0)
     squared = (shares * (functions - mean) ** 2).sum(0)
     return places, mean, (squared / (len(blocks) - 1)).sqrt() if len(blocks) > 1 else torch.full_like(mean, torch.nan)
+
+
+def _found(witnesses: Images) -> Tensor:
+    """The rows of the images that have one."""
+    return torch.cat([some.pixels.flatten(1).isfinite().all(1) for some in witnesses.blocks()]).nonzero()[:, 0]
+
+
+def _mean(images: Images) -> Tensor:
+    """The mean image, (C, H, W) float64."""
+    total = torch.zeros(images.shape, dtype=torch.float64, device=images.device)
+    for some in images.blocks():
+        total += some.pixels.sum(0, dtype=torch.float64)
+    return total / len(images)
 
 
 def decay_length(places: Tensor, values: Tensor) -> float:

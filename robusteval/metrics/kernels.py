@@ -55,6 +55,8 @@ class Kernels(SetMetric):
         Quantity(name="spectrum:{layer}", title="energy of {layer}, relative to white"),
     )
 
+    looks_at = 1
+
     shown: PositiveInt = 4
     side: PositiveInt = 64
     """Of the grid of frequencies, or the kernel's if that is larger."""

@@ -9,18 +9,19 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from robusteval.attacks.pgd import PGD
-from robusteval.attacks.search.active import keep
 from robusteval.core.errors import UnsupportedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Radius, Statistic, Step
 from robusteval.core.norms import Norm
 from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
-from robusteval.metrics.base import AtWitnesses, Measurement, Observation, SetMetric
+from robusteval.metrics.base import AtWitnesses, Measurement, Observation
+from robusteval.metrics.whole_set import GatheringMetric
 from robusteval.models.classifier import Classifier
+from robusteval.models.gathering import Gathered
 
 
-class SoftmaxLine(AtWitnesses, SetMetric):
+class SoftmaxLine(AtWitnesses, GatheringMetric):
     """Probabilities at x + t * xi for t in [-span, span]: the image at t = 0, the image perturbed by xi at t = 1.
 
     SGR appendix 7.3, figure 6: xi is PGD's in Linf at a fixed `budget`, on every image and away from the predicted
@@ -56,56 +57,68 @@ class SoftmaxLine(AtWitnesses, SetMetric):
     def passes(self, images: int, classes: int) -> Passes:
         return Passes(self.points) * images
 
-    def observe(
-        self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step
-    ) -> Observation:
+    def gather(self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams) -> Gathered:
+        """Which images have a line, `found` (N,) bool, and its `variation` (N,), NaN for none; of the first `shown`
+        lines the `lines` (M, k, T) of its k likeliest `classes` (M, k)."""
         if self.witnesses is None:
             witnesses = self._perturbed(classifier, images, streams)
         assert witnesses is not None
-        rows = witnesses.flatten(1).isfinite().all(1).nonzero()[:, 0]
+        found = witnesses.flatten(1).isfinite().all(1)
+        variation = torch.full(found.shape, torch.nan, dtype=torch.float64, device=found.device)
+        k = min(self.classes, classifier.num_classes)
+        classes, lines = [variation.new_empty(0, k, dtype=torch.int64)], [variation.new_empty(0, k, self.points)]
+        rows = found.nonzero()[:, 0]
+        for some in rows.split(max(1, classifier.batch_size // self.points)) if len(rows) else ():
+            here = softmax_lines(classifier.select(some), images.pixels[some], witnesses[some], self._places)
+            variation[some] = here.diff(dim=1).abs().sum((1, 2)) / 2
+            first = here[: max(0, self.shown - sum(map(len, lines)))]
+            classes.append(first.amax(1).topk(k).indices)
+            lines.append(first.transpose(1, 2).gather(1, classes[-1][..., None].expand(-1, -1, self.points)))
+        return {"found": found, "variation": variation, "classes": torch.cat(classes), "lines": torch.cat(lines)}
+
+    def merged(self, one: Gathered, other: Gathered) -> Gathered:
+        both = super().merged(one, other)
+        return both | {name: both[name][: self.shown] for name in ("classes", "lines")}
+
+    def conclude(self, classifier: Classifier, gathered: Gathered, streams: Streams, step: Step) -> Observation:
+        found, variation, classes, lines = (gathered[k] for k in ("found", "variation", "classes", "lines"))
+        rows = found.nonzero()[:, 0]
         if not len(rows):
             raise UnsupportedError(f"expected witnesses of '{self.witnesses}' to draw lines through, got none")
-        t = torch.linspace(-self.span, self.span, self.points, dtype=torch.float64)
-        variation, first = list[Tensor](), list[Tensor]()
-        for some in rows.split(max(1, classifier.batch_size // self.points)):
-            lines = softmax_lines(classifier.select(some), images.pixels[some], witnesses[some], t)
-            variation.append(lines.diff(dim=1).abs().sum((1, 2)) / 2)
-            if sum(len(lines) for lines in first) < self.shown:
-                first.append(lines)
-            step(sum(len(v) for v in variation), len(rows))
-        drawn, varied = torch.cat(first)[: self.shown], torch.cat(variation)
-        kept = drawn.amax(1).topk(min(self.classes, drawn.shape[2])).indices
 
         def spread(values: Tensor, chosen: Tensor) -> Tensor:
             """Values of some images, NaN for the others."""
-            out = values.new_full((len(images),), torch.nan)
+            out = torch.full_like(variation, torch.nan)
             out[chosen] = values
             return out
 
         probabilities = [
-            Measurement(f"probability_{k}", at, spread(drawn[has, i, k], rows[: len(drawn)][has]))
-            for k in kept.unique().tolist()
-            for has in [(kept == k).any(1)]
-            for i, at in enumerate(t.tolist())
+            Measurement(f"probability_{k}", at, spread(lines[line, place, i], rows[line]))
+            for k in classes.unique().tolist()
+            for line, place in [(classes == k).nonzero(as_tuple=True)]
+            for i, at in enumerate(self._places.tolist())
         ]
+        mean = float(variation[rows].mean())
         return Observation(
-            [Statistic("lines", 0, len(rows)), Statistic("variation", self.span, float(varied.mean()))],
-            [*probabilities, Measurement("variation", self.span, spread(varied, rows))],
+            [Statistic("lines", 0, len(rows)), Statistic("variation", self.span, mean)],
+            [*probabilities, Measurement("variation", self.span, variation)],
         )
+
+    @property
+    def _places(self) -> Tensor:
+        """t, (T,)."""
+        return torch.linspace(-self.span, self.span, self.points, dtype=torch.float64)
 
     def _perturbed(self, classifier: Classifier, images: Images, streams: Streams) -> Tensor:
         """Every image after all steps of PGD (N, C, H, W)."""
         attack = PGD(norm=Norm.LINF, preset="sgr")
-        each = Streams.for_images(streams.seed, self.label, images.ids, images.pixels)
-        ends = []
-        for rows in torch.arange(len(images)).split(classifier.batch_size):
-            view, some, own = keep(rows, classifier, images, each)
-            ball, x, goal = attack.begin(view, some, torch.full_like(some.pixels[:, 0, 0, 0], self.budget), own)
-            for _ in range(attack.steps):
-                gradient, _, _ = view.gradient(x, goal)
-                x = attack.ascend(ball, x, gradient)
-            ends.append(x)
-        return torch.cat(ends)
+        ball, x, goal = attack.begin(
+            classifier, images, torch.full_like(images.pixels[:, 0, 0, 0], self.budget), streams
+        )
+        for _ in range(attack.steps):
+            gradient, _, _ = classifier.gradient(x, goal)
+            x = attack.ascend(ball, x, gradient)
+        return x
 
 
 def softmax_lines(classifier: Classifier, pixels: Tensor, witnesses: Tensor, t: Tensor) -> Tensor:

@@ -20,11 +20,13 @@ from robusteval.core.methods import NormedMethod, Quantity, Radius, Statistic, S
 from robusteval.core.norms import Norm
 from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
-from robusteval.metrics.base import Observation, SetMetric
+from robusteval.metrics.base import Observation
+from robusteval.metrics.whole_set import GatheringMetric
 from robusteval.models.classifier import Classifier
+from robusteval.models.gathering import Gathered
 
 
-class TargetedGrid(NormedMethod, SetMetric):
+class TargetedGrid(NormedMethod, GatheringMetric):
     """One correctly classified image of each class, the first by id, attacked towards each other class.
 
     Each image is the one of the highest target probability seen on `steps` steps within `budget` in `norm`. Kept at
@@ -56,18 +58,26 @@ class TargetedGrid(NormedMethod, SetMetric):
         k = min(self.classes, classes)
         return Passes(images) + Passes.both(k * (classes - 1) * self.steps)
 
-    def observe(
-        self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams, step: Step
-    ) -> Observation:
-        k = classifier.num_classes
-        sources, rows = first_correct(classifier, images, min(self.classes, k))
+    def gather(self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams) -> Gathered:
+        """The first correctly classified image of each class: `sources` (S,) and their `pixels` (S, C, H, W)."""
+        sources, rows = first_correct(classifier, images, min(self.classes, classifier.num_classes))
+        return {"sources": sources, "pixels": images.pixels[rows]}
+
+    def merged(self, one: Gathered, other: Gathered) -> Gathered:
+        new = ~torch.isin(other["sources"], one["sources"])
+        both = super().merged(one, {name: values[new] for name, values in other.items()})
+        order = both["sources"].argsort()
+        return {name: values[order] for name, values in both.items()}
+
+    def conclude(self, classifier: Classifier, gathered: Gathered, streams: Streams, step: Step) -> Observation:
+        k, sources, pixels = classifier.num_classes, gathered["sources"], gathered["pixels"]
         statistics = [Statistic("sources", 0, len(sources))]
-        arrays = {f"{s}-{s}": images.pixels[row] for s, row in zip(sources.tolist(), rows.tolist(), strict=True)}
-        every = torch.arange(min(self.classes, k), device=rows.device)
-        pairs = torch.cartesian_prod(torch.arange(len(sources), device=rows.device), every)
+        arrays = {f"{s}-{s}": own for s, own in zip(sources.tolist(), pixels, strict=True)}
+        every = torch.arange(min(self.classes, k), device=sources.device)
+        pairs = torch.cartesian_prod(torch.arange(len(sources), device=sources.device), every)
         pairs = pairs[sources[pairs[:, 0]] != pairs[:, 1]]
         for chunk in pairs.split(classifier.batch_size) if len(pairs) else ():
-            start, origin, target = images.pixels[rows[chunk[:, 0]]], sources[chunk[:, 0]], chunk[:, 1]
+            start, origin, target = pixels[chunk[:, 0]], sources[chunk[:, 0]], chunk[:, 1]
             found = towards(classifier, start, origin, target, self.norm, self.budget, self.steps)
             logits = classifier.predict(found).double()
             seen = {

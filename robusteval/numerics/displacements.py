@@ -16,15 +16,20 @@ def displacement_moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     total, n, shape = torch.tensor(0.0), 0, (0, 0)
     for part in parts:
         shape = (part.shape[2], part.shape[3])
-        # On a torus this wide no displacement wraps around: the correlation is the sum over real pairs.
-        spectrum = torch.fft.rfft2(part.double(), _torus(shape))
-        total = total + torch.einsum("ncpq,ndpq->cdpq", spectrum.conj(), spectrum)
+        total = total + _power(part)
         n += len(part)
     height, width = shape
     sums = torch.fft.irfft2(total, _torus(shape)).roll((height - 1, width - 1), (-2, -1))
     down, right = displacements(shape)
     pairs = ((height - down.abs()) * (width - right.abs())).to(sums)
     return sums[..., : 2 * height - 1, : 2 * width - 1] / (n * pairs), pairs
+
+
+def _power(part: Tensor) -> Tensor:
+    """The cross spectra of the channels of images (n, C, H, W), summed over them."""
+    # On a torus this wide no displacement wraps around: the correlation is the sum over real pairs.
+    spectrum = torch.fft.rfft2(part.double(), _torus((part.shape[2], part.shape[3])))
+    return torch.einsum("ncpq,ndpq->cdpq", spectrum.conj(), spectrum)
 
 
 def displacements(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -90,6 +90,7 @@ def remove_resting(run: Run, stage: str, shard: str) -> None:
     damaged. The main part goes first. Raises NotWrittenError."""
     for record in run.manifest.stages:
         if record.rests_on(stage):
+            _remove(run.gathered_part(record.name, shard))
             for planned in planned_files(run.manifest, record, only=shard):
                 _remove(run.path / planned.path)
 

@@ -5,7 +5,8 @@ parts/<stage>/<shard>.parquet             the rows of one shard of images; there
 parts/<stage>/<shard>.<table>.parquet     further rows of the same shard, written before it
 parts/<stage>/set.parquet                 statistics of the whole set, for certificates that prepare
 witnesses/<stage>/<shard>.safetensors     the images behind the rows; stage "clean" holds the images
-needed/<stage>/<shard>.safetensors        those that later stages need, where not all are kept, until the run is whole
+needed/<stage>/<shard>.safetensors        those that later stages need, where not all are kept, and what was gathered of
+                                          the whole set, until the run is whole
 tables/<table>.parquet                    the parts put together, and bounds.csv
 """
 
@@ -146,6 +147,10 @@ class Run:
     def needed_file(self, stage: str, shard: str) -> Path:
         """Where all images of a shard lie for later stages, where not all are kept, until the audit is finished."""
         return self.path / NEEDED / stage / f"{shard}.safetensors"
+
+    def gathered_part(self, stage: str, shard: str) -> Path:
+        """What it took to gather of a shard, beside what was gathered, its `needed_file`."""
+        return self.needed_file(stage, shard).with_suffix(".parquet")
 
     def evidence(self) -> Iterator[Path]:
         """Every file that the tables rest on: those of the planned shards, not what else lies there."""

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from robusteval.attacks.base import Attack
 from robusteval.attacks.judge import Verdict, judge
-from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, method_record, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, unheard
 from robusteval.auditing.stages.budget_search import Measured, search_budgets
 from robusteval.auditing.stages.certificate import CertificateStage
 from robusteval.auditing.stages.frames import array, measurement_rows
 from robusteval.auditing.stages.part import Part
+from robusteval.auditing.stages.recorded import method_record
 from robusteval.core.errors import UserError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity, Step

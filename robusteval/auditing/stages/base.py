@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import pandas as pd
 import torch
@@ -15,14 +15,17 @@ from robusteval.attacks.search.active import keep
 from robusteval.auditing.stages.part import Part
 from robusteval.certify.base import State
 from robusteval.core.images import Images
-from robusteval.core.methods import Method, Step
+from robusteval.core.methods import Step
 from robusteval.core.norms import Norm
 from robusteval.core.passes import Passes
-from robusteval.core.registry import Origin
+from robusteval.core.stored import StoredPixels
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 from robusteval.results.files import Arrays
-from robusteval.results.records import MethodRecord, StageRecord
+from robusteval.results.records import StageRecord
+
+if TYPE_CHECKING:
+    from robusteval.auditing.stages.gather import GatherStage
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ class Shard:
     """A block of images that is computed, written and resumed as one, and what earlier stages found about them, as far
     as its stage asks for it: which are classified correctly (N,) bool, their closest witnesses by one attack
     (N, C, H, W) with NaN where it found none, what a certificate learnt from the whole set, the margins of the images
-    themselves (N,) float64, shards of other stages to be computed again, and the witnesses of several attacks that
-    another starts from, (S, N, C, H, W) with NaN where there is none."""
+    themselves (N,) float64, shards of other stages to be computed again, the witnesses of several attacks that
+    another starts from, (S, N, C, H, W) with NaN where there is none, what was gathered of the whole set, and the
+    witnesses of all images as they lie in the run, for a stage that reads these and the images itself."""
 
     name: str
     images: Images
@@ -72,10 +76,12 @@ class Shard:
     margins: Tensor | None = None
     again: tuple[Computed, ...] = ()
     starts: Tensor | None = None
+    gathered: Arrays | None = None
+    stored_witnesses: StoredPixels | None = None
 
     def loaded(self) -> Shard:
-        """The same with its images in memory."""
-        return replace(self, images=self.images.loaded())
+        """The same with its images in memory, unless its stage reads them itself."""
+        return self if self.stored_witnesses is not None else replace(self, images=self.images.loaded())
 
     def select(self, rows: Tensor) -> Shard:
         """Some of its images, and what is known of these."""
@@ -93,6 +99,12 @@ class Evidence(Protocol):
     def witnesses(self, attack: str, shards: Sequence[Shard]) -> Tensor:
         """The closest witnesses of the images of some shards by the stage of an attack, in its own norm, (N, C, H, W);
         NaN where it found none. Raises UnsupportedError if that stage did not run."""
+
+    def stored_witnesses(self, attack: str) -> StoredPixels:
+        """The same of all images, (N, C, H, W), read where they are asked for. Raises UnsupportedError."""
+
+    def gathered(self, stage: GatherStage) -> Arrays:
+        """What was gathered of the whole set."""
 
     def starts(self, attacks: Sequence[str], norm: Norm, shard: Shard) -> Tensor:
         """Of the images of a shard the closest witnesses by some stages that find any, in `norm` first and then in
@@ -134,6 +146,8 @@ class Stage(ABC):
     """Whether what it says holds only of a model whose outputs are a function of the image alone."""
     of_the_set: ClassVar[bool] = False
     """Whether all images are one shard, and computed together."""
+    reads_itself: ClassVar[bool] = False
+    """Whether it reads images and witnesses itself, and so is computed by the process that reads the run."""
     exact: ClassVar[bool] = False
     """Whether what a verification finds again is the same on any machine, whose arithmetic may differ."""
 
@@ -159,6 +173,11 @@ class Stage(ABC):
         """Whether a witness may lie inside a proven radius from this stage on: of a proof, or of what comes behind."""
         return False
 
+    @property
+    def gatherer(self) -> GatherStage | None:
+        """The stage that gathers, shard by shard, what this one learns from the whole set; None where it needs none."""
+        return None
+
     def shards(self, images: Images, size: int) -> tuple[Shard, ...]:
         """What is written and resumed as one: so many images in the order of their ids, or all of them."""
         return cut(images, len(images) if self.of_the_set else size)
@@ -176,13 +195,17 @@ class Stage(ABC):
         afterwards. Raises UnsupportedError if that is not there."""
         return shard
 
-    def prepare(self, context: Context, images: Images, step: Step) -> Part:
+    def prepare(self, context: Context, images: Images, evidence: Evidence, step: Step) -> Part:
         """The statistics of the whole set that `compute` needs, for stages that prepare."""
         raise NotImplementedError
 
     @abstractmethod
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         """The part of one shard, from nothing but the arguments. `step` moves a bar where an engine can show one."""
+
+    def joined(self, parts: Sequence[Part]) -> Part:
+        """The part of a shard, of those of its batches."""
+        return Part.of_batches(parts)
 
     def missing_witnesses(self, shard: Shard, stored: pd.DataFrame, arrays: Arrays) -> Iterator[str]:
         """The images of a shard of which the rows claim a witness and none is kept."""
@@ -204,28 +227,6 @@ class Computed:
     stage: Stage
     shard: Shard
     rows: pd.DataFrame | None
-
-
-M = TypeVar("M", bound=MethodRecord)
-
-
-def method_record(
-    kind: type[M], stage: str, method: Method, origin: Origin, *, label: str | None = None, **own: Any
-) -> M:
-    """The record of a stage of a method, whose label in the protocol is the name of the stage unless given: what all
-    methods have in common, and what its kind says besides."""
-    common = {
-        "name": stage,
-        "title": method.heading(),
-        "method": method.name,
-        "origin": origin,
-        "label": label or stage,
-        "settings": method.model_dump(mode="json"),
-        "batch_independent": method.batch_independent,
-        "norm": getattr(method, "norm", None),
-        "quantities": method.quantities,
-    }
-    return kind(**(common | own))
 
 
 def cut(images: Images, size: int) -> tuple[Shard, ...]:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from robusteval.attacks.judge import judge
-from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, method_record, unheard
+from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, unheard
 from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
+from robusteval.auditing.stages.gather import GatherStage, tensors
 from robusteval.auditing.stages.part import Part
-from robusteval.certify.base import Certificate
+from robusteval.auditing.stages.recorded import method_record
+from robusteval.certify.base import Certificate, GatheringCertificate
 from robusteval.core.images import Images
 from robusteval.core.methods import Guarantee, Step
 from robusteval.core.passes import Passes
@@ -59,10 +61,18 @@ class CertificateStage(Stage):
     def may_refute(self) -> bool:
         return self.method.kind is Guarantee.PROOF
 
-    def prepare(self, context: Context, images: Images, step: Step) -> Part:
+    @property
+    def gatherer(self) -> GatherStage | None:
+        return GatherStage(self.name, self.method) if isinstance(self.method, GatheringCertificate) else None
+
+    def prepare(self, context: Context, images: Images, evidence: Evidence, step: Step) -> Part:
         classifier = context.classifier.metered(len(images))
         streams = context.set_streams(self.name, images)
-        state = self.method.prepare(classifier, images.by_id(), streams, step)
+        if isinstance(self.method, GatheringCertificate) and self.gatherer is not None:
+            gathered = tensors(evidence.gathered(self.gatherer), images.device)
+            state = self.method.learned(gathered, streams)
+        else:
+            state = self.method.prepare(classifier, images.by_id(), streams, step)
         return Part(statistic_rows(self.name, state), cost=cost_of(classifier))
 
     def feed(self, shard: Shard, evidence: Evidence) -> Shard:

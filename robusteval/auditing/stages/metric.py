@@ -1,12 +1,13 @@
-"""A stage of a metric: measurements of each image, or of the whole set, which is one shard."""
+"""A stage of a metric of each image; of the whole set in set_metric.py."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, method_record, unheard
-from robusteval.auditing.stages.frames import array, cost_of, measurement_rows, statistic_rows
+from robusteval.auditing.stages.base import Context, Evidence, Shard, Stage, unheard
+from robusteval.auditing.stages.frames import cost_of, measurement_rows
 from robusteval.auditing.stages.part import Part
+from robusteval.auditing.stages.recorded import method_record
 from robusteval.core.methods import Step
 from robusteval.core.passes import Passes
 from robusteval.core.registry import Origin
@@ -49,29 +50,3 @@ class ImageMetricStage(MetricStage):
         # No value, no row: whether a metric gives NaN or nothing for an image depends on the others in its shard.
         rows = measurement_rows(self.name, images, [(m.quantity, m.at, m.values) for m in found], missing=False)
         return Part(rows, cost=cost_of(classifier))
-
-
-@dataclass(frozen=True)
-class SetMetricStage(MetricStage):
-    """A metric of the whole set, which is one shard."""
-
-    of_the_set = True
-
-    method: SetMetric
-
-    def feed(self, shard: Shard, evidence: Evidence) -> Shard:
-        needed = self.method.witnesses_of
-        return shard if needed is None else replace(shard, witnesses=evidence.witnesses(needed, evidence.shards()))
-
-    def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
-        images = shard.images
-        classifier = context.classifier.metered(len(images))
-        streams = context.set_streams(self.name, images)
-        seen = self.method.observe(classifier, images, shard.witnesses, streams, step)
-        found = [(m.quantity, m.at, m.values) for m in seen.measurements]
-        return Part(
-            measurement_rows(self.name, images, found, missing=False),
-            {"statistics": statistic_rows(self.name, seen.statistics)},
-            {name: array(kept) for name, kept in seen.arrays.items()},
-            cost_of(classifier),
-        )

@@ -101,23 +101,21 @@ class Recheck:
     def stage(self, stage: Stage) -> Iterator[Finding]:
         """A stage that is done, computed again from the images and what earlier stages left."""
         self.progress.stage(stage.name, 0, len(self.images))
-        states, spent, values = {}, Cost(), 0
+        evidence, spent, values = self.evidence, Cost(), 0
         stored = self._rows(stage.name, OF_SET, "statistics") if stage.prepares else None
         if stored is not None and len(stored) and not self.whole:
-            states[stage.name] = read_statistics(stored)
+            evidence = replace(evidence, states={stage.name: read_statistics(stored)})
             yield unknown(f"stage {stage.name}: what it learned from the whole set; its radii were computed from that")
-        elif stage.prepares:
+        else:
             try:
-                learned = stage.prepare(self.context, self.images, lambda done, total: None)
+                evidence, spent, learned = self._learned(stage)
             except UserError as error:
                 yield wrong(f"stage {stage.name}: is done, but cannot run: {error}")
                 return
-            states[stage.name], spent = read_statistics(learned.rows), learned.cost
-            if stored is not None:
+            if stored is not None and learned is not None:
                 values += stored.size
                 where = f"stage {stage.name}, whole set"
-                yield from map(wrong, differences(where, stored, learned.rows, self.tolerance))
-        evidence = LearnedAgain(self.run, self.batches, states=states)
+                yield from map(wrong, differences(where, stored, learned, self.tolerance))
         for shard in self.shards(stage):
             try:
                 fed = stage.feed(shard, evidence).loaded()
@@ -151,18 +149,21 @@ class Recheck:
 
     def _reason(self, stage: Stage) -> str:
         """Why a stage cannot run, tried shard by shard; empty where it can."""
-        states = {}
         try:
-            if stage.prepares:
-                states[stage.name] = read_statistics(
-                    stage.prepare(self.context, self.images, lambda done, total: None).rows
-                )
-            evidence = LearnedAgain(self.run, self.batches, states=states)
+            evidence, _, _ = self._learned(stage)
             for shard in self.shards(stage):
                 Work(stage, self.context)(stage.feed(shard, evidence).loaded())
         except UnsupportedError as error:
             return str(error)
         return ""
+
+    def _learned(self, stage: Stage) -> tuple[LearnedAgain, Cost, pd.DataFrame | None]:
+        """What a stage takes of the whole set, learned again, what that took, and the statistics where it prepares."""
+        evidence, spent = self.evidence.gathered_again(Work(stage, self.context))
+        if not stage.prepares:
+            return evidence, spent, None
+        part = stage.prepare(self.context, self.images, evidence, lambda done, total: None)
+        return replace(evidence, states={stage.name: read_statistics(part.rows)}), spent + part.cost, part.rows
 
     def _again(self, stage: Stage, shard: Shard) -> Part:
         stored = self._rows(stage.name, shard.name)

@@ -41,8 +41,9 @@ def check_files(run: Run) -> Iterator[Finding]:
     there = set(_below(run.path, "tables"))
     yield from (wrong(f"{name} is not part of the run") for name in sorted(there - tables) if name.endswith(".parquet"))
     yield from (wrong(f"{name} is missing") for name in sorted(tables - there))
+    some = manifest.images_kept != "all"
     for name in _below(run.path, NEEDED):
-        known = name.split("/")[1] in {r.name for r in manifest.stages} and manifest.images_kept != "all"
+        known = name.split("/")[1] in {r.name for r in manifest.stages if r.status == "failed" or some}
         yield (
             unknown(f"{name}: for failed stages; it belongs to no claim")
             if known

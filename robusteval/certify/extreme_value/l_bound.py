@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from robusteval.certify.base import Radii, State
+from robusteval.certify.base import GatheringCertificate, Radii, State
 from robusteval.certify.extreme_value.fitted import FittedBound, fit_quantities, looked_up
 from robusteval.certify.extreme_value.gev import fit
 from robusteval.certify.extreme_value.loss import loss_gradient, rounded_down, slopes
 from robusteval.core.images import Images
-from robusteval.core.methods import Quantity, Statistic, Step
+from robusteval.core.methods import Quantity, Statistic
 from robusteval.core.passes import Passes
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
+from robusteval.models.gathering import Gathered
 
 
-class LBound(FittedBound):
+class LBound(GatheringCertificate, FittedBound):
     """|v| >= max(l0 - l(x), 0) / L for every adversarial v, if L is a Lipschitz constant of the loss.
 
     GradReg Proposition 2.2 (L-bound), with l = max_{i != c} f_i - f_c, c the label, l0 = 0, and f the softmax outputs
@@ -44,15 +46,15 @@ class LBound(FittedBound):
     def passes(self, images: int, classes: int) -> Passes:
         return Passes.both(2) * images
 
-    def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
-        norms = []
-        for block in images.blocks(classifier.batch_size):
-            for gradient, _, _ in loss_gradient(classifier, block.pixels, block.labels, self.loss):
-                norms.append(self.norm.dual.size(gradient.double()))
-            step(sum(map(len, norms)), len(images))
-        slope = torch.cat(norms)
-        size = min(self.batch, len(images))
-        maxima = slope[self.draws(len(images), size, streams)].amax(1).cpu().numpy()
+    def gather(self, classifier: Classifier, images: Images, witnesses: Tensor | None, streams: Streams) -> Gathered:
+        """`slope` (N,): the dual norm of each image's gradient."""
+        gradients = loss_gradient(classifier, images.pixels, images.labels, self.loss)
+        return {"slope": torch.cat([self.norm.dual.size(gradient.double()) for gradient, _, _ in gradients])}
+
+    def learned(self, gathered: Gathered, streams: Streams) -> State:
+        slope = gathered["slope"]
+        size = min(self.batch, len(slope))
+        maxima = slope[self.draws(len(slope), size, streams)].amax(1).cpu().numpy()
         gev = fit(maxima, self.p, float(slope.max()))
         return (
             *(Statistic("maximum", i, float(value)) for i, value in enumerate(maxima)),
