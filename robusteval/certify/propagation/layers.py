@@ -35,6 +35,8 @@ def shape_of(node: fx.Node) -> Shape:
     image = next(other.meta["tensor_meta"] for other in node.graph.nodes if other.op == "placeholder")
     if meta.dtype != image.dtype:
         raise unsupported(node, f"a value of type {meta.dtype} from images of type {image.dtype}")
+    if not meta.shape.numel():
+        raise unsupported(node, "a value without entries")
     channels, height, width = (*meta.shape[1:], 1, 1)[:3]
     return channels, height, width
 
