@@ -9,6 +9,7 @@ import torch
 from robusteval.certify.propagation.ops import Affine, Op, Reshape, Scale
 from robusteval.certify.propagation.places import Box, Shape
 from robusteval.certify.propagation.rounding import Precision
+from robusteval.certify.propagation.weighted import Conv2d, Linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,7 @@ class Graph:
         """Whether intervals are exact for value k: a first affine layer and what scales it."""
         while isinstance(self.nodes[k].op, Scale | Reshape) and k:
             (k,) = self.nodes[k].inputs
-        inputs = self.nodes[k].inputs
-        return isinstance(self.nodes[k].op, Affine) and len(inputs) <= 1 and all(map(self.pixelwise, inputs))
+        return k == 0 or (isinstance(self.nodes[k].op, Linear | Conv2d) and self.pixelwise(self.nodes[k].inputs[0]))
 
     def tail(self) -> int:
         """The value from which a chain of affine layers leads to the logits."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from robusteval.certify.propagation.ball import InputBall, largest_change
+from robusteval.certify.propagation.curve_relaxation import enclosed
+from robusteval.certify.propagation.curves import Curve
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.ops import Affine, Max, Reshape, Scale
 from robusteval.certify.propagation.relaxation import relaxed
@@ -33,6 +35,9 @@ def propagated(graph: Graph, ball: InputBall, tighten: Tighten | None = None) ->
         op, taken = node.op, [known[j].interval for j in node.inputs]
         if isinstance(op, Max):
             known.append(relaxed(op, taken[0], graph.precision))
+            continue
+        if isinstance(op, Curve):
+            known.append(enclosed(op, taken[0], graph.precision))
             continue
         assert isinstance(op, Affine)
         slack = rounding(graph, k, taken)
@@ -113,6 +118,10 @@ def rounding_errors(graph: Graph, known: list[Known]) -> Tensor:
         taken = [errors[j] for j in node.inputs]
         if isinstance(node.op, Max):
             errors.append(node.op.apply(taken[0]))
+        elif isinstance(node.op, Curve):
+            taken_size, size = known[node.inputs[0]].interval.size, known[k].interval.size
+            reach = node.op.error(size, taken_size, graph.dtype)
+            errors.append(node.op.steepest * taken[0] + reach)
         else:
             assert isinstance(node.op, Affine)
             slack = rounding(graph, k, [known[j].interval for j in node.inputs])

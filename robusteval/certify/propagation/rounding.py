@@ -80,7 +80,7 @@ class Precision:
         `taken`, (M, C, H, W) each."""
         tiny = torch.finfo(self.coefficients).smallest_normal
         # 1e-30 is for the products with constants: fewer than 10^7 a layer.
-        return 1e-30 + 2 * (terms + self.layers + 4) * tiny * torch.stack([x.sum((1, 2, 3)) for x in taken]).sum(0)
+        return 1e-30 + 2 * (terms + self.layers + 4) ** 2 * tiny * torch.stack([x.sum((1, 2, 3)) for x in taken]).sum(0)
 
 
 def entries(n: int) -> float:

@@ -16,5 +16,5 @@ from robusteval.models.making import make_classifier
 def test_a_layer_without_outputs_is_refused_by_name(name: str, norm: Norm) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(128, 0), nn.ReLU(), nn.Linear(0, 3))
     classifier = make_classifier("empty", network, SHAPE)
-    with pytest.raises(UnsupportedError, match="a value without entries at 'network.1'"):
+    with pytest.raises(UnsupportedError, match=r"a value without entries at 'network\.1'"):
         proven(name, norm, classifier, images_for(classifier, 2))
