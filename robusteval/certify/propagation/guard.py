@@ -6,9 +6,11 @@ inputs. With u the unit roundoff of the network and r the roundings of a term (r
 
     |computed - (W x + b)|  <=  (gamma_r(u) + gamma_r(2^-53)) (|W| |x| + |b|) + 4 r tiny                           (1)
 
-the second gamma for the graph, evaluated in float64. Maxima are exact. Then the program as a whole is held against the
-network itself: the same calls on the same numbers, so that the logits differ in no bit, or, where a kernel chooses
-another order of summation, by no more than gamma_R(u) times the largest of them, R the roundings of all layers.
+the second gamma for the graph, evaluated in float64. Maxima are exact; curves are allowed what curves.py says. A step
+of a layer that torch does as a whole is computed here, and what comes of the layer is compared. Then the program as a
+whole is held against the network itself: the same calls on the same numbers, so that the logits differ in no bit, or,
+where a kernel chooses another order of summation, by no more than gamma_R(u) times the largest of them, R the roundings
+of all layers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The layers that bounds pass through, in float64.
 
 Every value is a plane (C, H, W); flat features are (F, 1, 1). An affine layer is y = sum_i W_i x_i + b and knows three
-things: W x, W^T a, and itself with |W| and |b|. All else is a maximum over windows. The adjoint works on a `Box` of the
-plane, so that what a few outputs need costs as little as what they see.
+things: W x, W^T a, and itself with |W| and |b|. All else is a maximum over windows or a curve (curves.py). The adjoint
+works on a `Box` of the plane, so that what a few outputs need costs as little as what they see.
 """
 
 from __future__ import annotations
