@@ -12,7 +12,7 @@ from robusteval.certify.propagation.ball import InputBall, largest_change
 from robusteval.certify.propagation.curve_relaxation import enclosed
 from robusteval.certify.propagation.curves import Curve
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.ops import Affine, Max, Reshape, Scale
+from robusteval.certify.propagation.ops import Add, Affine, Max, Reshape, Scale
 from robusteval.certify.propagation.relaxation import relaxed
 from robusteval.certify.propagation.values import Interval, Known
 from robusteval.certify.propagation.weighted import Conv2d, Linear
@@ -46,6 +46,8 @@ def propagated(graph: Graph, ball: InputBall, tighten: Tighten | None = None) ->
             interval = _first(op, ball, image, slack)
         else:
             interval = _through(op, taken, slack)
+        if isinstance(op, Add) and graph.bent(k):
+            interval = interval.met(_bent(op, taken[0], slack))
         if image is not None and isinstance(op, Scale | Reshape):
             images[k] = image.through(op, slack)
         bias = torch.zeros_like(slack) if op.bias is None else op.bias
@@ -72,6 +74,14 @@ def _through(op: Affine, taken: list[Interval], slack: Tensor) -> Interval:
     if op.bias is not None:
         centre = centre + op.bias
     return Interval(centre - radius, centre + radius)
+
+
+def _bent(op: Add, taken: Interval, slack: Tensor) -> Interval:
+    """a x + b max(x, 0) is highest and lowest at the ends of an interval, or at 0 within it."""
+    ends = [op.apply(x, x.clamp_min(0)) for x in (taken.lower, taken.upper)]
+    inside = (taken.lower < 0) & (taken.upper > 0)
+    values = torch.stack([*ends, torch.where(inside, 0.0, ends[0])])
+    return Interval(values.amin(0) - slack, values.amax(0) + slack)
 
 
 @dataclass(frozen=True, eq=False)

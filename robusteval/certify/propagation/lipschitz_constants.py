@@ -36,9 +36,12 @@ def value_constants(graph: Graph, layers: list[float], norm: Norm) -> list[float
     concatenated. A scaling of channels behind a linear layer (batch normalisation) is one layer with it.
     """
     constants = [1.0]
-    for node, layer in zip(graph.nodes[1:], layers[1:], strict=True):
+    for k, (node, layer) in enumerate(zip(graph.nodes[1:], layers[1:], strict=True), 1):
         taken = [constants[j] for j in node.inputs]
-        if isinstance(node.op, Add):
+        if isinstance(node.op, Add) and graph.bent(k):
+            left, right = node.op.factors
+            total = taken[0] * float(torch.maximum(left.abs(), (left + right).abs()).max())
+        elif isinstance(node.op, Add):
             factors = (float(factor.abs().max()) for factor in node.op.factors)
             total = sum(factor * constant for factor, constant in zip(factors, taken, strict=True))
         elif isinstance(node.op, Concatenate):

@@ -7,10 +7,17 @@ import torch
 from torch import nn
 
 from propagating import F64
+from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.curve_relaxation import enclosed
 from robusteval.certify.propagation.curves import CURVES, Curve
+from robusteval.certify.propagation.interval_bounds import propagated
+from robusteval.certify.propagation.lipschitz_constants import layer_constants, value_constants
+from robusteval.certify.propagation.rectifiers import Absolute
 from robusteval.certify.propagation.rounding import Precision
+from robusteval.certify.propagation.trace import trace
 from robusteval.certify.propagation.values import Interval
+from robusteval.core.norms import Norm
+from robusteval.models.making import make_classifier
 
 SETTINGS = [*(kind() for kind in CURVES), nn.ELU(0.3), nn.ELU(2.5), nn.Softplus(3, 15)]
 EACH = pytest.mark.parametrize("module", SETTINGS, ids=str)
@@ -73,6 +80,19 @@ def test_nothing_is_steeper_than_said_and_bends_are_where_they_are_said(module: 
         assert ((rise >= -1e-12) if convex else (rise <= 1e-12)).all()
     if op.lowest is not None:
         assert abs(float(op.slope(torch.tensor(op.lowest, dtype=F64)))) < 1e-8
+
+
+def test_magnitudes_and_leaky_layers_have_the_intervals_and_constants_of_their_own() -> None:
+    """Not those of the two terms that they are made of."""
+    for layer, steep, low in ((Absolute(), 1.0, 0.0), (nn.LeakyReLU(-0.5), 1.0, 0.0), (nn.LeakyReLU(2.0), 2.0, None)):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(8, 3), layer)
+        graph = trace(make_classifier("bent", network, (2, 2, 2)))
+        ball = InputBall(Norm.LINF, torch.full((1, 2, 2, 2), 0.5, dtype=F64), torch.full((1,), 0.5, dtype=F64))
+        before, _, after = (known.interval for known in propagated(graph, ball)[-3:])
+        assert low is None or (after.lower > low - 1e-5).all()
+        assert (after.size <= steep * before.size + 1e-5).all()
+        constants = value_constants(graph, layer_constants(graph, Norm.LINF), Norm.LINF)
+        assert constants[-1] == pytest.approx(steep * constants[-3])
 
 
 def test_what_may_overflow_has_no_bounds() -> None:
