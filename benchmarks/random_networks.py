@@ -172,6 +172,9 @@ class RandomNetwork(nn.Module):
         self.last, self.other = nn.Linear(48, 3), nn.Linear(48, 3)
         self.steps = self._drawn(chance)
         if chance.random() < 0.15:
+            # Whichever layer is made odd, it is used.
+            for name in ("conv 0", "conv 1", "point", "block", "relu module", "identity"):
+                self.steps.append((name, len(self.steps), 0))
             self._make_odd(chance)
         with torch.no_grad():
             for parameter in self.parameters():

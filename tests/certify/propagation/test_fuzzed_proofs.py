@@ -64,7 +64,7 @@ def test_without_the_refusals_graphs_of_random_networks_are_wrong(monkeypatch: p
         patch.setattr(overwriting.Memory, "overwritten", lambda self, node: [])
         assert compared(range(40))[1] > 3
     monkeypatch.setattr(program, "refuse_unseen", lambda module, name: None)
-    assert compared(range(40))[1] > 1
+    assert compared(range(80))[1] > 1
 
 
 def test_the_attacks_of_the_fuzzer_are_no_sham(monkeypatch: pytest.MonkeyPatch) -> None:
