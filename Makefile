@@ -16,7 +16,7 @@ test: $(STAMP)
 
 # The tests that need another package, in an environment of their own: onnx, timm, torchvision, transformers, ray, s3fs.
 extras: $(EXTRAS)/.installed
-	$(EXTRAS)/bin/pytest tests/models/test_onnx.py tests/models/test_libraries.py tests/models/test_properties.py \
+	$(EXTRAS)/bin/pytest tests/models/test_onnx.py tests/models/test_onnx_proofs.py tests/models/test_libraries.py tests/models/test_properties.py \
 		tests/hostile/test_hostile_graphs.py tests/hostile/test_hostile_folders.py tests/auditing/test_ray.py \
 		tests/results/test_runs_on_s3.py
 	$(EXTRAS)/bin/pytest tests/hostile/test_fuzzed_readers.py -k onnx
@@ -28,10 +28,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two minutes of changed files for every reader; bred by atheris where it can be installed.
+# Two minutes of changed files for every reader, bred by atheris where it can be installed, and two of random networks
+# whose proofs are attacked.
 fuzz: $(STAMP)
 	-$(BIN)/pip install --quiet --only-binary :all: atheris==3.0.0
 	$(BIN)/python benchmarks/fuzz_readers.py --minutes 2
+	$(BIN)/python benchmarks/fuzz_proofs.py --minutes 2
 
 # What people get: built apart from the checkout, installed beside the same libraries, and tried there.
 wheel: $(RUNS)

@@ -1,4 +1,5 @@
-"""Random small networks as people write them: in place, through views, with shared layers, hooks and branches.
+"""Random small networks as people write them: in place, through views, with shared layers, hooks and branches, of every
+layer that bounds pass through.
 
 A network is a list of steps over planes (3, 4, 4). Each takes one or two values that earlier steps gave and appends its
 own; a step in place appends the value that it overwrote. What it answers is linear in its last value and another one.
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
+
+import random_steps
 
 SHAPE = (1, 4, 4)
 PLANE = (3, 4, 4)
@@ -33,6 +36,18 @@ def _dropped(net: RandomNetwork, h: Tensor) -> Tensor:
 def _through_view(net: RandomNetwork, h: Tensor) -> Tensor:
     h.view(-1, 48).mul_(0.5)
     return h
+
+
+def _alone(step: random_steps.Step) -> Unary:
+    return lambda net, h: step(h)
+
+
+def _layer(name: str) -> Unary:
+    return lambda net, h: net.layers[name](h)
+
+
+def _pair(step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[RandomNetwork, Tensor, Tensor], Tensor]:
+    return lambda net, a, b: step(a, b)
 
 
 COMMON: dict[str, Unary] = {
@@ -67,8 +82,11 @@ VIEWS: dict[str, Unary] = {
 ODD: dict[str, Unary] = {
     "item": _set_item,
     "slice": lambda net, h: h[:, :1].relu_() + h,
-    "clamp_": lambda net, h: h.clamp_(-0.5, 0.5),
-    "tanh": lambda net, h: torch.tanh(h),
+    **{name: _alone(step) for name, step in random_steps.REFUSED.items()},
+}
+MORE: dict[str, Unary] = {
+    **{name: _layer(name) for name in random_steps.layers()},
+    **{name: _alone(step) for name, step in random_steps.FUNCTIONS.items()},
 }
 
 
@@ -82,6 +100,7 @@ BINARY: dict[str, Callable[[RandomNetwork, Tensor, Tensor], Tensor]] = {
     "+=": _added_in_place,
     "add_": lambda net, a, b: a.add_(b),
     "cat": lambda net, a, b: net.joined(torch.cat([a, b], 1)),
+    **{name: _pair(step) for name, step in random_steps.TWO.items()},
 }
 
 
@@ -149,9 +168,13 @@ class RandomNetwork(nn.Module):
         self.relu, self.relu_in_place = nn.ReLU(), nn.ReLU(inplace=True)
         self.identity, self.dropout = nn.Identity(), nn.Dropout(0.3, inplace=chance.random() < 0.5)
         self.average, self.joined = nn.AvgPool2d(3, 1, 1), nn.Conv2d(6, 3, 1)
+        self.layers = nn.ModuleDict(random_steps.layers())
         self.last, self.other = nn.Linear(48, 3), nn.Linear(48, 3)
         self.steps = self._drawn(chance)
         if chance.random() < 0.15:
+            # Whichever layer is made odd, it is used.
+            for name in ("conv 0", "conv 1", "point", "block", "relu module", "identity"):
+                self.steps.append((name, len(self.steps), 0))
             self._make_odd(chance)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -159,7 +182,7 @@ class RandomNetwork(nn.Module):
 
     def _drawn(self, chance: random.Random) -> list[tuple[str, int, int]]:
         unary, steps = list(COMMON) + list(VIEWS) * (chance.random() < 0.5), []
-        unary += list(ODD) * (chance.random() < 0.1)
+        unary += list(ODD) * (chance.random() < 0.1) + list(MORE) * (chance.random() < 0.7)
         for k in range(chance.randint(3, 9)):
             first = max(0, k - (chance.random() < 0.4) * chance.randint(0, 3))
             name = chance.choice(list(BINARY)) if chance.random() < 0.3 else chance.choice(unary)
@@ -187,7 +210,7 @@ class RandomNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         values = [self.into(x)]
-        known = COMMON | VIEWS | ODD
+        known = COMMON | VIEWS | ODD | MORE
         for name, first, second in self.steps:
             if name in BINARY and (name not in known or second != first):
                 values.append(BINARY[name](self, values[first], values[second]))

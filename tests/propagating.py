@@ -171,7 +171,7 @@ def evaluated(graph: Graph, x: Tensor) -> list[Tensor]:
     """All values of a graph at images x, in float64."""
     values = [x.double()]
     for node in graph.nodes[1:]:
-        value = node.op.apply(*(values[j] for j in node.inputs))  # type: ignore[attr-defined]
+        value = node.op.apply(*(values[j] for j in node.inputs))
         bias = node.op.bias if isinstance(node.op, Affine) else None
         values.append(value if bias is None else value + bias)
     return values

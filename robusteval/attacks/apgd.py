@@ -97,7 +97,7 @@ class APGD(FixedBudgetAttack):
 
         def attempt(targets: Tensor | None, iterations: int) -> Tensor:
             """One ascent of every image that is not fooled yet; the highest loss of each (N,)."""
-            values = torch.full_like(budget, -torch.inf)
+            values = torch.full_like(images.pixels[:, 0, 0, 0], -torch.inf)
             rows = (~fooled).nonzero()[:, 0]
             if len(rows):
                 view, own, centers, labels, radius, to = keep(

@@ -91,7 +91,8 @@ class Auto(FixedBudgetAttack):
 
     def within(self, classifier: Classifier, images: Images, budget: Tensor, streams: Streams) -> Candidates:
         candidates, closest = images.pixels.clone(), images.pixels.clone()
-        won, distance = torch.full_like(budget, math.nan), torch.full_like(budget, math.inf)
+        like = images.pixels[:, 0, 0, 0]
+        won, distance = torch.full_like(like, math.nan), torch.full_like(like, math.inf)
         standing = torch.ones_like(images.labels, dtype=torch.bool)
         for k, (member, search) in enumerate(self._stages()):
             # Those that still stand share full batches: far fewer of them are left for the longest stages.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robusteval.certify.propagation.curves import Curve
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.ops import Affine, Max
 from robusteval.certify.propagation.places import Box
@@ -44,7 +45,7 @@ def pulled_back(
 
 def _below(op: object, here: Known, a: Tensor, box: Box, of: Tensor | None) -> list[tuple[Tensor, Box]]:
     """The coefficients of each input of a layer."""
-    if isinstance(op, Max):
+    if isinstance(op, Max | Curve):
         assert here.lines is not None
         lower, upper = (_some(line, box, of, 1) for line in (here.lines.lower, here.lines.upper))
         return [op.scattered(torch.where(a > 0, lower, upper) * a, box)]

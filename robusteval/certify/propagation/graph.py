@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from robusteval.certify.propagation.ops import Affine, Op, Reshape, Scale
+from robusteval.certify.propagation.ops import Add, Affine, Max, Op, Reshape, Scale
 from robusteval.certify.propagation.places import Box, Shape
 from robusteval.certify.propagation.rounding import Precision
+from robusteval.certify.propagation.weighted import Conv2d, Linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,16 @@ class Graph:
         """Whether intervals are exact for value k: a first affine layer and what scales it."""
         while isinstance(self.nodes[k].op, Scale | Reshape) and k:
             (k,) = self.nodes[k].inputs
-        inputs = self.nodes[k].inputs
-        return isinstance(self.nodes[k].op, Affine) and len(inputs) <= 1 and all(map(self.pixelwise, inputs))
+        return k == 0 or (isinstance(self.nodes[k].op, Linear | Conv2d) and self.pixelwise(self.nodes[k].inputs[0]))
+
+    def bent(self, k: int) -> bool:
+        """Whether value k is a x + b max(x, 0) of another value x, as LeakyReLU and the magnitude are."""
+        node = self.nodes[k]
+        if not isinstance(node.op, Add):
+            return False
+        x, other = node.inputs
+        inner = self.nodes[other]
+        return isinstance(inner.op, Max) and inner.op.single and inner.op.floor and inner.inputs == (x,)
 
     def tail(self) -> int:
         """The value from which a chain of affine layers leads to the logits."""

@@ -6,9 +6,11 @@ inputs. With u the unit roundoff of the network and r the roundings of a term (r
 
     |computed - (W x + b)|  <=  (gamma_r(u) + gamma_r(2^-53)) (|W| |x| + |b|) + 4 r tiny                           (1)
 
-the second gamma for the graph, evaluated in float64. Maxima are exact. Then the program as a whole is held against the
-network itself: the same calls on the same numbers, so that the logits differ in no bit, or, where a kernel chooses
-another order of summation, by no more than gamma_R(u) times the largest of them, R the roundings of all layers.
+the second gamma for the graph, evaluated in float64. Maxima are exact; curves are allowed what curves.py says. A step
+of a layer that torch does as a whole is computed here, and what comes of the layer is compared. Then the program as a
+whole is held against the network itself: the same calls on the same numbers, so that the logits differ in no bit, or,
+where a kernel chooses another order of summation, by no more than gamma_R(u) times the largest of them, R the roundings
+of all layers.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
+from robusteval.certify.propagation.curves import Curve
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.ops import Affine, Max
 from robusteval.certify.propagation.rounding import gamma
@@ -98,10 +101,20 @@ def _differs(graph: Graph, k: int, values: dict[str, Tensor]) -> bool:
     """Whether a layer gave something else than it should have for what it was given, rounding allowed."""
     node, info = graph.nodes[k], torch.finfo(graph.dtype)
     x = [values[graph.nodes[j].name].reshape(-1, *graph.nodes[j].shape) for j in node.inputs]
+    if node.name not in values:
+        # A step of a layer that torch does as a whole.
+        values[node.name] = node.op.apply(*x)
+        if isinstance(node.op, Affine) and node.op.bias is not None:
+            values[node.name] = values[node.name] + node.op.bias
+        return False
     found = values[node.name].reshape(-1, *node.shape)
     if isinstance(node.op, Max):
         exact = node.op.apply(x[0])
         return not bool(((found == exact) | (exact != exact)).all())
+    if isinstance(node.op, Curve):
+        exact = node.op.apply(x[0])
+        allowed = node.op.error(exact.abs(), x[0].abs(), graph.dtype) + 1e-14 * exact.abs()
+        return bool((~((found - exact).abs() <= allowed) & x[0].isfinite()).any())
     assert isinstance(node.op, Affine)
     exact, size = node.op.apply(*x), node.op.absolute().apply(*(v.abs() for v in x))
     if node.op.bias is not None and node.op.bias_size is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robusteval.certify.propagation.backward_bounds import pulled_back
 from robusteval.certify.propagation.ball import InputBall
+from robusteval.certify.propagation.curves import Curve
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.interval_bounds import Tighten
 from robusteval.certify.propagation.ops import Max
@@ -29,7 +30,7 @@ def refined(graph: Graph, ball: InputBall, affordable: int) -> Tighten:
 
     def tighten(known: list[Known], k: int) -> Interval:
         interval = known[k].interval
-        maxima = [node.op for node in graph.nodes if isinstance(node.op, Max) and k in node.inputs]
+        maxima = [node.op for node in graph.nodes if isinstance(node.op, Max | Curve) and k in node.inputs]
         channels, height, width = graph.nodes[k].shape
         footprint = graph.footprint(k, Box(height // 2, width // 2, 1, 1))
         if not maxima or graph.exact(k) or channels * height * width * footprint > affordable:
@@ -71,8 +72,11 @@ def _ends(
     return Interval(least[:, 0], -least[:, 1])
 
 
-def _open(op: Max, interval: Interval) -> Tensor:
-    """The entries (M, C, H, W) that can be a maximum, where it is not known to be a single one of them."""
+def _open(op: Max | Curve, interval: Interval) -> Tensor:
+    """The entries (M, C, H, W) that can be a maximum, where it is not known to be a single one of them; all of a curve
+    that can be more than one."""
+    if isinstance(op, Curve):
+        return interval.upper > interval.lower
     level = op.apply(interval.lower)
     candidates = op.members(interval.upper) > level
     decided = (candidates.sum(0) == 1) & ((level > 0) if op.floor else True)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from robusteval.certify.propagation.ball import InputBall, largest_change
+from robusteval.certify.propagation.curve_relaxation import enclosed
+from robusteval.certify.propagation.curves import Curve
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.ops import Affine, Max, Reshape, Scale
+from robusteval.certify.propagation.ops import Add, Affine, Max, Reshape, Scale
 from robusteval.certify.propagation.relaxation import relaxed
 from robusteval.certify.propagation.values import Interval, Known
 from robusteval.certify.propagation.weighted import Conv2d, Linear
@@ -34,6 +36,9 @@ def propagated(graph: Graph, ball: InputBall, tighten: Tighten | None = None) ->
         if isinstance(op, Max):
             known.append(relaxed(op, taken[0], graph.precision))
             continue
+        if isinstance(op, Curve):
+            known.append(enclosed(op, taken[0], graph.precision))
+            continue
         assert isinstance(op, Affine)
         slack = rounding(graph, k, taken)
         image = images.get(node.inputs[0])
@@ -41,6 +46,8 @@ def propagated(graph: Graph, ball: InputBall, tighten: Tighten | None = None) ->
             interval = _first(op, ball, image, slack)
         else:
             interval = _through(op, taken, slack)
+        if isinstance(op, Add) and graph.bent(k):
+            interval = interval.met(_bent(op, taken[0], slack))
         if image is not None and isinstance(op, Scale | Reshape):
             images[k] = image.through(op, slack)
         bias = torch.zeros_like(slack) if op.bias is None else op.bias
@@ -67,6 +74,14 @@ def _through(op: Affine, taken: list[Interval], slack: Tensor) -> Interval:
     if op.bias is not None:
         centre = centre + op.bias
     return Interval(centre - radius, centre + radius)
+
+
+def _bent(op: Add, taken: Interval, slack: Tensor) -> Interval:
+    """a x + b max(x, 0) is highest and lowest at the ends of an interval, or at 0 within it."""
+    ends = [op.apply(x, x.clamp_min(0)) for x in (taken.lower, taken.upper)]
+    inside = (taken.lower < 0) & (taken.upper > 0)
+    values = torch.stack([*ends, torch.where(inside, 0.0, ends[0])])
+    return Interval(values.amin(0) - slack, values.amax(0) + slack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +128,10 @@ def rounding_errors(graph: Graph, known: list[Known]) -> Tensor:
         taken = [errors[j] for j in node.inputs]
         if isinstance(node.op, Max):
             errors.append(node.op.apply(taken[0]))
+        elif isinstance(node.op, Curve):
+            taken_size, size = known[node.inputs[0]].interval.size, known[k].interval.size
+            reach = node.op.error(size, taken_size, graph.dtype)
+            errors.append(node.op.steepest * taken[0] + reach)
         else:
             assert isinstance(node.op, Affine)
             slack = rounding(graph, k, [known[j].interval for j in node.inputs])

@@ -8,17 +8,39 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import TensorMetadata
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robusteval.certify.propagation.ops import Max, Op, Reshape, Scale
-from robusteval.certify.propagation.places import Shape, Windows
-from robusteval.certify.propagation.weighted import Conv2d, Linear
+from robusteval.certify.propagation.along_axes import AlongAxes
+from robusteval.certify.propagation.curves import CURVES
+from robusteval.certify.propagation.gathering import gathered
+from robusteval.certify.propagation.ops import Reshape, Scale
+from robusteval.certify.propagation.pieces import Piece, Pieces, on_plane, single
+from robusteval.certify.propagation.places import Shape, Windows, plane_of
+from robusteval.certify.propagation.pooling import (
+    adaptive_average_pool,
+    adaptive_max_pool,
+    average_pool,
+    max_pool,
+)
+from robusteval.certify.propagation.rectifiers import RECTIFIERS
+from robusteval.certify.propagation.weighted import Conv2d, ConvTranspose2d, Linear
 from robusteval.core.errors import UnsupportedError
 
 SUPPORTED = (
-    "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Dropout, Identity, sums of two "
-    "values, concatenation of channels, arithmetic with constants but c / x"
+    "Linear, Conv and ConvTranspose of one or two axes, BatchNorm, ReLU and what is made of straight pieces, smooth "
+    "activations, pooling, padding, permutations, slices, reshapes, means and sums over axes, Dropout, Identity, sums "
+    "and differences of two values, concatenation, arithmetic with constants but c / x"
 )
+_PRODUCT = "a product of values that depend on the image, for which there are no two lines here"
+_STATISTICS = "which divides by a statistic of the image: a product of values, for which there are no two lines here"
+REFUSED = {
+    **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm2d", "LocalResponseNorm", "RMSNorm"), _STATISTICS),
+    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "normalize"), _STATISTICS),
+    **dict.fromkeys(("Softmax", "softmax", "LogSoftmax", "log_softmax"), "whose entries are quotients of values"),
+    **dict.fromkeys(("MultiheadAttention", "scaled_dot_product_attention", "matmul", "mul", "bmm"), _PRODUCT),
+}
+"""Why there are no bounds for some layers and functions, by their names."""
 
 
 def unsupported(node: fx.Node, what: str) -> UnsupportedError:
@@ -35,8 +57,9 @@ def shape_of(node: fx.Node) -> Shape:
     image = next(other.meta["tensor_meta"] for other in node.graph.nodes if other.op == "placeholder")
     if meta.dtype != image.dtype:
         raise unsupported(node, f"a value of type {meta.dtype} from images of type {image.dtype}")
-    channels, height, width = (*meta.shape[1:], 1, 1)[:3]
-    return channels, height, width
+    if not meta.shape.numel():
+        raise unsupported(node, "a value without entries")
+    return plane_of(meta.shape[1:])
 
 
 def is_nothing(module: nn.Module) -> bool:
@@ -44,50 +67,78 @@ def is_nothing(module: nn.Module) -> bool:
     return type(module) is nn.Identity or (type(module) in _DROPOUTS and not module.training)
 
 
-def from_module(node: fx.Node, module: nn.Module, before: Shape, after: Shape) -> Op:
+def from_module(node: fx.Node, module: nn.Module, before: Shape, after: Shape) -> Pieces:
     """The layer of a module that takes a value of shape `before` and gives one of shape `after`."""
     for kind, make in _MODULES.items():
         # A subclass may compute anything else.
         if type(module) is kind:
-            op = make(module, before, after)
-            if op is None:
+            pieces = make(module, before, after)
+            if pieces is None:
                 raise unsupported(node, f"{type(module).__name__} with these settings: {module}")
-            return op
-    raise unsupported(node, f"layer of type {type(module).__name__}")
+            return pieces
+    why = REFUSED.get(type(module).__name__)
+    raise unsupported(node, f"layer of type {type(module).__name__}" + (f", {why}" if why else ""))
 
 
 def _column(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.detach().double().reshape(-1, 1, 1)
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _linear(module: nn.Linear, before: Shape, after: Shape) -> Op | None:
-    if before[1:] != (1, 1) or before[0] != module.in_features:
+def _linear(module: nn.Linear, before: Shape, after: Shape) -> Pieces | None:
+    weight, axis = module.weight.detach().double().contiguous(), _last_axis(before, after)
+    if before[axis] != module.in_features:
         return None
-    return Linear(module.weight.detach().double().contiguous(), _column(module.bias))
+    if axis == 0:
+        return single(Linear(weight, _column(module.bias)), after)
+    bias = None if module.bias is None else module.bias.detach().double()
+    if axis == 1:
+        return single(AlongAxes(None, weight, None, None if bias is None else bias.view(1, -1, 1)), after)
+    return single(AlongAxes(None, None, weight, bias), after)
 
 
-def _conv(module: nn.Conv2d, before: Shape, after: Shape) -> Op | None:
-    kernel, stride, dilation = _pair(module.kernel_size), _pair(module.stride), _pair(module.dilation)
-    if module.padding == "valid":
-        padding = (0, 0)
-    elif module.padding == "same":
-        spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        if any(span % 2 for span in spans):
-            return None
-        padding = (spans[0] // 2, spans[1] // 2)
+def _last_axis(before: Shape, after: Shape) -> int:
+    """The last axis of a program's value of this shape, in which axes that it lacks are one long on the right."""
+    return max((k for k in range(3) if before[k] != after[k] or before[k] != 1), default=0)
+
+
+def _conv(module: nn.Conv1d | nn.Conv2d, before: Shape, after: Shape) -> Pieces:
+    rank = module.weight.dim() - 2
+    kernel, stride, dilation = (
+        on_plane(value, rank, 1) for value in (module.kernel_size, module.stride, module.dilation)
+    )
+    # Padding on the left, right, top, bottom, as functional.pad takes it.
+    sides, mode = list(module._reversed_padding_repeated_twice), str(module.padding_mode)
+    even = all(a == b for a, b in zip(sides[::2], sides[1::2], strict=True))
+    padding, plane = (0, 0), before
+    pieces: Pieces = ()
+    if mode == "zeros" and even:
+        padding = on_plane(sides[::-2], rank, 0)
     else:
-        padding = _pair(module.padding)
-    if module.padding_mode != "zeros":
-        return None
-    view = Windows(kernel, stride, padding, dilation, before[1:])
-    return Conv2d(module.weight.detach().double().contiguous(), _column(module.bias), view, module.groups)
+        mode = "constant" if mode == "zeros" else mode
+        pad = gathered(lambda x: functional.pad(x, sides, mode=mode), torch.Size(before[: rank + 1]), torch.float64)
+        assert pad is not None
+        plane, pieces = pad.after, (Piece(pad, pad.after),)
+    weight = _planar(module.weight, rank)
+    view = Windows(kernel, stride, padding, dilation, plane[1:])
+    conv = Conv2d(weight.detach().double().contiguous(), _column(module.bias), view, module.groups)
+    return (*pieces, Piece(conv, after, shown=True))
 
 
-def _batch_norm(module: _BatchNorm, before: Shape, after: Shape) -> Op | None:
+def _planar(weight: Tensor, rank: int) -> Tensor:
+    return weight[..., None] if rank == 1 else weight
+
+
+def _conv_transpose(module: nn.ConvTranspose1d | nn.ConvTranspose2d, before: Shape, after: Shape) -> Pieces | None:
+    rank = module.weight.dim() - 2
+    kernel, stride, dilation = (
+        on_plane(value, rank, 1) for value in (module.kernel_size, module.stride, module.dilation)
+    )
+    view = Windows(kernel, stride, on_plane(module.padding, rank, 0), dilation, after[1:])
+    weight = _planar(module.weight, rank).detach().double().contiguous()
+    return single(ConvTranspose2d(weight, _column(module.bias), view, before[1:], module.groups), after)
+
+
+def _batch_norm(module: _BatchNorm, before: Shape, after: Shape) -> Pieces | None:
     """(x - mean) / sqrt(var + eps) * w + b: eight roundings in the longest of the usual ways to compute it; 16 leave
     room for square roots that are a few units off."""
     if module.training or module.running_mean is None or module.running_var is None:
@@ -99,53 +150,32 @@ def _batch_norm(module: _BatchNorm, before: Shape, after: Shape) -> Op | None:
     bias = torch.zeros_like(mean) if module.bias is None else module.bias.detach().double()
     shift, size = bias - mean * scale, bias.abs() + (mean * scale).abs()
     scale, shift, size = (v.reshape(-1, 1, 1).expand(before) for v in (scale, shift, size))
-    return Scale(scale, shift, size, roundings=16)
+    return single(Scale(scale, shift, size, roundings=16), after)
 
 
-def _averaging(channels: int, view: Windows) -> Op:
-    """Average pooling is a convolution of each channel with equal weights; padding counts as zeros."""
-    entries = view.kernel[0] * view.kernel[1]
-    weight = torch.full((channels, 1, *view.kernel), 1 / entries, dtype=torch.float64)
-    return Conv2d(weight, None, view, groups=channels)
-
-
-def _average_pool(module: nn.AvgPool2d, before: Shape, after: Shape) -> Op | None:
-    kernel, padding = _pair(module.kernel_size), _pair(module.padding)
-    stride = _pair(module.stride if module.stride is not None else module.kernel_size)
-    uncounted = padding != (0, 0) and not module.count_include_pad
-    if module.ceil_mode or module.divisor_override is not None or uncounted:
-        return None
-    return _averaging(before[0], Windows(kernel, stride, padding, (1, 1), before[1:]))
-
-
-def _adaptive_pool(module: nn.AdaptiveAvgPool2d, before: Shape, after: Shape) -> Op | None:
-    if any(whole % part for whole, part in zip(before[1:], after[1:], strict=True)):
-        return None
-    kernel = (before[1] // after[1], before[2] // after[2])
-    return _averaging(before[0], Windows(kernel, kernel, (0, 0), (1, 1), before[1:]))
-
-
-def _relu(module: nn.ReLU, before: Shape, after: Shape) -> Op:
-    return Max(Windows((1, 1), (1, 1), (0, 0), (1, 1), before[1:]), floor=True)
-
-
-def _max_pool(module: nn.MaxPool2d, before: Shape, after: Shape) -> Op | None:
-    stride = _pair(module.stride if module.stride is not None else module.kernel_size)
-    if module.ceil_mode or module.return_indices or _pair(module.dilation) != (1, 1):
-        return None
-    return Max(Windows(_pair(module.kernel_size), stride, _pair(module.padding), (1, 1), before[1:]), floor=False)
+def _reshape(module: nn.Module, before: Shape, after: Shape) -> Pieces | None:
+    return single(Reshape(before, after), after)
 
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-_MODULES: dict[type[nn.Module], Callable[[Any, Shape, Shape], Op | None]] = {
+_MODULES: dict[type[nn.Module], Callable[[Any, Shape, Shape], Pieces | None]] = {
     nn.Linear: _linear,
+    nn.Conv1d: _conv,
     nn.Conv2d: _conv,
+    nn.ConvTranspose1d: _conv_transpose,
+    nn.ConvTranspose2d: _conv_transpose,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
-    nn.ReLU: _relu,
-    nn.MaxPool2d: _max_pool,
-    nn.AvgPool2d: _average_pool,
-    nn.AdaptiveAvgPool2d: _adaptive_pool,
-    nn.Flatten: lambda module, before, after: Reshape(before, after),
-    nn.Unflatten: lambda module, before, after: Reshape(before, after),
+    **RECTIFIERS,
+    **CURVES,
+    nn.MaxPool1d: max_pool,
+    nn.MaxPool2d: max_pool,
+    nn.AdaptiveMaxPool1d: adaptive_max_pool,
+    nn.AdaptiveMaxPool2d: adaptive_max_pool,
+    nn.AvgPool1d: average_pool,
+    nn.AvgPool2d: average_pool,
+    nn.AdaptiveAvgPool1d: adaptive_average_pool,
+    nn.AdaptiveAvgPool2d: adaptive_average_pool,
+    nn.Flatten: _reshape,
+    nn.Unflatten: _reshape,
 }

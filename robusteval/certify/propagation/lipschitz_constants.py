@@ -8,13 +8,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from robusteval.certify.propagation.along_axes import AlongAxes
+from robusteval.certify.propagation.curves import Curve
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.margins import other_classes
-from robusteval.certify.propagation.ops import Add, Affine, Concatenate, Max, Op, Scale
+from robusteval.certify.propagation.ops import Add, Affine, Concatenate, Max, Op, Reshape, Scale
 from robusteval.certify.propagation.places import Box, Shape, shape
 from robusteval.certify.propagation.rounding import gamma
 from robusteval.certify.propagation.spectral_norms import largest_of_convolution, largest_singular
-from robusteval.certify.propagation.weighted import Conv2d, Linear
+from robusteval.certify.propagation.weighted import Conv2d, ConvTranspose2d, Linear
 from robusteval.core import memory
 from robusteval.core.norms import Norm
 
@@ -34,10 +36,14 @@ def value_constants(graph: Graph, layers: list[float], norm: Norm) -> list[float
     concatenated. A scaling of channels behind a linear layer (batch normalisation) is one layer with it.
     """
     constants = [1.0]
-    for node, layer in zip(graph.nodes[1:], layers[1:], strict=True):
+    for k, (node, layer) in enumerate(zip(graph.nodes[1:], layers[1:], strict=True), 1):
         taken = [constants[j] for j in node.inputs]
-        if isinstance(node.op, Add):
-            total = sum(taken)
+        if isinstance(node.op, Add) and graph.bent(k):
+            left, right = node.op.factors
+            total = taken[0] * float(torch.maximum(left.abs(), (left + right).abs()).max())
+        elif isinstance(node.op, Add):
+            factors = (float(factor.abs().max()) for factor in node.op.factors)
+            total = sum(factor * constant for factor, constant in zip(factors, taken, strict=True))
         elif isinstance(node.op, Concatenate):
             total = float(norm.size(torch.tensor([taken], dtype=torch.float64)))
         else:
@@ -87,12 +93,15 @@ def _pulled_back(ops: list[Affine], a: Tensor) -> Tensor:
     box = Box(0, 0, 1, 1)
     for op in ops:
         ((a, box),) = op.adjoint(a, box)
-    # Windows that see nothing but padding leave no entries.
-    return a if a.numel() else a.new_zeros(len(a), 1, 1, 1)
+        if not a.numel():
+            # Windows that see nothing but padding leave no entries.
+            return a.new_zeros(len(a), 1, 1, 1)
+    return a
 
 
 def _device(ops: list[Affine]) -> torch.device:
-    return next((op.weight.device for op in ops if isinstance(op, Linear | Conv2d)), torch.device("cpu"))
+    tensors = (value for op in ops for value in vars(op).values() if isinstance(value, torch.Tensor))
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def _layer(op: Op, taken: Shape, norm: Norm) -> float:
@@ -102,19 +111,22 @@ def _layer(op: Op, taken: Shape, norm: Norm) -> float:
         view = op.view
         overlap = math.prod(-(-k // s) for k, s in zip(view.kernel, view.stride, strict=True))
         return float(overlap ** (1 / norm.p)) * (1 + gamma(4))
+    if isinstance(op, Curve):
+        return op.steepest * (1 + gamma(4))
     if isinstance(op, Scale):
         return float(op.scale.abs().max()) * (1 + gamma(4))
-    if isinstance(op, Linear | Conv2d):
-        return _linear(op, taken, norm)
-    return 1.0
+    if isinstance(op, Reshape | Add | Concatenate):
+        return 1.0
+    assert isinstance(op, Affine)
+    return _linear(op, taken, norm)
 
 
-def _linear(op: Linear | Conv2d, taken: Shape, norm: Norm) -> float:
+def _linear(op: Affine, taken: Shape, norm: Norm) -> float:
     """The operator norm: the largest column (L1) or row (Linf) of absolute values, or the spectral norm, rounded up."""
     if norm is Norm.L2:
-        return largest_of_convolution(op) if isinstance(op, Conv2d) else float(largest_singular(op.weight[None]))
+        return _spectral(op, taken)
     absolute = op.absolute()
-    ones = torch.ones(1, *taken, dtype=torch.float64, device=op.weight.device)
+    ones = torch.ones(1, *taken, dtype=torch.float64, device=_device([op]))
     answer = absolute.apply(ones)
     if norm is Norm.L1:
         ((answer, _),) = absolute.adjoint(torch.ones_like(answer), Box.whole(shape(answer)))
@@ -122,6 +134,20 @@ def _linear(op: Linear | Conv2d, taken: Shape, norm: Norm) -> float:
         # Windows that see nothing but padding.
         return 0.0
     return float(answer.max()) * (1 + gamma(op.rounded + op.fan_out + 4))
+
+
+def _spectral(op: Affine, taken: Shape) -> float:
+    if isinstance(op, Conv2d):
+        return largest_of_convolution(op)
+    if isinstance(op, ConvTranspose2d):
+        return largest_of_convolution(op.adjoint_convolution)
+    if isinstance(op, Linear):
+        return float(largest_singular(op.weight[None]))
+    if isinstance(op, AlongAxes):
+        # Of a Kronecker product it is the product.
+        return math.prod(float(largest_singular(m[None])) for m in op.matrices) * (1 + gamma(4))
+    # Rows and columns bound it (Schur's test): |W|_2^2 <= |W|_1 |W|_inf.
+    return math.sqrt(_linear(op, taken, Norm.L1) * _linear(op, taken, Norm.LINF)) * (1 + gamma(4))
 
 
 def _scaled(op: Linear | Conv2d, scaling: Scale) -> Linear | Conv2d | None:

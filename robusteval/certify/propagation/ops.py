@@ -1,8 +1,8 @@
 """The layers that bounds pass through, in float64.
 
 Every value is a plane (C, H, W); flat features are (F, 1, 1). An affine layer is y = sum_i W_i x_i + b and knows three
-things: W x, W^T a, and itself with |W| and |b|. All else is a maximum over windows. The adjoint works on a `Box` of the
-plane, so that what a few outputs need costs as little as what they see.
+things: W x, W^T a, and itself with |W| and |b|. All else is a maximum over windows or a curve (curves.py). The adjoint
+works on a `Box` of the plane, so that what a few outputs need costs as little as what they see.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from torch.nn import functional
 from robusteval.certify.propagation.places import Box, Shape, Windows
 
 
-class Op:
+class Op(ABC):
     """A layer of a graph."""
+
+    @abstractmethod
+    def apply(self, *x: Tensor) -> Tensor:
+        """What it makes of values (M, C, H, W); of an affine layer, without the bias."""
 
     def sources(self, box: Box) -> tuple[Box, ...]:
         """The part of each input that a box of the output depends on."""
         return (box,)
 
 
-class Affine(Op, ABC):
+class Affine(Op):
     """y = sum_i W_i x_i + b on batches (M, C, H, W)."""
 
     @property
@@ -48,10 +52,6 @@ class Affine(Op, ABC):
     def bias_size(self) -> Tensor | None:
         """The sum of the magnitudes that make b, as `bias`."""
         return None if self.bias is None else self.bias.abs()
-
-    @abstractmethod
-    def apply(self, *x: Tensor) -> Tensor:
-        """W x without the bias."""
 
     @abstractmethod
     def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
@@ -96,22 +96,30 @@ class Scale(Affine):
         return replace(self, scale=self.scale.abs())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Add(Affine):
-    """The sum of two values."""
+    """The sum of two values, each times a factor that broadcasts to (C, H, W)."""
+
+    factors: tuple[Tensor, Tensor]
 
     @property
     def rounded(self) -> int:
-        return 2
+        """The factors are rounded, too, where they are no ones."""
+        return 2 if all(bool((factor.abs() == 1).all()) for factor in self.factors) else 5
 
     def sources(self, box: Box) -> tuple[Box, ...]:
         return box, box
 
     def apply(self, *x: Tensor) -> Tensor:
-        return x[0] + x[1]
+        return self.factors[0] * x[0] + self.factors[1] * x[1]
 
     def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
-        return (a, box), (a, box)
+        left, right = ((a * factor.to(a), box) for factor in self.factors)
+        return left, right
+
+    def absolute(self) -> Add:
+        left, right = (factor.abs() for factor in self.factors)
+        return Add((left, right))
 
 
 @dataclass(frozen=True)
@@ -163,9 +171,11 @@ class Max(Op):
     def sources(self, box: Box) -> tuple[Box, ...]:
         return (self.view.source(box),)
 
-    def apply(self, x: Tensor) -> Tensor:
-        view = self.view
-        largest = x if self.single else functional.max_pool2d(x, view.kernel, view.stride, view.padding)
+    def apply(self, *x: Tensor) -> Tensor:
+        (entries,), view = x, self.view
+        over = (0, view.over[1], 0, view.over[0])
+        laid = functional.pad(entries, over, value=-torch.inf) if any(over) else entries
+        largest = entries if self.single else functional.max_pool2d(laid, view.kernel, view.stride, view.padding)
         return largest.clamp_min(0) if self.floor else largest
 
     def members(self, x: Tensor) -> Tensor:
@@ -173,7 +183,8 @@ class Max(Op):
         if self.single:
             return x[None]
         view = self.view
-        padded = functional.pad(x, (view.padding[1],) * 2 + (view.padding[0],) * 2, value=-torch.inf)
+        (down, right), (under, beyond) = view.padding, view.over
+        padded = functional.pad(x, (right, right + beyond, down, down + under), value=-torch.inf)
         windows = padded.unfold(2, view.kernel[0], view.stride[0]).unfold(3, view.kernel[1], view.stride[1])
         return windows.flatten(-2).movedim(-1, 0)
 

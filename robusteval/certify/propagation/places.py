@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -13,6 +14,12 @@ Shape = tuple[int, int, int]
 def shape(x: Tensor) -> Shape:
     """(C, H, W) of values (..., C, H, W)."""
     channels, height, width = x.shape[-3:]
+    return channels, height, width
+
+
+def plane_of(sizes: Sequence[int]) -> Shape:
+    """(C, H, W) of one image's value of one to three axes: those that it lacks are one long, on the right."""
+    channels, height, width = (*sizes, 1, 1)[:3]
     return channels, height, width
 
 
@@ -59,13 +66,17 @@ class Box:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of a kernel (rows, columns) that a layer lays over a plane (height, width)."""
+    """Windows of a kernel (rows, columns) that a layer lays over a plane (height, width).
+
+    over: rows and columns by which the last windows hang over the padding, as with ceil_mode.
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
     plane: tuple[int, int]
+    over: tuple[int, int] = (0, 0)
 
     @property
     def reach(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from robusteval.certify.propagation.unseen import refuse_unseen
 from robusteval.core.errors import UnsupportedError
 from robusteval.models.classifier import Classifier
 
+aten = torch.ops.aten
 READ_OFF = (int, float, bool, torch.Size, torch.device, torch.dtype)
 """Types of what is read off a value without being one, such as its shape."""
 
@@ -28,7 +29,8 @@ def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
     - `written`: the earlier nodes whose values it changed, views of them included, whatever way it took: torch counts
       the changes of every tensor;
     - `again`: the earlier nodes whose values are the very same tensor;
-    - `constant`: the value itself, where it does not depend on the images.
+    - `constant`: the value itself, where it does not depend on the images;
+    - `size`: what it is, where it is read off the shapes of values alone.
 
     Raises UnsupportedError where torch.fx cannot trace it, where a module does more than its class says, or where the
     network changes its own weights.
@@ -62,6 +64,15 @@ def traced(classifier: Classifier) -> tuple[fx.GraphModule, Tensor]:
 
 def _of_constants(node: fx.Node) -> bool:
     return bool(node.all_input_nodes) and all("constant" in before.meta for before in node.all_input_nodes)
+
+
+def _of_shapes(node: fx.Node) -> bool:
+    """Whether what it gives is read off the shapes of values, whatever their entries are."""
+    if node.target in ("size", "dim", "ndimension", aten.sym_size.int, aten.size.int, aten.size.default):
+        return True
+    if node.target is getattr:
+        return node.args[1] in ("shape", "ndim")
+    return bool(node.all_input_nodes) and all("size" in before.meta for before in node.all_input_nodes)
 
 
 def _in_place(name: str) -> Callable[..., fx.Proxy]:
@@ -102,6 +113,8 @@ class _Noted(fx.Interpreter):
         n.meta["kind"] = type(result)
         if n.op == "get_attr" or (n.op == "call_function" and _of_constants(n)):
             n.meta["constant"] = result
+        if isinstance(result, int | float | tuple | list) and _of_shapes(n):
+            n.meta["size"] = result
         n.meta["written"] = [node for node, value in self.values.items() if value._version != before[node]]
         n.meta["again"] = [node for node, value in self.values.items() if value is result]
         found: list[Tensor] = []

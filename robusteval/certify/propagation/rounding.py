@@ -13,7 +13,8 @@ Lemma 3.1), so that
     |computed y - (W x + b)|  <=  gamma_r(u) m + 2 r tiny,      m = |W| |x| + |b|                              (1)
 
 with x the computed input of the layer. Where b is itself computed (batch normalisation), |b| stands for the sum of the
-magnitudes that it is made of. Maxima are exact.
+magnitudes that it is made of. Maxima are exact, and so is what only moves numbers. What torch may be off in a smooth
+activation is charged in full: it is in curves.py, and no theorem.
 
 This program. Bounds are computed in float64, unit roundoff v, the same way:
 - forward, centre and radius of an interval err by at most gamma_r(v) m together, and their sum by v m;
@@ -23,7 +24,8 @@ This program. Bounds are computed in float64, unit roundoff v, the same way:
   are added: no more roundings than there are layers, of a magnitude of at most |a| times what the layer answers, which
   is at most m. Two more are for the product of a with the constants below. The coefficients themselves need not be
   right: whatever they are, the bound is one, so that no error is carried from layer to layer;
-- a coefficient that underflows errs by tiny at most, whatever a is: F tiny |x|_1 a layer is taken off every row;
+- a coefficient that underflows errs by tiny at most, whatever a is: F^2 tiny |x|_1 a layer is taken off every row, the
+  square for matrices along several axes, whose sums are sums of sums;
 - the constants a b and the charges |a| s are added up over entries and layers: gamma_N(v) |a| m, N their number.
 With N = r + f + entries + layers + 16 the float64 parts are at most gamma_N(v) m each, and with F = f + layers + 4 the
 allowance of a layer is
@@ -80,7 +82,7 @@ class Precision:
         `taken`, (M, C, H, W) each."""
         tiny = torch.finfo(self.coefficients).smallest_normal
         # 1e-30 is for the products with constants: fewer than 10^7 a layer.
-        return 1e-30 + 2 * (terms + self.layers + 4) * tiny * torch.stack([x.sum((1, 2, 3)) for x in taken]).sum(0)
+        return 1e-30 + 2 * (terms + self.layers + 4) ** 2 * tiny * torch.stack([x.sum((1, 2, 3)) for x in taken]).sum(0)
 
 
 def entries(n: int) -> float:

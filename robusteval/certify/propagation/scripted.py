@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from robusteval.core.errors import UnsupportedError
 _SAME = ("prim::NumToTensor", "aten::Int", "aten::ScalarImplicit")
 """What turns a number into a tensor of it and back, when a shape is traced."""
 _LISTS = ("prim::ListConstruct", "prim::TupleConstruct")
+_UNPACKED = ("prim::ListUnpack", "prim::TupleUnpack")
 
 
 def without_scripts(module: nn.Module) -> nn.Module:
@@ -35,6 +37,12 @@ def _as_program(script: torch.jit.ScriptModule) -> fx.GraphModule:
         raise UnsupportedError(f"expected a TorchScript program of one argument, got {len(inputs)}")
     values[inputs[0].debugName()] = graph.placeholder("pixels")
     for node in frozen.graph.nodes():
+        if node.kind() in _UNPACKED:
+            (whole,) = (values[v.debugName()] for v in node.inputs())
+            for k, part in enumerate(node.outputs()):
+                known = isinstance(whole, list)
+                values[part.debugName()] = whole[k] if known else graph.call_function(operator.getitem, (whole, k))
+            continue
         values[node.output().debugName() if node.outputsSize() == 1 else ""] = _step(root, graph, node, values)
     outputs = list(frozen.graph.outputs())
     graph.output(values[outputs[0].debugName()] if len(outputs) == 1 else None)
@@ -64,7 +72,10 @@ def _step(root: nn.Module, graph: fx.Graph, node: Any, values: dict[str, Any]) -
     operators = getattr(torch.ops.aten, kind.removeprefix("aten::"))
     while inputs and (last := schema.arguments[len(inputs) - 1]).has_default_value() and _is(last, inputs[-1]):
         inputs.pop()
-    return graph.call_function(getattr(operators, schema.overload_name or "default"), tuple(inputs))
+    # A program gives every argument by its place, a call some by their names.
+    named = {a.name: v for a, v in zip(schema.arguments, inputs, strict=False) if a.kwarg_only}
+    placed = tuple(v for a, v in zip(schema.arguments, inputs, strict=False) if not a.kwarg_only)
+    return graph.call_function(getattr(operators, schema.overload_name or "default"), placed, named)
 
 
 def _is(argument: Any, given: Any) -> bool:

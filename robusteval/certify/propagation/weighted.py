@@ -1,4 +1,4 @@
-"""The layers with a matrix of weights: linear and convolutional ones."""
+"""The layers with a matrix of weights: linear, convolutional and transposed convolutional ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Linear(Affine):
 
 @dataclass(frozen=True, eq=False)
 class Conv2d(Affine):
-    """weight (C', C / groups, k, k), bias (C', 1, 1), zero padding. Average pooling is one, too."""
+    """weight (C', C / groups, k, k), bias (C', 1, 1), zero padding."""
 
     weight: Tensor
     offset: Tensor | None
@@ -99,3 +99,54 @@ class Conv2d(Affine):
         view = self.view
         seen = functional.unfold(x, view.kernel, view.dilation, view.padding, view.stride)
         return seen.reshape(len(x), self.groups, -1, seen.shape[2])
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose2d(Affine):
+    """What the adjoint of a convolution does: weight (C, C' / groups, k, k), bias (C', 1, 1).
+
+    view: the windows of that convolution, over the plane of the output; before: the plane of the input.
+    """
+
+    weight: Tensor
+    offset: Tensor | None
+    view: Windows
+    before: tuple[int, int]
+    groups: int = 1
+
+    @property
+    def rounded(self) -> int:
+        return self.weight[:, 0].numel() // self.groups + 2
+
+    @property
+    def fan_out(self) -> int:
+        return self.weight[0].numel()
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.offset
+
+    def sources(self, box: Box) -> tuple[Box, ...]:
+        return (Box(0, 0, *self.before),)
+
+    def apply(self, *x: Tensor) -> Tensor:
+        view = self.view
+        sides = zip(view.plane, self.before, view.stride, view.padding, view.reach, strict=True)
+        more = tuple(after - ((n - 1) * s - 2 * p + reach) for after, n, s, p, reach in sides)
+        return functional.conv_transpose2d(
+            x[0], self.weight, None, view.stride, view.padding, more, self.groups, view.dilation
+        )
+
+    def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:
+        view, whole = self.view, Box(0, 0, *self.before)
+        laid = box.embed(a, Box(0, 0, *view.plane))
+        weight = self.weight.to(a)
+        full = functional.conv2d(laid, weight, None, view.stride, view.padding, view.dilation, self.groups)
+        return ((whole.of(full), whole),)
+
+    def absolute(self) -> ConvTranspose2d:
+        return replace(self, weight=self.weight.abs())
+
+    @property
+    def adjoint_convolution(self) -> Conv2d:
+        return Conv2d(self.weight, None, self.view, self.groups)

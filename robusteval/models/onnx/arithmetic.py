@@ -103,6 +103,11 @@ def _reduction(function: Callable[..., Any]) -> Make:
 def _prelu(build: Builder, op: Operation, inputs: list[Operand | None]) -> Operand:
     x, slope = given(inputs, 0), constant_in(given(inputs, 1))
     assert slope is not None
+    channels = sizes_of(x)[1]
+    if slope.numel() in (1, channels) and (slope.numel() == 1 or slope.shape[:1] == (channels,)) and slope.dim() != 1:
+        own = nn.PReLU(slope.numel(), dtype=slope.dtype)
+        own.weight = nn.Parameter(slope.reshape(-1).clone(), requires_grad=False)
+        return build.layer(own, x)
     return build.call(torch.where, build.call(operator.gt, x, 0), x, build.call(operator.mul, x, slope))
 
 
@@ -168,7 +173,7 @@ _MODULES: dict[str, Callable[[Operation], nn.Module]] = {
     "Selu": lambda op: nn.SELU(),
     "Sigmoid": lambda op: nn.Sigmoid(),
     "Tanh": lambda op: nn.Tanh(),
-    "Softplus": lambda op: nn.Softplus(threshold=1e9),
+    "Softplus": lambda op: nn.Softplus(threshold=80),
     "Softsign": lambda op: nn.Softsign(),
     "HardSwish": lambda op: nn.Hardswish(),
     "Mish": lambda op: nn.Mish(),

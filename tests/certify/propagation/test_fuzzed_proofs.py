@@ -37,7 +37,8 @@ def compared(seeds: range) -> tuple[int, int]:
         try:
             classifier, pixels = network_of(seed)
             graph = trace.trace(classifier)
-        except UnsupportedError:
+        except (UnsupportedError, ValueError):
+            # The second are networks that torch itself cannot run.
             continue
         found = evaluated(graph, pixels)[-1].flatten(1)
         wrong += not torch.allclose(found, classifier.predict(pixels.clone()).double(), rtol=1e-3, atol=1e-4)
@@ -63,7 +64,7 @@ def test_without_the_refusals_graphs_of_random_networks_are_wrong(monkeypatch: p
         patch.setattr(overwriting.Memory, "overwritten", lambda self, node: [])
         assert compared(range(40))[1] > 3
     monkeypatch.setattr(program, "refuse_unseen", lambda module, name: None)
-    assert compared(range(40))[1] > 1
+    assert compared(range(80))[1] > 1
 
 
 def test_the_attacks_of_the_fuzzer_are_no_sham(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,8 +64,11 @@ class Odd(nn.Module):
             return y if y.sum() > 0 else -y
         if self.what == "product":
             return y * y
-        if self.what == "alpha":
-            return torch.add(y, y, alpha=2)
+        if self.what == "attention":
+            z = y[:, None, :, None]
+            return torch.nn.functional.scaled_dot_product_attention(z, z, z).flatten(1)
+        if self.what == "across images":
+            return y + y.flip(0)
         if self.what == "softmax":
             return y.softmax(1)
         return 1 / (y + self.one)
@@ -74,13 +77,17 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("network", "named"),
     [
-        (nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.Tanh()), "type Tanh at 'network.2'"),
-        (nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Flatten(), nn.Linear(192, 4)), "0'"),
-        (nn.Sequential(nn.MaxPool2d(3, ceil_mode=True), nn.Flatten(), nn.Linear(18, 4)), "MaxPool2d"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.Tanhshrink()), "type Tanhshrink at 'network.2'"),
+        (nn.Sequential(nn.MaxPool2d(3, dilation=2), nn.Flatten(), nn.Linear(8, 4)), "MaxPool2d with these settings"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.GELU(approximate="tanh")), "GELU with these settings"),
+        (nn.Sequential(nn.GroupNorm(2, 2), nn.Flatten(), nn.Linear(128, 4)), "GroupNorm, which divides by a statistic"),
+        (nn.Sequential(nn.Flatten(), nn.LayerNorm(128), nn.Linear(128, 4)), "LayerNorm, which divides by a statistic"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.Softmax(1)), "Softmax, whose entries are quotients"),
         (Odd("branch"), "control flow"),
         (Odd("product"), "at 'mul'"),
-        (Odd("alpha"), "at 'add'"),
-        (Odd("softmax"), "softmax"),
+        (Odd("attention"), "the function scaled_dot_product_attention, a product of values"),
+        (Odd("across images"), "across images"),
+        (Odd("softmax"), "softmax, whose entries are quotients"),
         (Odd("division"), "at 'truediv"),
     ],
 )

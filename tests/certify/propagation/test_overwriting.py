@@ -153,6 +153,16 @@ def _shape_read_later(n: Written, x: Tensor) -> Tensor:
     return n.o(f.view(h.size(0), h.shape[1], -1).flatten(1))
 
 
+def _clamped(n: Written, x: Tensor) -> Tensor:
+    h = n.a(x)
+    h.clamp_(max=0.2)
+    return n.out(h)
+
+
+def _weighted_sum(n: Written, x: Tensor) -> Tensor:
+    return n.out(torch.add(n.a(x), n.b(x), alpha=3))
+
+
 EXACT = [
     _sum_with_input,
     _module_whose_result_is_dropped,
@@ -170,6 +180,8 @@ EXACT = [
     _twice_the_same_layer,
     _normalised_image,
     _shape_read_later,
+    _clamped,
+    _weighted_sum,
 ]
 
 
@@ -233,14 +245,28 @@ def _column(n: Written, x: Tensor) -> Tensor:
 
 def _slice(n: Written, x: Tensor) -> Tensor:
     h = n.a(x)
-    h[:, 0].zero_()
+    h[:, 0].relu_()
     return n.out(h)
 
 
-def _clamped(n: Written, x: Tensor) -> Tensor:
+def _permuted(n: Written, x: Tensor) -> Tensor:
     h = n.a(x)
-    h.clamp_(max=0.2)
+    h.permute(0, 2, 3, 1).relu_()
     return n.out(h)
+
+
+def _chunk(n: Written, x: Tensor) -> Tensor:
+    h = n.a(x)
+    upper, lower = h.chunk(2, 2)
+    upper.mul_(2)
+    return n.out(torch.cat([h[:, :, :2], lower], 2))
+
+
+def _chunk_read_later(n: Written, x: Tensor) -> Tensor:
+    h = n.a(x)
+    upper, _ = h.chunk(2, 2)
+    h.relu_()
+    return n.out(torch.cat([upper, upper], 2))
 
 
 def _filled(n: Written, x: Tensor) -> Tensor:
@@ -272,10 +298,6 @@ def _constant_written(n: Written, x: Tensor) -> Tensor:
     return n.out(n.a(x) * n.count)
 
 
-def _weighted_sum(n: Written, x: Tensor) -> Tensor:
-    return n.out(torch.add(n.a(x), n.b(x), alpha=3))
-
-
 REFUSED: dict[Answer, str] = {
     _flattened: "memory that 'flatten' shares",
     _flattened_by_module: "memory that 'network_flatten' shares",
@@ -284,14 +306,15 @@ REFUSED: dict[Answer, str] = {
     _contiguous: "memory that 'network_a' shares",
     _view_of_a_view: "memory that 'unsqueeze' shares",
     _column: "setitem",
-    _slice: "getitem",
-    _clamped: "clamp_",
+    _slice: "memory that 'network_a' shares",
+    _permuted: "memory that 'network_a' shares",
+    _chunk: "memory that '(getitem_1|network_a)' shares",
+    _chunk_read_later: "memory that '(getitem|chunk)' shares",
     _filled: "copy_",
     _into_another: "into another value",
     _many: "_foreach_mul_",
     _counted: "count",
     _constant_written: "count",
-    _weighted_sum: "'add'",
 }
 
 
