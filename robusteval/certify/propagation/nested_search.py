@@ -26,12 +26,12 @@ AIM = 0.3
 USUAL = 0.2
 """How far the cheap bound falls short, relative to how far the radius that failed was too large."""
 
-Reach = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Promise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(rows of images (R,), radii (R,)) -> margins (R,), certified where positive, and f (R,), a promise."""
 
 
 def nested_radius(
-    dear: Reach, cheap: Margin, clean: Tensor, promised: Tensor, start: Tensor, largest: Tensor, tolerance: float
+    dear: Promise, cheap: Margin, clean: Tensor, promised: Tensor, start: Tensor, largest: Tensor, tolerance: float
 ) -> Tensor:
     """The largest radius found at which a margin was positive, (N,), 0 where none was.
 
