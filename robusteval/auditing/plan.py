@@ -44,7 +44,10 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
             each = entry.method.fixed_budget and not entry.budgets
             own = protocol.own_budgets.get(entry.method.norm) if each else None
             attacks += _attacks(entry, [source.name for source in sources], taken, own)
-    certificates = [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
+    certificates = [
+        CertificateStage(e.label, e.method, e.origin, own=protocol.own_budgets.get(e.method.norm))
+        for e in protocol.certificates
+    ]
     # What these find is misclassified, which may be neither of a target nor out of the top k.
     by_class = protocol.top == 1 and protocol.target is None
     finding = [stage for stage in certificates if stage.method.finds and by_class]

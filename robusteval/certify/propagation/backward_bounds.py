@@ -9,6 +9,7 @@ from robusteval.certify.propagation.curves import Curve
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.ops import Affine, Max
 from robusteval.certify.propagation.places import Box
+from robusteval.certify.propagation.rounding import gamma
 from robusteval.certify.propagation.values import Known
 
 
@@ -27,9 +28,9 @@ def pulled_back(
     while pending and (k := max(pending)) > until:
         a, box = pending.pop(k)
         node, here = graph.nodes[k], known[k]
-        below, above = (_some(end, box, of)[:, None].to(a) for end in (here.below, here.above))
+        below, above = (_some(end, box, of, a.dtype)[:, None] for end in (here.below, here.above))
         faint = here.faint if of is None else here.faint[of]
-        total = total + (torch.where(a > 0, below, above) * a).sum((2, 3, 4), dtype=torch.float64) - faint[:, None]
+        total = total + summed(rising(a, below, above)) - faint[:, None]
         for source, (part, at) in zip(node.inputs, _below(node.op, here, a, box, of), strict=True):
             if not part.numel():
                 # Windows that see nothing but padding.
@@ -47,13 +48,29 @@ def _below(op: object, here: Known, a: Tensor, box: Box, of: Tensor | None) -> l
     """The coefficients of each input of a layer."""
     if isinstance(op, Max | Curve):
         assert here.lines is not None
-        lower, upper = (_some(line, box, of, 1) for line in (here.lines.lower, here.lines.upper))
-        return [op.scattered(torch.where(a > 0, lower, upper) * a, box)]
+        lower, upper = (_some(line, box, of, a.dtype, 1) for line in (here.lines.lower, here.lines.upper))
+        return [op.scattered(rising(a, lower, upper), box)]
     assert isinstance(op, Affine)
     return [(part.unflatten(0, a.shape[:2]), at) for part, at in op.adjoint(a.flatten(0, 1), box)]
 
 
-def _some(x: Tensor, box: Box, of: Tensor | None, dim: int = 0) -> Tensor:
-    """The part of x in a box, for some of the images along `dim`."""
-    part = box.of(x)
+def rising(a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """a times `lower` where it is positive, else times `upper`. Many times as fast as a choice (torch.where)."""
+    return a.clamp_min(0) * lower + a.clamp_max(0) * upper
+
+
+def summed(terms: Tensor) -> Tensor:
+    """A lower bound of the sum of each row of terms (P, R, C, h, w), (P, R) float64, but for the rounding of a sum in
+    float64: those of float32 are added up in it along w alone, which is ten times as fast."""
+    width = terms.shape[-1]
+    if width == 1 or terms.dtype == torch.float64:
+        return terms.sum((2, 3, 4), dtype=torch.float64)
+    lines, sizes = terms.sum(-1), terms.abs().sum(-1)
+    lost = gamma(2 * width, torch.finfo(terms.dtype).eps / 2)
+    return (lines.double() - lost * sizes.double()).sum((2, 3))
+
+
+def _some(x: Tensor, box: Box, of: Tensor | None, dtype: torch.dtype, dim: int = 0) -> Tensor:
+    """The part of x in a box in a type, for some of the images along `dim`."""
+    part = box.of(x).to(dtype)
     return part if of is None else part.index_select(dim, of)

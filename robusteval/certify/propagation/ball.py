@@ -46,6 +46,27 @@ def largest_change(weight: Tensor, down: Tensor, up: Tensor, eps: Tensor, norm: 
     return value * (1 + 4 * gamma(weight.shape[-1] + 16))
 
 
+def decline(weight: Tensor, down: Tensor, up: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+    """By how much `largest_change`, which is concave in eps, falls at least for each unit by which eps shrinks, rounded
+    down: (...)."""
+    w = weight.abs()
+    room = torch.where(weight > 0, up, down)
+    if norm is Norm.LINF:
+        rate = (w * (room >= eps[..., None])).sum(-1)
+    elif norm is Norm.L1:
+        # The weight of the last pixel that moves; none that matters where all have reached their walls.
+        ordered, order = w.sort(-1, descending=True)
+        limit = room.gather(-1, order.expand(room.shape))
+        before = limit.cumsum(-1) - limit
+        last = torch.where(before < eps[..., None], ordered, torch.inf).amin(-1)
+        rate = torch.where(limit.sum(-1) > eps * (1 + gamma(2 * weight.shape[-1])), last, 0.0).nan_to_num(0.0, 0.0)
+    else:
+        # The bound (2) holds at smaller radii for the same tau: eps^2 / (2 tau) is what falls.
+        tau = _time(w.detach(), room, eps)
+        rate = torch.where(_filled(w, room, eps) < (w * room).sum(-1), eps / (2 * tau), 0.0).nan_to_num(0.0, 0.0, 0.0)
+    return rate * (1 - 4 * gamma(weight.shape[-1] + 16))
+
+
 def _filled(w: Tensor, room: Tensor, eps: Tensor) -> Tensor:
     """The bound (2) for the best tau found."""
     tiny = torch.finfo(w.dtype).tiny
@@ -92,3 +113,8 @@ class InputBall:
         x, rows = x.flatten(1)[:, None], a.flatten(2).double()
         at = (rows * x).sum(-1) - entries(rows.shape[2]) * rows.abs().sum(-1)
         return at - largest_change(-rows, x, 1 - x, eps[:, None], self.norm)
+
+    def least_and_rise(self, a: Tensor, box: Box, of: Tensor) -> tuple[Tensor, Tensor]:
+        """`least`, and by how much that rises at least for each unit by which eps shrinks, (P, R) each."""
+        x, rows = box.of(self.x)[of].flatten(1)[:, None], a.flatten(2).double()
+        return self.least(a, box, of), decline(-rows, x, 1 - x, self.eps[of][:, None], self.norm)

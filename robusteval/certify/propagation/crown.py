@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
 
@@ -11,9 +12,13 @@ from robusteval.certify.propagation.alpha_crown import optimised_margins
 from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.base import PER_VALUE, Propagated
 from robusteval.certify.propagation.graph import Graph
-from robusteval.certify.propagation.ibp import IBP
-from robusteval.certify.propagation.intermediate_bounds import refined
+from robusteval.certify.propagation.intermediate_bounds import Refined, refined
 from robusteval.certify.propagation.interval_bounds import propagated
+from robusteval.certify.propagation.margins import interval_margins, linear_margins, linear_reach
+from robusteval.certify.propagation.narrowing import Narrowing
+from robusteval.certify.propagation.nested_search import nested_radius
+from robusteval.certify.propagation.radius_search import SMALLEST
+from robusteval.certify.propagation.values import Known
 
 
 class CROWN(Propagated):
@@ -43,10 +48,46 @@ class CROWN(Propagated):
         known = propagated(graph, ball, refined(graph, ball, self.affordable))
         return optimised_margins(graph, known, ball, labels, self.optimise)
 
+    def certified(self, graph: Graph, x: Tensor, labels: Tensor, clean: Tensor | None = None) -> Tensor:
+        clean = self.at_zero(graph, x, labels) if clean is None else clean
+        earlier: dict[int, Narrowing] = {}
+
+        def over(rows: Tensor, radius: Tensor, afresh: bool) -> tuple[Refined, list[Known], Tensor]:
+            before = {k: narrowing.of(rows) for k, narrowing in earlier.items()}
+            inner = Refined(graph, InputBall(self.norm, x[rows], radius), self.affordable, before, afresh)
+            known = propagated(graph, inner.ball, inner)
+            return inner, known, optimised_margins(graph, known, inner.ball, labels[rows], self.optimise)
+
+        def dear(rows: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+            inner, known, margins = over(rows, radius, afresh=True)
+            for k, found in inner.found.items():
+                earlier.setdefault(k, Narrowing.unknown(found.interval, len(x))).put(rows, found)
+            return margins.amin(1), linear_reach(graph, known, inner.ball, labels[rows], margins)
+
+        def cheap(rows: Tensor, radius: Tensor) -> Tensor:
+            return over(rows, radius, afresh=False)[2].amin(1)
+
+        largest = self.norm.size(torch.maximum(x, 1 - x))
+        # Of a ball, so that pixels at their walls do not count where they cannot move.
+        point = InputBall(self.norm, x, SMALLEST * largest)
+        known = propagated(graph, point)
+        promised = linear_reach(graph, known, point, labels, linear_margins(graph, known, point, labels))
+        plain = self.start(graph, x, labels)
+        found = nested_radius(dear, cheap, clean, promised, 1.03 * plain, largest, self.tolerance)
+        return torch.maximum(found, plain)
+
+    def proven(self, graph: Graph, ball: InputBall, labels: Tensor) -> Tensor:
+        found = interval_margins(graph, propagated(graph, ball), ball, labels).amin(1) > 0
+        rows = (~found).nonzero()[:, 0]
+        if len(rows):
+            found[rows] = super().proven(graph, InputBall(ball.norm, ball.x[rows], ball.eps[rows]), labels[rows])
+        return found
+
     def start(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
-        if self.optimise:
-            return self.model_copy(update={"optimise": 0}).certified(graph, x, labels)
-        return IBP(norm=self.norm, tolerance=self.tolerance).certified(graph, x, labels)
+        """What is certified without optimisation, where there is any; else 0."""
+        if not self.optimise:
+            return x.new_zeros(len(x))
+        return self.model_copy(update={"optimise": 0, "at": None}).certified(graph, x, labels)
 
     def per_value(self, graph: Graph) -> int:
         return PER_VALUE + (8 * graph.classes if self.optimise else 0)

@@ -36,6 +36,16 @@ def linear_margins(graph: Graph, known: list[Known], ball: InputBall, labels: Te
     return torch.maximum(linear, interval_margins(graph, known, ball, labels))
 
 
+def linear_reach(graph: Graph, known: list[Known], ball: InputBall, labels: Tensor, margins: Tensor) -> Tensor:
+    """How far from the images their margins (M, K - 1), bounded over the ball, would be positive if they change as fast
+    everywhere as the linear bounds do at its edge, (M,): above its radius where all are positive. No bound."""
+    rows = class_differences(labels, graph.classes).to(graph.coefficients)
+    _, a, box = pulled_back(graph, known, graph.last, rows, Box(0, 0, 1, 1))
+    every = torch.arange(len(labels), device=labels.device)
+    _, rise = ball.least_and_rise(a, box, every)
+    return (ball.eps[:, None] + margins / rise.clamp_min(1e-30)).nan_to_num(-1.0, 1e30, -1.0).amin(1)
+
+
 def _bounded(graph: Graph, known: list[Known], ball: InputBall, labels: Tensor, until: int) -> Tensor:
     rows, box = class_differences(labels, graph.classes).to(graph.coefficients), Box(0, 0, 1, 1)
     constant, a, box = pulled_back(graph, known, graph.last, rows, box, until=until)

@@ -45,21 +45,27 @@ def largest_radius(margin: Margin, clean: Tensor, start: Tensor, reach: Tensor, 
     return low
 
 
-def _next(
-    low: Tensor, high: Tensor, tested: Tensor, margins: Tensor, margins_at_zero: Tensor, tolerance: float
-) -> Tensor:
+def root(tested: Tensor, margins: Tensor) -> Tensor:
+    """Where a parabola through the margins of the last three radii tested is zero, (3, N) each; NaN for nowhere."""
     x0, x1, x2 = tested
     m0, m1, m2 = margins
     # Divided differences: m(x) = m2 + (x - x2) (slope + (x - x1) bend).
     slope = (m2 - m1) / (x2 - x1)
-    outside = low + (m2 / -slope / 3).nan_to_num(nan=torch.inf).where(slope < 0, torch.inf).clamp(0.3 * low, 9 * low)
     bend = (slope - (m1 - m0) / (x1 - x0)) / (x2 - x0)
     # In t = x - x2: bend t^2 + half t + m2 = 0, by the formula that does not cancel.
     half = slope + bend * (x2 - x1)
-    t = -2 * m2 / (half - (half * half - 4 * bend * m2).sqrt())
-    line = x2 - m2 / slope
+    found: Tensor = x2 - 2 * m2 / (half - (half * half - 4 * bend * m2).sqrt())
+    return found
+
+
+def _next(
+    low: Tensor, high: Tensor, tested: Tensor, margins: Tensor, margins_at_zero: Tensor, tolerance: float
+) -> Tensor:
+    slope, m2 = (margins[2] - margins[1]) / (tested[2] - tested[1]), margins[2]
+    outside = low + (m2 / -slope / 3).nan_to_num(nan=torch.inf).where(slope < 0, torch.inf).clamp(0.3 * low, 9 * low)
     middle = (low + high) / 2
-    inside = (x2 + t).where((x2 + t - middle).abs() < (high - low) / 2, line)
+    bent, line = root(tested, margins), tested[2] - m2 / slope
+    inside = bent.where((bent - middle).abs() < (high - low) / 2, line)
     inside = inside.where((inside - middle).abs() < (high - low) / 2, middle)
     # No closer to an end than what would finish the search, nor than a hundredth of the bracket.
     step = torch.maximum(0.7 * tolerance * high, (high - low) / 100)

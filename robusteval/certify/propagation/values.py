@@ -31,7 +31,8 @@ class Interval:
         """A lower bound of <a, value>, (M, R), for rows a (M, R, C, h, w) that are zero outside of `box`."""
         lower, upper, size = (box.of(end)[:, None] for end in (self.lower, self.upper, self.size))
         rows = a.double()
-        return (torch.where(a > 0, lower, upper) * rows - entries(a[0, 0].numel()) * rows.abs() * size).sum((2, 3, 4))
+        ends = rows.clamp_min(0) * lower + rows.clamp_max(0) * upper
+        return (ends - entries(a[0, 0].numel()) * rows.abs() * size).sum((2, 3, 4))
 
 
 @dataclass(frozen=True, eq=False)

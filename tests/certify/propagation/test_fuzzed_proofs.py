@@ -10,7 +10,8 @@ import torch
 import fuzz_proofs
 from fuzz_proofs import METHODS, fuzz, network_of
 from propagating import evaluated
-from robusteval.certify.propagation import base, overwriting, program, trace
+from robusteval.certify.propagation import overwriting, program, trace
+from robusteval.certify.propagation.crown import CROWN
 from robusteval.core.errors import UnsupportedError
 
 SEEDS = 40
@@ -69,8 +70,8 @@ def test_without_the_refusals_graphs_of_random_networks_are_wrong(monkeypatch: p
 
 def test_the_attacks_of_the_fuzzer_are_no_sham(monkeypatch: pytest.MonkeyPatch) -> None:
     """Radii far beyond what is proven are refuted: by what a certificate tries itself, and by the fuzzer alone."""
-    certified = base.Propagated.certified
-    monkeypatch.setattr(base.Propagated, "certified", lambda self, *given: 8 * certified(self, *given))
+    certified = CROWN.certified
+    monkeypatch.setattr(CROWN, "certified", lambda self, *given: 8 * certified(self, *given))
     monkeypatch.setattr(fuzz_proofs, "METHODS", ("crown",))
     for tried in (True, False):
         if not tried:
