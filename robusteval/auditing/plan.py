@@ -52,7 +52,9 @@ def plan(protocol: Protocol, sources: Sequence[Named] = ()) -> tuple[Stage, ...]
         raise ValueError(f"expected the number of the class '{protocol.target}', which its images or its model know")
     if protocol.target is not None:
         stages = [judged_by_target(stage, protocol.target) for stage in stages]
-    stages += [CertificateStage(e.label, e.method, e.origin) for e in protocol.certificates]
+    for certificate in protocol.certificates:
+        given = protocol.own_budgets.get(certificate.method.norm)
+        stages.append(CertificateStage(certificate.label, certificate.method, certificate.origin, own=given))
     stages += [_metric(e) for e in protocol.metrics]
     # Margins over the top k are another thing at each label, and those over a target are another thing, too.
     if protocol.top == 1 and protocol.target is None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from robusteval.attacks import ATTACKS
 from robusteval.attacks.base import Attack
+from robusteval.auditing.asked import with_budgets
 from robusteval.auditing.budgets import Budgets, OwnBudgets, parse_all_budgets, parse_budgets, with_tables_of
 from robusteval.auditing.question import question
 from robusteval.certify import CERTIFICATES
@@ -154,7 +155,8 @@ def parse_protocol(data: Mapping[str, Any], where: str, trusted: Collection[Path
     # None for those that each image has for itself.
     given = {**budgets, **dict.fromkeys(own)}
     attacks = tuple(_entry(e, ATTACKS, given, where, trusted) for e in _list(data, "attacks", where))
-    certificates = tuple(_entry(e, CERTIFICATES, {}, where, trusted) for e in _list(data, "certificates", where))
+    searched = [_entry(e, CERTIFICATES, {}, where, trusted) for e in _list(data, "certificates", where)]
+    certificates = tuple(with_budgets(entry, budgets, own, where) for entry in searched)
     metrics = tuple(_entry(e, METRICS, {}, where, trusted) for e in _list(data, "metrics", where))
     labels = [*(a.label for a in attacks), *(c.label for c in certificates), *(m.label for m in metrics)]
     # Where case is not told apart they would share a folder.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,15 @@ class Certificate(NormedMethod):
     def error_probability(self) -> float | None:
         """alpha: the probability with which a CONFIDENCE bound may be wrong, per image; None for other kinds."""
         return None
+
+    def at_budgets(self, budgets: Sequence[float] | Mapping[str, float]) -> Self:
+        """The same certificate, asked at the budgets of its protocol (all images', or by their ids) if it is set to be.
+        Raises UserError where it is and there are none."""
+        return self
+
+    def asked_at(self, radii: Sequence[float]) -> Self:
+        """The same certificate, asked whether these radii hold, where it can be."""
+        return self
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         """Statistics of the whole set that `radii` needs. `streams` is one stream (N = 1) for the set; images

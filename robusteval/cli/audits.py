@@ -123,13 +123,17 @@ def certify(
 ) -> None:
     """Certify each image, without attacking it: the certificates of a protocol, and one page that says in plain words
     what they guarantee and what they do not."""
+    from robusteval.auditing.asked import asked_at
     from robusteval.auditing.protocol import certificates_only, read_protocol
+    from robusteval.core.norms import Norm
     from robusteval.reports.certification.page import write_certification
 
     methods = certificates_only(read_protocol(protocol))
     wanted = requirements(require, methods)
     check_asked(asked.data, property_)
     images, budget = property_image(property_, checkpoints) if property_ else (asked.read(seed), 0.0)
+    if property_:
+        methods = asked_at(methods, Norm.LINF, budget)
     models = open_checkpoints(checkpoints, arch, images, mean, std, binary, trust)
     with at_place(out_dir) as folder:
         runs = audit_and_report(

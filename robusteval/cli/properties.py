@@ -44,4 +44,4 @@ def property_verdict(path: Path, run: Run, budget: float) -> str:
     best = proofs.sort_values("radius").iloc[-1]
     if best["radius"] >= budget:
         return f"Property {path}: holds, {best['method']} proves the class within {best['radius']:.6g} of {budget:.6g}"
-    return f"Property {path}: open, the largest proven radius is {best['radius']:.6g} of {budget:.6g}"
+    return f"Property {path}: open, no proof covers its {budget:.6g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,8 @@ class CertificateStage(Stage):
     method: Certificate
     origin: Origin
     unavailable: str = ""
+    own: Mapping[str, float] | None = None
+    """A budget for each image by its id, for methods that are asked at those."""
 
     def record(self) -> CertificateRecord:
         method = self.method
@@ -59,6 +62,8 @@ class CertificateStage(Stage):
 
     def compute(self, context: Context, shard: Shard, step: Step = unheard) -> Part:
         images, method = shard.images, self.method
+        if self.own is not None:
+            method = method.at_budgets({image_id: self.own[image_id] for image_id in images.ids})
         classifier = context.classifier.metered(len(images))
         radii = method.tried(classifier, images, shard.state, context.streams(self.name, images))
         rows = CERTIFICATES_TABLE.frame(

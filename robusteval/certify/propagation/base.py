@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from robusteval.certify.base import Certificate, Radii, State
+from robusteval.certify.base import Radii, State
+from robusteval.certify.propagation.asked import Proof
 from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.guard import check_answers, moved
@@ -22,7 +23,7 @@ from robusteval.certify.propagation.radius_search import largest_radius
 from robusteval.certify.propagation.trace import trace
 from robusteval.core import memory
 from robusteval.core.images import Images
-from robusteval.core.methods import Guarantee, Quantity
+from robusteval.core.methods import Quantity
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
@@ -49,10 +50,9 @@ def batches(graph: Graph, chosen: Tensor, per_value: int = PER_VALUE) -> Sequenc
 LEFT = Quantity(name="proven_margin", title="margin proven at the image itself, rounding included")
 
 
-class Propagated(Certificate):
+class Propagated(Proof):
     """The largest radius at which a lower bound of every margin f_c - f_i over the ball is positive."""
 
-    kind: ClassVar[Guarantee] = Guarantee.PROOF
     quantities = (LEFT,)
 
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -80,6 +80,20 @@ class Propagated(Certificate):
             clean[rows] = torch.fmax(clean[rows], self.margins(graph, point, labels[rows]).amin(1))
         return clean
 
+    def proven(self, graph: Graph, ball: InputBall, labels: Tensor) -> Tensor:
+        """Whether all margins over each of M balls are proven positive, (M,) bool."""
+        return self.margins(graph, ball, labels).amin(1) > 0
+
+    def answered(self, graph: Graph, x: Tensor, labels: Tensor, clean: Tensor, asked: Tensor) -> Tensor:
+        """Of the radii asked of each image, (M, Q), the largest first, the first that is proven, (M,); 0 for none."""
+        radius = torch.zeros_like(clean)
+        for radii in asked.unbind(1):
+            rows = ((radius == 0) & (clean > 0)).nonzero()[:, 0]
+            if len(rows):
+                ball = InputBall(self.norm, x[rows], radii[rows])
+                radius[rows] = torch.where(self.proven(graph, ball, labels[rows]), radii[rows], 0.0)
+        return radius
+
     def certified(self, graph: Graph, x: Tensor, labels: Tensor, clean: Tensor | None = None) -> Tensor:
         """Radii (M,) of images x (M, C, H, W) of the classes `labels` (M,); all numbers float64. `clean`: `at_zero`."""
         reach = self.norm.size(torch.maximum(x, 1 - x))
@@ -94,7 +108,7 @@ class Propagated(Certificate):
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         """The measurement `proven_margin`: the least margin f_c - f_i proven at radius 0; where it is not positive,
         rounding exceeds it and the radius is 0; NaN for misclassified images."""
-        graph = trace(classifier)
+        asked, graph = self.questions(images), trace(classifier)
         predicted = classifier.predict(images.pixels).argmax(1)
         radius = torch.zeros(len(images), dtype=torch.float64, device=predicted.device)
         left = torch.full_like(radius, torch.nan)
@@ -102,7 +116,10 @@ class Propagated(Certificate):
             x, labels = images.pixels[rows].double(), images.labels[rows]
             clean = self.at_zero(graph, x, labels)
             left[rows] = torch.where(clean.isnan(), -torch.inf, clean)
-            radius[rows] = self.certified(graph, x, labels, clean)
+            if asked is None:
+                radius[rows] = self.certified(graph, x, labels, clean)
+            else:
+                radius[rows] = self.answered(graph, x, labels, clean, asked[rows])
         check_near(graph, classifier, images, self.norm, radius, streams)
         measured = ((LEFT.name, 0.0, left),)
         return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool), measured)

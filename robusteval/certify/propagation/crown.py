@@ -14,6 +14,7 @@ from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.ibp import IBP
 from robusteval.certify.propagation.intermediate_bounds import refined
 from robusteval.certify.propagation.interval_bounds import propagated
+from robusteval.certify.propagation.margins import interval_margins
 
 
 class CROWN(Propagated):
@@ -43,9 +44,16 @@ class CROWN(Propagated):
         known = propagated(graph, ball, refined(graph, ball, self.affordable))
         return optimised_margins(graph, known, ball, labels, self.optimise)
 
+    def proven(self, graph: Graph, ball: InputBall, labels: Tensor) -> Tensor:
+        found = interval_margins(graph, propagated(graph, ball), ball, labels).amin(1) > 0
+        rows = (~found).nonzero()[:, 0]
+        if len(rows):
+            found[rows] = super().proven(graph, InputBall(ball.norm, ball.x[rows], ball.eps[rows]), labels[rows])
+        return found
+
     def start(self, graph: Graph, x: Tensor, labels: Tensor) -> Tensor:
         if self.optimise:
-            return self.model_copy(update={"optimise": 0}).certified(graph, x, labels)
+            return self.model_copy(update={"optimise": 0, "at": None}).certified(graph, x, labels)
         return IBP(norm=self.norm, tolerance=self.tolerance).certified(graph, x, labels)
 
     def per_value(self, graph: Graph) -> int:

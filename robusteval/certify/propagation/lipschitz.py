@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robusteval.certify.base import Certificate, Radii, State
+from robusteval.certify.base import Radii, State
 from robusteval.certify.extreme_value.loss import rounded_down
+from robusteval.certify.propagation.asked import Proof
 from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.base import LEFT, batches, check_near
 from robusteval.certify.propagation.graph import Graph
@@ -18,13 +19,13 @@ from robusteval.certify.propagation.lipschitz_constants import layer_constants, 
 from robusteval.certify.propagation.margins import class_differences
 from robusteval.certify.propagation.trace import trace
 from robusteval.core.images import Images
-from robusteval.core.methods import Guarantee, Quantity, Statistic, Step
+from robusteval.core.methods import Quantity, Statistic, Step
 from robusteval.core.norms import Norm
 from robusteval.core.streams import Streams
 from robusteval.models.classifier import Classifier
 
 
-class Lipschitz(Certificate):
+class Lipschitz(Proof):
     """|v| >= (f_c(x) - f_i(x)) / L_ci for the least i, if L_ci is a Lipschitz constant of f_c - f_i everywhere.
 
     A PROOF (Tsuzuku et al. 2018, Proposition 1, with a constant for each pair of classes): L_ci is the product of upper
@@ -33,7 +34,9 @@ class Lipschitz(Certificate):
     For L1 and Linf it is the smaller of that product and what follows from the one in L2, by |v|_2 <= |v|_1 and
     |v|_2 <= sqrt(D) |v|_inf. The margin is that of the network as it is evaluated, less what rounding can add at the
     image and at any image within the radius. Everything is rounded up, the radius down. Misclassified images get 0.
-    One forward evaluation an image, and those that attack the proof; the constants are computed once.
+    With `at` the
+    largest of the radii asked that is no larger. One forward evaluation an image, and those that attack the proof; the
+    constants are computed once.
     """
 
     name: ClassVar[str] = "lipschitz"
@@ -45,7 +48,6 @@ class Lipschitz(Certificate):
         Quantity(name="lipschitz_features", title="constant of what the last affine layers take"),
         LEFT,
     )
-    kind: ClassVar[Guarantee] = Guarantee.PROOF
 
     def prepare(self, classifier: Classifier, images: Images, streams: Streams, step: Step) -> State:
         """`lipschitz`: the largest constant of a pair of classes; `lipschitz_layer` at k: that of layer k in `norm`;
@@ -65,7 +67,7 @@ class Lipschitz(Certificate):
     def radii(self, classifier: Classifier, images: Images, state: State, streams: Streams) -> Radii:
         """The measurement `proven_margin`: the least margin f_c - f_i less what rounding can add to it within the ball
         that it would have without; NaN for misclassified images."""
-        graph = trace(classifier)
+        asked, graph = self.questions(images), trace(classifier)
         logits = classifier.predict(images.pixels).double()
         predicted = logits.argmax(1)
         pairs = self._pairs(graph, state).to(logits.device)
@@ -85,6 +87,8 @@ class Lipschitz(Certificate):
             left[rows] = sure.amin(1)
             radius[rows] = (sure / pairs[labels]).amin(1).nan_to_num(0.0).minimum(first)
         radius = rounded_down(radius * (1 - 1e-12))
+        if asked is not None:
+            radius = torch.where(asked <= radius[:, None], asked, 0.0).amax(1)
         check_near(graph, classifier, images, self.norm, radius, streams)
         return Radii(radius, predicted, torch.zeros_like(predicted, dtype=torch.bool), ((LEFT.name, 0.0, left),))
 
