@@ -1,9 +1,9 @@
-"""Networks of the sizes that verifiers are compared on, trained here: fully connected ones, a small CNN, a residual one.
+"""Networks of the sizes that verifiers are compared on, trained here: fully connected, a small CNN, a residual one.
 
     python benchmarks/decided_networks.py MNIST CIFAR OUT
 
 MNIST is a folder of the IDX files of its 10,000 test images, of which 8,000 by a fixed seed train and the others are
-kept (train_mnist.py); CIFAR a folder of parquet files with a training and a test set. The fully connected ones are
+kept (train_mnist.py); CIFAR a folder of parquet files with a training set, of which 15,000 train, and a test set. The fully connected ones are
 trained on clean images, the others by PGD within their budgets.
 """
 
@@ -26,7 +26,7 @@ from robusteval.models.making import make_classifier
 from train_mnist import split
 
 BATCH = 100
-PGD_STEPS = 5
+PGD_STEPS = 3
 
 
 def dense(layers: int) -> nn.Module:
@@ -86,8 +86,8 @@ RECIPES = {
     "mnist-256x2": Recipe(lambda: dense(2), 0.0, 8, (0.02, 0.05), False),
     "mnist-256x4": Recipe(lambda: dense(4), 0.0, 8, (0.02, 0.05), False),
     "mnist-256x6": Recipe(lambda: dense(6), 0.0, 8, (0.02, 0.05), False),
-    "cifar-cnn": Recipe(small_cnn, 2 / 255, 6, (2 / 255,), True),
-    "cifar-residual": Recipe(Residual, 2 / 255, 6, (1 / 255,), True),
+    "cifar-cnn": Recipe(small_cnn, 2 / 255, 4, (2 / 255,), True),
+    "cifar-residual": Recipe(Residual, 2 / 255, 4, (1 / 255,), True),
 }
 
 
@@ -121,7 +121,7 @@ def data(mnist: str, cifar: str, recipe: Recipe) -> tuple[Images, Images]:
     """Images to train on and held-out ones."""
     if not recipe.of_cifar:
         return split(read_images(mnist))
-    return read_images(f"{cifar}:train"), read_images(f"{cifar}:test", 2000)
+    return read_images(f"{cifar}:train", 15_000), read_images(f"{cifar}:test", 2000)
 
 
 def opened(name: str, file: Path, shape: tuple[int, int, int]) -> Classifier:

@@ -16,6 +16,7 @@ charged for it. All else is charged as in propagation/rounding.py, for values wi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,10 +28,23 @@ from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph
 from robusteval.certify.propagation.places import Box
 from robusteval.certify.propagation.values import Interval, Known, Lines
+from robusteval.core import memory
 
 RATES = (0.1, 0.3)
 """Of Adam, for slopes and for multipliers; falling to a tenth over the steps."""
 DECAYS = (0.9, 0.99)
+POINT = Box(0, 0, 1, 1)
+
+
+AT_ONCE = 2**24
+"""Numbers that are held of sub-problems that are bounded together: 64 MiB in float32."""
+PER_VALUE = 24
+"""Of each value of the network, a sub-problem."""
+
+
+def together(graph: Graph) -> int:
+    """How many sub-problems are bounded together."""
+    return memory.rows(AT_ONCE, PER_VALUE * sum(math.prod(node.shape) for node in graph.nodes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +65,8 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Of P sub-problems: lower bounds of their margins (P,), infinite where no image is left; the sub-problems, with the
-    slopes and multipliers of these bounds; and the coefficients (P, C, H, W) of the pixels there."""
+    """Of P sub-problems: lower bounds of their margins (P,), infinite where no image is left; the sub-problems, with
+    the slopes and multipliers of these bounds; and the coefficients (P, C, H, W) of the pixels there."""
 
     margins: Tensor
     subproblems: Subproblems
@@ -88,7 +102,7 @@ class Relaxation:
         subproblems: Subproblems,
         k: int | None = None,
         coefficients: Tensor | None = None,
-        box: Box = Box(0, 0, 1, 1),
+        box: Box = POINT,
     ) -> None:
         self.problem, self.subproblems = problem, subproblems
         of, self.type = subproblems.of, problem.graph.coefficients
@@ -129,8 +143,8 @@ class Relaxation:
     def least(
         self, slopes: Tensor, multipliers: Tensor, seen: dict[int, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Lower bounds (P,) for slopes (P, T) in [0, 1] and multipliers (P, T) of at least 0, and the coefficients of the
-        pixels."""
+        """Lower bounds (P,) for slopes (P, T) in [0, 1] and multipliers (P, T) of at least 0, and the coefficients of
+        the pixels."""
         shift = self.problem.rectifiers.parts(-self.subproblems.signs * multipliers)
         chosen = list(self.known)
         for k, part in self.problem.rectifiers.parts(slopes).items():
@@ -156,7 +170,7 @@ def optimised(relaxation: Relaxation, steps: int, enough: float) -> Bounds:
     multipliers that the sub-problems come with; it stops where all are above `enough`."""
     subproblems = relaxation.subproblems
     slopes, multipliers = subproblems.slopes.clone(), subproblems.multipliers.clone()
-    held = subproblems.signs != 0
+    held, steps = subproblems.signs != 0, steps if slopes.numel() else 0
     moments = [torch.zeros_like(slopes) for _ in range(4)]
     best = slopes.new_full((len(slopes),), -torch.inf, dtype=torch.float64)
     kept = [slopes, multipliers, torch.zeros_like(relaxation.ball.x, dtype=slopes.dtype)]
@@ -171,12 +185,12 @@ def optimised(relaxation: Relaxation, steps: int, enough: float) -> Bounds:
         kept = [torch.where(better.reshape(-1, *[1] * (x.dim() - 1)), x, y) for x, y in zip(now, kept, strict=True)]
         if last or bool((best > enough).all()):
             break
-        gradients = torch.autograd.grad(
-            margins.nan_to_num(0.0, 0.0, 0.0).sum(), (slopes, multipliers), allow_unused=True, materialize_grads=True
-        )
+        objective = margins.nan_to_num(0.0, 0.0, 0.0).sum()
+        gradients = torch.autograd.grad(objective, (slopes, multipliers), allow_unused=True, materialize_grads=True)
+        fall = 0.1 ** (step / steps)
         with torch.no_grad():
             moved = [
-                _climbed(value, gradient.nan_to_num(0.0), moments[2 * i : 2 * i + 2], step, rate * 0.1 ** (step / steps))
+                _climbed(value, gradient.nan_to_num(0.0), moments[2 * i : 2 * i + 2], step, rate * fall)
                 for i, (value, gradient, rate) in enumerate(zip((slopes, multipliers), gradients, RATES, strict=True))
             ]
         slopes, multipliers = moved[0].clamp(0, 1), moved[1].clamp_min(0) * held

@@ -17,10 +17,12 @@ def chosen(problem: Problem, subproblems: Subproblems, points: Tensor) -> tuple[
     """The ReLU (P,) at which each sub-problem is split, and whether (P,) there is one left: among the first by two
     scores the one whose worse half has the higher bound (filtered smart branching, De Palma et al. 2021).
 
-    The scores: what the chord of a ReLU costs the bound at most, as in BaBSR (Bunel et al. 2020) without the biases; and
-    what its lines cost at `points` (P, C, H, W), where the bound is attained. All costs there add up to what the bound
-    lacks of the margin of that image.
+    The scores: what the chord of a ReLU costs the bound at most, as in BaBSR (Bunel et al. 2020) without the biases;
+    and what its lines cost at `points` (P, C, H, W), where the bound is attained. All costs there add up to what the
+    bound lacks of the margin of that image.
     """
+    if not problem.rectifiers.count:
+        return subproblems.of, torch.zeros_like(subproblems.of, dtype=torch.bool)
     with torch.no_grad():
         scores, left = _scores(problem, subproblems, points)
     return scores, left
@@ -62,4 +64,5 @@ def _worse_half(problem: Problem, subproblems: Subproblems, at: Tensor) -> Tenso
     """The lower bound (P,) of the worse half when each is split at the ReLU `at` (P,), without further ado."""
     halves = subproblems.split(at)
     margins, _ = Relaxation(problem, halves).least(halves.slopes, halves.multipliers)
-    return margins.nan_to_num(nan=-torch.inf).unflatten(0, (2, -1)).amin(0)
+    worse: Tensor = margins.nan_to_num(nan=-torch.inf).unflatten(0, (2, -1)).amin(0)
+    return worse

@@ -8,36 +8,31 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from robusteval.certify.branching.bounding import Problem, bounded, roots
+from robusteval.certify.branching.bounding import Problem, bounded, roots, together
 from robusteval.certify.branching.choosing import chosen
+from robusteval.certify.branching.linear import closest
 from robusteval.certify.branching.phases import Subproblems
 from robusteval.certify.branching.tree import Leaf, Tree, stacked
 from robusteval.certify.branching.witnesses import Witnesses
-from robusteval.core import memory
 
-AT_ONCE = 2**24
-"""Numbers that are held of sub-problems that are bounded together: 64 MiB in float32."""
-PER_VALUE = 24
-"""Of each value of the network, a sub-problem."""
 WIDTH = 2**17
 """ReLUs of the sub-problems that are split of one image before the next look at which is worst."""
 WIDEST = 128
 """Such sub-problems, however small the network."""
-STEPS = (3, 12)
+STEPS = (2, 6)
 """Of Adam: for every sub-problem, and more for those that these do not prove."""
 LAST_STEPS = 100
 """For a sub-problem that cannot be split any further."""
 
 
 class Forest:
-    """The trees of the M images of a problem. `ask` opens what is not proven within a radius, `grow` splits it; all that
-    is random or measured in time lies outside, so that a tree does not depend on the others."""
+    """The trees of the M images of a problem. `ask` opens what is not proven within a radius, `grow` splits it. Nothing
+    here is random or measured in time, and a tree does not depend on the others."""
 
     def __init__(self, problem: Problem, witnesses: Witnesses) -> None:
         self.problem, self.witnesses = problem, witnesses
         self.trees = [Tree() for _ in problem.labels]
-        values = sum(math.prod(node.shape) for node in problem.graph.nodes)
-        self.together = memory.rows(AT_ONCE, PER_VALUE * values)
+        self.together = together(problem.graph)
         self.width = max(1, min(WIDEST, WIDTH // max(1, problem.rectifiers.count)))
 
     def ask(self, rows: Tensor) -> None:
@@ -91,12 +86,12 @@ class Forest:
 
     def _settle(self, found: Subproblems, rows: Tensor, margins: Tensor, radius: Tensor, proven: bool) -> None:
         held = radius.to(margins)[rows].tolist()
-        columns = (found.signs, found.slopes, found.multipliers)
         for j, (i, rival, bound) in enumerate(
             zip(found.of.tolist(), found.rival.tolist(), margins.nan_to_num(nan=-math.inf).tolist(), strict=True)
         ):
             tree = self.trees[i]
-            leaf = Leaf(rival, *(x[j].clone() for x in columns), bound, self._radius(i) if proven else held[j])
+            signs, slopes, multipliers = (x[j].clone() for x in (found.signs, found.slopes, found.multipliers))
+            leaf = Leaf(rival, signs, slopes, multipliers, bound, self._radius(i) if proven else held[j])
             if proven:
                 tree.closed.append(leaf)
             else:
@@ -105,8 +100,12 @@ class Forest:
     def _finish(self, leaves: list[tuple[int, Leaf]]) -> None:
         """Leaves without a ReLU to split at: bounded with patience, and proven or stuck."""
         for some in _chunks(leaves, self.together):
-            margins = bounded(self.problem, stacked(some), LAST_STEPS).margins
-            for (i, leaf), margin in zip(some, margins.tolist(), strict=True):
+            found = bounded(self.problem, stacked(some), LAST_STEPS)
+            rest = found.subproblems.select(~(found.margins > 0))
+            if len(rest):
+                points = closest(self.problem, rest)
+                self.witnesses.offer(rest.of, points.to(self.witnesses.examples))
+            for (i, leaf), margin in zip(some, found.margins.tolist(), strict=True):
                 if margin > 0:
                     leaf.radius = self._radius(i)
                     self.trees[i].closed.append(leaf)

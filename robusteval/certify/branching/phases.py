@@ -28,13 +28,13 @@ class Rectifiers:
             for k, node in enumerate(graph.nodes)
             if isinstance(node.op, Max) and node.op.single and node.op.floor
         ]
-        places, sources, shapes = zip(*found, strict=True) if found else ((), (), ())
-        return cls(places, sources, shapes)
+        return cls(tuple(k for k, _, _ in found), tuple(j for _, j, _ in found), tuple(s for _, _, s in found))
 
     def before(self, k: int) -> Rectifiers:
         """Those that value k depends on, or may."""
         chosen = [i for i, place in enumerate(self.places) if place < k]
-        return Rectifiers(*(tuple(column[i] for i in chosen) for column in (self.places, self.sources, self.shapes)))
+        places, sources = (tuple(column[i] for i in chosen) for column in (self.places, self.sources))
+        return Rectifiers(places, sources, tuple(self.shapes[i] for i in chosen))
 
     @property
     def count(self) -> int:

@@ -26,7 +26,7 @@ COARSE = 1.02
 
 
 class Search:
-    """M images of which balls are to be proven: `proven` (M,) are the radii that are, the witnesses what breaks them."""
+    """M images of which balls are to be proven: `proven` (M,) are the radii that are, witnesses break them."""
 
     def __init__(self, graph: Graph, knows: Knows, norm: Norm, x: Tensor, labels: Tensor, witnesses: Witnesses) -> None:
         ball = InputBall(norm, x, x.new_zeros(len(x)))
@@ -45,6 +45,7 @@ class Search:
 
     def decide(self, eps: Mapping[int, float], domains: int) -> None:
         """Prove or break the balls of some images, by their radii, with about so many sub-problems each at most."""
+        eps = {i: radius for i, radius in eps.items() if float(self.witnesses.distances[i]) > radius}
         end = {i: self.used(i) + domains for i in eps}
         self._ask(eps)
         going = list(eps)
@@ -86,7 +87,7 @@ class Search:
         for i in rows:
             proven, upper, left = float(self.proven[i]), self.upper(i), end[i] - self.used(i)
             exact = upper <= (1 + tolerance) * proven
-            if exact or left <= 0 or failed[i] <= COARSE * proven and failed[i] < upper:
+            if exact or left <= 0 or (failed[i] <= COARSE * proven and failed[i] < upper):
                 continue
             asked[i] = upper * (1 - tolerance / 2) if failed[i] >= upper else (proven + failed[i]) / 2
             until[i] = self.used(i) + max(1.0, SHARE * left)
@@ -117,7 +118,7 @@ class Search:
 def _replace(here: object, new: object, rows: Tensor) -> None:
     """Write what is known of some images over what was; the images lie along the first dimension, of lines along the
     second."""
-    assert is_dataclass(here) and is_dataclass(new)
+    assert is_dataclass(here)
     for name in (f.name for f in fields(here)):
         old, value = getattr(here, name), getattr(new, name)
         if isinstance(old, Tensor):

@@ -1,11 +1,11 @@
-"""Better intervals of what ReLUs take, by slopes that are optimised for each end of each (Xu et al. 2021, alpha-CROWN)."""
+"""Better intervals of what ReLUs take, by slopes optimised for each end of each (alpha-CROWN, Xu et al. 2021)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from robusteval.certify.branching.bounding import Problem, Relaxation, optimised
+from robusteval.certify.branching.bounding import Problem, Relaxation, optimised, together
 from robusteval.certify.branching.phases import Rectifiers, Subproblems
 from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.graph import Graph
@@ -14,7 +14,7 @@ from robusteval.certify.propagation.places import Box
 from robusteval.certify.propagation.values import Interval, Known
 
 
-def tightened(graph: Graph, ball: InputBall, tighten: Tighten, steps: int, together: int) -> Tighten:
+def tightened(graph: Graph, ball: InputBall, tighten: Tighten, steps: int) -> Tighten:
     """`tighten`, and so many steps for the ends of what then may still lie on both sides of zero before a ReLU."""
     rectifiers = Rectifiers.of(graph)
 
@@ -25,7 +25,7 @@ def tightened(graph: Graph, ball: InputBall, tighten: Tighten, steps: int, toget
         wanted = (interval.lower < 0) & (interval.upper > 0)
         lower, upper = interval.lower.clone(), interval.upper.clone()
         problem = Problem(graph, rectifiers.before(k), ball, torch.zeros(len(ball.x)), known)
-        for some in wanted.nonzero().split(together):
+        for some in wanted.nonzero().split(together(graph)):
             image, *at = some.unbind(1)
             where = (image, *at)
             for sign, end in ((1.0, lower), (-1.0, upper)):

@@ -1,5 +1,5 @@
-"""Adversarial examples that branch and bound meets: the images where the bounds of its sub-problems are least are starts
-(BaB-Attack, Zhang et al. 2022)."""
+"""Adversarial examples that branch and bound meets: the images where the bounds of its sub-problems are least are
+starts (BaB-Attack, Zhang et al. 2022)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from torch import Tensor
 
 from robusteval.attacks.search.ball import DIAMETER, Ball
 from robusteval.attacks.search.losses import margin
+from robusteval.certify.refuting import has_gradient
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.answers import misclassified
 from robusteval.models.classifier import Classifier
 
-STEPS = 4
-"""Of gradient ascent from the best start of each image."""
-LENGTH = 0.25
-"""Of a step, in radii."""
+LENGTHS = (0.25, 0.25, 0.12, 0.12, 0.06, 0.06)
+"""Of the steps of gradient ascent from the best start of each image, in radii."""
 
 
 class Witnesses:
@@ -25,6 +24,7 @@ class Witnesses:
 
     def __init__(self, classifier: Classifier, images: Images, norm: Norm) -> None:
         self.classifier, self.images, self.norm = classifier, images, norm
+        self.lengths = LENGTHS if has_gradient(classifier, images.pixels[:1]) else ()
         self.examples = images.pixels.clone()
         self.distances = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.pixels.device)
 
@@ -47,9 +47,9 @@ class Witnesses:
         """Offer what gradient ascent from images (P, C, H, W) passes within the balls."""
         ball = Ball.around(self.images.pixels[of], self.norm, eps[of])
         labels, view = self.images.labels[of], self.classifier.select(of)
-        for _ in range(STEPS):
+        for length in self.lengths:
             gradient, _, _ = view.gradient(points, lambda logits: margin(logits, labels))
-            points = ball.climb(points, gradient, LENGTH)
+            points = ball.climb(points, gradient, length)
             self.offer(of, points)
 
     def _keep(self, of: Tensor, points: Tensor, wrong: Tensor) -> None:
