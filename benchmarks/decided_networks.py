@@ -3,7 +3,8 @@
     python benchmarks/decided_networks.py MNIST CIFAR OUT
 
 MNIST is a folder of the IDX files of its 10,000 test images, of which 8,000 by a fixed seed train and the others are
-kept (train_mnist.py); CIFAR a folder of parquet files with a training set, of which 15,000 train, and a test set. The fully connected ones are
+kept (train_mnist.py); CIFAR a folder of parquet files with a training set, of
+which 15,000 train, and a test set. The fully connected ones are
 trained on clean images, the others by PGD within their budgets.
 """
 

@@ -1,20 +1,46 @@
 """Exact Linf distances of fully connected ReLU networks by mixed-integer programming: HiGHS as an independent referee.
 
+    python benchmarks/referee.py --networks 40 --images 5
+
 MIPVerify's formulation (Tjeng, Xiao & Tedrake 2019): a binary variable for each ReLU whose input, by intervals over the
 images that are looked at, may have either sign. One program for each other class.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
+from torch import nn
 
+from robusteval.certify.branching.beta_crown import BetaCROWN
+from robusteval.core.norms import Norm
+from robusteval.models.classifier import Classifier
+from robusteval.models.making import make_classifier
+
+ROOM = 1e-5
+"""Of float32 in what the network answers, and of the solvers."""
 Floats = NDArray[np.float64]
 Layer = tuple[Floats, Floats]
 """Weight (F', F) and bias (F',); ReLUs between layers."""
+
+
+def network_of(seed: int) -> tuple[Classifier, list[Layer]]:
+    """A network of 9 pixels, two layers of 8 ReLUs and 3 classes, and its layers in float64."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2.0)
+        # Centred, so that all classes occur.
+        linear[-1].bias.sub_(network(torch.rand(50, 1, 3, 3)).mean(0))
+    layers = [(layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()) for layer in linear]
+    return make_classifier(f"dense-{seed}", network, (1, 3, 3)), layers
 
 
 def exact_linf(layers: list[Layer], x: Floats, label: int, within: float = 1.0, seconds: float = 60.0) -> float:
@@ -65,3 +91,29 @@ def _to_class(layers: list[Layer], x: Floats, label: int, other: int, within: fl
     if found.status == 2:
         return math.inf
     return float(found.fun) if found.status == 0 else math.nan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=int, default=40)
+    parser.add_argument("--images", type=int, default=5)
+    options = parser.parse_args()
+    pairs = wrong = exact = 0
+    for seed in range(options.networks):
+        classifier, layers = network_of(seed)
+        pixels = torch.rand(options.images, 1, 3, 3, generator=torch.Generator().manual_seed(seed))
+        labels = classifier.predict(pixels).argmax(1)
+        found = BetaCROWN(norm=Norm.LINF)(classifier, pixels, labels)
+        uppers = found.measurements["witness_distance", 0.0].nan_to_num(nan=math.inf).tolist()
+        for i, (lower, upper) in enumerate(zip(found.radius.tolist(), uppers, strict=True)):
+            distance = exact_linf(layers, pixels[i].flatten().double().numpy(), int(labels[i]))
+            pairs, exact = pairs + 1, exact + int(found.measurements["exact", 0.0][i])
+            room = ROOM * (0.1 + distance)
+            if not lower <= min(distance, 1.0) + room or not upper >= distance - room:
+                wrong += 1
+                print(f"network {seed}, image {i}: {distance} is not between {lower} and {upper}", flush=True)
+    print(f"{pairs} pairs, {exact} exact to 1 %, {wrong} disagreements")
+
+
+if __name__ == "__main__":
+    main()

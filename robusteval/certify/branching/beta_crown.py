@@ -10,9 +10,9 @@ from torch import Tensor
 
 from robusteval.attacks.fmn import FMN
 from robusteval.certify.base import Radii, State
-from robusteval.certify.branching.rectified import rectified
-from robusteval.certify.branching.search import Knows, Search
+from robusteval.certify.branching.search import Inquiry, Knows
 from robusteval.certify.branching.tightening import tightened
+from robusteval.certify.branching.unrolling import unrolled
 from robusteval.certify.branching.witnesses import Witnesses
 from robusteval.certify.propagation.asked import Proof
 from robusteval.certify.propagation.ball import InputBall
@@ -23,6 +23,7 @@ from robusteval.certify.propagation.intermediate_bounds import refined
 from robusteval.certify.propagation.interval_bounds import propagated
 from robusteval.certify.propagation.trace import trace
 from robusteval.certify.propagation.values import Known
+from robusteval.core.errors import RefutedError
 from robusteval.core.images import Images
 from robusteval.core.methods import Quantity
 from robusteval.core.streams import Streams
@@ -55,7 +56,7 @@ class BetaCROWN(Proof):
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """A distance counts as exact where the closest witness is no farther than the proven radius by more, relative."""
 
-    domains: PositiveInt = 2000
+    domains: PositiveInt = 5000
     """Sub-problems after which an image, or an image at a radius of `at`, is given up; those of a batch are ended."""
 
     tighten: NonNegativeInt = 0
@@ -72,20 +73,28 @@ class BetaCROWN(Proof):
         """Measurements: the distance of the closest witness (NaN where none was met), whether the distance is exact,
         and the sub-problems that were bounded."""
         asked, graph = self.questions(images), trace(classifier)
-        split = rectified(graph)
+        split = unrolled(graph)
         predicted = classifier.predict(images.pixels).argmax(1)
         radius = torch.zeros(len(images), dtype=torch.float64, device=predicted.device)
         upper, domains = torch.full_like(radius, torch.nan), torch.zeros_like(radius)
         for rows in batches(graph, predicted == images.labels):
             block = classifier.select(rows), images.select(rows), streams.select(rows)
             witnesses = self._begun(*block)
-            search = Search(split, self._knows(split), self.norm, block[1].pixels.double(), block[1].labels, witnesses)
+            search = Inquiry(split, self._knows(split), self.norm, block[1].pixels.double(), block[1].labels, witnesses)
             if asked is None:
                 self._close(search, graph)
             else:
                 self._decide(search, asked[rows])
             radius[rows], upper[rows] = search.proven, witnesses.distances
             domains[rows] = torch.tensor([float(search.used(i)) for i in range(len(rows))]).to(domains)
+        broken = (upper <= radius).nonzero()[:, 0].tolist()
+        if broken:
+            i = broken[0]
+            raise RefutedError(
+                f"expected no image of another class within {self.norm.symbol} {float(radius[i]):.6g} of image "
+                f"{images.ids[i]}, which {self.title} proves, got one at {float(upper[i]):.6g}: the proof is wrong, "
+                "please report it with the network"
+            )
         upper = torch.where(upper.isinf(), torch.nan, upper)
         check_near(graph, classifier, images, self.norm, radius, streams)
         exact = (upper <= (1 + self.tolerance) * radius).double()
@@ -106,14 +115,14 @@ class BetaCROWN(Proof):
 
         return knows
 
-    def _close(self, search: Search, graph: Graph) -> None:
+    def _close(self, search: Inquiry, graph: Graph) -> None:
         problem = search.forest.problem
         crown = CROWN(norm=self.norm, tolerance=self.tolerance, affordable=self.affordable)
         search.proven = crown.certified(graph, problem.ball.x, problem.labels)
         rows = [i for i in range(len(search.proven)) if search.proven[i] > 0]
         search.close(rows, self.domains, self.tolerance)
 
-    def _decide(self, search: Search, asked: Tensor) -> None:
+    def _decide(self, search: Inquiry, asked: Tensor) -> None:
         """The radii asked of each image, the smallest first, until one is not proven."""
         going = list(range(len(asked)))
         for radii in asked.flip(1).unbind(1):

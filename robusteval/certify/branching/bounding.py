@@ -64,7 +64,7 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Bounds:
+class LeastMargins:
     """Of P sub-problems: lower bounds of their margins (P,), infinite where no image is left; the sub-problems, with
     the slopes and multipliers of these bounds; and the coefficients (P, C, H, W) of the pixels there."""
 
@@ -160,12 +160,12 @@ class Relaxation:
         return torch.where(self.empty, torch.inf, bound), whole
 
 
-def bounded(problem: Problem, subproblems: Subproblems, steps: int) -> Bounds:
+def bounded(problem: Problem, subproblems: Subproblems, steps: int) -> LeastMargins:
     """The best bounds of margins over so many steps; they stop where all are positive."""
     return optimised(Relaxation(problem, subproblems), steps, 0.0)
 
 
-def optimised(relaxation: Relaxation, steps: int, enough: float) -> Bounds:
+def optimised(relaxation: Relaxation, steps: int, enough: float) -> LeastMargins:
     """The best bounds over so many steps of Adam on slopes and multipliers. Never below those of the slopes and
     multipliers that the sub-problems come with; it stops where all are above `enough`."""
     subproblems = relaxation.subproblems
@@ -195,7 +195,7 @@ def optimised(relaxation: Relaxation, steps: int, enough: float) -> Bounds:
             ]
         slopes, multipliers = moved[0].clamp(0, 1), moved[1].clamp_min(0) * held
     found = replace(subproblems, slopes=kept[0].detach(), multipliers=kept[1].detach())
-    return Bounds(best, found, kept[2])
+    return LeastMargins(best, found, kept[2])
 
 
 def _climbed(value: Tensor, gradient: Tensor, moments: list[Tensor], step: int, rate: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Search trees of several images that grow together: best-first, the sub-problems of all in one batch."""
+"""Inquiry trees of several images that grow together: best-first, the sub-problems of all in one batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robusteval.certify.branching.bounding import Problem, bounded, roots, together
 from robusteval.certify.branching.choosing import chosen
-from robusteval.certify.branching.linear import closest
+from robusteval.certify.branching.linear import closest_in_phases
 from robusteval.certify.branching.phases import Subproblems
 from robusteval.certify.branching.tree import Leaf, Tree, stacked
 from robusteval.certify.branching.witnesses import Witnesses
@@ -103,7 +103,7 @@ class Forest:
             found = bounded(self.problem, stacked(some), LAST_STEPS)
             rest = found.subproblems.select(~(found.margins > 0))
             if len(rest):
-                points = closest(self.problem, rest)
+                points = closest_in_phases(self.problem, rest)
                 self.witnesses.offer(rest.of, points.to(self.witnesses.examples))
             for (i, leaf), margin in zip(some, found.margins.tolist(), strict=True):
                 if margin > 0:

@@ -19,7 +19,7 @@ BEYOND = 1e-6
 """By how much the rival has to win, so that it still does in the network's own precision."""
 
 
-def closest(problem: Problem, subproblems: Subproblems) -> Tensor:
+def closest_in_phases(problem: Problem, subproblems: Subproblems) -> Tensor:
     """Images (P, C, H, W) of one sub-problem each where its rival wins, the closest there are; the image itself where
     there is none, or nothing is solved. A start for the judge, no proof."""
     x = problem.ball.x[subproblems.of].clone()

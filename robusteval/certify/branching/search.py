@@ -25,7 +25,7 @@ COARSE = 1.02
 """Where the radius that was not proven is so much larger than the one that was, nothing between them is asked."""
 
 
-class Search:
+class Inquiry:
     """M images of which balls are to be proven: `proven` (M,) are the radii that are, witnesses break them."""
 
     def __init__(self, graph: Graph, knows: Knows, norm: Norm, x: Tensor, labels: Tensor, witnesses: Witnesses) -> None:

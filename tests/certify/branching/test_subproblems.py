@@ -11,7 +11,7 @@ from propagating import F64, NETWORKS, SHAPE, candidates, evaluated, images_for,
 from robusteval.certify.branching.bounding import Problem, Relaxation, bounded, roots
 from robusteval.certify.branching.evaluating import inputs_at
 from robusteval.certify.branching.phases import Rectifiers
-from robusteval.certify.branching.rectified import rectified
+from robusteval.certify.branching.unrolling import unrolled
 from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.interval_bounds import propagated
 from robusteval.certify.propagation.ops import Max
@@ -22,7 +22,7 @@ from robusteval.core.norms import BALLS, Norm
 @pytest.mark.parametrize("name", NETWORKS)
 def test_maxima_as_rectifiers_are_the_same_maxima(name: str) -> None:
     graph = trace(small(name, F64))
-    split = rectified(graph)
+    split = unrolled(graph)
     x = candidates(20, SHAPE)
     torch.testing.assert_close(evaluated(split, x)[-1], evaluated(graph, x)[-1], rtol=1e-12, atol=1e-12)
     left = [node.op for node in split.nodes if isinstance(node.op, Max) and not node.op.single]
@@ -36,7 +36,7 @@ def test_bounds_hold_in_their_phases(name: str, norm: Norm) -> None:
     classifier = small(name, F64)
     images = images_for(classifier, 3)
     radius = torch.full((3,), {Norm.L1: 2.0, Norm.L2: 0.3, Norm.LINF: 0.05}[norm], dtype=F64)
-    graph = rectified(trace(classifier))
+    graph = unrolled(trace(classifier))
     ball = InputBall(norm, images.pixels.double(), radius)
     problem = Problem(graph, Rectifiers.of(graph), ball, images.labels, propagated(graph, ball))
     moved = steps_within(norm, radius, images, 30)
@@ -65,7 +65,7 @@ def test_bounds_hold_in_their_phases(name: str, norm: Norm) -> None:
 def test_a_sub_problem_without_images_is_proven() -> None:
     classifier = small("dense", F64)
     images = images_for(classifier, 1)
-    graph = rectified(trace(classifier))
+    graph = unrolled(trace(classifier))
     ball = InputBall(Norm.LINF, images.pixels.double(), torch.full((1,), 1e-6, dtype=F64))
     problem = Problem(graph, Rectifiers.of(graph), ball, images.labels, propagated(graph, ball))
     start = roots(problem, torch.tensor([0]))

@@ -17,7 +17,7 @@ from robusteval.certify.propagation.places import Windows
 from robusteval.certify.propagation.weighted import Conv2d
 
 
-def rectified(graph: Graph) -> Graph:
+def unrolled(graph: Graph) -> Graph:
     """The graph with each maximum over a window as ReLUs of differences. Left as they are: windows whose padding would
     count as zero where the network ignores it."""
     nodes: list[Node] = []
