@@ -42,6 +42,7 @@ SMOOTHED = {"n": 100, "n0": 20, "alpha": 0.01}
 GRID = {norm: {"grid": tuple(g / 4 for g in grid[:2])} for norm, grid in GRIDS.items()}
 
 CERTIFICATE_CASES: dict[str, CertificateCase] = {
+    "beta-crown": CertificateCase(0.99, {"domains": 20, "steps": 20}),
     "clever": CertificateCase(0.99, {"batches": 12, "samples": 5}),
     "crown": CertificateCase(0.98),
     "ibp": CertificateCase(0.98),

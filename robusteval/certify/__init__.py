@@ -13,6 +13,7 @@ CERTIFICATES: Registry[Certificate] = Registry(
     "certificates",
     "robusteval.certify.base:Certificate",
     {
+        "beta-crown": "robusteval.certify.branching.beta_crown:BetaCROWN",
         "clever": "robusteval.certify.extreme_value.clever:Clever",
         "crown": "robusteval.certify.propagation.crown:CROWN",
         "ibp": "robusteval.certify.propagation.ibp:IBP",

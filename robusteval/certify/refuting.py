@@ -59,13 +59,13 @@ def _candidates(ball: Ball, classifier: Classifier, images: Images, streams: Str
         corner = direction.sign() if ball.norm is not Norm.L1 else direction * (direction.abs() > 0.9)
         unit = ball.norm.scale_to(corner, 1.0)
         found.append(ball.nearest(images.pixels + ball.step(1.0, unit)))
-    if _has_gradient(classifier, images.pixels[:1]):
+    if has_gradient(classifier, images.pixels[:1]):
         attack = PGD(norm=ball.norm, steps=STEPS, step=0.5, loss=Loss.MARGIN)
         found.append(attack.within(classifier, images, ball.radius, streams).examples)
     return found
 
 
-def _has_gradient(classifier: Classifier, image: Tensor) -> bool:
+def has_gradient(classifier: Classifier, image: Tensor) -> bool:
     """Whether autograd can be asked: what works in place, or detaches, may forbid it."""
     try:
         classifier.select(torch.zeros(1, dtype=torch.int64)).gradient(image, lambda logits: logits.sum(1))

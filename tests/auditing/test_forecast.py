@@ -25,7 +25,7 @@ from robusteval.metrics import METRICS
 from robusteval.metrics.base import ImageMetric, SetMetric
 from robusteval.models.meter import Meter
 
-UNTOLD = {"crown", "ibp", "lipschitz", "jacobian-spectrum", "alignment", "linearity"}
+UNTOLD = {"beta-crown", "crown", "ibp", "lipschitz", "jacobian-spectrum", "alignment", "linearity"}
 """Whose work is not of passes, or of as many as the network has features."""
 
 

@@ -14,19 +14,30 @@ from robusteval.certify.propagation.values import Known
 
 
 def pulled_back(
-    graph: Graph, known: list[Known], k: int, a: Tensor, box: Box, *, until: int = 0, of: Tensor | None = None
+    graph: Graph,
+    known: list[Known],
+    k: int,
+    a: Tensor,
+    box: Box,
+    *,
+    until: int = 0,
+    of: Tensor | None = None,
+    seen: dict[int, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Box]:
     """Linear functions of value k as linear lower bounds in terms of value `until`.
 
     a (P, R, C, h, w): R rows of coefficients, zero outside of `box`, for each of P images; `of` (P,) says which of
     the M images that are known these are (all of them, in order, by default). Gives constants (P, R) and
     coefficients b (P, R, C', h', w') in a box with <a, value k>  >=  constant + <b, value `until`> for every
-    image of the ball. Every path from value k must lead through `until`.
+    image of the ball. Every path from value k must lead through `until`. The coefficients of each value on the way,
+    (P, R, C, H, W), are put into `seen`.
     """
     total = a.new_zeros(a.shape[:2], dtype=torch.float64)
     pending = {k: (a, box)}
     while pending and (k := max(pending)) > until:
         a, box = pending.pop(k)
+        if seen is not None:
+            seen[k] = box.embed(a, Box.whole(graph.nodes[k].shape))
         node, here = graph.nodes[k], known[k]
         below, above = (_some(end, box, of, a.dtype)[:, None] for end in (here.below, here.above))
         faint = here.faint if of is None else here.faint[of]
@@ -49,7 +60,8 @@ def _below(op: object, here: Known, a: Tensor, box: Box, of: Tensor | None) -> l
     if isinstance(op, Max | Curve):
         assert here.lines is not None
         lower, upper = (_some(line, box, of, a.dtype, 1) for line in (here.lines.lower, here.lines.upper))
-        return [op.scattered(rising(a, lower, upper), box)]
+        part, at = op.scattered(rising(a, lower, upper), box)
+        return [(part if here.lines.shift is None else part + _some(here.lines.shift, at, of, a.dtype), at)]
     assert isinstance(op, Affine)
     return [(part.unflatten(0, a.shape[:2]), at) for part, at in op.adjoint(a.flatten(0, 1), box)]
 

@@ -46,6 +46,8 @@ class Lines:
     upper: Tensor
     free: Tensor
     """bool: where the coefficient of the line below may be any in [0, 1]."""
+    shift: Tensor | None = None
+    """(M, R, C, H, W): added to the coefficients of what a ReLU takes whose phase is held (branching/bounding.py)."""
 
     @property
     def some(self) -> bool:

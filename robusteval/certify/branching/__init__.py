@@ -1,0 +1,1 @@
+"""Branch and bound: proofs by cases over the phases of ReLUs."""
