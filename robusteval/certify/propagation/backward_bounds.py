@@ -67,8 +67,11 @@ def _below(op: object, here: Known, a: Tensor, box: Box, of: Tensor | None) -> l
 
 
 def rising(a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """a times `lower` where it is positive, else times `upper`. Many times as fast as a choice (torch.where)."""
-    return a.clamp_min(0) * lower + a.clamp_max(0) * upper
+    """a times `lower` where it is positive, else times `upper`. Many times as fast as a choice (torch.where).
+
+    Its derivative at zero is `lower`: two clamps would pass both."""
+    positive = a.clamp_min(0)
+    return positive * lower + (a - positive) * upper
 
 
 def summed(terms: Tensor) -> Tensor:
