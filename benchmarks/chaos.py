@@ -18,7 +18,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,9 @@ class Noted:
         with self.log.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps([self.name, shard.name, time.monotonic()]) + "\n")
         return self.stage.compute(context, shard, step)
+
+    def joined(self, parts: Sequence[Part]) -> Part:
+        return self.stage.joined(parts)
 
 
 class Killer:
