@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from robusteval.certify.branching.bounding import Problem
-from robusteval.certify.propagation.ops import Affine, Max
+from robusteval.certify.propagation.ops import Affine
 
 
 def inputs_at(problem: Problem, x: Tensor) -> dict[int, Tensor]:
@@ -16,11 +16,7 @@ def inputs_at(problem: Problem, x: Tensor) -> dict[int, Tensor]:
         taken = [values[j] for j in node.inputs]
         if k in problem.rectifiers.places:
             found[k] = taken[0]
-        op = node.op
-        if isinstance(op, Affine):
-            value = op.apply(*taken)
-            values.append(value if op.bias is None else value + op.bias)
-        else:
-            assert isinstance(op, Max)
-            values.append(op.apply(taken[0]))
+        bias = node.op.bias if isinstance(node.op, Affine) else None
+        value = node.op.apply(*taken)
+        values.append(value if bias is None else value + bias)
     return found

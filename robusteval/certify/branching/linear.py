@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robusteval.certify.branching.bounding import Problem
 from robusteval.certify.branching.phases import Subproblems
-from robusteval.certify.propagation.ops import Affine, Max
+from robusteval.certify.propagation.ops import Affine
 from robusteval.core.norms import Norm
 
 LARGEST = 10**6
@@ -51,7 +51,7 @@ def _solved(problem: Problem, one: Subproblems, centre: Tensor) -> Tensor | None
                 value = node.op.apply(*taken)
                 values.append(value if node.op.bias is None else value + node.op.bias)
             else:
-                assert isinstance(node.op, Max)
+                # Neither split nor affine: as it is linearised at the image.
                 values.append(node.op.apply(*taken))
         logits = values[-1].flatten()
         return torch.cat([*found, logits[label] - logits[rival] + BEYOND])

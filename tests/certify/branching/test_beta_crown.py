@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import oracles
 from referee import ROOM, exact_linf, network_of
 from robusteval.certify.base import CertificateResult
 from robusteval.certify.branching.beta_crown import BetaCROWN
+from robusteval.certify.propagation.crown import CROWN
 from robusteval.core.norms import Norm
+from robusteval.models.making import make_classifier
 
 
 def held(found: CertificateResult, exact: np.ndarray) -> None:
@@ -50,3 +54,23 @@ def test_every_ball_that_is_asked_is_proven_or_broken() -> None:
     np.testing.assert_array_equal(found.radius.numpy(), np.append(0.0, asked)[proven])
     broken = found.measurements["witness_distance", 0.0].numpy()
     assert (broken <= np.append(asked, np.inf)[proven]).all()
+
+
+@pytest.mark.parametrize("norm", [Norm.L1, Norm.LINF])
+def test_what_is_no_relu_is_left_whole(norm: Norm) -> None:
+    """Leaves in which no ReLU is left to split have a curve in them; the proof is never below CROWN's."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 6), nn.ReLU(), nn.Linear(6, 5), nn.Sigmoid(), nn.Linear(5, 3))
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(5)
+        network[-1].bias -= network(torch.full((1, 1, 3, 3), 0.5))[0]
+    classifier = make_classifier("curved", network.eval(), (1, 3, 3))
+    images = oracles.random_images(0, 6, classifier)
+    found = BetaCROWN(norm=norm, domains=60)(classifier, images.pixels, images.labels)
+    plain = CROWN(norm=norm)(classifier, images.pixels, images.labels)
+    assert (found.radius >= plain.radius).all()
+    assert (found.radius > 1.001 * plain.radius).any()
+    assert (found.measurements["domains", 0.0] > 0).any()
+    witnessed = found.measurements["witness_distance", 0.0]
+    assert (witnessed[witnessed.isfinite()] > found.radius[witnessed.isfinite()]).all()
