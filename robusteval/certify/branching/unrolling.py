@@ -19,13 +19,13 @@ from robusteval.certify.propagation.weighted import Conv2d
 
 def unrolled(graph: Graph) -> Graph:
     """The graph with each maximum over a window as ReLUs of differences. Left as they are: windows whose padding would
-    count as zero where the network ignores it."""
+    count as zero where the network ignores it, and those that hang over it (ceil_mode)."""
     nodes: list[Node] = []
     where: dict[int, int] = {}
     for k, node in enumerate(graph.nodes):
         inputs = tuple(where[j] for j in node.inputs)
         op = node.op
-        if isinstance(op, Max) and not op.single and (op.floor or op.view.padding == (0, 0)):
+        if isinstance(op, Max) and not op.single and not any(op.view.over) and (op.floor or not any(op.view.padding)):
             where[k] = _unrolled(nodes, op, inputs[0], node)
         else:
             nodes.append(replace(node, inputs=inputs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -73,4 +75,21 @@ def test_what_is_no_relu_is_left_whole(norm: Norm) -> None:
     assert (found.radius > 1.001 * plain.radius).any()
     assert (found.measurements["domains", 0.0] > 0).any()
     witnessed = found.measurements["witness_distance", 0.0]
+    assert (witnessed[witnessed.isfinite()] > found.radius[witnessed.isfinite()]).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"padding": 1}, {"ceil_mode": True}, {"stride": 1}])
+def test_every_pooling_is_split_or_left_whole(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 2, padding=1), nn.MaxPool2d(2, **settings), nn.Conv2d(2, 3, 2), nn.Flatten(), nn.LazyLinear(3)
+    )
+    with torch.no_grad():
+        network[-1].bias -= network(torch.full((1, 1, 6, 6), 0.5))[0]
+    classifier = make_classifier("pooled", network.eval(), (1, 6, 6))
+    images = oracles.random_images(0, 4, classifier)
+    found = BetaCROWN(norm=Norm.LINF, domains=40)(classifier, images.pixels, images.labels)
+    assert (found.radius >= CROWN(norm=Norm.LINF)(classifier, images.pixels, images.labels).radius).all()
+    witnessed = found.measurements["witness_distance", 0.0]
+    assert witnessed.isfinite().any()
     assert (witnessed[witnessed.isfinite()] > found.radius[witnessed.isfinite()]).all()
