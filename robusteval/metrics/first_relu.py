@@ -106,6 +106,8 @@ def _read(reader: Reader, classifier: Classifier) -> fx.Node:
             if not (op.single and op.floor):
                 raise _unfit(classifier, f"{_named(reader.program, node)} before any ReLU")
             return node
+        if op is not None and reader.where[node] and not isinstance(op, Affine):
+            raise _unfit(classifier, _named(reader.program, node))
     raise _unfit(classifier, "no ReLU")
 
 
@@ -115,13 +117,13 @@ def _layers(nodes: list[Node], k: int, relu: fx.Node, classifier: Classifier) ->
     (k,) = nodes[k].inputs
     while k:
         op = nodes[k].op
-        if not isinstance(op, Linear | Conv2d | Scale | Reshape):
+        if not isinstance(op, Affine) or len(nodes[k].inputs) != 1:
             raise _unfit(classifier, f"a sum or concatenation of several values at '{nodes[k].name}'")
         found.append(op)
         (k,) = nodes[k].inputs
-    mixing = sum(isinstance(op, Linear | Conv2d) for op in found)
-    if mixing != 1:
-        raise _unfit(classifier, f"{mixing} linear or convolutional layers before the ReLU '{relu.name}'")
+    mixing = [op for op in found if not isinstance(op, Scale | Reshape)]
+    if len(mixing) != 1 or not isinstance(mixing[0], Linear | Conv2d):
+        raise _unfit(classifier, f"{len(mixing)} linear or convolutional layers before the ReLU '{relu.name}'")
     return tuple(reversed(found))
 
 

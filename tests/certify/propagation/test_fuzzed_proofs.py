@@ -72,7 +72,7 @@ def test_the_attacks_of_the_fuzzer_are_no_sham(monkeypatch: pytest.MonkeyPatch) 
     """Radii far beyond what is proven are refuted: by what a certificate tries itself, and by the fuzzer alone."""
     certified = CROWN.certified
     monkeypatch.setattr(CROWN, "certified", lambda self, *given: 8 * certified(self, *given))
-    monkeypatch.setattr(fuzz_proofs, "METHODS", ("crown",))
+    monkeypatch.setattr(fuzz_proofs, "METHODS", {"crown": {}})
     for tried in (True, False):
         if not tried:
             monkeypatch.setattr("robusteval.certify.base.stop_if_refuted", lambda *given: None)
