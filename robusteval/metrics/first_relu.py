@@ -35,8 +35,7 @@ class FirstRelu:
         """A x + c for images (N, C, H, W), (N, F) float64."""
         x = pixels.double()
         for op in self.layers:
-            x = op.apply(x)
-            x = x if op.bias is None else x + op.bias
+            x = op.output(x)
         return x.flatten(1)
 
 

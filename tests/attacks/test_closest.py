@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 
 from attacking import streams
 from oracles import affine, affine_distances, random_images
-from robusteval.attacks.closest import REFINE, Closest, Plan, Start
+from robusteval import open_checkpoint, read_images
+from robusteval.attacks.closest import FINE, REFINE, Closest, Plan, Start
 from robusteval.attacks.judge import judge
+from robusteval.attacks.search.boundary import Strides
 from robusteval.attacks.search.moves import BEYOND
+from robusteval.attacks.search.walks import WalkSearch
 from robusteval.core.images import Images
 from robusteval.core.norms import Norm
 from robusteval.models.classifier import Classifier
@@ -114,3 +118,19 @@ def test_a_plan_keeps_within_its_gradients(gradients: int, targets: int) -> None
     plan = Plan.of(gradients, targets, 16, 25)
     assert gradients * 0.9 - 20 <= plan.gradients <= gradients
     assert len(set(plan.starts)) == len(plan.starts)
+
+
+def test_some_of_the_closest_are_found_from_where_fmn_ends_and_no_fine_walk_comes_closer(demo_folder: Path) -> None:
+    images = read_images("digits", 24)
+    file = demo_folder / "digits-standard.safetensors"
+    classifier = open_checkpoint(str(file), "digits-cnn", input_shape=images.shape).metered(len(images))
+    attack = Closest(norm=Norm.L1, queries=1000)
+    ended = attack.run(classifier, images, None, streams(images))
+    assert Start.SLOW.code in ended.measurements["stage"].tolist()
+    before = Norm.L1.size(ended.examples - images.pixels)
+    search = WalkSearch(classifier, images, Norm.L1)
+    walks = search.begin(images.labels[:, None], torch.zeros(1)).moved(ended.examples, 0.0)
+    after = search.walked(walks, Strides(60, *FINE)).distance.minimum(before)
+    right = before > 0
+    # With strides that are not fine it is six times as far.
+    assert float((before / after)[right].mean()) < 1 + 1e-5

@@ -280,7 +280,7 @@ class Running(Silent):
         self.name = name
 
 
-def test_every_merge_is_associative_to_the_last_bit(asked: tuple[Classifier, Images, Path]) -> None:
+def test_every_merge_is_associative_to_the_last_bit_and_keeps_the_order(asked: tuple[Classifier, Images, Path]) -> None:
     model, images, _ = asked
     methods: list[Gathering] = [
         LBound(norm=Norm.L2),
@@ -302,6 +302,10 @@ def test_every_merge_is_associative_to_the_last_bit(asked: tuple[Classifier, Ima
             right = method.merged(part, right)
         assert left.keys() == right.keys()
         assert all(torch.equal(left[name].nan_to_num(), right[name].nan_to_num()) for name in left)
+        # In the order of the images.
+        streams = method.each(Streams.for_set(0, "x", images.pixels), images)
+        whole = method.gather(model.metered(N), images, None, streams)
+        torch.testing.assert_close(left, whole, rtol=1e-3, atol=1e-4, equal_nan=True)
     assert issubclass(SoftmaxLine, GatheringMetric)
 
 

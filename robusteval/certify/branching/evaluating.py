@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from robusteval.certify.branching.bounding import Problem
-from robusteval.certify.propagation.ops import Affine
 
 
 def inputs_at(problem: Problem, x: Tensor) -> dict[int, Tensor]:
@@ -16,7 +15,5 @@ def inputs_at(problem: Problem, x: Tensor) -> dict[int, Tensor]:
         taken = [values[j] for j in node.inputs]
         if k in problem.rectifiers.places:
             found[k] = taken[0]
-        bias = node.op.bias if isinstance(node.op, Affine) else None
-        value = node.op.apply(*taken)
-        values.append(value if bias is None else value + bias)
+        values.append(node.op.output(*taken))
     return found

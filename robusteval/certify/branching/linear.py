@@ -10,7 +10,6 @@ from torch import Tensor
 
 from robusteval.certify.branching.bounding import Problem
 from robusteval.certify.branching.phases import Subproblems
-from robusteval.certify.propagation.ops import Affine
 from robusteval.core.norms import Norm
 
 LARGEST = 10**6
@@ -47,12 +46,9 @@ def _solved(problem: Problem, one: Subproblems, centre: Tensor) -> Tensor | None
             if k in active:
                 found.append(torch.where(active[k], -taken[0], taken[0]).flatten())
                 values.append(taken[0] * active[k])
-            elif isinstance(node.op, Affine):
-                value = node.op.apply(*taken)
-                values.append(value if node.op.bias is None else value + node.op.bias)
             else:
-                # Neither split nor affine: as it is linearised at the image.
-                values.append(node.op.apply(*taken))
+                # What is neither split nor affine counts as it is linearised at the image.
+                values.append(node.op.output(*taken))
         logits = values[-1].flatten()
         return torch.cat([*found, logits[label] - logits[rival] + BEYOND])
 

@@ -103,9 +103,7 @@ def _differs(graph: Graph, k: int, values: dict[str, Tensor]) -> bool:
     x = [values[graph.nodes[j].name].reshape(-1, *graph.nodes[j].shape) for j in node.inputs]
     if node.name not in values:
         # A step of a layer that torch does as a whole.
-        values[node.name] = node.op.apply(*x)
-        if isinstance(node.op, Affine) and node.op.bias is not None:
-            values[node.name] = values[node.name] + node.op.bias
+        values[node.name] = node.op.output(*x)
         return False
     found = values[node.name].reshape(-1, *node.shape)
     if isinstance(node.op, Max):
@@ -116,9 +114,9 @@ def _differs(graph: Graph, k: int, values: dict[str, Tensor]) -> bool:
         allowed = node.op.error(exact.abs(), x[0].abs(), graph.dtype) + 1e-14 * exact.abs()
         return bool((~((found - exact).abs() <= allowed) & x[0].isfinite()).any())
     assert isinstance(node.op, Affine)
-    exact, size = node.op.apply(*x), node.op.absolute().apply(*(v.abs() for v in x))
-    if node.op.bias is not None and node.op.bias_size is not None:
-        exact, size = exact + node.op.bias, size + node.op.bias_size
+    exact, size = node.op.output(*x), node.op.absolute().apply(*(v.abs() for v in x))
+    if node.op.bias_size is not None:
+        size = size + node.op.bias_size
     rounded = node.op.rounded
     allowed = (gamma(rounded, info.eps / 2) + gamma(rounded + 4)) * size + 4 * rounded * info.smallest_normal
     # Where sums overflow the network answers infinity or NaN; no proof speaks of that.

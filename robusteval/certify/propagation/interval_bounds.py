@@ -69,10 +69,8 @@ def rounding(graph: Graph, k: int, taken: list[Interval]) -> Tensor:
 
 
 def _through(op: Affine, taken: list[Interval], slack: Tensor) -> Interval:
-    centre = op.apply(*((interval.lower + interval.upper) / 2 for interval in taken))
+    centre = op.output(*((interval.lower + interval.upper) / 2 for interval in taken))
     radius = op.absolute().apply(*((interval.upper - interval.lower) / 2 for interval in taken)) + slack
-    if op.bias is not None:
-        centre = centre + op.bias
     return Interval(centre - radius, centre + radius)
 
 
@@ -96,16 +94,12 @@ class _Image:
     pad: Tensor
 
     def through(self, op: Scale | Reshape, slack: Tensor) -> _Image:
-        value = op.apply(self.value)
-        shifted = value if op.bias is None else value + op.bias
-        return _Image(shifted, op.apply(self.gain), op.absolute().apply(self.pad) + slack)
+        return _Image(op.output(self.value), op.apply(self.gain), op.absolute().apply(self.pad) + slack)
 
 
 def _first(op: Linear | Conv2d, ball: InputBall, image: _Image, slack: Tensor) -> Interval:
     """A first layer, whose outputs are linear in the pixels: their exact range over ball and box, and the rounding."""
-    centre = op.apply(image.value)
-    if op.bias is not None:
-        centre = centre + op.bias
+    centre = op.output(image.value)
     slack = slack + op.absolute().apply(image.pad)
     # (1, groups, outputs, windows, inputs of a window), and the pixels' room (M, groups, 1, windows, ...).
     rows = (op.kernel[..., None] * op.windows(image.gain)[:, :, None]).movedim(-2, -1)

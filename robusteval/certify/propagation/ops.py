@@ -25,6 +25,10 @@ class Op(ABC):
     def apply(self, *x: Tensor) -> Tensor:
         """What it makes of values (M, C, H, W); of an affine layer, without the bias."""
 
+    def output(self, *x: Tensor) -> Tensor:
+        """The same with the bias."""
+        return self.apply(*x)
+
     def sources(self, box: Box) -> tuple[Box, ...]:
         """The part of each input that a box of the output depends on."""
         return (box,)
@@ -52,6 +56,10 @@ class Affine(Op):
     def bias_size(self) -> Tensor | None:
         """The sum of the magnitudes that make b, as `bias`."""
         return None if self.bias is None else self.bias.abs()
+
+    def output(self, *x: Tensor) -> Tensor:
+        made = self.apply(*x)
+        return made if self.bias is None else made + self.bias
 
     @abstractmethod
     def adjoint(self, a: Tensor, box: Box) -> tuple[tuple[Tensor, Box], ...]:

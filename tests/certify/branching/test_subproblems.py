@@ -11,6 +11,7 @@ from propagating import F64, NETWORKS, SHAPE, candidates, evaluated, images_for,
 from robusteval.certify.branching.bounding import Problem, Relaxation, bounded, roots
 from robusteval.certify.branching.evaluating import inputs_at
 from robusteval.certify.branching.phases import Rectifiers
+from robusteval.certify.branching.tree import Leaf, Tree
 from robusteval.certify.branching.unrolling import unrolled
 from robusteval.certify.propagation.ball import InputBall
 from robusteval.certify.propagation.interval_bounds import propagated
@@ -74,3 +75,14 @@ def test_a_sub_problem_without_images_is_proven() -> None:
     signs = torch.zeros_like(start.signs)
     signs[:, : against.shape[1]] = against
     assert bounded(problem, replace(start, signs=signs.to(torch.int8)), 0).margins.isinf().all()
+
+
+def test_what_is_proven_in_a_ball_is_open_in_a_larger_one() -> None:
+    none = torch.zeros(0)
+    small_ball, large_ball = (Leaf(1, none, none, none, 0.5, radius) for radius in (0.1, 0.2))
+    tree = Tree()
+    tree.closed = [small_ball, large_ball]
+    assert tree.reopened(0.1) == []
+    assert tree.proven
+    assert tree.reopened(0.15) == [small_ball]
+    assert tree.closed == [large_ball]
